@@ -1,0 +1,134 @@
+"""Everything that voiceops raises on purpose.
+
+    VoiceopsError                     exit 1
+    |-- ConfigError                   exit 3   inventory, .env, variables: file, line, path
+    |-- UsageError                    exit 3   arguments that make no sense together
+    |-- NotAsDeclaredError            exit 2   check-running, drift, --check
+    |-- LockedError                   exit 4   somebody else holds the lock
+    |-- UnreachableError              exit 5   a host or LiveKit does not answer
+    |   `-- CredentialsError          exit 5   it answers and refuses us
+    |-- NotFoundError                 exit 1   no such room, participant, dispatch, service
+    |-- DeadlineError                 exit 1   a wait that ended before what it waited for
+    |-- ServiceError                  exit 1   a service did not become ready, or died
+    |-- StrayError                    exit 1   a process that we did not start is in the way
+    |-- CallsInProgressError          exit 1   live calls would be dropped; needs --yes
+    `-- StorageError                  exit 1   full disk, read-only folder, broken state
+
+Adapters translate every foreign error into one of these. Errors carry data
+beside their message; what can identify a caller stays out of the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class VoiceopsError(Exception):
+    """The root: what failed, and a hint that says what to do next."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        log_tail: tuple[str, ...] = (),
+        retryable: bool = False,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.log_tail = log_tail
+        """The last lines of the log that show the cause, oldest first."""
+        self.retryable = retryable
+        """Whether the same operation may succeed when tried again as it is."""
+        self.data: dict[str, Any] = dict(data or {})
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``--json`` prints for a failed command."""
+        document: dict[str, Any] = {"type": type(self).__name__, "message": self.message}
+        if self.hint:
+            document["hint"] = self.hint
+        if self.log_tail:
+            document["log"] = list(self.log_tail)
+        return document | self.data
+
+
+class ConfigError(VoiceopsError):
+    """A mistake in the configuration, with the place where it stands."""
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        path: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        where = "" if file is None else f"{file}:{line}: " if line else f"{file}: "
+        super().__init__(
+            f"{where}{message}" + (f" (at {path})" if path else ""),
+            hint=hint,
+            data={"file": file, "line": line, "path": path},
+        )
+        self.file = file
+        self.line = line
+        self.path = path
+
+
+class UsageError(VoiceopsError):
+    """Arguments that make no sense."""
+
+    exit_code = 3
+
+
+class NotAsDeclaredError(VoiceopsError):
+    """The world differs from what is declared, and nothing was changed."""
+
+    exit_code = 2
+
+
+class LockedError(VoiceopsError):
+    """Somebody else holds the lock; ``data`` names the owner."""
+
+    exit_code = 4
+
+
+class UnreachableError(VoiceopsError):
+    """A host or LiveKit can't be reached."""
+
+    exit_code = 5
+
+
+class CredentialsError(UnreachableError):
+    """A host or LiveKit refuses the credentials."""
+
+
+class NotFoundError(VoiceopsError):
+    """What was named does not exist."""
+
+
+class DeadlineError(VoiceopsError):
+    """A wait ended before what it waited for came."""
+
+
+class ServiceError(VoiceopsError):
+    """A service did not become ready, or died."""
+
+
+class StrayError(VoiceopsError):
+    """A process that we did not start is in the way; ``data`` has pid, age and command."""
+
+
+class CallsInProgressError(VoiceopsError):
+    """The operation would drop live calls; ``data["rooms"]`` names them."""
+
+
+class StorageError(VoiceopsError):
+    """The disk is full, the folder is read-only, or the state can't be read."""

@@ -1,0 +1,22 @@
+"""Names that two processes must agree on: agentkit in the agent, voiceops outside."""
+
+from __future__ import annotations
+
+READY_ATTRIBUTE = "voiceops.ready"
+"""Participant attribute that an agent sets to ``"1"`` once it listens to the caller."""
+READY_TOPIC = "voiceops.ready"
+"""Data topic of the message that says the same to those already in the room."""
+ROOM_CLEANUP_TOPIC = "room_cleanup"
+"""Data topic by which a leaving client asks the agent to end the call and the room at once."""
+
+AGENT_STATE_ATTRIBUTE = "lk.agent.state"
+"""Set by livekit-agents' AgentSession; see ``LISTENING_STATES``."""
+LISTENING_STATES = frozenset({"listening", "thinking", "speaking"})
+
+HEALTH_SOCKET_ENV = "VOICEOPS_HEALTH_SOCKET"
+"""Path of the unix socket on which agentkit answers HTTP ``GET /health`` and ``/metrics``."""
+HEALTH_PORT_ENV = "VOICEOPS_HEALTH_PORT"
+"""TCP port on loopback for the same, when one is configured."""
+MAX_JOBS_ENV = "MAX_CONCURRENT_JOBS"
+SERVICE_ENV = "VOICEOPS_SERVICE"
+"""``PROJECT_ROOT_HASH/SERVICE/CONFIG_DIGEST`` of a started process: how strays are told from ours."""

@@ -1,0 +1,136 @@
+"""What an inventory declares for one host, typed.
+
+``voiceops.config`` fills these from the inventory; everybody else only reads them.
+The unit is part of the name; each default stands here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+from voiceops.model.secret import Secret
+
+SecretRef = Union[Secret, None]
+
+
+class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Probe(_Settings):
+    """How a service proves that it can do its job; exactly one of the first five."""
+
+    http: str | None = None
+    """URL that answers 200."""
+    tcp: str | None = None
+    """HOST:PORT that accepts a connection."""
+    log: str | None = None
+    """Regular expression that a line of the service's log matches."""
+    command: list[str] | None = None
+    """Arguments of a command that exits 0."""
+    notify: bool = False
+    """The service sends READY=1 by sd_notify."""
+    interval_s: float = 0.1
+
+
+class ServiceBase(_Settings):
+    """What every kind of service has."""
+
+    needs: list[str] = []
+    env: dict[str, Union[str, Secret]] = {}
+    ready_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+    log_max_bytes: int = 10_000_000
+    log_keep: int = 5
+
+
+class LivekitService(ServiceBase, tag_field="kind", tag="livekit"):
+    """A livekit-server; its port is the port of ``livekit.url``."""
+
+    version: str = "1.13.5"
+    binary: str | None = None
+    public: bool = False
+    """False: loopback only, and nothing leaves the machine, public STUN included."""
+    rtc_tcp_port: int = 7881
+    rtc_udp_port: int = 7882
+    node_ip: str | None = None
+    redis: str | None = None
+    """HOST:PORT, for more than one node."""
+    log_level: str = "info"
+    config: dict[str, object] = {}
+    """Merged over the rendered livekit.yaml, for what has no setting of its own."""
+
+
+class AgentService(ServiceBase, tag_field="kind", tag="agent"):
+    """A livekit-agents worker, run under ``python -m voiceops.agentkit``."""
+
+    entry: str
+    agent_name: str = ""
+    """Empty: the worker gets the implicit dispatch of every room."""
+    python: str | None = None
+    """Interpreter; default: the one that runs voiceops."""
+    drain_timeout_s: float = 3600.0
+    max_concurrent_jobs: int | None = None
+    health_port: int | None = None
+    """TCP port of /health and /metrics on loopback; none by default."""
+    files: list[str] = ["**/*"]
+    """What belongs to a release, as patterns below the folder of ``entry``."""
+
+
+class CommandService(ServiceBase, tag_field="kind", tag="command"):
+    """Anything else."""
+
+    command: list[str]
+    cwd: str | None = None
+    probe: Probe | None = None
+    """None: ready when it has stayed alive for 0.5 s."""
+    stop_signal: str = "TERM"
+    port: int | None = None
+    """The TCP port that it owns; a foreign owner is a stray."""
+
+
+Service = Union[LivekitService, AgentService, CommandService]
+
+
+class LivekitSettings(_Settings):
+    url: str = "ws://127.0.0.1:7880"
+    api_key: Secret = Secret("")
+    api_secret: Secret = Secret("")
+
+
+class RoomsSettings(_Settings):
+    stale_after_s: float = 300.0
+    stuck_agent_after_s: float = 600.0
+    keep: list[str] = []
+    """Room name patterns (fnmatch) that cleanup never touches."""
+    idle_identities: list[str] = ["monitor-*", "bot-*"]
+    """Participants that hold a room open without being a caller."""
+    concurrency: int = 64
+
+
+class Settings(_Settings):
+    """Everything that voiceops reads for one host."""
+
+    project: str
+    livekit: LivekitSettings = LivekitSettings()
+    services: dict[str, Service] = {}
+    rooms: RoomsSettings = RoomsSettings()
+    run: list[str] | None = None
+    """Names of the services that this host runs; None: all."""
+
+
+class Host(_Settings):
+    """One host of the inventory with its resolved variables."""
+
+    name: str
+    local: bool
+    """ansible_connection: local."""
+    address: str
+    user: str | None = None
+    port: int | None = None
+    groups: list[str] = []
+    settings: Settings
+    vars: dict[str, object] = {}
+    """All Ansible variables, secrets as ``Secret``; for templates."""

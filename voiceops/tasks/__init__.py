@@ -1,0 +1,11 @@
+"""The Invoke namespace: ``from voiceops.tasks import namespace`` in a tasks.py.
+
+Importing this package must stay cheap (each ``inv`` pays for it): task modules import
+what they need inside their functions; a test on ``python -X importtime`` holds that.
+"""
+
+from __future__ import annotations
+
+from invoke import Collection
+
+namespace = Collection()
