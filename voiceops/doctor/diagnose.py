@@ -1,0 +1,60 @@
+"""``diagnose``: from facts to findings, the most likely cause first.
+
+All rules are pure. Rules about the stack (server, workers, keys, clocks) come before
+rules about single rooms, because a cause below explains every symptom above it; a room
+whose silence is explained from below gets no finding of its own, but its caller still
+needs a new dispatch, so that the mend of the cause ends with one: LiveKit never repeats
+a job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from voiceops.doctor import server_rules, worker_rules
+from voiceops.doctor.facts import Facts
+from voiceops.doctor.room_rules import RoomVerdict, judge_room
+from voiceops.model.findings import Finding
+
+Rule = Callable[[Facts], Iterator[Finding]]
+
+STACK_RULES: tuple[Rule, ...] = (
+    server_rules.server_down,
+    server_rules.server_not_ready,
+    server_rules.credentials,
+    server_rules.clock_skew,
+    server_rules.secret_too_short,
+    server_rules.refused_tokens,
+    server_rules.low_disk,
+    worker_rules.no_worker,
+    worker_rules.frozen_worker,
+    worker_rules.unregistered_worker,
+    worker_rules.several_workers,
+    worker_rules.old_code,
+    worker_rules.over_load,
+)
+
+
+def diagnose(facts: Facts) -> tuple[Finding, ...]:
+    """All findings, the most likely cause first; empty: whoever calls gets an agent."""
+    findings = [finding for rule in STACK_RULES for finding in rule(facts)]
+    explained = any(finding.severity == "error" for finding in findings)
+    for room in facts.rooms:
+        if facts.wanted_room and room.name != facts.wanted_room:
+            continue
+        verdict = judge_room(room, facts)
+        if verdict is not None and not (explained and verdict.from_below):
+            findings.append(_finding(room.name, verdict))
+    return tuple(sorted(findings, key=lambda finding: (finding.severity != "error", finding.rank)))
+
+
+def _finding(room: str, verdict: RoomVerdict) -> Finding:
+    return Finding(
+        rule=verdict.rule,
+        severity=verdict.severity,
+        sentence=verdict.sentence,
+        evidence=verdict.evidence,
+        mends=verdict.mends,
+        room=room,
+        rank=verdict.rank,
+    )

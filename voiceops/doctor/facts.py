@@ -1,0 +1,179 @@
+"""Everything that the rules of ``why`` look at, as plain data.
+
+``collect`` gathers it from the real thing; tests write it down by hand. Wall-clock
+times are seconds since the epoch, as LiveKit and its logs give them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from voiceops.model.protocol import LISTENING_STATES
+from voiceops.model.states import ServiceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEvent:
+    """One structured line of a log."""
+
+    service: str
+    at: float
+    level: str
+    message: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def room(self) -> str:
+        return str(self.fields.get("room") or "")
+
+    @property
+    def job_id(self) -> str:
+        return str(self.fields.get("jobID") or self.fields.get("job_id") or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerFact:
+    """One declared agent service and the worker that runs for it."""
+
+    service: str
+    agent_name: str
+    state: ServiceState
+    detail: str = ""
+    pid: int | None = None
+    url: str = ""
+    """The address that the worker itself was given."""
+    registered: bool | None = None
+    """None: it does not say (no agentkit, or it does not answer)."""
+    registered_at: float | None = None
+    """When it registered last, from its log."""
+    started_at: float | None = None
+    answers: bool = False
+    """Its health endpoint answered in time."""
+    stopped: bool = False
+    """The kernel says it is stopped (SIGSTOP, a debugger): state T."""
+    draining: bool = False
+    calls: int = 0
+    rooms: tuple[str, ...] = ()
+    load: float | None = None
+    max_jobs: int | None = None
+    release_current: bool = True
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerFact:
+    """The livekit-server as this machine reaches it."""
+
+    url: str
+    reachable: bool
+    status: int | None = None
+    """Of ``GET /``: 200, or 406 when its statistics are too old."""
+    error: str = ""
+    credentials: str = "ok"
+    """ok, refused, expired, unknown."""
+    credentials_detail: str = ""
+    secret_bytes: int = 64
+    clock_skew_s: float = 0.0
+    """Server's clock minus ours; tokens have one minute of leeway."""
+    declared: bool = False
+    """The stack itself runs it."""
+    service: str = "livekit"
+    state: ServiceState | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParticipantFact:
+    identity: str
+    agent: bool
+    active: bool
+    joined_at: float
+    attributes: dict[str, str] = field(default_factory=dict)
+    tracks: int = 0
+    name: str = ""
+    hidden: bool = False
+
+    @property
+    def agent_name(self) -> str:
+        return self.attributes.get("lk.agent.name") or self.attributes.get("lk.agent_name") or ""
+
+    @property
+    def job_id(self) -> str:
+        """livekit-agents' default identity is ``agent-<job id>``."""
+        return self.identity.removeprefix("agent-") if self.identity.startswith("agent-AJ_") else ""
+
+    @property
+    def listens(self) -> bool:
+        """Whether it says that it serves: ready attribute, session state, or a published track."""
+        if self.attributes.get("voiceops.ready") == "1":
+            return self.active
+        return self.active and (self.attributes.get("lk.agent.state") in LISTENING_STATES or self.tracks > 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchFact:
+    id: str
+    agent_name: str
+    jobs: int
+    created_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomFact:
+    """One room with everybody in it."""
+
+    name: str
+    created_at: float
+    participants: tuple[ParticipantFact, ...] = ()
+    dispatches: tuple[DispatchFact, ...] | None = ()
+    """None: the server could not say (a room that is not live answers 503)."""
+    dispatch_error: str = ""
+
+    @property
+    def people(self) -> tuple[ParticipantFact, ...]:
+        return tuple(p for p in self.participants if not p.agent and not p.hidden)
+
+    @property
+    def agents(self) -> tuple[ParticipantFact, ...]:
+        return tuple(p for p in self.participants if p.agent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFact:
+    cpu_share: float = 0.0
+    """Of all cores, 0 to 1."""
+    disk_free_bytes: int = 1 << 40
+    memory_free_bytes: int = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """One look at the whole stack."""
+
+    now: float
+    server: ServerFact
+    workers: tuple[WorkerFact, ...] = ()
+    rooms: tuple[RoomFact, ...] = ()
+    events: tuple[LogEvent, ...] = ()
+    """Recent lines of server and workers, oldest first."""
+    host: HostFact = HostFact()
+    problems: tuple[str, ...] = ()
+    """What could not be looked at, and why: said, never hidden."""
+    wanted_room: str = ""
+    """The room that was asked for, if any."""
+
+    def worker_for(self, agent_name: str) -> WorkerFact | None:
+        return next((w for w in self.workers if w.agent_name == agent_name), None)
+
+
+def last_message(facts: Facts, service: str, *, levels: tuple[str, ...]) -> str:
+    """The newest line of these levels in a service's log, shortened; empty when there is none."""
+    for event in reversed(facts.events):
+        if event.service == service and event.level.lower() in levels:
+            text = event.message.strip().splitlines()
+            error = str(event.fields.get("error") or "")
+            return (f"{text[0]} ... {text[-1]}" if len(text) > 1 else event.message) + (
+                f": {error}" if error else ""
+            )
+    return ""

@@ -1,0 +1,396 @@
+"""Why one room is silent: pure rules over one room's participants, dispatches and log lines.
+
+A room gets a verdict only on evidence. Joins take 0.3 s on an idle machine and up to 17 s
+on a full one, so that "no agent yet" alone says nothing before ``PATIENCE_S``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from voiceops.doctor.facts import Facts, LogEvent, ParticipantFact, RoomFact, WorkerFact
+from voiceops.model.findings import Mend
+from voiceops.model.quoting import quoted
+from voiceops.model.states import ServiceState
+
+PATIENCE_S = 20.0
+"""Under load a join took up to 17 s; a second dispatch before that risks two agents."""
+ASSIGNMENT_S = 4.0
+"""The server selects a worker in 0.2 s and gives it 3 s to answer."""
+JOB_STATE_LAG_S = 7.0
+"""ListDispatch shows a job up to 5 s late; without the server's log it is all there is."""
+HUNG_S = 10.0
+INERT_LINE = "closing agent session due to participant disconnect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomVerdict:
+    """Why a caller in this room hears nothing."""
+
+    rule: str
+    sentence: str
+    evidence: tuple[str, ...]
+    mends: tuple[Mend, ...]
+    severity: str = "error"
+    rank: int = 30
+    from_below: bool = False
+    """True where a stack rule names the cause better: a missing, frozen or lost worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One room with what the rules derive from it once."""
+
+    room: RoomFact
+    facts: Facts
+
+    @property
+    def waited_s(self) -> float:
+        """How long the caller who came first has been waiting."""
+        joined = [person.joined_at for person in self.room.people]
+        return self.facts.now - min(joined) if joined else 0.0
+
+    def events(self, *texts: str) -> list[LogEvent]:
+        return [
+            event
+            for event in self.facts.events
+            if event.room == self.room.name
+            and event.at >= self.room.created_at - 1
+            and any(text in event.message for text in texts)
+        ]
+
+    @property
+    def assigned(self) -> list[LogEvent]:
+        return self.events("assigned job to worker")
+
+    @property
+    def server_log_seen(self) -> bool:
+        return any(event.service == self.facts.server.service for event in self.facts.events)
+
+    @property
+    def agent_name(self) -> str:
+        """The agent that this room expects: its newest dispatch, else the only declared one."""
+        names = [dispatch.agent_name for dispatch in self.room.dispatches or ()]
+        declared = [worker.agent_name for worker in self.facts.workers]
+        known = [name for name in names if name in declared]
+        return known[-1] if known else declared[0] if declared else ""
+
+    @property
+    def worker(self) -> WorkerFact | None:
+        return self.facts.worker_for(self.agent_name)
+
+    def dispatch(self) -> Mend:
+        flag = f" --agent {quoted(self.agent_name)}" if self.agent_name else ""
+        return Mend(
+            command=f"inv rooms.dispatch {quoted(self.room.name)}{flag}",
+            action="dispatch",
+            room=self.room.name,
+            agent_name=self.agent_name,
+        )
+
+    def remove(self, agent: ParticipantFact) -> Mend:
+        return Mend(
+            command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",
+            action="remove",
+            room=self.room.name,
+            identity=agent.identity,
+        )
+
+
+def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
+    """The verdict on one room; None: nobody waits, or the agent serves, or it is too early to say."""
+    look = _Look(room, facts)
+    for rule in _ANY_ROOM:
+        if (verdict := rule(look)) is not None:
+            return verdict
+    if room not in waiting_rooms(facts):
+        return None
+    return next((verdict for rule in _WAITING_ROOM if (verdict := rule(look)) is not None), None)
+
+
+def waiting_rooms(facts: Facts) -> list[RoomFact]:
+    """Rooms in which a person is and no agent serves."""
+    return [
+        room
+        for room in facts.rooms
+        if room.people and not any(_serves(agent, _Look(room, facts)) for agent in room.agents)
+    ]
+
+
+def _serves(agent: ParticipantFact, look: _Look) -> bool:
+    return agent.listens and not _dead(agent, look) and not _inert(agent, look)
+
+
+def _dead(agent: ParticipantFact, look: _Look) -> str:
+    """Evidence that the process behind a listed agent is gone; empty: it may live.
+
+    A killed agent stays ACTIVE in the room for 21 s.
+    """
+    for event in look.events("process exited with non-zero exit code", "killing process"):
+        if event.job_id and event.job_id == agent.job_id:
+            return f"worker log: {event.message}"
+    workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
+    if not workers or any(look.room.name in worker.rooms for worker in workers):
+        return ""
+    for worker in workers:
+        if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
+            continue
+        if not worker.answers or worker.draining:
+            return ""  # it can't say, or an old one still finishes its calls
+        if worker.started_at is None or worker.started_at < agent.joined_at:
+            return ""  # it ran when the agent joined and may simply not list the room yet
+    running = [worker for worker in workers if worker.answers]
+    if running:
+        return f"worker of {running[0].service} started after the agent had joined, and has no such call"
+    return f"no worker runs for {workers[0].service} any more"
+
+
+def _inert(agent: ParticipantFact, look: _Look) -> str:
+    """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
+    if agent.attributes.get("voiceops.ready") == "0":
+        return "the agent itself says that its session has ended"
+    for event in reversed(look.events(INERT_LINE)):
+        later = [person for person in look.room.people if person.joined_at >= event.at - 1]
+        if agent.joined_at <= event.at and later and event.job_id in ("", agent.job_id):
+            return f"worker log: {INERT_LINE}, and a caller has joined since"
+    return ""
+
+
+# --- the rules, in order --------------------------------------------------------------
+
+
+def _orphan(look: _Look) -> RoomVerdict | None:
+    room = look.room
+    if room.participants or room.dispatches is not None or look.facts.now - room.created_at < 10:
+        return None
+    return RoomVerdict(
+        rule="orphan-room",
+        sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
+        evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
+        mends=(Mend(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
+        rank=35,
+    )
+
+
+def _duplicate(look: _Look) -> RoomVerdict | None:
+    live = [
+        agent
+        for agent in look.room.agents
+        if agent.active and not _dead(agent, look) and not _inert(agent, look)
+    ]
+    for name in {agent.agent_name for agent in live}:
+        same = sorted(
+            (agent for agent in live if agent.agent_name == name), key=lambda agent: agent.joined_at
+        )
+        if len(same) < 2:
+            continue
+        keep = next((agent for agent in same if agent.listens), same[0])
+        extra = [agent for agent in same if agent is not keep]
+        return RoomVerdict(
+            rule="duplicate-agents",
+            sentence=f"{len(same)} agents of the same name are in the room and talk over each other.",
+            evidence=tuple(
+                f"{agent.identity} joined {look.facts.now - agent.joined_at:.0f} s ago" for agent in same
+            ),
+            mends=tuple(look.remove(agent) for agent in extra),
+            rank=25,
+        )
+    return None
+
+
+def _inert_agent(look: _Look) -> RoomVerdict | None:
+    for agent in look.room.agents:
+        evidence = _inert(agent, look)
+        if evidence:
+            return RoomVerdict(
+                rule="inert-agent",
+                sentence="The agent's session ended when its caller left; the caller is back, but the agent no longer listens.",
+                evidence=(
+                    evidence,
+                    f"{agent.identity} still says {agent.attributes.get('lk.agent.state', 'nothing')}",
+                ),
+                mends=(look.dispatch(), look.remove(agent)),
+            )
+    return None
+
+
+def _raised(look: _Look) -> RoomVerdict | None:
+    for event in reversed(look.events("unhandled exception while running the job task", "entrypoint raised")):
+        line = (event.message + "\n" + str(event.fields.get("exc_info", ""))).strip().splitlines()[-1]
+        return RoomVerdict(
+            rule="entrypoint-raised",
+            sentence=f"The agent's code raised {line.split(':')[0] or 'an error'} in this call, so it has no agent.",
+            evidence=(f"worker log: {line}",),
+            mends=(look.dispatch(),),
+        )
+    return None
+
+
+def _killed_in_call(look: _Look) -> RoomVerdict | None:
+    for agent in look.room.agents:
+        evidence = _dead(agent, look)
+        if evidence:
+            return RoomVerdict(
+                rule="killed-in-call",
+                sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
+                evidence=(evidence,),
+                mends=(look.dispatch(),),
+                from_below="no worker runs" in evidence,
+            )
+    return None
+
+
+def _exited(look: _Look) -> RoomVerdict | None:
+    for event in reversed(look.events("process exited with non-zero exit code")):
+        code = event.message.rsplit(" ", 1)[-1]
+        killed = code.startswith("-")
+        return RoomVerdict(
+            rule="killed-in-call" if killed else "entrypoint-exited",
+            sentence=f"The agent's process was killed by signal {code[1:]} in this call."
+            if killed
+            else f"The agent's code ended its process with exit code {code} in this call.",
+            evidence=(f"worker log: {event.message}",),
+            mends=(look.dispatch(),),
+        )
+    return None
+
+
+def _wrong_name(look: _Look) -> RoomVerdict | None:
+    declared = sorted({worker.agent_name for worker in look.facts.workers})
+    dispatches = look.room.dispatches or ()
+    if look.room.agents or not declared or look.assigned:
+        return None
+    if any(dispatch.agent_name in declared for dispatch in dispatches):
+        return None
+    asked = sorted({dispatch.agent_name for dispatch in dispatches if dispatch.agent_name})
+    if asked:
+        return RoomVerdict(
+            rule="wrong-agent-name",
+            sentence=f"The room asks for agent {asked[0]!r}, and no worker has that name.",
+            evidence=(
+                f"dispatch for {', '.join(map(repr, asked))}",
+                f"declared: {', '.join(map(repr, declared))}",
+            ),
+            mends=(look.dispatch(),),
+        )
+    if "" in declared or (look.room.dispatches is None):
+        return None
+    return RoomVerdict(
+        rule="no-dispatch",
+        sentence=f"The agent is named {declared[0]!r}, so it comes only by explicit dispatch, and nobody dispatched it.",
+        evidence=(
+            "the room has only the unnamed dispatch of a plain join"
+            if dispatches
+            else "the room has no dispatch",
+            f"declared: {', '.join(map(repr, declared))}",
+        ),
+        mends=(look.dispatch(),),
+    )
+
+
+def _worker_at_fault(look: _Look) -> RoomVerdict | None:
+    """Silence that a stack rule explains; said here only where that rule did not fire."""
+    worker = look.worker
+    if worker is None or look.room.agents:
+        return None
+    unwell = worker.state in (
+        ServiceState.MISSING,
+        ServiceState.STALE,
+        ServiceState.FAILED,
+        ServiceState.UNRESPONSIVE,
+    )
+    if not (unwell or worker.stopped or worker.registered is False):
+        return None
+    return RoomVerdict(
+        rule="no-worker",
+        sentence=f"No working worker for {worker.service}.",
+        evidence=(f"service {worker.service} is {worker.state}",),
+        mends=(Mend(command="inv recover", action=""), look.dispatch()),
+        from_below=True,
+    )
+
+
+def _lost(look: _Look) -> RoomVerdict | None:
+    """No worker took the job when it was offered; LiveKit does not offer it again."""
+    if look.room.agents or look.assigned or any(d.jobs for d in look.room.dispatches or ()):
+        return None
+    asked_at = max(
+        (d.created_at for d in look.room.dispatches or () if d.created_at), default=look.room.created_at
+    )
+    if look.facts.now - asked_at < (ASSIGNMENT_S if look.server_log_seen else JOB_STATE_LAG_S):
+        return None
+    said = look.events(
+        "no servers available",
+        "failed to assign job",
+        "not dispatching agent job",
+        "no response from servers",
+    )
+    said = [event for event in said if event.fields.get("jobType", "JT_ROOM") == "JT_ROOM"]
+    reason = " ".join(f"{event.message} {event.fields.get('error', '')}" for event in said)
+    if "no servers available" in reason:
+        return RoomVerdict(
+            rule="worker-over-load",
+            sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
+            evidence=(f"server log: {reason.strip()}",),
+            mends=(look.dispatch(),),
+        )
+    if "deadline" in reason:
+        return RoomVerdict(
+            rule="worker-frozen",
+            sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
+            evidence=(f"server log: {reason.strip()}",),
+            mends=(look.dispatch(),),
+        )
+    worker = look.worker
+    registered_at = worker.registered_at if worker else None
+    late = registered_at is not None and registered_at > asked_at
+    return RoomVerdict(
+        rule="dispatch-lost",
+        sentence="The call came while no worker was registered; one is now, but LiveKit never offers a job twice.",
+        evidence=(
+            f"caller came {look.facts.now - asked_at:.0f} s ago, no job was ever assigned",
+            f"the worker registered {look.facts.now - registered_at:.0f} s ago"
+            if late and registered_at
+            else "a worker is registered now",
+        ),
+        mends=(look.dispatch(),),
+    )
+
+
+def _hung(look: _Look) -> RoomVerdict | None:
+    """A job was assigned and nothing has come of it."""
+    killed = look.events("killing process")
+    assigned_at = max((event.at for event in look.assigned), default=None)
+    since = look.facts.now - assigned_at if assigned_at is not None else look.waited_s
+    busy = look.facts.host.cpu_share > 0.85
+    if not killed and since < (PATIENCE_S if busy or look.room.agents else HUNG_S):
+        return None
+    in_room = any(agent.active for agent in look.room.agents)
+    return RoomVerdict(
+        rule="entrypoint-hung",
+        sentence="The agent joined but never became ready: its code hangs before the session starts."
+        if in_room
+        else "A worker took the call, but its code hangs before it joins the room.",
+        evidence=(
+            f"job assigned {since:.0f} s ago"
+            if assigned_at is not None
+            else f"caller waits for {since:.0f} s",
+            "worker log: killing process" if killed else "no error in the worker's log",
+        ),
+        mends=(look.dispatch(), *(look.remove(agent) for agent in look.room.agents)),
+    )
+
+
+_Rule = Callable[[_Look], "RoomVerdict | None"]
+_ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate)
+_WAITING_ROOM: tuple[_Rule, ...] = (
+    _inert_agent,
+    _raised,
+    _killed_in_call,
+    _exited,
+    _wrong_name,
+    _worker_at_fault,
+    _lost,
+    _hung,
+)

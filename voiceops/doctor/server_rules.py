@@ -1,0 +1,167 @@
+"""Rules about the server, its keys, the clocks and the disk: what explains everything above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from voiceops.doctor.facts import Facts, last_message
+from voiceops.model.findings import Finding, Mend
+
+MAX_CLOCK_SKEW_S = 50.0
+"""LiveKit accepts one minute; ten seconds before that is the time to say so."""
+MIN_SECRET_BYTES = 32
+MIN_FREE_BYTES = 200_000_000
+RECENT_S = 300.0
+
+
+def server_down(facts: Facts) -> Iterator[Finding]:
+    server = facts.server
+    if server.reachable:
+        return
+    if server.declared:
+        sentence = f"livekit-server does not answer at {server.url}: nobody can call, no worker can register."
+        mends: tuple[Mend, ...] = (Mend(command="inv start", action="start"),)
+    else:
+        sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
+        mends = (Mend(command="inv inventory --host localhost  # then correct livekit.url", action=""),)
+    evidence = [f"GET {server.url}: {server.error or 'no answer'}"]
+    if server.state is not None:
+        evidence.append(
+            f"service {server.service} is {server.state}" + (f": {server.detail}" if server.detail else "")
+        )
+    last = last_message(facts, server.service, levels=("error", "fatal", "panic"))
+    if last:
+        evidence.append(f"its log: {last}")
+    yield Finding(
+        rule="server-down", severity="error", sentence=sentence, evidence=tuple(evidence), mends=mends, rank=0
+    )
+
+
+def server_not_ready(facts: Facts) -> Iterator[Finding]:
+    server = facts.server
+    if server.reachable and server.status not in (None, 200):
+        mend = (
+            Mend(command=f"inv restart --only {server.service}", action="restart", service=server.service)
+            if server.declared
+            else Mend(command="restart the LiveKit server on its host", action="")
+        )
+        yield Finding(
+            rule="server-not-ready",
+            severity="error",
+            sentence=f"livekit-server answers {server.status}: it runs but its node is stuck or overloaded.",
+            evidence=(
+                f"GET {server.url} -> {server.status} (406 means that its statistics are over 4 s old)",
+            ),
+            mends=(mend,),
+            rank=1,
+        )
+
+
+def credentials(facts: Facts) -> Iterator[Finding]:
+    server = facts.server
+    if not server.reachable or server.credentials in ("ok", "unknown"):
+        return
+    mend = (
+        Mend(command=f"inv start --only {server.service}", action="start", service=server.service)
+        if server.declared
+        else Mend(
+            command="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET in .env to the server's pair", action=""
+        )
+    )
+    yield Finding(
+        rule="wrong-key",
+        severity="error",
+        sentence="LiveKit refuses our API key or secret: every command, worker and caller with them is turned away.",
+        evidence=(f"credential check: {server.credentials_detail or server.credentials}",),
+        mends=(mend,),
+        rank=2,
+    )
+
+
+def clock_skew(facts: Facts) -> Iterator[Finding]:
+    skew = facts.server.clock_skew_s
+    if abs(skew) > MAX_CLOCK_SKEW_S:
+        yield Finding(
+            rule="clock-skew",
+            severity="error",
+            sentence=f"This machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the server's: "
+            "tokens made here count as expired or not yet valid.",
+            evidence=(f"server time minus local time: {skew:+.0f} s; LiveKit allows 60 s",),
+            mends=(Mend(command="timedatectl set-ntp true", action=""),),
+            rank=3,
+        )
+
+
+def secret_too_short(facts: Facts) -> Iterator[Finding]:
+    size = facts.server.secret_bytes
+    if 0 < size < MIN_SECRET_BYTES:
+        yield Finding(
+            rule="secret-too-short",
+            severity="warning",
+            sentence=f"The API secret has {size} characters: LiveKit wants {MIN_SECRET_BYTES} or more, "
+            "and a short one can be guessed.",
+            evidence=(f"livekit.api_secret is {size} characters long",),
+            mends=(
+                Mend(
+                    command="write a new LIVEKIT_API_SECRET (openssl rand -hex 32) into .env, then inv start",
+                    action="",
+                ),
+            ),
+            rank=60,
+        )
+
+
+def refused_tokens(facts: Facts) -> Iterator[Finding]:
+    """Callers whose token the server turned away: they never get as far as a room."""
+    refused = [
+        event
+        for event in facts.events
+        if event.fields.get("status") == 401
+        and str(event.fields.get("path", "")).startswith("/rtc")
+        and not str(event.fields.get("path", "")).endswith("/validate")
+        and facts.now - event.at < RECENT_S
+    ]
+    expired = [event for event in refused if "expired" in str(event.fields.get("error", ""))]
+    other = [event for event in refused if event not in expired]
+    for rule, events, what, mend in (
+        (
+            "expired-token",
+            expired,
+            "an expired token",
+            "make tokens when the caller clicks, not before (default life 6 h)",
+        ),
+        (
+            "refused-token",
+            other,
+            "a token of another key or secret",
+            "give the token server the LIVEKIT_API_KEY and _SECRET of this stack",
+        ),
+    ):
+        if events:
+            yield Finding(
+                rule=rule,
+                severity="error",
+                sentence=f"The server turned {len(events)} join(s) away in the last 5 minutes: {what}.",
+                evidence=(
+                    f"server log: 401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",
+                ),
+                mends=(Mend(command=mend, action=""),),
+                rank=15,
+            )
+
+
+def _reason(fields: dict[str, object]) -> str:
+    """The end of the server's error; its beginning is the token itself."""
+    return str(fields.get("error", "")).rsplit("error: ", 1)[-1]
+
+
+def low_disk(facts: Facts) -> Iterator[Finding]:
+    if facts.host.disk_free_bytes < MIN_FREE_BYTES:
+        yield Finding(
+            rule="disk-full",
+            severity="warning",
+            sentence=f"Only {facts.host.disk_free_bytes // 1_000_000} MB are free: logs and state can't be written soon.",
+            evidence=(f"free: {facts.host.disk_free_bytes} bytes",),
+            mends=(Mend(command="inv schedule  # rotates logs", action=""),),
+            rank=45,
+        )

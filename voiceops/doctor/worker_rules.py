@@ -1,0 +1,243 @@
+"""Rules about the workers: is there one, does it answer, is it registered, is it the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from voiceops.doctor.facts import Facts, WorkerFact, last_message
+from voiceops.doctor.room_rules import waiting_rooms
+from voiceops.model.findings import Finding, Mend
+from voiceops.model.quoting import quoted
+from voiceops.model.states import ServiceState
+
+TARGET_LOAD = 0.7
+"""Above it the server offers no job to a worker, whatever the worker's own threshold says."""
+RECENT_S = 300.0
+
+
+def _dispatches(facts: Facts, agent_name: str) -> tuple[Mend, ...]:
+    """One dispatch for each caller who waits for this agent."""
+    flag = f" --agent {quoted(agent_name)}" if agent_name else ""
+    return tuple(
+        Mend(
+            command=f"inv rooms.dispatch {quoted(room.name)}{flag}",
+            action="dispatch",
+            room=room.name,
+            agent_name=agent_name,
+        )
+        for room in waiting_rooms(facts)
+    )
+
+
+def no_worker(facts: Facts) -> Iterator[Finding]:
+    gone = (ServiceState.MISSING, ServiceState.FAILED, ServiceState.STALE, ServiceState.STOPPED)
+    for worker in facts.workers:
+        if worker.state not in gone:
+            continue
+        cause = last_message(facts, worker.service, levels=("error", "critical"))
+        taken = _port_taken(facts, worker)
+        yield Finding(
+            rule="port-taken" if taken else "no-worker",
+            severity="error",
+            sentence=f"No worker runs for {worker.service}: callers wait for an agent that nobody sends."
+            + (" Its port was taken when it started." if taken else ""),
+            evidence=tuple(
+                filter(
+                    None,
+                    (
+                        f"service {worker.service} is {worker.state}"
+                        + (f": {worker.detail}" if worker.detail else ""),
+                        f"last error in its log: {taken or cause}" if taken or cause else "",
+                    ),
+                )
+            ),
+            mends=(
+                Mend(command=f"inv start --only {worker.service}", action="start", service=worker.service),
+                *_dispatches(facts, worker.agent_name),
+            ),
+            rank=5,
+        )
+
+
+def frozen_worker(facts: Facts) -> Iterator[Finding]:
+    for worker in facts.workers:
+        if not worker.stopped and worker.state is not ServiceState.UNRESPONSIVE:
+            continue
+        failed = [
+            e for e in facts.events if "failed to assign job" in e.message and facts.now - e.at < RECENT_S
+        ]
+        how = (
+            "the kernel reports it stopped (state T)"
+            if worker.stopped
+            else "its health endpoint does not answer"
+        )
+        yield Finding(
+            rule="worker-frozen",
+            severity="error",
+            sentence=f"The worker of {worker.service} (pid {worker.pid}) is frozen: it is still offered calls and loses them.",
+            evidence=(
+                how,
+                *(
+                    (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",)
+                    if failed
+                    else ()
+                ),
+            ),
+            mends=(
+                Mend(
+                    command=f"inv restart --only {worker.service} --now --yes",
+                    action="restart",
+                    service=worker.service,
+                ),
+                *_dispatches(facts, worker.agent_name),
+            ),
+            rank=6,
+        )
+
+
+def unregistered_worker(facts: Facts) -> Iterator[Finding]:
+    if not facts.server.reachable:
+        return  # server_down says it
+    for worker in facts.workers:
+        if worker.registered is not False or worker.stopped or worker.draining:
+            continue
+        if worker.state in (
+            ServiceState.MISSING,
+            ServiceState.STALE,
+            ServiceState.STOPPED,
+            ServiceState.UNRESPONSIVE,
+        ):
+            continue
+        rule, why = _unregistered_because(facts, worker)
+        yield Finding(
+            rule=rule,
+            severity="error",
+            sentence=f"The worker of {worker.service} (pid {worker.pid}) runs but is not registered with LiveKit: {why}.",
+            evidence=tuple(
+                filter(
+                    None,
+                    (
+                        "its health endpoint says registered: false",
+                        f"it connects to {worker.url}" if worker.url else "",
+                        f"its log: {_last_retry(facts, worker)}" if _last_retry(facts, worker) else "",
+                    ),
+                )
+            ),
+            mends=(
+                Mend(
+                    command=f"inv restart --only {worker.service}", action="restart", service=worker.service
+                ),
+                *_dispatches(facts, worker.agent_name),
+            ),
+            rank=7,
+        )
+
+
+def _unregistered_because(facts: Facts, worker: WorkerFact) -> tuple[str, str]:
+    retry = _last_retry(facts, worker)
+    refused = [
+        event
+        for event in facts.events
+        if event.fields.get("status") == 401
+        and str(event.fields.get("path", "")).startswith("/agent")
+        and facts.now - event.at < RECENT_S
+    ]
+    if refused or "401" in retry:
+        return "worker-wrong-key", "the server refuses its key or secret"
+    if _port_taken(facts, worker):
+        return "port-taken", "its health port was taken when it started"
+    if worker.url and worker.url.rstrip("/") != facts.server.url.rstrip("/"):
+        return "worker-wrong-url", f"it was given {worker.url}, the server is {facts.server.url}"
+    if worker.state is ServiceState.STARTING and not retry:
+        return "worker-starting", "it is still starting"
+    return "worker-not-registered", "it does not reach the server"
+
+
+def _last_retry(facts: Facts, worker: WorkerFact) -> str:
+    for event in reversed(facts.events):
+        if event.service == worker.service and "failed to connect to livekit" in event.message:
+            return f"{event.message}: {event.fields.get('error', '')}".rstrip(": ")
+    return ""
+
+
+def _port_taken(facts: Facts, worker: WorkerFact) -> str:
+    for event in reversed(facts.events):
+        if event.service != worker.service or facts.now - event.at > RECENT_S:
+            continue
+        text = event.message + str(event.fields.get("exc_info", ""))
+        if "address already in use" in text:
+            return text.strip().splitlines()[-1]
+    return ""
+
+
+def several_workers(facts: Facts) -> Iterator[Finding]:
+    for worker in facts.workers:
+        if worker.state not in (ServiceState.DUPLICATE, ServiceState.STRAY):
+            continue
+        pids = ", ".join(str(pid) for pid in worker.pids)
+        yield Finding(
+            rule="stray-worker" if worker.state is ServiceState.STRAY else "duplicate-workers",
+            severity="error",
+            sentence=f"A worker that this stack did not start takes calls of {worker.service}: "
+            "callers may get an old version of the agent.",
+            evidence=tuple(filter(None, (worker.detail, f"pids {pids}" if pids else ""))),
+            mends=(
+                Mend(
+                    command=f"inv start --only {worker.service} --replace",
+                    action="replace",
+                    service=worker.service,
+                ),
+            ),
+            rank=10,
+        )
+
+
+def old_code(facts: Facts) -> Iterator[Finding]:
+    for worker in facts.workers:
+        if worker.state is ServiceState.READY and not worker.release_current:
+            yield Finding(
+                rule="old-code",
+                severity="warning",
+                sentence=f"The worker of {worker.service} runs code or configuration that has changed since it started.",
+                evidence=(worker.detail or "its digest differs from what is declared",),
+                mends=(
+                    Mend(
+                        command=f"inv start --only {worker.service}", action="start", service=worker.service
+                    ),
+                ),
+                rank=40,
+            )
+
+
+def over_load(facts: Facts) -> Iterator[Finding]:
+    for worker in facts.workers:
+        full = worker.max_jobs is not None and worker.calls >= worker.max_jobs
+        busy = worker.load is not None and worker.load >= TARGET_LOAD
+        turned_away = [
+            e
+            for e in facts.events
+            if "no servers available" in str(e.fields.get("error", "")) + e.message
+            and facts.now - e.at < RECENT_S
+        ]
+        if not (full or busy) and not (turned_away and waiting_rooms(facts)):
+            continue
+        evidence = [
+            f"load {worker.load:.2f}, {worker.calls} call(s)"
+            if worker.load is not None
+            else f"{worker.calls} call(s)"
+        ]
+        if full:
+            evidence.append(f"max_concurrent_jobs is {worker.max_jobs}")
+        if turned_away:
+            evidence.append(f"server log: no servers available, {len(turned_away)} time(s) in 5 minutes")
+        yield Finding(
+            rule="worker-over-load",
+            severity="error" if turned_away or waiting_rooms(facts) else "warning",
+            sentence=f"The worker of {worker.service} is full: the server offers it no call above a load of {TARGET_LOAD}.",
+            evidence=tuple(evidence),
+            mends=(
+                *_dispatches(facts, worker.agent_name),
+                Mend(command="add a host to the agents' group, or raise max_concurrent_jobs", action=""),
+            ),
+            rank=12,
+        )

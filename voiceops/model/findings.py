@@ -1,0 +1,50 @@
+"""What ``why`` says: one finding is one line of diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mend:
+    """One step that removes a cause: what to type, and the same as data for ``why --mend``."""
+
+    command: str
+    action: str
+    """start, restart, dispatch, remove, delete-room, kill-frozen; empty: only a person can do it."""
+    service: str = ""
+    room: str = ""
+    agent_name: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A cause, the evidence for it, and what mends it."""
+
+    rule: str
+    severity: str
+    """``error``: callers hear silence; ``warning``: they may soon."""
+    sentence: str
+    evidence: tuple[str, ...]
+    mends: tuple[Mend, ...]
+    """In the order in which they have to be done."""
+    room: str = ""
+    rank: int = field(default=50)
+    """Smaller: nearer to the root. A server that is down explains everything above it."""
+
+    @property
+    def mend(self) -> str:
+        """The commands as one line to copy."""
+        return " && ".join(mend.command for mend in self.mends)
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "rule": self.rule,
+            "severity": self.severity,
+            "sentence": self.sentence,
+            "evidence": list(self.evidence),
+            "mend": self.mend,
+        }
+        return document | ({"room": self.room} if self.room else {})

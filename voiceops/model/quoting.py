@@ -1,0 +1,20 @@
+"""Shell quoting for commands that people copy: the one place that does it."""
+
+from __future__ import annotations
+
+import shlex
+
+
+def quoted(word: str) -> str:
+    """``word`` as one shell word; control characters visible, as ``$'...'``."""
+    if any(not character.isprintable() for character in word):
+        escaped = "".join(
+            character
+            if character.isprintable() and character not in "\\'"
+            else f"\\{character}"
+            if character in "\\'"
+            else "".join(f"\\x{byte:02x}" for byte in character.encode())
+            for character in word
+        )
+        return f"$'{escaped}'"
+    return shlex.quote(word)
