@@ -1,0 +1,90 @@
+"""Small builders of facts, so that a test shows only what its case is about."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from voiceops.doctor.facts import (
+    DispatchFact,
+    Facts,
+    LogEvent,
+    ParticipantFact,
+    RoomFact,
+    ServerFact,
+    WorkerFact,
+)
+from voiceops.model.states import ServiceState
+
+NOW = 10_000.0
+
+
+def server(**changes: Any) -> ServerFact:
+    """A server that is well."""
+    return ServerFact(
+        **{"url": "ws://127.0.0.1:7880", "reachable": True, "status": 200, "declared": True} | changes
+    )
+
+
+def worker(**changes: Any) -> WorkerFact:
+    """A registered, answering worker that started 1000 s ago."""
+    well: dict[str, Any] = {
+        "service": "agent",
+        "agent_name": "",
+        "state": ServiceState.READY,
+        "pid": 42,
+        "url": "ws://127.0.0.1:7880",
+        "registered": True,
+        "registered_at": NOW - 995,
+        "started_at": NOW - 1000,
+        "answers": True,
+        "load": 0.1,
+    }
+    return WorkerFact(**well | changes)
+
+
+def caller(waited_s: float = 60.0, identity: str = "caller") -> ParticipantFact:
+    return ParticipantFact(identity=identity, agent=False, active=True, joined_at=NOW - waited_s)
+
+
+def agent(
+    ago_s: float = 59.0, *, state: str = "listening", job: str = "AJ_1", **changes: Any
+) -> ParticipantFact:
+    attributes = {"lk.agent.state": state} if state else {}
+    values: dict[str, Any] = {
+        "identity": f"agent-{job}",
+        "agent": True,
+        "active": True,
+        "joined_at": NOW - ago_s,
+        "attributes": attributes,
+        "tracks": 1 if state else 0,
+    }
+    return ParticipantFact(**values | changes)
+
+
+def room(*participants: ParticipantFact, name: str = "r", age_s: float = 60.0, **changes: Any) -> RoomFact:
+    """A room with one implicit dispatch."""
+    values: dict[str, Any] = {
+        "name": name,
+        "created_at": NOW - age_s,
+        "participants": participants,
+        "dispatches": (DispatchFact(id="AD_1", agent_name="", jobs=0, created_at=NOW - age_s),),
+    }
+    return RoomFact(**values | changes)
+
+
+def assigned(ago_s: float = 59.5, *, room_name: str = "r", job: str = "AJ_1") -> LogEvent:
+    return server_line("assigned job to worker", ago_s, room=room_name, jobID=job, jobType="JT_ROOM")
+
+
+def server_line(message: str, ago_s: float = 10.0, **fields: Any) -> LogEvent:
+    return LogEvent(service="livekit", at=NOW - ago_s, level="info", message=message, fields=fields)
+
+
+def worker_line(message: str, ago_s: float = 10.0, *, level: str = "ERROR", **fields: Any) -> LogEvent:
+    return LogEvent(service="agent", at=NOW - ago_s, level=level, message=message, fields=fields)
+
+
+def scene(*rooms: RoomFact, **changes: Any) -> Facts:
+    """A healthy stack with these rooms, but for ``changes``."""
+    values: dict[str, Any] = {"now": NOW, "server": server(), "workers": (worker(),), "rooms": rooms}
+    return Facts(**values | changes)

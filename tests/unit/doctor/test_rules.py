@@ -1,0 +1,208 @@
+"""Each cause of silence is named from facts alone, and a healthy stack gives no finding."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.doctor.scenes import (
+    NOW,
+    agent,
+    assigned,
+    caller,
+    room,
+    scene,
+    server,
+    server_line,
+    worker,
+    worker_line,
+)
+from voiceops.doctor.diagnose import diagnose
+from voiceops.doctor.facts import DispatchFact, Facts, HostFact
+from voiceops.model.states import ServiceState
+
+NAMED = (worker(agent_name="front"),)
+
+
+def dispatched(name: str, jobs: int = 0) -> tuple[DispatchFact, ...]:
+    return (DispatchFact(id="AD_1", agent_name=name, jobs=jobs, created_at=NOW - 60),)
+
+
+CASES: dict[str, Facts] = {
+    "server-down": scene(server=server(reachable=False, error="connection refused")),
+    "server-not-ready": scene(server=server(status=406)),
+    "wrong-key": scene(server=server(credentials="refused", credentials_detail="invalid API key")),
+    "clock-skew": scene(server=server(clock_skew_s=-75.0)),
+    "secret-too-short": scene(server=server(secret_bytes=12)),
+    "expired-token": scene(
+        events=(server_line("error handling request", status=401, path="/rtc", error="x: token is expired"),)
+    ),
+    "refused-token": scene(
+        events=(
+            server_line("error handling request", status=401, path="/rtc/v1", error="invalid API key: k"),
+        )
+    ),
+    "no-worker": scene(
+        room(caller()),
+        workers=(worker(state=ServiceState.MISSING, registered=None, answers=False, pid=None),),
+    ),
+    "worker-frozen": scene(room(caller()), workers=(worker(stopped=True, answers=False, registered=None),)),
+    "worker-wrong-key": scene(
+        workers=(worker(registered=False),),
+        events=(
+            server_line("error handling request", status=401, path="/agent", error="invalid API key: x"),
+        ),
+    ),
+    "worker-wrong-url": scene(workers=(worker(registered=False, url="ws://127.0.0.1:9999"),)),
+    "worker-not-registered": scene(workers=(worker(registered=False),)),
+    "port-taken": scene(
+        workers=(worker(state=ServiceState.FAILED, registered=None, answers=False),),
+        events=(worker_line("worker failed\nOSError: [Errno 98] address already in use"),),
+    ),
+    "stray-worker": scene(workers=(worker(state=ServiceState.STRAY, pids=(1, 2)),)),
+    "duplicate-workers": scene(workers=(worker(state=ServiceState.DUPLICATE, pids=(1, 2)),)),
+    "old-code": scene(workers=(worker(release_current=False),)),
+    "worker-over-load": scene(
+        room(caller()),
+        events=(server_line("failed", 59, room="r", error="no servers available (received 1 responses)"),),
+    ),
+    "no-dispatch": scene(room(caller()), workers=NAMED),
+    "wrong-agent-name": scene(room(caller(), dispatches=dispatched("frnt")), workers=NAMED),
+    "entrypoint-raised": scene(
+        room(caller()),
+        events=(
+            assigned(),
+            worker_line(
+                "unhandled exception while running the job task\nTraceback\nValueError: no such customer",
+                59,
+                room="r",
+                job_id="AJ_1",
+            ),
+        ),
+    ),
+    "entrypoint-exited": scene(
+        room(caller()),
+        events=(
+            assigned(),
+            worker_line("process exited with non-zero exit code 3", 59, room="r", job_id="AJ_1"),
+        ),
+    ),
+    "entrypoint-hung": scene(room(caller()), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)),
+    "killed-in-call": scene(
+        room(caller(), agent()),
+        events=(
+            assigned(),
+            worker_line("process exited with non-zero exit code -9", 5, room="r", job_id="AJ_1"),
+        ),
+    ),
+    "inert-agent": scene(
+        room(caller(5), agent()),
+        events=(
+            assigned(),
+            worker_line(
+                "closing agent session due to participant disconnect",
+                8,
+                level="INFO",
+                room="r",
+                job_id="AJ_1",
+            ),
+        ),
+        workers=(worker(rooms=("r",), calls=1),),
+    ),
+    "dispatch-lost": scene(
+        room(caller(), dispatches=dispatched("")), workers=(worker(registered_at=NOW - 30),)
+    ),
+    "duplicate-agents": scene(
+        room(caller(), agent(50), agent(40, job="AJ_2")), workers=(worker(rooms=("r",), calls=2),)
+    ),
+    "orphan-room": scene(room(age_s=300, dispatches=None, dispatch_error="503 no response from servers")),
+    "disk-full": scene(
+        host=HostFact(disk_free_bytes=1000)
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_the_cause_is_named_first_with_evidence_and_a_mend(rule: str) -> None:
+    findings = diagnose(CASES[rule])
+    assert [finding.rule for finding in findings][:1] == [rule]
+    assert findings[0].evidence
+    assert findings[0].mend
+    assert findings[0].sentence.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        scene(),
+        scene(room(caller(0.2), age_s=0.3)),
+        scene(room(caller(3), age_s=3), events=(assigned(2.8),)),
+        scene(room(caller(), agent()), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)),
+        scene(room(caller(), agent(), dispatches=None, dispatch_error="503")),
+        scene(room(agent())),
+        scene(room(age_s=400)),
+        scene(
+            room(caller(16), age_s=16),
+            events=(assigned(15),),
+            workers=(worker(load=0.5),),
+            host=HostFact(cpu_share=0.97),
+        ),
+        scene(
+            room(caller(), agent()),
+            workers=(
+                worker(started_at=NOW - 20),
+                worker(draining=True, state=ServiceState.DRAINING, rooms=("r",)),
+            ),
+        ),
+    ],
+    ids=[
+        "nobody calls",
+        "a caller came just now",
+        "a job was assigned just now",
+        "an agent serves",
+        "served though dispatches can't be listed",
+        "agent alone",
+        "empty room",
+        "slow join on a full machine",
+        "served by the old worker during an overlap",
+    ],
+)
+def test_a_healthy_stack_gives_no_finding(facts: Facts) -> None:
+    assert diagnose(facts) == ()
+
+
+def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_dispatch() -> None:
+    (finding,) = diagnose(CASES["no-worker"])
+    assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
+
+
+def test_an_inert_agent_is_replaced_before_it_is_removed() -> None:
+    (finding,) = diagnose(CASES["inert-agent"])
+    assert [mend.action for mend in finding.mends] == ["dispatch", "remove"]
+
+
+def test_of_duplicate_agents_the_one_that_serves_longest_stays() -> None:
+    (finding,) = diagnose(CASES["duplicate-agents"])
+    assert [mend.identity for mend in finding.mends] == ["agent-AJ_2"]
+
+
+def test_a_room_name_with_shell_characters_is_quoted_in_the_mend() -> None:
+    name = "r $(reboot) 'x'\n"
+    facts = scene(
+        room(caller(), name=name, dispatches=dispatched("")), workers=(worker(registered_at=NOW - 30),)
+    )
+    (finding,) = diagnose(facts)
+    assert finding.mend == "inv rooms.dispatch $'r $(reboot) \\'x\\'\\x0a'"
+
+
+def test_a_token_never_stands_in_the_evidence() -> None:
+    facts = scene(
+        events=(
+            server_line(
+                "error handling request",
+                status=401,
+                path="/rtc",
+                error="invalid token: eyJh.eyJi.c2ln, error: token has invalid claims: token is expired",
+            ),
+        )
+    )
+    assert "eyJ" not in str(diagnose(facts))
