@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceops.model.protocol import LISTENING_STATES
+from voiceops.model.rooms import Dispatch, Participant
 from voiceops.model.states import ServiceState
 
 
@@ -84,59 +84,23 @@ class ServerFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParticipantFact:
-    identity: str
-    agent: bool
-    active: bool
-    joined_at: float
-    attributes: dict[str, str] = field(default_factory=dict)
-    tracks: int = 0
-    name: str = ""
-    hidden: bool = False
-
-    @property
-    def agent_name(self) -> str:
-        return self.attributes.get("lk.agent.name") or self.attributes.get("lk.agent_name") or ""
-
-    @property
-    def job_id(self) -> str:
-        """livekit-agents' default identity is ``agent-<job id>``."""
-        return self.identity.removeprefix("agent-") if self.identity.startswith("agent-AJ_") else ""
-
-    @property
-    def listens(self) -> bool:
-        """Whether it says that it serves: ready attribute, session state, or a published track."""
-        if self.attributes.get("voiceops.ready") == "1":
-            return self.active
-        return self.active and (self.attributes.get("lk.agent.state") in LISTENING_STATES or self.tracks > 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchFact:
-    id: str
-    agent_name: str
-    jobs: int
-    created_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RoomFact:
     """One room with everybody in it."""
 
     name: str
     created_at: float
-    participants: tuple[ParticipantFact, ...] = ()
-    dispatches: tuple[DispatchFact, ...] | None = ()
+    participants: tuple[Participant, ...] = ()
+    dispatches: tuple[Dispatch, ...] | None = ()
     """None: the server could not say (a room that is not live answers 503)."""
     dispatch_error: str = ""
 
     @property
-    def people(self) -> tuple[ParticipantFact, ...]:
-        return tuple(p for p in self.participants if not p.agent and not p.hidden)
+    def people(self) -> tuple[Participant, ...]:
+        return tuple(one for one in self.participants if not one.is_agent and not one.hidden)
 
     @property
-    def agents(self) -> tuple[ParticipantFact, ...]:
-        return tuple(p for p in self.participants if p.agent)
+    def agents(self) -> tuple[Participant, ...]:
+        return tuple(one for one in self.participants if one.is_agent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

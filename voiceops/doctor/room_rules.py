@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voiceops.doctor.facts import Facts, LogEvent, ParticipantFact, RoomFact, WorkerFact
+from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
 from voiceops.model.findings import Mend
+from voiceops.model.protocol import LISTENING_STATES, READY_ATTRIBUTE
 from voiceops.model.quoting import quoted
+from voiceops.model.rooms import Participant, ParticipantState
 from voiceops.model.states import ServiceState
 
 PATIENCE_S = 20.0
@@ -89,7 +91,7 @@ class _Look:
             agent_name=self.agent_name,
         )
 
-    def remove(self, agent: ParticipantFact) -> Mend:
+    def remove(self, agent: Participant) -> Mend:
         return Mend(
             command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",
             action="remove",
@@ -118,17 +120,35 @@ def waiting_rooms(facts: Facts) -> list[RoomFact]:
     ]
 
 
-def _serves(agent: ParticipantFact, look: _Look) -> bool:
-    return agent.listens and not _dead(agent, look) and not _inert(agent, look)
+def _active(participant: Participant) -> bool:
+    return participant.state is ParticipantState.ACTIVE
 
 
-def _dead(agent: ParticipantFact, look: _Look) -> str:
+def _job_id(agent: Participant) -> str:
+    """livekit-agents' default identity is ``agent-<job id>``."""
+    return agent.identity.removeprefix("agent-") if agent.identity.startswith("agent-AJ_") else ""
+
+
+def _listens(agent: Participant) -> bool:
+    """Whether it says that it serves: ready attribute, session state, or a published track."""
+    if not _active(agent):
+        return False
+    if agent.attributes.get(READY_ATTRIBUTE) == "1":
+        return True
+    return agent.attributes.get("lk.agent.state") in LISTENING_STATES or bool(agent.tracks)
+
+
+def _serves(agent: Participant, look: _Look) -> bool:
+    return _listens(agent) and not _dead(agent, look) and not _inert(agent, look)
+
+
+def _dead(agent: Participant, look: _Look) -> str:
     """Evidence that the process behind a listed agent is gone; empty: it may live.
 
     A killed agent stays ACTIVE in the room for 21 s.
     """
     for event in look.events("process exited with non-zero exit code", "killing process"):
-        if event.job_id and event.job_id == agent.job_id:
+        if event.job_id and event.job_id == _job_id(agent):
             return f"worker log: {event.message}"
     workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
     if not workers or any(look.room.name in worker.rooms for worker in workers):
@@ -146,13 +166,13 @@ def _dead(agent: ParticipantFact, look: _Look) -> str:
     return f"no worker runs for {workers[0].service} any more"
 
 
-def _inert(agent: ParticipantFact, look: _Look) -> str:
+def _inert(agent: Participant, look: _Look) -> str:
     """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
-    if agent.attributes.get("voiceops.ready") == "0":
+    if agent.attributes.get(READY_ATTRIBUTE) == "0":
         return "the agent itself says that its session has ended"
     for event in reversed(look.events(INERT_LINE)):
         later = [person for person in look.room.people if person.joined_at >= event.at - 1]
-        if agent.joined_at <= event.at and later and event.job_id in ("", agent.job_id):
+        if agent.joined_at <= event.at and later and event.job_id in ("", _job_id(agent)):
             return f"worker log: {INERT_LINE}, and a caller has joined since"
     return ""
 
@@ -177,7 +197,7 @@ def _duplicate(look: _Look) -> RoomVerdict | None:
     live = [
         agent
         for agent in look.room.agents
-        if agent.active and not _dead(agent, look) and not _inert(agent, look)
+        if _active(agent) and not _dead(agent, look) and not _inert(agent, look)
     ]
     for name in {agent.agent_name for agent in live}:
         same = sorted(
@@ -185,7 +205,7 @@ def _duplicate(look: _Look) -> RoomVerdict | None:
         )
         if len(same) < 2:
             continue
-        keep = next((agent for agent in same if agent.listens), same[0])
+        keep = next((agent for agent in same if _listens(agent)), same[0])
         extra = [agent for agent in same if agent is not keep]
         return RoomVerdict(
             rule="duplicate-agents",
@@ -366,7 +386,7 @@ def _hung(look: _Look) -> RoomVerdict | None:
     busy = look.facts.host.cpu_share > 0.85
     if not killed and since < (PATIENCE_S if busy or look.room.agents else HUNG_S):
         return None
-    in_room = any(agent.active for agent in look.room.agents)
+    in_room = any(_active(agent) for agent in look.room.agents)
     return RoomVerdict(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from voiceops.doctor.facts import (
-    DispatchFact,
     Facts,
     LogEvent,
-    ParticipantFact,
     RoomFact,
     ServerFact,
     WorkerFact,
+)
+from voiceops.model.rooms import (
+    Dispatch,
+    Participant,
+    ParticipantKind,
+    Track,
+    TrackKind,
 )
 from voiceops.model.states import ServiceState
 
@@ -42,32 +47,29 @@ def worker(**changes: Any) -> WorkerFact:
     return WorkerFact(**well | changes)
 
 
-def caller(waited_s: float = 60.0, identity: str = "caller") -> ParticipantFact:
-    return ParticipantFact(identity=identity, agent=False, active=True, joined_at=NOW - waited_s)
+def caller(waited_s: float = 60.0, identity: str = "caller") -> Participant:
+    return Participant(identity=identity, joined_at=NOW - waited_s)
 
 
-def agent(
-    ago_s: float = 59.0, *, state: str = "listening", job: str = "AJ_1", **changes: Any
-) -> ParticipantFact:
+def agent(ago_s: float = 59.0, *, state: str = "listening", job: str = "AJ_1", **changes: Any) -> Participant:
     attributes = {"lk.agent.state": state} if state else {}
     values: dict[str, Any] = {
         "identity": f"agent-{job}",
-        "agent": True,
-        "active": True,
+        "kind": ParticipantKind.AGENT,
         "joined_at": NOW - ago_s,
         "attributes": attributes,
-        "tracks": 1 if state else 0,
+        "tracks": (Track(sid="TR_1", kind=TrackKind.AUDIO),) if state else (),
     }
-    return ParticipantFact(**values | changes)
+    return Participant(**values | changes)
 
 
-def room(*participants: ParticipantFact, name: str = "r", age_s: float = 60.0, **changes: Any) -> RoomFact:
+def room(*participants: Participant, name: str = "r", age_s: float = 60.0, **changes: Any) -> RoomFact:
     """A room with one implicit dispatch."""
     values: dict[str, Any] = {
         "name": name,
         "created_at": NOW - age_s,
         "participants": participants,
-        "dispatches": (DispatchFact(id="AD_1", agent_name="", jobs=0, created_at=NOW - age_s),),
+        "dispatches": (Dispatch(id="AD_1", room=name, agent_name="", created_at=NOW - age_s),),
     }
     return RoomFact(**values | changes)
 

@@ -17,14 +17,15 @@ from tests.unit.doctor.scenes import (
     worker_line,
 )
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import DispatchFact, Facts, HostFact
+from voiceops.doctor.facts import Facts, HostFact
+from voiceops.model.rooms import Dispatch
 from voiceops.model.states import ServiceState
 
 NAMED = (worker(agent_name="front"),)
 
 
-def dispatched(name: str, jobs: int = 0) -> tuple[DispatchFact, ...]:
-    return (DispatchFact(id="AD_1", agent_name=name, jobs=jobs, created_at=NOW - 60),)
+def dispatched(name: str) -> tuple[Dispatch, ...]:
+    return (Dispatch(id="AD_1", room="r", agent_name=name, created_at=NOW - 60),)
 
 
 CASES: dict[str, Facts] = {
@@ -115,9 +116,7 @@ CASES: dict[str, Facts] = {
         room(caller(), agent(50), agent(40, job="AJ_2")), workers=(worker(rooms=("r",), calls=2),)
     ),
     "orphan-room": scene(room(age_s=300, dispatches=None, dispatch_error="503 no response from servers")),
-    "disk-full": scene(
-        host=HostFact(disk_free_bytes=1000)
-    ),
+    "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
 }
 
 

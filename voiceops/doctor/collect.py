@@ -1,0 +1,96 @@
+"""Gather the facts that the rules look at, all at once, each look under its own deadline.
+
+A look that fails becomes a line in ``problems``: a diagnosis with a hole says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Protocol, TypeVar
+
+from voiceops.deadline import deadline
+from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact, ServerFact, WorkerFact
+from voiceops.errors import VoiceopsError
+from voiceops.model.rooms import Room
+from voiceops.ports import AgentRoomApi
+
+T = TypeVar("T")
+LOG_WINDOW_S = 900.0
+
+
+class Sources(Protocol):
+    """Where facts come from: the stack of one host and its LiveKit server."""
+
+    async def server(self) -> ServerFact: ...
+
+    async def workers(self) -> Sequence[WorkerFact]: ...
+
+    async def events(self, since: float) -> Sequence[LogEvent]: ...
+
+    async def host(self) -> HostFact: ...
+
+    def now(self) -> float: ...
+
+
+async def collect(
+    sources: Sources, rooms: AgentRoomApi | None, *, wanted_room: str = "", timeout_s: float = 5.0
+) -> Facts:
+    """One look at everything. ``rooms`` may be None where the server's API can't be used."""
+    problems: list[str] = []
+    now = sources.now()
+    server, workers, events, host = await asyncio.gather(
+        _look("the server", sources.server(), timeout_s, problems),
+        _look("the workers", sources.workers(), timeout_s, problems),
+        _look("the logs", sources.events(now - LOG_WINDOW_S), timeout_s, problems),
+        _look("this machine", sources.host(), timeout_s, problems),
+    )
+    server = server or ServerFact(url="", reachable=False, error="could not be looked at")
+    usable = rooms is not None and server.reachable and server.credentials == "ok"
+    looks: tuple[RoomFact, ...] | None = None
+    if rooms is not None and usable:
+        looks = await _look("the rooms", _rooms(rooms, wanted_room), timeout_s * 2, problems)
+    return Facts(
+        now=sources.now() + server.clock_skew_s,
+        server=server,
+        workers=tuple(workers or ()),
+        rooms=looks or (),
+        events=tuple(events or ()),
+        host=host or HostFact(),
+        problems=tuple(problems),
+        wanted_room=wanted_room,
+    )
+
+
+async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[str]) -> T | None:
+    try:
+        async with deadline(timeout_s, f"looking at {what}"):
+            return await look
+    except VoiceopsError as error:
+        problems.append(f"could not look at {what}: {error.message}")
+        return None
+
+
+async def _rooms(api: AgentRoomApi, wanted: str) -> tuple[RoomFact, ...]:
+    listed = await api.list_rooms([wanted] if wanted else ())
+    return tuple(await asyncio.gather(*(_room(api, room) for room in listed)))
+
+
+async def _room(api: AgentRoomApi, room: Room) -> RoomFact:
+    participants = await api.list_participants(room.name)
+    if participants and not any(not one.is_agent for one in participants) and len(participants) < 2:
+        # One agent alone: nobody waits, so its dispatches don't matter.
+        return RoomFact(name=room.name, created_at=room.created_at, participants=participants)
+    try:
+        dispatches = await api.list_dispatches(room.name)
+    except VoiceopsError as error:
+        return RoomFact(
+            name=room.name,
+            created_at=room.created_at,
+            participants=participants,
+            dispatches=None,
+            dispatch_error=error.message,
+        )
+    return RoomFact(
+        name=room.name, created_at=room.created_at, participants=participants, dispatches=dispatches
+    )
