@@ -46,9 +46,9 @@ async def collect(
         _look("this machine", sources.host(), timeout_s, problems),
     )
     server = server or ServerFact(url="", reachable=False, error="could not be looked at")
-    usable = rooms is not None and server.reachable and server.credentials == "ok"
+    usable = server.reachable and server.credentials == "ok"
     looks: tuple[RoomFact, ...] | None = None
-    if rooms is not None and usable:
+    if rooms is not None and usable:  # a server that is away or refuses us has been seen already
         looks = await _look("the rooms", _rooms(rooms, wanted_room), timeout_s * 2, problems)
     return Facts(
         now=sources.now() + server.clock_skew_s,
@@ -78,8 +78,8 @@ async def _rooms(api: AgentRoomApi, wanted: str) -> tuple[RoomFact, ...]:
 
 async def _room(api: AgentRoomApi, room: Room) -> RoomFact:
     participants = await api.list_participants(room.name)
-    if participants and not any(not one.is_agent for one in participants) and len(participants) < 2:
-        # One agent alone: nobody waits, so its dispatches don't matter.
+    if participants and all(one.is_agent for one in participants):
+        # Nobody waits here, so its dispatches don't matter.
         return RoomFact(name=room.name, created_at=room.created_at, participants=participants)
     try:
         dispatches = await api.list_dispatches(room.name)

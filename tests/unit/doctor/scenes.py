@@ -25,9 +25,8 @@ NOW = 10_000.0
 
 def server(**changes: Any) -> ServerFact:
     """A server that is well."""
-    return ServerFact(
-        **{"url": "ws://127.0.0.1:7880", "reachable": True, "status": 200, "declared": True} | changes
-    )
+    well: dict[str, Any] = {"url": "ws://127.0.0.1:7880", "reachable": True, "status": 200, "declared": True}
+    return ServerFact(**well | changes)
 
 
 def worker(**changes: Any) -> WorkerFact:
