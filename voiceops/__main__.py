@@ -1,21 +1,65 @@
-"""``python -m voiceops``: Invoke with our exit codes; ``./inv`` runs this."""
+"""``python -m voiceops``: the same tasks as plain Invoke, with our exit codes; ``./inv`` runs this."""
 
 from __future__ import annotations
 
 import sys
-
-from invoke import Program
-
-from voiceops import __version__
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import LazyLoader
+from types import ModuleType
+from typing import Any
 
 
 def main() -> None:
+    """Run the command line; ``--project DIR`` in front names the folder of tasks.py."""
+    import_invoke()
+    from voiceops.program import run
+
     arguments = sys.argv[1:]
-    root = []
+    project = None
     if arguments[:1] == ["--project"] and len(arguments) > 1:
-        root = ["--search-root", arguments[1]]
-        arguments = arguments[2:]
-    Program(name="voiceops", binary="inv", binary_names=["inv"], version=__version__).run(["inv", *root, *arguments])
+        project, arguments = arguments[1], arguments[2:]
+    run(arguments, project=project)
+
+
+def import_invoke() -> None:
+    """Import Invoke in half of its time.
+
+    Its context module imports unittest.mock, and with it asyncio, for a class that only
+    tests use; its YAML reader is only needed where somebody has an invoke.yaml.
+    """
+    if "invoke" in sys.modules:
+        return
+    finder = _LazyYaml()
+    stand_in = ModuleType("unittest.mock")
+    stand_in.Mock = _late_mock  # type: ignore[attr-defined]
+    sys.meta_path.insert(0, finder)
+    mock = sys.modules.setdefault("unittest.mock", stand_in)
+    try:
+        import invoke  # noqa: F401
+    finally:
+        sys.meta_path.remove(finder)
+        if mock is stand_in:
+            del sys.modules["unittest.mock"]
+
+
+class _LazyYaml(MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "invoke.vendor.yaml":
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = LazyLoader(spec.loader)
+        return spec
+
+
+def _late_mock(*arguments: Any, **keywords: Any) -> Any:
+    from unittest.mock import Mock
+
+    return Mock(*arguments, **keywords)
 
 
 if __name__ == "__main__":

@@ -130,15 +130,22 @@ def _build(root: Path, folder: Path, lock: bytes) -> Path:
     environment = folder / f"{_prefix(lock)}-{secrets.token_hex(4)}"
     try:
         _install(environment, lock)
-        # A relative path: the checkout may be moved.
         site = next((environment / "lib").glob("python3.*")) / "site-packages"
-        (site / "voiceops-checkout.pth").write_text(os.path.relpath(root, site) + "\n")
+        (site / "voiceops-checkout.pth").write_text(_path_line(os.path.relpath(root, site)))
         _write_durably(environment / STAMP, lock)
     except BaseException:
         shutil.rmtree(environment, ignore_errors=True)
         raise
     _say(f"environment ready after {time.monotonic() - started:.0f} s")
     return environment
+
+
+def _path_line(relative: str) -> str:
+    """A line for a .pth file that puts the checkout on the path, wherever it was moved to.
+
+    A plain relative line would be taken from ``.venv``, a link at another depth.
+    """
+    return f"import os, sys; sys.path.append(os.path.realpath(os.path.join(sitedir, {relative!r})))\n"
 
 
 def _install(environment: Path, lock: bytes) -> None:

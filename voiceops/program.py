@@ -1,0 +1,139 @@
+"""Invoke's command line with voiceops' manners: documented exit codes, a "did you mean", no
+traceback for a typing mistake. A user's plain ``inv`` runs the same tasks without them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from invoke import Exit, Program
+from invoke.exceptions import ParseError
+
+from voiceops import __version__
+from voiceops.errors import ConfigError, UsageError, VoiceopsError
+from voiceops.tasks.command import show_error
+
+
+def run(arguments: Sequence[str], *, project: str | None = None) -> None:
+    """Run one command line and exit; tasks.py is looked for from ``project`` upwards."""
+    root = ["--search-root", project] if project else []
+    program = VoiceopsProgram(name="voiceops", binary="inv", binary_names=["inv"], version=__version__)
+    program.run(["inv", *root, *arguments])
+
+
+class VoiceopsProgram(Program):
+    """Invoke's program; what it prints and how it exits is ours."""
+
+    def run(self, argv: Any = None, exit: bool = True) -> None:  # noqa: A002 - Invoke's own word
+        """Run; a mistake in the arguments exits 3, an interrupt 130."""
+        try:
+            super().run(argv, exit)
+        except VoiceopsError as error:
+            show_error(error, as_json=bool({"--json", "-j"} & set(self.argv)))
+            sys.exit(error.exit_code)
+
+    def parse_core(self, argv: Any) -> None:
+        # Invoke switches the writing of bytecode off: every command would compile
+        # voiceops again.
+        before = sys.dont_write_bytecode
+        with _Translated(self):
+            super().parse_core(argv)
+        sys.dont_write_bytecode = before
+
+    def parse_tasks(self) -> None:
+        with _Translated(self):
+            super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        with _Translated(self):
+            super().parse_cleanup()
+
+    def execute(self) -> None:
+        try:
+            super().execute()
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise Exit(code=130) from None
+
+    def load_collection(self) -> None:
+        try:
+            super().load_collection()
+        except Exit as missing:
+            raise ConfigError(
+                f"no tasks.py in {self.args['search-root'].value or 'this folder'} or above it",
+                hint="run `voiceops init` to start a project here, or name its folder: --search-root DIR",
+            ) from missing
+        except VoiceopsError:
+            raise
+        except Exception as error:
+            if self.args.debug.value or "--debug" in self.argv:
+                raise
+            raise _broken_tasks(error) from error
+
+    def no_tasks_given(self) -> None:
+        """``inv`` alone lists what there is."""
+        self.list_tasks()
+        raise Exit
+
+
+class _Translated:
+    """Turns Invoke's parse errors into ``UsageError``."""
+
+    def __init__(self, program: VoiceopsProgram) -> None:
+        self.program = program
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ParseError):
+            raise explain(error, getattr(self.program, "parser", None)) from None
+        if isinstance(error, ValueError):
+            # A number was expected: Invoke lets int() and float() speak.
+            raise UsageError(str(error), hint="see `inv TASK --help`") from None
+
+
+def explain(error: ParseError, parser: Any) -> UsageError:
+    """Invoke's parse error with the nearest task or flag as a hint."""
+    message = str(error)
+    unknown = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", message, re.DOTALL)
+    if unknown is None:
+        return UsageError(message.rstrip("!"), hint="see `inv TASK --help`")
+    token = unknown.group(2)
+    context = error.context if error.context is not None and error.context.name else None
+    if token.startswith("-"):
+        flags = list(context.flags) if context else []
+        where = f"inv {context.name}" if context else "inv"
+        return UsageError(
+            f"{where} has no flag {token}", hint=_nearest(token, flags) or f"see `{where} --help`"
+        )
+    if context is not None and "--only" in context.flags:
+        return UsageError(
+            f"{token!r} is no task", hint=f"services are named by --only: inv {context.name} --only {token}"
+        )
+    tasks = list(parser.contexts) if parser is not None else []
+    return UsageError(f"{token!r} is no task", hint=_nearest(token, tasks) or "see `inv --list`")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def _broken_tasks(error: Exception) -> ConfigError:
+    """A tasks.py that can't be imported: where, and what Python said."""
+    if isinstance(error, SyntaxError):
+        return ConfigError(f"tasks.py: {error.msg}", file=error.filename, line=error.lineno)
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return ConfigError(
+        f"tasks.py can't be loaded: {type(error).__name__}: {error}",
+        file=frame.tb_frame.f_code.co_filename if frame else None,
+        line=frame.tb_lineno if frame else None,
+        hint="run again with --debug for the traceback",
+    )
