@@ -1,0 +1,102 @@
+"""Recover climbs only as high as it must, proves each step, and never drops a call unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from voiceops.doctor.recover import Proof, Rung, recover
+from voiceops.errors import CallsInProgressError, ServiceError
+from voiceops.model.findings import Finding, Mend
+
+BROKEN = Finding(
+    rule="no-worker",
+    severity="error",
+    sentence="No worker runs.",
+    evidence=("missing",),
+    mends=(Mend(command="inv start", action="start"),),
+)
+
+
+class Hands:
+    """A stack that works again after the step ``cured_by``."""
+
+    def __init__(self, cured_by: Rung | None, findings: Sequence[Finding] = (BROKEN,)) -> None:
+        self.cured_by = cured_by
+        self.findings = findings
+        self.did: list[str] = []
+        self.works = cured_by is Rung.DIAGNOSE
+
+    def _do(self, rung: Rung) -> str:
+        self.did.append(str(rung))
+        self.works = self.works or rung is self.cured_by
+        return f"did {rung}"
+
+    def diagnose(self) -> Sequence[Finding]:
+        return self.findings
+
+    def mend(self, findings: Sequence[Finding]) -> str:
+        return self._do(Rung.MEND)
+
+    def clean_rooms(self) -> str:
+        return self._do(Rung.ROOMS)
+
+    def restart(self, rung: Rung) -> str:
+        return self._do(rung)
+
+    def prove(self) -> Proof:
+        return Proof(answered=self.works, detail="audio after 0.4 s" if self.works else "no agent")
+
+
+@pytest.mark.parametrize(
+    ("cured_by", "did"),
+    [
+        (Rung.MEND, ["mend"]),
+        (Rung.ROOMS, ["mend", "rooms"]),
+        (Rung.AGENTS, ["mend", "rooms", "agents"]),
+        (Rung.STACK, ["mend", "rooms", "agents", "stack"]),
+        (None, ["mend", "rooms", "agents", "stack"]),
+    ],
+)
+def test_it_stops_at_the_first_step_that_helps(cured_by: Rung | None, did: list[str]) -> None:
+    hands = Hands(cured_by)
+    recovery = recover(hands, live_rooms=lambda: ())
+    assert hands.did == did
+    assert recovery.helped == cured_by
+
+
+def test_a_healthy_stack_is_left_alone() -> None:
+    hands = Hands(Rung.DIAGNOSE, findings=())
+    recovery = recover(hands, live_rooms=lambda: ["r"])
+    assert hands.did == []
+    assert (recovery.ok, recovery.changed) == (True, False)
+
+
+def test_no_finding_but_an_unanswered_call_starts_the_climb_at_the_rooms() -> None:
+    hands = Hands(Rung.ROOMS, findings=())
+    assert recover(hands, live_rooms=lambda: ()).helped is Rung.ROOMS
+    assert hands.did == ["rooms"]
+
+
+def test_live_calls_stop_the_climb_before_the_stack_and_yes_goes_on() -> None:
+    with pytest.raises(CallsInProgressError) as caught:
+        recover(Hands(Rung.STACK), live_rooms=lambda: ["r1"])
+    assert caught.value.data["rooms"] == ["r1"]
+    assert recover(Hands(Rung.STACK), live_rooms=lambda: ["r1"], yes=True).helped is Rung.STACK
+
+
+def test_hard_restarts_the_stack_at_once() -> None:
+    hands = Hands(Rung.STACK)
+    recover(hands, live_rooms=lambda: (), hard=True)
+    assert hands.did == ["stack"]
+
+
+def test_a_step_that_fails_is_reported_and_the_next_one_tried() -> None:
+    class Clumsy(Hands):
+        def clean_rooms(self) -> str:
+            raise ServiceError("the server is away")
+
+    recovery = recover(Clumsy(Rung.AGENTS), live_rooms=lambda: ())
+    assert recovery.helped is Rung.AGENTS
+    assert [step.error for step in recovery.steps if step.rung is Rung.ROOMS] == ["the server is away"]

@@ -1,0 +1,187 @@
+"""Bring calls back with the least force that helps, each step proved by a real call.
+
+The ladder is diagnose, mend what the diagnosis names, clean the rooms, restart the
+agents, restart the stack. It ends at the first rung after which a call is answered.
+``hard`` climbs straight to the top.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from voiceops.errors import CallsInProgressError, VoiceopsError
+from voiceops.model.findings import Finding
+
+
+class Rung(str, Enum):
+    """One step of the ladder, least force first."""
+
+    DIAGNOSE = "diagnose"
+    MEND = "mend"
+    ROOMS = "rooms"
+    AGENTS = "agents"
+    STACK = "stack"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A synthetic call after a step."""
+
+    answered: bool
+    detail: str
+    audio_s: float | None = None
+
+
+class Hands(Protocol):
+    """What recover can do; each method may be called again at any time."""
+
+    def diagnose(self) -> Sequence[Finding]: ...
+
+    def mend(self, findings: Sequence[Finding]) -> str:
+        """Carry out the findings' mends; says what it did."""
+        ...
+
+    def clean_rooms(self) -> str: ...
+
+    def restart(self, rung: Rung) -> str:
+        """Restart the agents (overlapping where they have calls) or the whole stack."""
+        ...
+
+    def prove(self) -> Proof: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one step did, and whether a call was answered after it."""
+
+    rung: Rung
+    did: str
+    took_s: float
+    proof: Proof | None = None
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"step": str(self.rung), "did": self.did, "took_s": round(self.took_s, 3)}
+        if self.proof is not None:
+            document["answered"] = self.proof.answered
+            document["call"] = self.proof.detail
+            if self.proof.audio_s is not None:
+                document["audio_s"] = self.proof.audio_s
+        return document | ({"error": self.error} if self.error else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """How it went: ``helped`` is the step after which calls were answered, None if none did."""
+
+    steps: tuple[StepResult, ...]
+    findings: tuple[Finding, ...]
+    took_s: float
+    helped: Rung | None
+
+    @property
+    def ok(self) -> bool:
+        return self.helped is not None
+
+    @property
+    def changed(self) -> bool:
+        return any(step.rung is not Rung.DIAGNOSE for step in self.steps)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "helped": str(self.helped) if self.helped else None,
+            "changed": self.changed,
+            "took_s": round(self.took_s, 3),
+            "steps": [step.as_json() for step in self.steps],
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+@dataclass(slots=True)
+class _Climb:
+    hands: Hands
+    live_rooms: Callable[[], Sequence[str]]
+    yes: bool
+    tell: Callable[[StepResult], None]
+    clock: Callable[[], float]
+    steps: list[StepResult] = field(default_factory=list)
+
+    def step(self, rung: Rung, act: Callable[[], str], *, prove: bool = True) -> bool:
+        """Do one step and prove it; an error in the step is kept and the climb goes on."""
+        began = self.clock()
+        did, error, proof = "", "", None
+        try:
+            did = act()
+            proof = self.hands.prove() if prove else None
+        except CallsInProgressError:
+            raise
+        except VoiceopsError as failure:
+            error = failure.message
+        result = StepResult(rung=rung, did=did, took_s=self.clock() - began, proof=proof, error=error)
+        self.steps.append(result)
+        self.tell(result)
+        return proof is not None and proof.answered
+
+    def restart_stack(self) -> str:
+        rooms = self.live_rooms()
+        if rooms and not self.yes:
+            raise CallsInProgressError(
+                f"restarting the stack would drop {len(rooms)} live call(s)",
+                hint="run `inv recover --yes` to drop them, or wait until they have ended",
+                data={"rooms": list(rooms)},
+            )
+        return self.hands.restart(Rung.STACK)
+
+
+def recover(
+    hands: Hands,
+    *,
+    live_rooms: Callable[[], Sequence[str]],
+    hard: bool = False,
+    yes: bool = False,
+    tell: Callable[[StepResult], None] = lambda _step: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Recovery:
+    """Climb until a call is answered. Safe to run at any time, also when nothing is wrong.
+
+    Raises ``CallsInProgressError`` before a restart of the stack would drop calls that an
+    agent serves (``live_rooms`` names them), unless ``yes``.
+    """
+    began = clock()
+    climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, clock=clock)
+    findings: tuple[Finding, ...] = ()
+
+    def diagnose() -> str:
+        nonlocal findings
+        findings = tuple(hands.diagnose())
+        errors = [finding.rule for finding in findings if finding.severity == "error"]
+        return f"found {', '.join(errors)}" if errors else "found nothing wrong"
+
+    def is_broken() -> bool:
+        return any(finding.severity == "error" for finding in findings)
+
+    helped: Rung | None = None
+    climb.step(Rung.DIAGNOSE, diagnose, prove=False)
+    if hard:
+        helped = Rung.STACK if climb.step(Rung.STACK, climb.restart_stack) else None
+    elif not is_broken() and climb.step(Rung.DIAGNOSE, lambda: "called to make sure"):
+        helped = Rung.DIAGNOSE
+    else:
+        rungs: list[tuple[Rung, Callable[[], str]]] = []
+        if any(finding.mends for finding in findings):
+            rungs.append((Rung.MEND, lambda: hands.mend(findings)))
+        rungs += [
+            (Rung.ROOMS, hands.clean_rooms),
+            (Rung.AGENTS, lambda: hands.restart(Rung.AGENTS)),
+            (Rung.STACK, climb.restart_stack),
+        ]
+        helped = next((rung for rung, act in rungs if climb.step(rung, act)), None)
+    return Recovery(steps=tuple(climb.steps), findings=findings, took_s=clock() - began, helped=helped)
