@@ -12,7 +12,7 @@ class Mend:
 
     command: str
     action: str
-    """start, restart, dispatch, remove, delete-room, kill-frozen; empty: only a person can do it."""
+    """start, restart, replace, dispatch, remove, delete-room; empty: only a person can do it."""
     service: str = ""
     room: str = ""
     agent_name: str = ""

@@ -1,0 +1,78 @@
+"""Mends are carried out once each, services before rooms, and a failing one does not stop the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tests.unit.doctor.scenes import caller, room, scene, worker
+from voiceops.doctor.diagnose import diagnose
+from voiceops.doctor.mend import carry_out, steps
+from voiceops.errors import NotFoundError, ServiceError
+from voiceops.model.findings import Mend
+from voiceops.model.states import ServiceState
+
+
+class Hands:
+    """Both hands; remembers what it was asked."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.did: list[str] = []
+        self.failing = failing
+
+    def _do(self, what: str) -> None:
+        self.did.append(what)
+        if self.failing and what.startswith(self.failing):
+            raise ServiceError(f"{what} failed")
+
+    def start(self, only: Sequence[str], *, replace: bool) -> None:
+        self._do(f"start {','.join(only)} {replace}")
+
+    def restart(self, only: Sequence[str], *, now: bool) -> None:
+        self._do(f"restart {','.join(only)} {now}")
+
+    def dispatch(self, room: str, agent_name: str) -> None:
+        self._do(f"dispatch {room}")
+
+    def remove(self, room: str, identity: str) -> None:
+        raise NotFoundError("gone already")
+
+    def delete(self, room: str) -> None:
+        self._do(f"delete {room}")
+
+
+def test_the_worker_is_started_before_each_waiting_caller_gets_one_dispatch() -> None:
+    down = worker(state=ServiceState.MISSING, registered=None, answers=False)
+    facts = scene(room(caller(), name="r1"), room(caller(), name="r2"), workers=(down,))
+    hands = Hands()
+    results = carry_out(steps(diagnose(facts)), hands, hands)
+    assert hands.did == ["start agent False", "dispatch r1", "dispatch r2"]
+    assert all(result.done for result in results)
+
+
+def test_a_frozen_worker_is_killed_not_drained() -> None:
+    hands = Hands()
+    carry_out(steps(diagnose(scene(workers=(worker(stopped=True),)))), hands, hands)
+    assert hands.did == ["restart agent True"]
+
+
+def test_a_failing_step_is_reported_and_the_others_are_done() -> None:
+    down = worker(state=ServiceState.MISSING, registered=None, answers=False)
+    hands = Hands(failing="start")
+    results = carry_out(steps(diagnose(scene(room(caller()), workers=(down,)))), hands, hands)
+    assert [(result.done, result.error) for result in results] == [
+        (False, "start agent False failed"),
+        (True, ""),
+    ]
+
+
+def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() -> None:
+    hands = Hands()
+    results = carry_out(
+        [
+            Mend(command="inv rooms.kick r a", action="remove", room="r", identity="a"),
+            Mend(command="timedatectl set-ntp true", action=""),
+        ],
+        hands,
+        hands,
+    )
+    assert [result.done for result in results] == [True, False]
