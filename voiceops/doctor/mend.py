@@ -74,7 +74,7 @@ def _carry_out(mend: Mend, stack: StackHands, rooms: RoomHands) -> bool:
     elif mend.action == "replace":
         stack.start(only, replace=True)
     elif mend.action == "restart":
-        stack.restart(only, now="--now" in mend.command)
+        stack.restart(only, now=mend.now)
     elif mend.action == "dispatch":
         rooms.dispatch(mend.room, mend.agent_name)
     elif mend.action == "remove":

@@ -88,6 +88,7 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
                     command=f"inv restart --only {worker.service} --now --yes",
                     action="restart",
                     service=worker.service,
+                    now=True,
                 ),
                 *_dispatches(facts, worker.agent_name),
             ),

@@ -17,6 +17,8 @@ class Mend:
     room: str = ""
     agent_name: str = ""
     identity: str = ""
+    now: bool = False
+    """A restart that kills: the process does not react any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
