@@ -19,7 +19,7 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     pass
 
 
-class Probe(_Settings):
+class Probe(_Settings, frozen=True, kw_only=True):
     """How a service proves that it can do its job; exactly one of the first five."""
 
     http: str | None = None
@@ -35,7 +35,7 @@ class Probe(_Settings):
     interval_s: float = 0.1
 
 
-class ServiceBase(_Settings):
+class ServiceBase(_Settings, frozen=True, kw_only=True):
     """What every kind of service has."""
 
     needs: list[str] = []
@@ -46,7 +46,7 @@ class ServiceBase(_Settings):
     log_keep: int = 5
 
 
-class LivekitService(ServiceBase, tag_field="kind", tag="livekit"):
+class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, kw_only=True):
     """A livekit-server; its port is the port of ``livekit.url``."""
 
     version: str = "1.13.5"
@@ -63,7 +63,7 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit"):
     """Merged over the rendered livekit.yaml, for what has no setting of its own."""
 
 
-class AgentService(ServiceBase, tag_field="kind", tag="agent"):
+class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_only=True):
     """A livekit-agents worker, run under ``python -m voiceops.agentkit``."""
 
     entry: str
@@ -75,11 +75,11 @@ class AgentService(ServiceBase, tag_field="kind", tag="agent"):
     max_concurrent_jobs: int | None = None
     health_port: int | None = None
     """TCP port of /health and /metrics on loopback; none by default."""
-    files: list[str] = ["**/*"]
+    files: list[str] = msgspec.field(default_factory=lambda: ["**/*"])
     """What belongs to a release, as patterns below the folder of ``entry``."""
 
 
-class CommandService(ServiceBase, tag_field="kind", tag="command"):
+class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, kw_only=True):
     """Anything else."""
 
     command: list[str]
@@ -94,23 +94,23 @@ class CommandService(ServiceBase, tag_field="kind", tag="command"):
 Service = Union[LivekitService, AgentService, CommandService]
 
 
-class LivekitSettings(_Settings):
+class LivekitSettings(_Settings, frozen=True, kw_only=True):
     url: str = "ws://127.0.0.1:7880"
     api_key: Secret = Secret("")
     api_secret: Secret = Secret("")
 
 
-class RoomsSettings(_Settings):
+class RoomsSettings(_Settings, frozen=True, kw_only=True):
     stale_after_s: float = 300.0
     stuck_agent_after_s: float = 600.0
     keep: list[str] = []
     """Room name patterns (fnmatch) that cleanup never touches."""
-    idle_identities: list[str] = ["monitor-*", "bot-*"]
+    idle_identities: list[str] = msgspec.field(default_factory=lambda: ["monitor-*", "bot-*"])
     """Participants that hold a room open without being a caller."""
     concurrency: int = 64
 
 
-class Settings(_Settings):
+class Settings(_Settings, frozen=True, kw_only=True):
     """Everything that voiceops reads for one host."""
 
     project: str
@@ -121,7 +121,7 @@ class Settings(_Settings):
     """Names of the services that this host runs; None: all."""
 
 
-class Host(_Settings):
+class Host(_Settings, frozen=True, kw_only=True):
     """One host of the inventory with its resolved variables."""
 
     name: str

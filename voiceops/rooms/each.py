@@ -1,0 +1,40 @@
+"""Do the same thing to many rooms at once, a bounded number at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from voiceops.errors import VoiceopsError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+async def each(
+    items: Iterable[Item], do: Callable[[Item], Awaitable[Result]], *, concurrency: int
+) -> list[tuple[Item, Result | VoiceopsError]]:
+    """``do(item)`` for all; an error that we raise on purpose is that item's result.
+
+    One room that fails must not keep the others from being looked after. Anything else that is
+    raised, and a cancellation, ends all of it.
+    """
+    results: list[tuple[Item, Result | VoiceopsError]] = []
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            try:
+                results.append((item, await do(item)))
+            except VoiceopsError as error:
+                results.append((item, error))
+
+    workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return results
