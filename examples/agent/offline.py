@@ -1,0 +1,115 @@
+"""A voice and ears that need no cloud account: espeak-ng speaks, and what was heard is kept.
+
+The voice is the library in the ``espeakng-loader`` wheel, called through ctypes. The
+"recogniser" does not recognise: it keeps the caller's audio so that the agent can play it
+back. Both stand where a cloud provider's TTS and STT stand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import threading
+from typing import Any
+
+from livekit import rtc
+from livekit.agents import APIConnectOptions, stt, tts, utils
+from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
+
+_AUDIO_OUTPUT_RETRIEVAL = 1
+_CHARS_UTF8 = 1
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class _Espeak:
+    """The espeak-ng library; it has one global state, so one lock."""
+
+    def __init__(self, voice: str) -> None:
+        try:
+            import espeakng_loader
+        except ImportError as error:
+            raise RuntimeError("the offline voice needs a package: pip install espeakng-loader") from error
+        self._lock = threading.Lock()
+        self._chunks: list[bytes] = []
+        self._library = ctypes.CDLL(espeakng_loader.get_library_path())
+        # Kept as an attribute: the library calls it long after this method returned.
+        self._callback = _Callback(self._collect)
+        rate = self._library.espeak_Initialize(
+            _AUDIO_OUTPUT_RETRIEVAL, 0, espeakng_loader.get_data_path().encode(), 0
+        )
+        if rate <= 0:
+            raise RuntimeError("espeak-ng did not start")
+        self.sample_rate: int = rate
+        self._library.espeak_SetSynthCallback(self._callback)
+        if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
+            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
+
+    def _collect(self, samples: int | None, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            self._chunks.append(ctypes.string_at(samples, count * 2))
+        return 0
+
+    def say(self, text: str) -> bytes:
+        """16-bit mono PCM of ``text``; about 2 ms for a sentence."""
+        data = text.encode()
+        with self._lock:
+            self._chunks.clear()
+            self._library.espeak_Synth(data, len(data) + 1, 0, 0, 0, _CHARS_UTF8, None, None)
+            self._library.espeak_Synchronize()
+            return b"".join(self._chunks)
+
+
+class OfflineVoice(tts.TTS):
+    """espeak-ng as a LiveKit TTS."""
+
+    def __init__(self, *, voice: str = "en-us") -> None:
+        self._espeak = _Espeak(voice)
+        super().__init__(
+            capabilities=tts.TTSCapabilities(streaming=False),
+            sample_rate=self._espeak.sample_rate,
+            num_channels=1,
+        )
+
+    def synthesize(
+        self, text: str, *, conn_options: APIConnectOptions = DEFAULT_API_CONNECT_OPTIONS
+    ) -> tts.ChunkedStream:
+        return _Speech(tts=self, input_text=text, conn_options=conn_options, espeak=self._espeak)
+
+
+class _Speech(tts.ChunkedStream):
+    def __init__(self, *, espeak: _Espeak, **arguments: Any) -> None:
+        self._espeak = espeak
+        super().__init__(**arguments)
+
+    async def _run(self, output_emitter: tts.AudioEmitter) -> None:
+        output_emitter.initialize(
+            request_id=utils.shortuuid(),
+            sample_rate=self._espeak.sample_rate,
+            num_channels=1,
+            mime_type="audio/pcm",
+        )
+        output_emitter.push(await asyncio.to_thread(self._espeak.say, self.input_text))
+        output_emitter.flush()
+
+
+class OfflineEars(stt.STT):
+    """Keeps what the caller said last in ``heard``, and reports how long it was."""
+
+    def __init__(self) -> None:
+        super().__init__(capabilities=stt.STTCapabilities(streaming=False, interim_results=False))
+        self.heard: rtc.AudioFrame | None = None
+
+    async def _recognize_impl(
+        self,
+        buffer: utils.AudioBuffer,
+        *,
+        language: NotGivenOr[str] = NOT_GIVEN,
+        conn_options: APIConnectOptions,
+    ) -> stt.SpeechEvent:
+        self.heard = rtc.combine_audio_frames(buffer)
+        return stt.SpeechEvent(
+            type=stt.SpeechEventType.FINAL_TRANSCRIPT,
+            alternatives=[
+                stt.SpeechData(language="en", text=f"{self.heard.duration:.1f} seconds of speech")  # type: ignore[arg-type]
+            ],
+        )

@@ -1,0 +1,62 @@
+"""What runs inside an agent's own process, so that calls are picked up every time.
+
+Each name stands alone: take one, leave the rest. Nothing here is imported before it is
+used, so ``import voiceops.agentkit`` costs milliseconds and never imports livekit-agents.
+
+    guarded_entrypoint   deadlines and clean ends for a job's entrypoint
+    cached               async TTL cache, shared by all calls of a worker
+    prepare_room         removes dead agents from a room before a job is accepted
+    LogLimiter           a token bucket for log lines
+    LoopWatch            names the line that blocks the event loop
+    Notifier             sd_notify
+    subscribe            lifecycle events of calls
+
+``python -m voiceops.agentkit start ENTRY`` runs any livekit-agents worker with readiness,
+watchdog, ``/health``, ``/metrics`` and ``MAX_CONCURRENT_JOBS`` around it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voiceops.agentkit.cache import cached
+    from voiceops.agentkit.call import Call
+    from voiceops.agentkit.guard import guarded_entrypoint
+    from voiceops.agentkit.lifecycle import CallEvent, subscribe
+    from voiceops.agentkit.loglimit import LogLimiter
+    from voiceops.agentkit.loopwatch import LoopWatch
+    from voiceops.agentkit.notify import Notifier
+    from voiceops.agentkit.prepare import prepare_room
+
+__all__ = [
+    "Call",
+    "CallEvent",
+    "LogLimiter",
+    "LoopWatch",
+    "Notifier",
+    "cached",
+    "guarded_entrypoint",
+    "prepare_room",
+    "subscribe",
+]
+
+_HOMES = {
+    "Call": "call",
+    "CallEvent": "lifecycle",
+    "LogLimiter": "loglimit",
+    "LoopWatch": "loopwatch",
+    "Notifier": "notify",
+    "cached": "cache",
+    "guarded_entrypoint": "guard",
+    "prepare_room": "prepare",
+    "subscribe": "lifecycle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,48 @@
+"""``python -m voiceops.agentkit start ENTRY``: runs a livekit-agents worker with the outer pieces."""
+
+from __future__ import annotations
+
+import sys
+
+# First of all: the imports that follow take more than a second, and until a handler
+# stands a SIGTERM kills the process half way.
+from voiceops.agentkit import signals
+
+_stop = signals.install()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and run the worker until it is told to stop."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="python -m voiceops.agentkit",
+        description="Runs an agent with readiness, watchdog, /health, /metrics and a limit on its calls.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser(
+        "start",
+        help="run the AgentServer that a file defines",
+        epilog="example: python -m voiceops.agentkit start agent.py --health-port 9090",
+    )
+    start.add_argument("entry", metavar="ENTRY", help="Python file that defines the AgentServer")
+    start.add_argument("--agent-name", help="name for explicit dispatch; wins over the one in the code")
+    start.add_argument("--drain-timeout", type=float, help="seconds that calls may last after SIGTERM (0: forever)")
+    start.add_argument("--health-port", type=int, help="TCP port on loopback for /health and /metrics")
+    start.add_argument("--max-jobs", type=int, help="calls at once; offers beyond that go to other workers")
+    start.add_argument("--log-level", default="INFO")
+    start.add_argument("--log-format", choices=["json", "colored"], default="json")
+    arguments = parser.parse_args(argv)
+
+    from voiceops.agentkit.runner import Options, run
+
+    try:
+        options = Options.resolve(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
+    return run(options, _stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Runs an agent that knows nothing of voiceops, with all of the outer pieces around it.
+
+Replaces ``python -m livekit.agents start``, whose failures exit 0, which listens on
+port 8081 of all interfaces, and which tells nobody when it is registered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voiceops.agentkit.health import HealthServer
+from voiceops.agentkit.notify import Notifier
+from voiceops.agentkit.signals import StopRequest
+from voiceops.agentkit.worker import Worker
+from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, MAX_JOBS_ENV
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentServer
+
+log = logging.getLogger("voiceops.agentkit")
+
+DRAIN_TIMEOUT_ENV = "VOICEOPS_DRAIN_TIMEOUT_S"
+DEFAULT_DRAIN_TIMEOUT_S = 3600.0
+CLOSE_TIMEOUT_S = 60.0
+"""What the jobs get to end after the drain ran out; the library alone would take 385 s each."""
+TICK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a worker: the command line, else the environment."""
+
+    entry: Path
+    agent_name: str | None = None
+    drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
+    health_socket: str | None = None
+    health_port: int | None = None
+    max_jobs: int | None = None
+    log_level: str = "INFO"
+    log_format: str = "json"
+
+    @classmethod
+    def resolve(cls, arguments: argparse.Namespace) -> Options:
+        """``ValueError`` with a sentence when something makes no sense."""
+        entry = Path(arguments.entry)
+        if not entry.is_file():
+            raise ValueError(f"{entry} is no file")
+        drain = arguments.drain_timeout
+        max_jobs = arguments.max_jobs
+        port = arguments.health_port
+        options = cls(
+            entry=entry,
+            agent_name=arguments.agent_name,
+            drain_timeout_s=drain if drain is not None else _number(DRAIN_TIMEOUT_ENV, DEFAULT_DRAIN_TIMEOUT_S),
+            health_socket=os.environ.get(HEALTH_SOCKET_ENV) or None,
+            health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
+            max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
+            log_level=os.environ.get("LIVEKIT_LOG_LEVEL", arguments.log_level).upper(),
+            log_format=arguments.log_format,
+        )
+        if options.max_jobs is not None and options.max_jobs < 1:
+            raise ValueError(f"{MAX_JOBS_ENV} must be at least 1, not {options.max_jobs}")
+        if options.drain_timeout_s < 0:
+            raise ValueError(f"the drain timeout must not be negative, but is {options.drain_timeout_s:g}")
+        return options
+
+
+def _number(name: str, default: float) -> float:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number of seconds, not {text!r}") from None
+
+
+def _optional_int(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def run(options: Options, stop: StopRequest) -> int:
+    """Run the worker until it is told to stop; the exit code: 0 only for a clean stop."""
+    if options.agent_name is not None:
+        # LIVEKIT_AGENT_NAME is only a default for agents that name themselves nothing.
+        os.environ["LIVEKIT_AGENT_NAME_OVERRIDE"] = options.agent_name
+    _set_up_logging(options)
+    try:
+        server = discover(options.entry)
+    except Exception:
+        log.exception("the entry can't be loaded", extra={"entry": str(options.entry)})
+        return 1
+    if stop.requested:
+        return 0
+    return asyncio.run(_Run(options, server, stop).main())
+
+
+def _set_up_logging(options: Options) -> None:
+    from livekit.agents.cli.log import setup_logging
+
+    setup_logging(options.log_level, devmode=options.log_format == "colored", console=False)
+
+
+def discover(entry: Path) -> AgentServer:
+    """The AgentServer that ``entry`` defines, found as ``python -m livekit.agents`` finds it."""
+    from livekit.agents.cli.discover import get_import_data
+
+    data = get_import_data(path=entry)
+    module = importlib.import_module(data.module_data.module_import_str)
+    server: AgentServer = getattr(module, data.app_name)
+    return server
+
+
+class _Run:
+    """One run of a worker in its event loop."""
+
+    def __init__(self, options: Options, server: AgentServer, stop: StopRequest) -> None:
+        self.options = options
+        self.server: Any = server
+        self.stop = stop
+        self.notifier = Notifier()
+        self.worker = Worker(server, max_jobs=options.max_jobs)
+        self._told = ""
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        self.stop.listen(lambda: _wake(loop, asked))
+        self.worker.attach()
+        self.worker.on_connection_change = self._connection_changed
+        self.server.on("worker_registered", self._registered)
+        health = HealthServer(
+            self.worker, socket_path=self.options.health_socket, port=self.options.health_port
+        )
+        try:
+            await health.start()
+        except OSError:
+            log.exception("the health address can't be used")
+            return 1
+        keeper = asyncio.create_task(self._keep_telling(), name="voiceops_keeper")
+        try:
+            return await self._serve(asked)
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await health.close()
+
+    async def _serve(self, asked: asyncio.Event) -> int:
+        serving = asyncio.create_task(self.server.run(devmode=False), name="voiceops_worker")
+        waiting = asyncio.create_task(asked.wait())
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        failed = not asked.is_set()
+        if failed:
+            error = serving.exception() if not serving.cancelled() else None
+            log.error("worker failed", exc_info=error)
+        self.worker.stopping()
+        self.notifier.stopping(self._sentence())
+        clean = await self._drain_and_close()
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        return 1 if failed or not clean else 0
+
+    async def _drain_and_close(self) -> bool:
+        if self.worker.started:
+            try:
+                await self.server.drain(timeout=self.options.drain_timeout_s or None)
+            except asyncio.TimeoutError:
+                log.warning("calls outlasted the drain and are ended", extra={"calls": self.worker.calls})
+        closing = asyncio.create_task(self.server.aclose())
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+        if not done:
+            log.error("jobs did not end and are killed", extra={"calls": self.worker.calls})
+            _kill_children()
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(closing, 10)
+            return False
+        if closing.exception() is not None:
+            log.error("worker did not close", exc_info=closing.exception())
+            return False
+        return True
+
+    def _registered(self, _worker_id: str, _info: object) -> None:
+        # It fires again at each reconnect; READY=1 twice does no harm.
+        self.notifier.ready()
+
+    def _connection_changed(self) -> None:
+        if not self.worker.registered and not self.worker.draining:
+            log.warning("lost the connection to LiveKit")
+        self._tell()
+
+    async def _keep_telling(self) -> None:
+        loop = asyncio.get_running_loop()
+        interval_s = min(TICK_S, self.notifier.watchdog_s or TICK_S)
+        fed_at = 0.0
+        while True:
+            self._tell()
+            if self.notifier.watchdog_s is not None and loop.time() - fed_at >= self.notifier.watchdog_s / 2:
+                self.notifier.alive()
+                fed_at = loop.time()
+            await asyncio.sleep(interval_s)
+
+    def _tell(self) -> None:
+        sentence = self._sentence()
+        if sentence != self._told:
+            self._told = sentence
+            self.notifier.status(sentence)
+
+    def _sentence(self) -> str:
+        calls = f"{self.worker.calls} call{'' if self.worker.calls == 1 else 's'}"
+        if self.worker.draining:
+            return f"draining, {calls}"
+        if self.worker.registered:
+            return f"registered, {calls}"
+        return f"connecting to LiveKit, {calls}" if self.worker.started else "starting"
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the run is over
+        loop.call_soon_threadsafe(event.set)
+
+
+def _kill_children() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()

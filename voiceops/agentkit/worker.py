@@ -1,0 +1,167 @@
+"""The one place that touches the private parts of livekit-agents' worker.
+
+``AgentServer`` has no public way to tell whether it is connected, to bind its HTTP server
+elsewhere, or to limit its jobs. What is used here is read from livekit-agents 1.8.9
+(``livekit/agents/worker.py``) and held by a test against the installed version and by
+tests against a real server that is killed and comes back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from livekit.agents import AgentServer
+
+PRIVATE_NAMES = (
+    "_agent_name",
+    "_closed",
+    "_drain_timeout",
+    "_entrypoint_fnc",
+    "_host",
+    "_is_available",
+    "_load_threshold",
+    "_port",
+    "_proc_pool",
+    "_request_fnc",
+    "_reserved_slots",
+    "_run_ws",
+    "_worker_load",
+)
+
+
+class Worker:
+    """A livekit-agents worker seen from outside: the truth about it, and its limit on jobs.
+
+    ``attach`` before ``server.run()``; everything else may be read at any time.
+    """
+
+    def __init__(self, server: AgentServer, *, max_jobs: int | None = None) -> None:
+        self.server: Any = server
+        self.max_jobs = max_jobs
+        self.connections = 0
+        """How often it registered; more than one means that it reconnected."""
+        self.refused = 0
+        """Offers refused because of ``max_jobs``."""
+        self.on_connection_change: Callable[[], None] = lambda: None
+        self._registered = False
+        self._stopping = False
+        self._born = time.monotonic()
+
+    def attach(self) -> None:
+        """Hook into the server: connection, availability, HTTP address."""
+        # Port 8081 on all interfaces is the default: a second worker there ends with exit 0.
+        self.server._host = "127.0.0.1"
+        self.server._port = 0
+        self._watch_connection()
+        if self.max_jobs is not None:
+            self._limit_jobs()
+
+    def _watch_connection(self) -> None:
+        run_ws = self.server._run_ws
+
+        async def watched(ws: Any) -> None:
+            # _run_ws starts right after the register response and ends with the
+            # connection, also when the server vanished (heartbeat): exactly "registered".
+            self._registered = True
+            self.connections += 1
+            self.on_connection_change()
+            try:
+                await run_ws(ws)
+            finally:
+                self._registered = False
+                self.on_connection_change()
+
+        self.server._run_ws = watched
+
+    def _limit_jobs(self) -> None:
+        is_available = self.server._is_available
+
+        def limited() -> bool:
+            # The caller reserves a slot without an await in between, so two offers at
+            # once can't both take the last one. The refusal leaves terminate=False: the
+            # server asks another worker. Not done by the load: a worker that reports
+            # itself full gets no offer until its next report, 2.5 s after a slot is free.
+            if self.at_limit:
+                self.refused += 1
+                return False
+            return bool(is_available())
+
+        self.server._is_available = limited
+
+    @property
+    def registered(self) -> bool:
+        """Whether the server can offer jobs to this worker right now."""
+        return self._registered
+
+    @property
+    def started(self) -> bool:
+        return not self.server._closed
+
+    @property
+    def draining(self) -> bool:
+        return self._stopping or bool(self.server.draining)
+
+    def stopping(self) -> None:
+        """A drain is decided; the library's own flag follows once its lock is free."""
+        self._stopping = True
+
+    @property
+    def jobs(self) -> list[Any]:
+        """``RunningJobInfo`` of each job whose process lives."""
+        pool = getattr(self.server, "_proc_pool", None)
+        if pool is None:
+            return []
+        return [process.running_job for process in pool.processes if process.running_job]
+
+    @property
+    def calls(self) -> int:
+        return len(self.jobs)
+
+    @property
+    def rooms(self) -> list[str]:
+        return sorted(job.job.room.name for job in self.jobs)
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Participant identities of this worker's live agents."""
+        return frozenset(job.accept_arguments.identity for job in self.jobs)
+
+    @property
+    def load(self) -> float:
+        return float(getattr(self.server, "_worker_load", 0.0))
+
+    @property
+    def worker_id(self) -> str:
+        return str(self.server.id)
+
+    @property
+    def at_limit(self) -> bool:
+        if self.max_jobs is None:
+            return False
+        return self.calls + int(getattr(self.server, "_reserved_slots", 0)) >= self.max_jobs
+
+    @property
+    def load_threshold(self) -> float:
+        from livekit.agents.worker import ServerEnvOption
+
+        return float(ServerEnvOption.getvalue(self.server._load_threshold, False))
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it can't take a call now; None when it can."""
+        if self.draining:
+            return "draining"
+        if not self.registered:
+            return "not registered with LiveKit"
+        if self.at_limit:
+            return f"at its limit of {self.max_jobs} calls"
+        if self.load >= self.load_threshold:
+            return f"load {self.load:.2f} is over the threshold {self.load_threshold:g}"
+        return None
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self._born
