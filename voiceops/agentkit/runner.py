@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("voiceops.agentkit")
 
 DRAIN_TIMEOUT_ENV = "VOICEOPS_DRAIN_TIMEOUT_S"
+LOAD_LIMIT_ENV = "VOICEOPS_LOAD_LIMIT"
+"""``off``: calls are taken whatever the CPU load. By default a worker over 0.7 refuses them,
+and LiveKit never offers a refused call again."""
 DEFAULT_DRAIN_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 60.0
 """What the jobs get to end after the drain ran out; the library alone would take 385 s each."""
@@ -44,6 +47,7 @@ class Options:
     health_socket: str | None = None
     health_port: int | None = None
     max_jobs: int | None = None
+    limit_load: bool = True
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -63,6 +67,7 @@ class Options:
             health_socket=os.environ.get(HEALTH_SOCKET_ENV) or None,
             health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
             max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
+            limit_load=_on_or_off(LOAD_LIMIT_ENV),
             log_level=os.environ.get("LIVEKIT_LOG_LEVEL", arguments.log_level).upper(),
             log_format=arguments.log_format,
         )
@@ -91,6 +96,13 @@ def _optional_int(name: str) -> int | None:
         return int(text)
     except ValueError:
         raise ValueError(f"{name} must be a whole number, not {text!r}") from None
+
+
+def _on_or_off(name: str) -> bool:
+    text = os.environ.get(name, "on").lower()
+    if text not in ("on", "off"):
+        raise ValueError(f"{name} must be on or off, not {text!r}")
+    return text == "on"
 
 
 def run(options: Options, stop: StopRequest) -> int:
@@ -133,7 +145,7 @@ class _Run:
         self.server: Any = server
         self.stop = stop
         self.notifier = Notifier()
-        self.worker = Worker(server, max_jobs=options.max_jobs)
+        self.worker = Worker(server, max_jobs=options.max_jobs, limit_load=options.limit_load)
         self._told = ""
 
     async def main(self) -> int:
@@ -209,7 +221,7 @@ class _Run:
         fed_at = 0.0
         while True:
             self._tell()
-            if self.notifier.watchdog_s is not None and loop.time() - fed_at >= self.notifier.watchdog_s / 2:
+            if self.notifier.watchdog_s is not None and loop.time() - fed_at >= self.notifier.watchdog_s - 0.01:
                 self.notifier.alive()
                 fed_at = loop.time()
             await asyncio.sleep(interval_s)
