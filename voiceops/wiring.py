@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from voiceops.calls.ports import Callers, Why
+    from voiceops.calls.stats import CallReport
+    from voiceops.config.project import Configuration
+    from voiceops.model.calls import CallPlan, CallResult, CallTarget
     from voiceops.model.settings import Host
 
 
@@ -19,11 +25,40 @@ class Project:
     """The folder of the inventory: relative paths and ``.voiceops/`` are here."""
     inventory_file: Path
     hosts: tuple[Host, ...]
+    configuration: Configuration
+    """The whole inventory, for commands that look beyond the selected hosts."""
 
     @classmethod
     def load(cls, *, inventory: str = "", host: str = "", group: str = "", limit: str = "") -> Project:
-        """Read and check the configuration; ``ConfigError`` names file and line."""
-        raise NotImplementedError  # filled with voiceops.config
+        """Read and check the configuration; ``ConfigError`` names file and line.
+
+        Without ``host``, ``group`` and ``limit`` the only host is this machine. Secrets that are
+        references are not fetched here.
+        """
+        from voiceops.config.project import Configuration, find_inventory
+
+        configuration = Configuration.read(find_inventory(inventory, tasks_folder()))
+        return cls(
+            root=configuration.inventory.folder,
+            inventory_file=configuration.inventory.file,
+            hosts=configuration.select(host=host, group=group, limit=limit),
+            configuration=configuration,
+        )
+
+    def child_environment(self) -> dict[str, str]:
+        """The environment for a child process: this one's, over what ``.env`` says."""
+        return self.configuration.environment.whole()
+
+    def ensure_local_keys(self) -> tuple[str, ...]:
+        """Make the LiveKit keys that nobody has set; the names of the variables added to ``.env``.
+
+        Only for a server that this project itself runs on this machine: the keys of any other
+        server are not ours to make up. Safe to call again, and from many processes at once.
+        """
+        from voiceops.config.local_keys import ensure_keys_of
+
+        made = [ensure_keys_of(host, self.configuration.environment) for host in self.hosts]
+        return tuple(dict.fromkeys(name for names in made for name in names))
 
 
 def tasks_folder() -> Path:
@@ -31,3 +66,40 @@ def tasks_folder() -> Path:
     module = sys.modules.get("tasks")
     file = getattr(module, "__file__", None)
     return Path(file).resolve().parent if file else Path.cwd()
+
+
+async def run_calls(
+    target: CallTarget,
+    plan: CallPlan,
+    *,
+    why: Why | None = None,
+    on_result: Callable[[CallResult], None] | None = None,
+) -> CallReport:
+    """Place synthetic calls and delete the rooms they made; see ``voiceops.calls.run``."""
+    from voiceops.adapters.caller_token import caller_token
+    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.calls.desk import Desk
+    from voiceops.calls.run import run_calls as run
+
+    callers = _callers(plan)
+    try:
+        async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
+            desk = Desk(api, caller_token(target), agent_name=target.agent_name)
+            return await run(plan, target, callers=callers, desk=desk, why=why, on_result=on_result)
+    finally:
+        await callers.aclose()
+
+
+def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
+    """One synthetic call, from synchronous code: the proof that an agent answers."""
+    from voiceops import aio
+    from voiceops.model.calls import CallPlan
+
+    return aio.run(run_calls(target, CallPlan(timeout_s=timeout_s), why=why)).results[0]
+
+
+def _callers(plan: CallPlan) -> Callers:
+    from voiceops.adapters.livekit_rtc import RtcPhone
+    from voiceops.calls.local import LocalCallers
+
+    return LocalCallers(lambda job: RtcPhone(listen_on=bool(job.script)))

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class Secret:
-    """A string that repr, str, format, logs and JSON never show; ``reveal()`` does."""
+    """A string that repr, str, format, logs and JSON never show; ``reveal()`` does.
 
-    __slots__ = ("_value",)
+    One made by ``Secret.of`` is fetched on the first ``reveal()``: a command that needs no
+    credentials must not run a password manager.
+    """
+
+    __slots__ = ("_fetch", "_value", "origin")
 
     def __init__(self, value: str) -> None:
-        self._value = value
+        self._value: str | None = value
+        self._fetch: Callable[[], str] | None = None
+        self.origin = "literal"
+        """``literal``, ``env:NAME``, ``file:PATH`` or ``command:...``: where it comes from; shows nothing."""
+
+    @classmethod
+    def of(cls, origin: str, fetch: Callable[[], str]) -> Secret:
+        """A secret that ``fetch`` gets when it is first needed; it may raise ``ConfigError``."""
+        secret = cls("")
+        secret._value = None
+        secret._fetch = fetch
+        secret.origin = origin
+        return secret
 
     def reveal(self) -> str:
-        """The plain text, for the one place that sends it."""
+        """The plain text, for the one place that sends it. Fetches it once."""
+        if self._value is None:
+            assert self._fetch is not None
+            self._value = self._fetch()
         return self._value
 
     def __repr__(self) -> str:
@@ -24,13 +45,19 @@ class Secret:
         return "****"
 
     def __bool__(self) -> bool:
-        return bool(self._value)
+        """Whether one is configured; does not fetch it."""
+        return self._value != ""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
+        if not isinstance(other, Secret):
+            return False
+        if self.origin == other.origin != "literal":
+            return True  # the same reference: no need to fetch it
+        return self.reveal() == other.reveal()
 
     def __hash__(self) -> int:
-        return hash((Secret, self._value))
+        # Not of the value: hashing a settings struct must not fetch anything.
+        return hash(Secret)
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("a Secret is not pickled")

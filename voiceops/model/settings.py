@@ -97,7 +97,9 @@ Service = Union[LivekitService, AgentService, CommandService]
 class LivekitSettings(_Settings, frozen=True, kw_only=True):
     url: str = "ws://127.0.0.1:7880"
     api_key: Secret = Secret("")
+    """When the inventory has none: ``{env: LIVEKIT_API_KEY}``."""
     api_secret: Secret = Secret("")
+    """When the inventory has none: ``{env: LIVEKIT_API_SECRET}``."""
 
 
 class RoomsSettings(_Settings, frozen=True, kw_only=True):
@@ -108,6 +110,8 @@ class RoomsSettings(_Settings, frozen=True, kw_only=True):
     idle_identities: list[str] = msgspec.field(default_factory=lambda: ["monitor-*", "bot-*"])
     """Participants that hold a room open without being a caller."""
     concurrency: int = 64
+    agent_wait_timeout_s: float = 10.0
+    """How long a dispatched agent may take to become ready."""
 
 
 class Settings(_Settings, frozen=True, kw_only=True):

@@ -1,0 +1,262 @@
+"""What the types can't say: names that refer to each other, ports that clash, files that must exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from voiceops.config.decode import Decoder, Path
+from voiceops.config.suggest import did_you_mean
+from voiceops.model.settings import (
+    AgentService,
+    CommandService,
+    LivekitService,
+    Probe,
+    Service,
+    ServiceBase,
+    Settings,
+)
+
+_NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
+_AT_LEAST_ONE = {"concurrency", "max_concurrent_jobs", "log_max_bytes"}
+_ABOVE_ZERO = {"interval_s", "ready_timeout_s"}
+
+
+def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
+    """Raise ``ConfigError`` for the first mistake; ``complete`` also for a missing project."""
+    if settings.project or complete:
+        _check_name(decoder, ("project",), settings.project)
+    for path, value in _walk(settings, ()):
+        _check_number(decoder, path, value)
+    _check_livekit(settings, decoder)
+    for name, service in settings.services.items():
+        _check_name(decoder, ("services", name), name)
+        _check_service(service, decoder, ("services", name))
+    _check_needs(settings, decoder)
+    _check_run(settings, decoder)
+    _check_ports(settings, decoder)
+
+
+def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _walk(getattr(value, name), (*path, name))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from _walk(item, (*path, name))
+    else:
+        yield path, value
+
+
+def _check_name(decoder: Decoder, path: Path, name: str) -> None:
+    if not name:
+        raise decoder.error(path, "project is missing", "add `project: NAME` to the vars of all")
+    if not _NAME.fullmatch(name):
+        raise decoder.error(
+            path,
+            f"{name!r} is no name that units, users and folders can carry",
+            "use up to 32 small letters, digits, - and _, starting with a letter",
+        )
+
+
+def _check_number(decoder: Decoder, path: Path, value: Any) -> None:
+    name = path[-1]
+    if isinstance(value, bool) or not isinstance(value, int | float) or "config" in path:
+        return
+    if name in _AT_LEAST_ONE and value < 1:
+        raise decoder.error(path, f"must be 1 or more, not {value:g}")
+    if name in _ABOVE_ZERO and value <= 0:
+        raise decoder.error(path, f"must be more than 0, not {value:g}")
+    if value < 0:
+        raise decoder.error(path, f"must not be negative, not {value:g}")
+    if isinstance(name, str) and (name == "port" or name.endswith("_port")) and not 1 <= value <= 65535:
+        raise decoder.error(path, f"must be a port from 1 to 65535, not {value}")
+
+
+def _check_livekit(settings: Settings, decoder: Decoder) -> None:
+    _check_url(decoder, ("livekit", "url"), settings.livekit.url, ("ws", "wss", "http", "https"))
+    if bool(settings.livekit.api_key) != bool(settings.livekit.api_secret):
+        missing = "api_secret" if settings.livekit.api_key else "api_key"
+        raise decoder.error(("livekit", missing), f"{missing} is empty but its partner is not")
+
+
+def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:
+    wanted = f"write {schemes[0]}://HOST:PORT"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise decoder.error(path, f"{url!r} is no URL: {error}", wanted) from None
+    if parts.scheme not in schemes:
+        raise decoder.error(path, f"the URL must start with {', '.join(f'{s}://' for s in schemes)}", wanted)
+    if not parts.hostname or port == 0:
+        raise decoder.error(
+            path, f"the URL {url!r} names no host" if port != 0 else "port 0 is no port", wanted
+        )
+    if parts.username or parts.password:
+        raise decoder.error(path, "the URL must not hold a user or password", "use api_key and api_secret")
+
+
+def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
+    for variable, value in service.env.items():
+        if not _VARIABLE.fullmatch(variable):
+            raise decoder.error((*path, "env", variable), f"{variable!r} is no name of a variable")
+        if isinstance(value, str) and "\0" in value:
+            raise decoder.error((*path, "env", variable), "a NUL character can't be in a variable")
+    if isinstance(service, LivekitService):
+        _check_server(service, decoder, path)
+    elif isinstance(service, AgentService):
+        _check_entry(service, decoder, path)
+    elif isinstance(service, CommandService):
+        _check_command(service, decoder, path)
+
+
+def _check_server(service: LivekitService, decoder: Decoder, path: Path) -> None:
+    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\S*", service.version):
+        raise decoder.error((*path, "version"), f"{service.version!r} is no version", "write it as 1.13.5")
+    levels = ("debug", "info", "warn", "error")
+    if service.log_level not in levels:
+        raise decoder.error(
+            (*path, "log_level"), f"no level {service.log_level!r}", did_you_mean(service.log_level, levels)
+        )
+    if service.redis is not None:
+        _check_address(decoder, (*path, "redis"), service.redis)
+    if service.node_ip is not None:
+        import ipaddress
+
+        try:
+            ipaddress.ip_address(service.node_ip)
+        except ValueError:
+            raise decoder.error((*path, "node_ip"), f"{service.node_ip!r} is no IP address") from None
+
+
+def _check_entry(service: AgentService, decoder: Decoder, path: Path) -> None:
+    folder = decoder.environment.folder
+    entry = folder / service.entry
+    if entry.is_file():
+        return
+    here = (*path, "entry")
+    if entry.is_dir():
+        raise decoder.error(
+            here, f"{service.entry} is a folder", f"name the file, such as {service.entry}/agent.py"
+        )
+    nearest = entry.parent
+    while not nearest.is_dir():
+        nearest = nearest.parent
+    known = [
+        str(file.relative_to(nearest)) for file in [*nearest.glob("*.py"), *nearest.glob("*/*.py")][:200]
+    ]
+    wanted = str(entry.relative_to(nearest))
+    prefix = "" if nearest == folder else f"{service.entry[: -len(wanted)]}"
+    raise decoder.error(
+        here, f"there is no file {service.entry}", did_you_mean(wanted, known).replace("'", f"'{prefix}", 1)
+    )
+
+
+def _check_command(service: CommandService, decoder: Decoder, path: Path) -> None:
+    if not service.command or not service.command[0]:
+        raise decoder.error(
+            (*path, "command"), "the command is empty", 'write it as a list: ["program", "argument"]'
+        )
+    if service.stop_signal not in _SIGNALS:
+        known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
+        raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
+    if service.probe is not None:
+        _check_probe(service.probe, decoder, (*path, "probe"))
+
+
+def _check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:
+    kinds = ("http", "tcp", "log", "command", "notify")
+    given = [kind for kind in kinds if getattr(probe, kind) not in (None, False)]
+    if len(given) != 1:
+        said = " and ".join(given) if given else "none"
+        raise decoder.error(path, f"a probe takes exactly one of {', '.join(kinds)}; here is {said}")
+    if probe.http is not None:
+        _check_url(decoder, (*path, "http"), probe.http, ("http", "https"))
+    if probe.tcp is not None:
+        _check_address(decoder, (*path, "tcp"), probe.tcp)
+    if probe.command is not None and not probe.command:
+        raise decoder.error((*path, "command"), "the command is empty")
+    if probe.log is not None:
+        try:
+            re.compile(probe.log)
+        except re.error as error:
+            raise decoder.error((*path, "log"), f"no regular expression: {error}") from None
+
+
+def _check_address(decoder: Decoder, path: Path, address: str) -> None:
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise decoder.error(path, f"{address!r} is no HOST:PORT", "write it as 127.0.0.1:6379")
+
+
+def _check_needs(settings: Settings, decoder: Decoder) -> None:
+    services: dict[str, ServiceBase] = dict(settings.services)
+    for name, service in services.items():
+        for index, need in enumerate(service.needs):
+            if need not in services:
+                others = [other for other in services if other != name]
+                raise decoder.error(
+                    ("services", name, "needs", index),
+                    f"there is no service {need!r}",
+                    did_you_mean(need, others),
+                )
+    clear: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        if name in above:
+            ring = " -> ".join((*above[above.index(name) :], name))
+            raise decoder.error(
+                ("services", above[-1], "needs"), f"services need each other in a circle: {ring}"
+            )
+        if name not in clear:
+            for need in services[name].needs:
+                visit(need, (*above, name))
+            clear.add(name)
+
+    for name in services:
+        visit(name, ())
+
+
+def _check_run(settings: Settings, decoder: Decoder) -> None:
+    for index, name in enumerate(settings.run or ()):
+        if name not in settings.services:
+            raise decoder.error(
+                ("run", index), f"there is no service {name!r}", did_you_mean(name, settings.services)
+            )
+        if name in (settings.run or ())[:index]:
+            raise decoder.error(("run", index), f"{name!r} is named twice")
+
+
+def _check_ports(settings: Settings, decoder: Decoder) -> None:
+    taken: dict[tuple[str, int], str] = {}
+    for name, service in settings.services.items():
+        if settings.run is not None and name not in settings.run:
+            continue
+        for protocol, port, path in _ports(settings, name, service):
+            other = taken.setdefault((protocol, port), ".".join(path))
+            if other != ".".join(path):
+                raise decoder.error(
+                    path, f"{protocol} port {port} is taken by {other} already", "give one of them another"
+                )
+
+
+def _ports(settings: Settings, name: str, service: Service) -> Iterator[tuple[str, int, tuple[str, ...]]]:
+    here = ("services", name)
+    if isinstance(service, LivekitService):
+        parts = urlsplit(settings.livekit.url)
+        if parts.port is not None:
+            yield "TCP", parts.port, ("livekit", "url")
+        yield "TCP", service.rtc_tcp_port, (*here, "rtc_tcp_port")
+        yield "UDP", service.rtc_udp_port, (*here, "rtc_udp_port")
+    else:
+        field = "health_port" if isinstance(service, AgentService) else "port"
+        port = getattr(service, field, None)
+        if port is not None:
+            yield "TCP", port, (*here, field)

@@ -1,0 +1,192 @@
+"""Located values into the typed settings, strictly: every mistake names file, line and path."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from voiceops.config.dotenv import Environment
+from voiceops.config.located import Items, Mapping, Place, dotted, place_of
+from voiceops.config.secrets import secret_from
+from voiceops.config.suggest import did_you_mean
+from voiceops.errors import ConfigError
+from voiceops.model.secret import Secret
+
+Path = tuple[Any, ...]
+
+_EXPECTED = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Secret: "a secret",
+}
+_UNEVALUATED = ("env", "command", "config")
+"""Settings that may hold braces meant for others (``docker ps --format '{{.ID}}'``)."""
+
+
+class Decoder:
+    """Decodes values below ``root``, which stands at ``place``."""
+
+    def __init__(self, root: Mapping, place: Place, environment: Environment) -> None:
+        self.root = root
+        self.place = place
+        self.environment = environment
+
+    def at(self, path: Path) -> Place:
+        """Where ``path`` is written."""
+        return place_of(self.root, path, self.place)
+
+    def error(self, path: Path, message: str, hint: str | None = None) -> ConfigError:
+        """The ``ConfigError`` for a path."""
+        return self.at(path).error(message, path=dotted(path), hint=hint)
+
+    def decode(self, kind: Any, value: Any, path: Path) -> Any:
+        """``value`` as ``kind``: structs, unions, lists, dicts, Literal, scalars, Secret."""
+        origin = get_origin(kind)
+        if origin is Union or isinstance(kind, types.UnionType):
+            return self.union(get_args(kind), value, path)
+        if origin is list:
+            return self.list(get_args(kind)[0], value, path)
+        if origin is dict:
+            return self.dict(get_args(kind)[1], value, path)
+        if origin is Literal:
+            if value not in get_args(kind) or isinstance(value, bool):
+                choices = [str(choice) for choice in get_args(kind)]
+                raise self.error(
+                    path, f"must be one of {', '.join(choices)}", did_you_mean(str(value), choices)
+                )
+            return value
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return self.struct(kind, value, path)
+        if kind is Any or kind is object:
+            return plain(value)
+        return self.scalar(kind, value, path)
+
+    def scalar(self, kind: type, value: Any, path: Path) -> Any:
+        if kind is Secret:
+            if isinstance(value, Mapping):
+                return secret_from(value, self.environment, self.at(path), dotted(path))
+            if isinstance(value, str):
+                return Secret(value)
+        elif kind is float and type(value) in (int, float):
+            if not math.isfinite(value):
+                raise self.error(path, "must be a finite number")
+            return float(value)
+        elif type(value) is kind:
+            if isinstance(value, str):
+                self.reject_template(value, path)
+            return value
+        raise self.mismatch(_EXPECTED.get(kind, kind.__name__), value, path)
+
+    def reject_template(self, value: str, path: Path) -> None:
+        if ("{{" in value or "{%" in value) and not any(step in _UNEVALUATED for step in path):
+            raise self.error(path, "a template is not evaluated here", "write the value itself")
+
+    def mismatch(self, expected: str, value: Any, path: Path) -> ConfigError:
+        hint = None
+        if expected == "text" and not isinstance(value, Mapping | Items) and value is not None:
+            hint = f'quote it: "{value}"' if not isinstance(value, bool) else 'quote it: "yes" or "true"'
+        elif expected in ("a number", "a whole number") and isinstance(value, str):
+            hint = "write a plain number; the unit is in the setting's name"
+        elif expected == "true or false" and isinstance(value, str):
+            hint = "write true or false, without quotes"
+        return self.error(path, f"must be {expected}, not {described(value)}", hint)
+
+    def union(self, kinds: Sequence[Any], value: Any, path: Path) -> Any:
+        if value is None and type(None) in kinds:
+            return None
+        rest = [kind for kind in kinds if kind is not type(None)]
+        structs = [kind for kind in rest if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+        if len(rest) == 1:
+            return self.decode(rest[0], value, path)
+        if len(structs) == len(rest):
+            return self.tagged(structs, value, path)
+        if isinstance(value, Mapping) and Secret in rest:
+            return self.scalar(Secret, value, path)
+        for kind in rest:
+            if kind is not Secret and type(value) is kind:
+                return self.decode(kind, value, path)
+        raise self.mismatch(" or ".join(_EXPECTED.get(kind, str(kind)) for kind in rest), value, path)
+
+    def tagged(self, structs: Sequence[Any], value: Any, path: Path) -> Any:
+        config = structs[0].__struct_config__
+        kinds = {struct.__struct_config__.tag: struct for struct in structs}
+        if not isinstance(value, Mapping):
+            raise self.mismatch("a mapping", value, path)
+        field = config.tag_field
+        if field not in value:
+            best = path[-1] if path[-1] in kinds else "command"
+            raise self.error(
+                path, f"{field} is missing", f"add `{field}: {best}`; there are {', '.join(kinds)}"
+            )
+        tag = value[field]
+        if tag not in kinds:
+            raise self.error((*path, field), f"there is no {field} {tag!r}", did_you_mean(str(tag), kinds))
+        return self.struct(kinds[tag], value, path, skip=field)
+
+    def list(self, kind: Any, value: Any, path: Path) -> list[Any]:
+        if not isinstance(value, Items):
+            hint = f"write a list: [{value}]" if isinstance(value, str) else None
+            raise self.error(path, f"must be a list, not {described(value)}", hint)
+        return [self.decode(kind, item, (*path, index)) for index, item in enumerate(value)]
+
+    def dict(self, kind: Any, value: Any, path: Path) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise self.mismatch("a mapping", value, path)
+        for key in value:
+            if not isinstance(key, str):
+                raise self.error((*path, key), f"the name {key!r} must be text", "quote it")
+        return {key: self.decode(kind, item, (*path, key)) for key, item in value.items()}
+
+    def struct(self, kind: Any, value: Any, path: Path, skip: str = "") -> Any:
+        if not isinstance(value, Mapping):
+            raise self.mismatch("a mapping", value, path)
+        fields = fields_of(kind)
+        arguments = {}
+        for key, item in value.items():
+            if key == skip:
+                continue
+            if key not in fields:
+                raise self.error(
+                    (*path, key), f"there is no setting {key!r} here", did_you_mean(str(key), fields)
+                )
+            arguments[key] = self.decode(fields[key].type, item, (*path, key))
+        for name, field in fields.items():
+            if field.required and name not in arguments:
+                raise self.error(path, f"{name} is missing")
+        return kind(**arguments)
+
+
+@cache
+def fields_of(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
+    """The settings of a struct by name."""
+    return {field.name: field for field in msgspec.structs.fields(kind)}
+
+
+def plain(value: Any) -> Any:
+    """A located value without its places."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def described(value: Any) -> str:
+    """What a wrong value is, short enough for a message; never the text of a mapping (it may hold secrets)."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, Items):
+        return "a list"
+    text = repr(value)
+    return f"the {'text' if isinstance(value, str) else 'number'} {text if len(text) <= 40 else text[:37] + '...'}"

@@ -1,0 +1,85 @@
+"""Strong keys of its own for the first local start, so that nobody runs with a default."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import tempfile
+from pathlib import Path
+
+from voiceops.config.dotenv import Environment, parse
+from voiceops.config.yamlfile import read_text
+from voiceops.errors import StorageError
+from voiceops.model.settings import Host, LivekitService
+
+_HEADING = "# Made by voiceops for the local LiveKit server. Keep this file out of version control.\n"
+
+
+def ensure_keys_of(host: Host, environment: Environment) -> tuple[str, ...]:
+    """``ensure_local_keys`` for a host, if it is this machine and runs a livekit-server of its own."""
+    settings = host.settings
+    runs = settings.services if settings.run is None else settings.run
+    key, secret = settings.livekit.api_key.origin, settings.livekit.api_secret.origin
+    if not host.local or not any(isinstance(settings.services[name], LivekitService) for name in runs):
+        return ()
+    if not key.startswith("env:") or not secret.startswith("env:"):
+        return ()
+    return ensure_local_keys(environment, key=key[4:], secret=secret[4:])
+
+
+def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tuple[str, ...]:
+    """Add the variables that nobody has set to ``.env``; returns the names of those it added.
+
+    Safe to call again and from many processes at once: one writes, the others find the result.
+    What the file holds is kept; it is replaced in one step and readable for its owner alone.
+    """
+    if all(environment.get(name) for name in (key, secret)):
+        return ()
+    try:
+        # A lock on the folder itself leaves no lock file behind and falls with its owner.
+        descriptor = os.open(environment.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            missing = [name for name in dict.fromkeys((key, secret)) if not environment.get(name)]
+            if missing:
+                _append(environment.file, {name: _made(name == key) for name in missing})
+            return tuple(missing)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(
+            f"the keys for the local server can't be written: {error.strerror}: {environment.file}",
+            hint=f"set {key} and {secret} in the environment, or make the folder writable",
+        ) from None
+
+
+def _made(is_key: bool) -> str:
+    # LiveKit wants 32 characters of secret; 43 of base64 hold 256 bits.
+    return f"API{secrets.token_hex(8)}" if is_key else secrets.token_urlsafe(32)
+
+
+def _append(file: Path, values: dict[str, str]) -> None:
+    file = file.resolve()  # a symlinked .env stays a symlink
+    old = read_text(file, str(file)) if file.exists() else ""
+    parse(old, str(file))  # never touch a file that can't be understood
+    lines = [old if not old or old.endswith("\n") else old + "\n"]
+    lines.append(_HEADING if _HEADING not in old else "")
+    lines += [f"{name}={value}\n" for name, value in values.items()]
+    _replace(file, "".join(lines))
+
+
+def _replace(file: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=".env.", dir=file.parent)  # 0600 from the start
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if os.geteuid() == 0:
+            owner = (file if file.exists() else file.parent).stat()
+            os.chown(temporary, owner.st_uid, owner.st_gid)
+        os.replace(temporary, file)
+    except BaseException:
+        os.unlink(temporary)
+        raise

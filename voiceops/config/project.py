@@ -1,0 +1,328 @@
+"""From a file to hosts with settings: find, read, merge, resolve, check, select."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from voiceops.config import checks
+from voiceops.config.decode import Decoder, fields_of, plain
+from voiceops.config.dotenv import Environment
+from voiceops.config.hostnames import split_port
+from voiceops.config.inventory import LOCAL_NAMES, Inventory
+from voiceops.config.located import Mapping, Place, place_of
+from voiceops.config.patterns import match
+from voiceops.config.secrets import is_reference, is_secret_name, secret_from
+from voiceops.config.sources import read_inventory
+from voiceops.config.suggest import did_you_mean, resembles
+from voiceops.errors import ConfigError, UsageError
+from voiceops.model.secret import Secret
+from voiceops.model.settings import Host, Settings
+
+_LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
+_SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
+_DEFAULT_KEYS = {"api_key": "LIVEKIT_API_KEY", "api_secret": "LIVEKIT_API_SECRET"}
+_OVERRIDES = {
+    "ROOM_STALE_TIMEOUT": ("stale_after_s", 1.0),
+    "LIVEKIT_AGENT_WAIT_TIMEOUT": ("agent_wait_timeout_s", 0.001),
+}
+"""Variables over settings of ``rooms``, with what one unit of the variable is in seconds."""
+
+
+_ENV_PATH = re.compile(r"services\.[^.]+\.env\.[^.]+")
+
+
+def find_inventory(flag: str, beside: Path) -> Path:
+    """The inventory: the flag, VOICEOPS_INVENTORY, beside tasks.py, then upwards from here."""
+    for named, by in (
+        (flag, "--inventory"),
+        (os.environ.get("VOICEOPS_INVENTORY", ""), "VOICEOPS_INVENTORY"),
+    ):
+        if named:
+            path = Path(named).expanduser()
+            if not path.exists():
+                raise ConfigError(f"there is no such inventory (named by {by})", file=named)
+            return path.absolute()
+    here = Path.cwd()
+    for folder in dict.fromkeys((beside, here, *here.parents)):
+        if (folder / "inventory.yaml").is_file():
+            return folder / "inventory.yaml"
+    raise ConfigError(
+        f"no inventory.yaml in {here} or above it",
+        hint="make a project with `inv init`, or name one by --inventory",
+    )
+
+
+@dataclass(slots=True)
+class Configuration:
+    """An inventory and the settings of its hosts, decoded once each."""
+
+    inventory: Inventory
+    environment: Environment
+    _hosts: dict[str, Host] = field(default_factory=dict)
+    _settings: list[tuple[Mapping, Settings]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> Configuration:
+        """Read the inventory and check the settings of every host in it."""
+        inventory = read_inventory(path)
+        configuration = cls(inventory, Environment(inventory.folder))
+        for name in inventory.hosts:
+            configuration.settings_of(inventory.variables(name), configuration.place(name), complete=False)
+        return configuration
+
+    def place(self, host: str) -> Place:
+        """Where to point when a setting of a host is missing."""
+        all_vars = self.inventory.groups["all"].vars
+        declared = self.inventory.hosts.get(host)
+        if all_vars.places:
+            return Place(next(iter(all_vars.places.values())).file)
+        if declared is not None and declared.place is not None:
+            return declared.place
+        return Place(os.path.relpath(self.inventory.file))
+
+    def host(self, name: str, *, user: str | None = None, port: int | None = None) -> Host:
+        """A host with its settings; a name of no source has the variables of ``all``."""
+        if name in self._hosts and user is None and port is None:
+            return self._hosts[name]
+        variables = self.inventory.variables(name)
+        place = self.place(name)
+        implicit = name not in self.inventory.hosts
+        connection = variables.get("ansible_connection")
+        if implicit and name in LOCAL_NAMES and user is None:
+            connection = "local"
+        if connection not in (*_LOCAL_CONNECTIONS, *_SSH_CONNECTIONS, None):
+            raise place_of(variables, ("ansible_connection",), place).error(
+                f"voiceops can't use the connection {connection!r} of host {name}",
+                path="ansible_connection",
+                hint="use local or ssh",
+            )
+        groups = self.inventory.groups_of(name) - {"all"}
+        local = connection in _LOCAL_CONNECTIONS
+        host = Host(
+            name=name,
+            local=local,
+            address=name if implicit and not local else _text(variables, "ansible_host", place) or name,
+            user=user or _text(variables, "ansible_user", place),
+            port=port or _port(variables, place),
+            groups=self.inventory.merge_order(groups),
+            settings=self.settings_of(variables, place, complete=True),
+            vars=self.template_variables(name, variables, place),
+        )
+        if user is None and port is None:
+            self._hosts[name] = host
+        return host
+
+    def settings_of(self, variables: Mapping, place: Place, *, complete: bool) -> Settings:
+        """The typed settings among the variables; equal variables are decoded once."""
+        known = fields_of(Settings)
+        own = Mapping()
+        for name, value in variables.items():
+            if name in known:
+                own[name] = value
+            elif isinstance(name, str) and not name.startswith("ansible_"):
+                _reject_near_miss(name, known, place_of(variables, (name,), place))
+        own.places = variables.places
+        if complete and "project" not in own:
+            own["project"] = ""
+        for seen, settings in self._settings:
+            if seen == own:
+                return settings
+        settings = self._decode(own, place, complete=complete)
+        self._settings.append((own, settings))
+        return settings
+
+    def _decode(self, own: Mapping, place: Place, *, complete: bool) -> Settings:
+        decoder = Decoder(own, place, self.environment)
+        source = own if "project" in own else Mapping({**own, "project": ""}, own.places)
+        settings: Settings = decoder.decode(Settings, source, ())
+        settings = self._with_default_keys(settings, own, place)
+        checks.check(settings, decoder, complete=complete)
+        return self._with_overrides(settings)
+
+    def _with_default_keys(self, settings: Settings, own: Mapping, place: Place) -> Settings:
+        declared = own.get("livekit") or {}
+        defaults = {
+            name: secret_from(Mapping({"env": variable}), self.environment, place, f"livekit.{name}")
+            for name, variable in _DEFAULT_KEYS.items()
+            if name not in declared
+        }
+        return msgspec.structs.replace(
+            settings, livekit=msgspec.structs.replace(settings.livekit, **defaults)
+        )
+
+    def _with_overrides(self, settings: Settings) -> Settings:
+        changes: dict[str, float] = {}
+        for variable, (name, unit_s) in _OVERRIDES.items():
+            text = self.environment.get(variable)
+            if text is None:
+                continue
+            try:
+                value = float(text) * unit_s
+            except ValueError:
+                value = -1.0
+            if not 0 <= value < float("inf"):
+                unit = "seconds" if unit_s == 1.0 else "milliseconds"
+                raise ConfigError(f"the variable {variable} must be a number of {unit}", path=f"rooms.{name}")
+            changes[name] = value
+        if not changes:
+            return settings
+        return msgspec.structs.replace(settings, rooms=msgspec.structs.replace(settings.rooms, **changes))
+
+    def template_variables(self, host: str, variables: Mapping, place: Place) -> dict[str, object]:
+        """All variables of a host for templates, with the secrets among them as ``Secret``."""
+        result = {
+            str(name): self._guarded(name, value, place_of(variables, (name,), place), str(name))
+            for name, value in variables.items()
+        }
+        return result | {
+            "inventory_hostname": host,
+            "inventory_hostname_short": host.split(".")[0],
+            "group_names": sorted(self.inventory.groups_of(host) - {"all"}),
+        }
+
+    def _guarded(self, name: Any, value: Any, place: Place, path: str) -> object:
+        if is_secret_name(name) or _ENV_PATH.fullmatch(path):
+            if is_reference(value):
+                return secret_from(value, self.environment, place, path)
+            if isinstance(value, str) and is_secret_name(name):
+                return Secret(value)
+        if isinstance(value, Mapping):
+            return {
+                key: self._guarded(key, item, value.places.get(key, place), f"{path}.{key}")
+                for key, item in value.items()
+            }
+        return plain(value)
+
+    # Selecting
+
+    def select(self, *, host: str = "", group: str = "", limit: str = "") -> tuple[Host, ...]:
+        """The hosts that the flags name; without flags, this machine. Nothing matched: ``UsageError``."""
+        chosen: dict[str, Host] = {}
+        for name in _split(host, "--host"):
+            found = self._named(name)
+            chosen[found.name] = found
+        for name in _split(group, "--group"):
+            for member in self._members(name):
+                chosen.setdefault(member, self.host(member))
+        if limit:
+            matched = match(self.inventory, limit)
+            if host or group:
+                chosen = {name: one for name, one in chosen.items() if name in matched}
+            else:
+                chosen = {name: self.host(name) for name in matched}
+            if not chosen:
+                raise UsageError(
+                    f"the pattern {limit!r} matches no host" + (" of those named" if host or group else ""),
+                    hint="`inv inventory --graph` shows groups and hosts",
+                )
+        return tuple(chosen.values()) if chosen else (self.this_machine(),)
+
+    def this_machine(self) -> Host:
+        """The host with a local connection; as in Ansible, ``localhost`` is there without being declared."""
+        local = [
+            name
+            for name in self.inventory.hosts
+            if self.inventory.variables(name).get("ansible_connection") in _LOCAL_CONNECTIONS
+        ]
+        for name in LOCAL_NAMES:
+            if name in local:
+                return self.host(name)
+        if len(local) > 1:
+            raise UsageError(
+                f"{len(local)} hosts have a local connection", hint=f"name one: --host {local[0]}"
+            )
+        if not local and "localhost" in self.inventory.hosts:
+            place = self.inventory.hosts["localhost"].place or Place(os.path.relpath(self.inventory.file))
+            raise place.error(
+                "localhost is declared without a local connection, so it would be reached by ssh",
+                path="ansible_connection",
+                hint="write localhost: {ansible_connection: local}, or name it by --host localhost",
+            )
+        return self.host(local[0] if local else "localhost")
+
+    def _named(self, text: str) -> Host:
+        user, at, address = text.rpartition("@")
+        if not at:
+            if text in self.inventory.hosts or text in LOCAL_NAMES:
+                return self.host(text)
+            raise UsageError(
+                f"there is no host {text!r} in the inventory",
+                hint=_host_hint(text, [*self.inventory.hosts, *self.inventory.groups], self.inventory),
+            )
+        parsed = split_port(address)
+        if not user or parsed is None or "[" in parsed[0]:
+            raise UsageError(
+                f"{text!r} is no user@name[:port]", hint="an IPv6 address with a port: user@[::1]:22"
+            )
+        name, port = parsed
+        if port is not None and not 1 <= port <= 65535:
+            raise UsageError(f"{text!r}: a port is from 1 to 65535")
+        return self.host(name, user=user, port=port)
+
+    def _members(self, group: str) -> list[str]:
+        if group not in self.inventory.groups:
+            raise UsageError(
+                f"there is no group {group!r} in the inventory",
+                hint=did_you_mean(group, self.inventory.groups),
+            )
+        hosts = self.inventory.hosts_of(group)
+        if not hosts:
+            raise UsageError(
+                f"the group {group!r} has no hosts", hint="`inv inventory --graph` shows who is where"
+            )
+        return hosts
+
+
+def _host_hint(text: str, known: Iterable[str], inventory: Inventory) -> str:
+    if text in inventory.groups:
+        return f"{text!r} is a group: --group {text}"
+    if not set(text).isdisjoint("*?[~&!:"):
+        return f"patterns go to --limit '{text}'"
+    return f"{did_you_mean(text, known)} A host of no inventory: --host user@{text}"
+
+
+def _reject_near_miss(name: str, known: Iterable[str], place: Place) -> None:
+    for setting in known:
+        if name != setting and resembles(name, setting):
+            raise place.error(
+                f"the variable {name!r} is none of voiceops, but looks like one",
+                path=name,
+                hint=f"did you mean {setting!r}? If it is your own, give it another name",
+            )
+
+
+def _split(value: str, flag: str) -> list[str]:
+    if not value:
+        return []
+    parts = [part.strip() for part in value.split(",")]
+    if not all(parts):
+        raise UsageError(f"empty name in {flag} {value!r}", hint="write names as a,b")
+    return parts
+
+
+def _text(variables: Mapping, name: str, place: Place) -> str | None:
+    value = variables.get(name)
+    if value is None or (isinstance(value, str) and value and "{{" not in value):
+        return value
+    raise place_of(variables, (name,), place).error(
+        f"{name} must be text" if "{{" not in str(value) else f"the template in {name} is not evaluated here",
+        path=name,
+    )
+
+
+def _port(variables: Mapping, place: Place) -> int | None:
+    value = variables.get("ansible_port")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= 65535:
+        raise place_of(variables, ("ansible_port",), place).error(
+            f"ansible_port must be a port from 1 to 65535, not {value!r}", path="ansible_port"
+        )
+    return int(value)
