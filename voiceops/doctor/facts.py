@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voiceops.model.rooms import Dispatch, Participant
+from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
 
 
@@ -95,10 +96,6 @@ class RoomFact:
     dispatch_error: str = ""
 
     @property
-    def people(self) -> tuple[Participant, ...]:
-        return tuple(one for one in self.participants if not one.is_agent and not one.hidden)
-
-    @property
     def agents(self) -> tuple[Participant, ...]:
         return tuple(one for one in self.participants if one.is_agent)
 
@@ -124,6 +121,8 @@ class Facts:
     host: HostFact = HostFact()
     problems: tuple[str, ...] = ()
     """What could not be looked at, and why: said, never hidden."""
+    settings: RoomsSettings = RoomsSettings()
+    """Its ``idle_identities`` tell monitors and bots from callers."""
     wanted_room: str = ""
     """The room that was asked for, if any."""
 

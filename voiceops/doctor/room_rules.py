@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
 from voiceops.model.findings import Mend
-from voiceops.model.protocol import LISTENING_STATES, READY_ATTRIBUTE
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import Participant, ParticipantState
 from voiceops.model.states import ServiceState
+from voiceops.rooms.presence import Serving, persons, serving
 
 PATIENCE_S = 20.0
 """Under load a join took up to 17 s; a second dispatch before that risks two agents."""
@@ -48,9 +48,13 @@ class _Look:
     facts: Facts
 
     @property
+    def people(self) -> tuple[Participant, ...]:
+        return persons(self.room.participants, self.facts.settings)
+
+    @property
     def waited_s(self) -> float:
         """How long the caller who came first has been waiting."""
-        joined = [person.joined_at for person in self.room.people]
+        joined = [person.joined_at for person in self.people]
         return self.facts.now - min(joined) if joined else 0.0
 
     def events(self, *texts: str) -> list[LogEvent]:
@@ -113,15 +117,12 @@ def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
 
 def waiting_rooms(facts: Facts) -> list[RoomFact]:
     """Rooms in which a person is and no agent serves."""
+    looks = [_Look(room, facts) for room in facts.rooms]
     return [
-        room
-        for room in facts.rooms
-        if room.people and not any(_serves(agent, _Look(room, facts)) for agent in room.agents)
+        look.room
+        for look in looks
+        if look.people and not any(_serves(agent, look) for agent in look.room.agents)
     ]
-
-
-def _active(participant: Participant) -> bool:
-    return participant.state is ParticipantState.ACTIVE
 
 
 def _job_id(agent: Participant) -> str:
@@ -129,17 +130,8 @@ def _job_id(agent: Participant) -> str:
     return agent.identity.removeprefix("agent-") if agent.identity.startswith("agent-AJ_") else ""
 
 
-def _listens(agent: Participant) -> bool:
-    """Whether it says that it serves: ready attribute, session state, or a published track."""
-    if not _active(agent):
-        return False
-    if agent.attributes.get(READY_ATTRIBUTE) == "1":
-        return True
-    return agent.attributes.get("lk.agent.state") in LISTENING_STATES or bool(agent.tracks)
-
-
 def _serves(agent: Participant, look: _Look) -> bool:
-    return _listens(agent) and not _dead(agent, look) and not _inert(agent, look)
+    return serving(agent) is Serving.READY and not _dead(agent, look) and not _inert(agent, look)
 
 
 def _dead(agent: Participant, look: _Look) -> str:
@@ -168,10 +160,10 @@ def _dead(agent: Participant, look: _Look) -> str:
 
 def _inert(agent: Participant, look: _Look) -> str:
     """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
-    if agent.attributes.get(READY_ATTRIBUTE) == "0":
+    if serving(agent) is Serving.INERT:
         return "the agent itself says that its session has ended"
     for event in reversed(look.events(INERT_LINE)):
-        later = [person for person in look.room.people if person.joined_at >= event.at - 1]
+        later = [person for person in look.people if person.joined_at >= event.at - 1]
         if agent.joined_at <= event.at and later and event.job_id in ("", _job_id(agent)):
             return f"worker log: {INERT_LINE}, and a caller has joined since"
     return ""
@@ -197,7 +189,7 @@ def _duplicate(look: _Look) -> RoomVerdict | None:
     live = [
         agent
         for agent in look.room.agents
-        if _active(agent) and not _dead(agent, look) and not _inert(agent, look)
+        if agent.state is ParticipantState.ACTIVE and not _dead(agent, look) and not _inert(agent, look)
     ]
     for name in {agent.agent_name for agent in live}:
         same = sorted(
@@ -205,7 +197,7 @@ def _duplicate(look: _Look) -> RoomVerdict | None:
         )
         if len(same) < 2:
             continue
-        keep = next((agent for agent in same if _listens(agent)), same[0])
+        keep = next((agent for agent in same if serving(agent) is Serving.READY), same[0])
         extra = [agent for agent in same if agent is not keep]
         return RoomVerdict(
             rule="duplicate-agents",
@@ -386,7 +378,7 @@ def _hung(look: _Look) -> RoomVerdict | None:
     busy = look.facts.host.cpu_share > 0.85
     if not killed and since < (PATIENCE_S if busy or look.room.agents else HUNG_S):
         return None
-    in_room = any(_active(agent) for agent in look.room.agents)
+    in_room = any(agent.state is ParticipantState.ACTIVE for agent in look.room.agents)
     return RoomVerdict(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."
