@@ -121,7 +121,7 @@ class Facts:
     host: HostFact = HostFact()
     problems: tuple[str, ...] = ()
     """What could not be looked at, and why: said, never hidden."""
-    settings: RoomsSettings = RoomsSettings()
+    settings: RoomsSettings = field(default_factory=RoomsSettings)
     """Its ``idle_identities`` tell monitors and bots from callers."""
     wanted_room: str = ""
     """The room that was asked for, if any."""
