@@ -15,6 +15,11 @@ class RoomApi(Protocol):
     """Rooms and who is in them. Every call ends within the adapter's own deadline."""
 
     @property
+    def url(self) -> str:
+        """The server's address as it was configured: locks and observations are per server."""
+        ...
+
+    @property
     def clock_skew_s(self) -> float:
         """Seconds that the server's clock is ahead of ours: its times are compared with its clock."""
         ...
@@ -24,7 +29,13 @@ class RoomApi(Protocol):
         ...
 
     async def create_room(
-        self, name: str, *, empty_timeout_s: int = 0, departure_timeout_s: int = 0, agents: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        empty_timeout_s: int = 0,
+        departure_timeout_s: int = 0,
+        agents: Sequence[str] = (),
+        agent_metadata: str = "",
     ) -> Room:
         """Make the room, or return the one that exists; no ``agents``: one implicit unnamed dispatch."""
         ...

@@ -72,12 +72,16 @@ class LivekitApi:
                 path="livekit.api_key",
                 hint="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or livekit.api_key and api_secret",
             )
-        self.url = url
+        self._url = url
         self._signer = _Signer(api_key, api_secret)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._slots = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
         self._dated: tuple[str, float] | None = None
+
+    @property
+    def url(self) -> str:
+        return self._url
 
     @property
     def clock_skew_s(self) -> float:
@@ -118,13 +122,21 @@ class LivekitApi:
         return tuple(messages.room(one) for one in answer.rooms)
 
     async def create_room(
-        self, name: str, *, empty_timeout_s: int = 0, departure_timeout_s: int = 0, agents: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        empty_timeout_s: int = 0,
+        departure_timeout_s: int = 0,
+        agents: Sequence[str] = (),
+        agent_metadata: str = "",
     ) -> Room:
         request = rooms_pb.CreateRoomRequest(
             name=_named(name),
             empty_timeout=empty_timeout_s,
             departure_timeout=departure_timeout_s,
-            agents=[agent_dispatch.RoomAgentDispatch(agent_name=one) for one in agents],
+            agents=[
+                agent_dispatch.RoomAgentDispatch(agent_name=one, metadata=agent_metadata) for one in agents
+            ],
         )
         return messages.room(
             await self._call(_ROOMS, "CreateRoom", request, {"roomCreate": True}, models.Room)
@@ -190,13 +202,13 @@ class LivekitApi:
                 if date := response.headers.get("Date"):
                     self._dated = (date, time.time())
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise translate(error, method, self.url) from None
+            raise translate(error, method, self._url) from None
         if status != 200:
-            raise refusal(status, body, method, self.url)
+            raise refusal(status, body, method, self._url)
         try:
             return answer.FromString(body)
         except DecodeError:
-            _not_livekit(method, self.url, status)
+            _not_livekit(method, self._url, status)
 
 
 class _Signer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 READY_ATTRIBUTE = "voiceops.ready"
-"""Participant attribute that an agent sets to ``"1"`` once it listens to the caller."""
+"""Participant attribute that an agent sets to ``"1"`` once it listens to the caller, and to
+``"0"`` when its session has ended and it serves nobody any more though it stays in the room."""
 READY_TOPIC = "voiceops.ready"
 """Data topic of the message that says the same to those already in the room."""
 ROOM_CLEANUP_TOPIC = "room_cleanup"
@@ -20,3 +21,5 @@ HEALTH_PORT_ENV = "VOICEOPS_HEALTH_PORT"
 MAX_JOBS_ENV = "MAX_CONCURRENT_JOBS"
 SERVICE_ENV = "VOICEOPS_SERVICE"
 """``PROJECT_ROOT_HASH/SERVICE/CONFIG_DIGEST`` of a started process: how strays are told from ours."""
+LAUNCH_ENV = "VOICEOPS_LAUNCH"
+"""Names one run of a service: what it started shares it, and is found by it when the run has died."""

@@ -1,0 +1,200 @@
+"""Bring exactly one agent into a room.
+
+``plan_dispatch`` decides and is pure; ``dispatch_agent`` acts. LiveKit's CreateDispatch adds an
+agent on every call (agents issue 944) and never repeats a job that nobody took or whose worker
+died (agents issue 1472), so both are done here: look first, and ask again where it is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from enum import Enum
+
+import msgspec
+
+from voiceops.deadline import Deadline
+from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.model.rooms import Dispatch, JobStatus, Participant
+from voiceops.ports import AgentRoomApi
+from voiceops.rooms.locking import room_lock
+from voiceops.rooms.presence import live_agents
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAYS_S = (0.2, 0.4, 0.8)
+LOST_AFTER_S = 20.0
+"""Joins took up to 17 s under load: until then a dispatch without an agent is still on its way."""
+
+
+class Decision(str, Enum):
+    HAS_AGENT = "has-agent"
+    ON_THE_WAY = "on-the-way"
+    DISPATCH = "dispatch"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class DispatchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``dispatch_agent`` will do, and why."""
+
+    decision: Decision
+    reason: str
+    agent: Participant | None = None
+    pending: Dispatch | None = None
+    lost: tuple[Dispatch, ...] = ()
+    """Dispatches that brought nobody: withdrawn first, or a late agent would be a second one."""
+
+
+class Dispatched(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome: exactly one agent is in the room or on its way there."""
+
+    room: str
+    agent_name: str
+    created: bool
+    """Whether this call asked for the agent; False: it was there already, or asked for."""
+    made_room: bool
+    reason: str
+    dispatch_id: str = ""
+    agent: Participant | None = None
+
+
+def plan_dispatch(
+    agent_name: str,
+    participants: Sequence[Participant],
+    dispatches: Sequence[Dispatch],
+    now: float,
+    *,
+    lost_after_s: float = LOST_AFTER_S,
+) -> DispatchPlan:
+    """Whether the room needs one more dispatch of ``agent_name``. ``now`` is the server's clock."""
+    of_name = sorted(
+        (one for one in dispatches if one.agent_name == agent_name and not one.deleted_at),
+        key=lambda one: (one.created_at, one.id),
+    )
+    identities = {job.participant_identity for one in of_name for job in one.jobs if job.participant_identity}
+    alive = [
+        one for one in live_agents(participants) if one.identity in identities or one.agent_name == agent_name
+    ]
+    if alive:
+        return DispatchPlan(decision=Decision.HAS_AGENT, reason="the agent is in the room", agent=alive[0])
+    pending = [one for one in of_name if _on_the_way(one, participants, now, lost_after_s)]
+    if pending:
+        return DispatchPlan(
+            decision=Decision.ON_THE_WAY,
+            reason=f"a dispatch {now - pending[0].created_at:.1f} s old is still on its way",
+            pending=pending[0],
+        )
+    reason = "no dispatch of this agent in the room"
+    if of_name:
+        reason = f"a dispatch {now - of_name[-1].created_at:.0f} s old brought no agent that stayed"
+    return DispatchPlan(decision=Decision.DISPATCH, reason=reason, lost=tuple(of_name))
+
+
+def _on_the_way(one: Dispatch, participants: Sequence[Participant], now: float, lost_after_s: float) -> bool:
+    if any(job.status in (JobStatus.FAILED, JobStatus.CANCELLED) for job in one.jobs):
+        return False
+    seen = {participant.identity for participant in participants}
+    if any(job.participant_identity in seen for job in one.jobs):
+        return False  # its agent is there, and plan_dispatch found it inert or gone
+    began = max([one.created_at, *(job.started_at for job in one.jobs)])
+    return now - began < lost_after_s
+
+
+def surplus(own: Dispatch, dispatches: Sequence[Dispatch], now: float, lost_after_s: float) -> bool:
+    """Whether another host asked for the same agent a moment earlier: the oldest one stays.
+
+    Every host decides by the same order, so exactly one dispatch is left.
+    """
+    rivals = [
+        one
+        for one in dispatches
+        if one.agent_name == own.agent_name and not one.deleted_at and now - one.created_at < lost_after_s
+    ]
+    return any((one.created_at, one.id) < (own.created_at, own.id) for one in rivals)
+
+
+async def dispatch_agent(
+    api: AgentRoomApi,
+    room: str,
+    agent_name: str = "",
+    *,
+    metadata: str = "",
+    lost_after_s: float = LOST_AFTER_S,
+    retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+    lock_timeout_s: float = 30.0,
+) -> Dispatched:
+    """See that one agent of ``agent_name`` is in the room or on its way. Safe to call any number
+    of times, by any number of processes at once: never two agents.
+
+    On one machine a lock orders the callers; of two hosts that asked within the same
+    milliseconds, the later one withdraws. Makes a missing room. An agent counts as lost after
+    ``lost_after_s`` without joining; only who knows better should wait less.
+
+    Retries what may succeed on another try (network, 5xx) after ``retry_delays_s``, and looks
+    again each time, since the failed try may have had its effect. Does not wait for the agent:
+    ``wait_for_agent`` does.
+    """
+    limit = Deadline(lock_timeout_s, "waiting for the room's dispatch lock")
+    async with room_lock(api.url, room, limit=limit):
+        made_room = False
+        for delay_s in (*retry_delays_s, None):
+            try:
+                made_room = await _make_room(api, room, agent_name, metadata) or made_room
+                outcome = await _look_and_dispatch(api, room, agent_name, metadata, lost_after_s)
+                if made_room:
+                    reason = "the room was made with this agent"
+                    return msgspec.structs.replace(outcome, made_room=True, created=True, reason=reason)
+                return outcome
+            except VoiceopsError as error:
+                if not error.retryable or delay_s is None:
+                    raise
+                log.info("dispatch is tried again", extra={"error": type(error).__name__, "delay_s": delay_s})
+                await asyncio.sleep(delay_s)
+    raise AssertionError("the last try returns or raises")
+
+
+async def _make_room(api: AgentRoomApi, room: str, agent_name: str, metadata: str) -> bool:
+    """Make a missing room so that it promises this agent only.
+
+    CreateDispatch makes one too, but gives it the implicit unnamed dispatch as well: two agents
+    where an unnamed worker is registered. A room that exists keeps its dispatches.
+    """
+    if await api.list_rooms([room]):
+        return False
+    await api.create_room(room, agents=[agent_name], agent_metadata=metadata)
+    return True
+
+
+async def _look_and_dispatch(
+    api: AgentRoomApi, room: str, agent_name: str, metadata: str, lost_after_s: float
+) -> Dispatched:
+    participants = await api.list_participants(room)
+    dispatches = await api.list_dispatches(room)
+    now = time.time() + api.clock_skew_s
+    plan = plan_dispatch(agent_name, participants, dispatches, now, lost_after_s=lost_after_s)
+    outcome = Dispatched(
+        room=room, agent_name=agent_name, created=False, made_room=False, reason=plan.reason, agent=plan.agent
+    )
+    if plan.decision is Decision.HAS_AGENT:
+        return outcome
+    if plan.pending is not None:
+        return msgspec.structs.replace(outcome, dispatch_id=plan.pending.id)
+    for lost in plan.lost:
+        await _withdraw(api, room, lost.id)
+    own = await api.create_dispatch(room, agent_name, metadata)
+    if surplus(own, await api.list_dispatches(room), now, lost_after_s):
+        await _withdraw(api, room, own.id)
+        return msgspec.structs.replace(outcome, reason="another host asked a moment earlier")
+    log.info("agent dispatched", extra={"agent_name": agent_name, "pii": {"room": room}})
+    return msgspec.structs.replace(outcome, created=True, dispatch_id=own.id)
+
+
+async def _withdraw(api: AgentRoomApi, room: str, dispatch_id: str) -> None:
+    try:
+        await api.delete_dispatch(room, dispatch_id)
+    except NotFoundError:
+        log.debug("dispatch was withdrawn already")

@@ -1,0 +1,58 @@
+"""One dispatcher per room at a time on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from voiceops.deadline import Deadline
+
+log = logging.getLogger(__name__)
+
+_STRIPES = 256
+"""Lock files are never deleted (that would split the lock), so their number is bounded instead."""
+_POLL_S = 0.01
+
+
+def lock_folder() -> Path:
+    """The user's own folder for locks that need not survive a boot."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.access(runtime, os.W_OK):
+        return Path(runtime) / "voiceops"
+    return Path(tempfile.gettempdir()) / f"voiceops-{os.getuid()}"
+
+
+@asynccontextmanager
+async def room_lock(server: str, room: str, *, limit: Deadline) -> AsyncIterator[None]:
+    """Hold the room against every other process of this user on this machine.
+
+    A crashed holder frees it. Where no folder can be written, work goes on without: what comes
+    from other hosts has to be sorted out afterwards in any case.
+    """
+    stripe = int.from_bytes(hashlib.sha256(f"{server}\0{room}".encode()).digest()[:2], "big") % _STRIPES
+    folder = lock_folder()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(folder / f"room-{stripe}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        log.warning("no lock folder", extra={"folder": str(folder), "error": error.strerror})
+        yield
+        return
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                limit.check("another process dispatches to the same room")
+                await asyncio.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)
