@@ -8,4 +8,7 @@ from __future__ import annotations
 
 from invoke import Collection
 
+from voiceops.tasks.inventory import show_inventory
+
 namespace = Collection()
+namespace.add_task(show_inventory)

@@ -135,6 +135,8 @@ def command(
 def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[str, Any]) -> None:
     try:
         report = function(run, **arguments)
+        if report is not None:
+            _print(report, as_json=run.json)
     except VoiceopsError as error:
         if run.debug:
             import traceback
@@ -160,17 +162,18 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
         )
         show_error(unexpected, as_json=run.json)
         raise Exit(code=1) from None
-    if report is None:
-        return
-    if run.json:
+    if report is not None and report.exit_code:
+        raise Exit(code=report.exit_code)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    if as_json:
         print(jsonlib.dumps(report.data, indent=2, ensure_ascii=False, default=str))
     elif callable(report.text):
         report.text()
     elif report.text:
         print(report.text)
     sys.stdout.flush()
-    if report.exit_code:
-        raise Exit(code=report.exit_code)
 
 
 def show_error(error: VoiceopsError, *, as_json: bool) -> None:
