@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from voiceops.calls.ports import Callers, Why
     from voiceops.calls.stats import CallReport
@@ -66,6 +66,39 @@ def tasks_folder() -> Path:
     module = sys.modules.get("tasks")
     file = getattr(module, "__file__", None)
     return Path(file).resolve().parent if file else Path.cwd()
+
+
+def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> CallTarget:
+    """The one server and agent that the selected hosts share; ``UsageError`` where they differ."""
+    from voiceops.errors import UsageError
+    from voiceops.model.calls import CallTarget
+    from voiceops.model.settings import AgentService
+
+    found: dict[tuple[str, str], tuple[str, CallTarget]] = {}
+    for host in hosts:
+        livekit = host.settings.livekit
+        agents = {
+            name: one.agent_name
+            for name, one in host.settings.services.items()
+            if isinstance(one, AgentService) and service in ("", name)
+        }
+        if service and not agents:
+            continue
+        for name, agent_name in (agents or {"": ""}).items():
+            target = CallTarget(
+                url=livekit.url,
+                api_key=livekit.api_key,
+                api_secret=livekit.api_secret,
+                agent_name=agent_name,
+                room=room,
+            )
+            found.setdefault((livekit.url, agent_name), (f"{name or 'agent'} at {livekit.url}", target))
+    if not found:
+        raise UsageError(f"no agent service is called {service!r}", hint="the services stand in inventory.yaml")
+    if len(found) > 1:
+        several = ", ".join(label for label, _ in found.values())
+        raise UsageError(f"several agents can be called: {several}", hint="choose with --service and --host")
+    return next(iter(found.values()))[1]
 
 
 async def run_calls(

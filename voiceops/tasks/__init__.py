@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from invoke import Collection
 
+from voiceops.tasks.call import call
 from voiceops.tasks.inventory import show_inventory
 
 namespace = Collection()
 namespace.add_task(show_inventory)
+namespace.add_task(call)

@@ -1,0 +1,75 @@
+"""Makes a plan of flags, and refuses what makes no sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from voiceops.errors import UsageError
+from voiceops.model.calls import CallPlan, Hangup
+
+MAX_LINES = 1000
+_AUTO_LINES = 256
+
+
+def make_plan(
+    *,
+    count: int = 1,
+    concurrency: int = 0,
+    rate: float = 0.0,
+    duration: float = 0.0,
+    hold: float = 0.0,
+    script: str = "",
+    hangups: Sequence[str] = (),
+    redial: bool = False,
+    expect_success: float = 0.95,
+    timeout: float = 0.0,
+) -> CallPlan:
+    """The plan that the flags ask for; ``UsageError`` names the flag that is wrong."""
+    if count < 1:
+        raise UsageError(f"--count is {count}: at least one call is needed")
+    if not 0 <= concurrency <= MAX_LINES:
+        raise UsageError(f"--concurrency is {concurrency}: it goes from 1 to {MAX_LINES}")
+    for flag, value in (("rate", rate), ("duration", duration), ("hold", hold), ("timeout", timeout)):
+        if not math.isfinite(value) or value < 0:
+            raise UsageError(f"--{flag} is {value:g}: a number of at least 0 is needed")
+    if not 0 <= expect_success <= 1:
+        raise UsageError(
+            f"--expect-success is {expect_success:g}: a share from 0 to 1 is needed",
+            hint="0.95 means 95 of 100 calls",
+        )
+    if script and not Path(script).is_file():
+        raise UsageError(f"there is no file {script}", hint="--script takes a WAV file with 16-bit PCM")
+    defaults = CallPlan()
+    return CallPlan(
+        count=count,
+        concurrency=concurrency,
+        rate_per_s=rate,
+        duration_s=duration,
+        hold_s=hold,
+        script=str(Path(script).resolve()) if script else "",
+        hangups=tuple(_hangup(name) for name in hangups) or defaults.hangups,
+        redial=redial,
+        expect_success=expect_success,
+        timeout_s=timeout or defaults.timeout_s,
+    )
+
+
+def lines_for(plan: CallPlan) -> int:
+    """How many callers a plan needs: as many as it says, or as its rate keeps busy."""
+    if plan.concurrency:
+        wanted = plan.concurrency
+    elif plan.rate_per_s:
+        wanted = min(_AUTO_LINES, math.ceil(plan.rate_per_s * (plan.timeout_s + plan.hold_s)))
+    else:
+        wanted = 1
+    return max(1, wanted if plan.duration_s else min(wanted, plan.count))
+
+
+def _hangup(name: str) -> Hangup:
+    try:
+        return Hangup(name)
+    except ValueError:
+        known = ", ".join(str(one) for one in Hangup)
+        raise UsageError(f"--hangup does not know {name!r}", hint=f"it knows {known}") from None

@@ -1,0 +1,75 @@
+"""What a call needs of the edges."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from voiceops.model.calls import CallJob, CallResult, PhoneEvent
+
+
+class Phone(Protocol):
+    """The caller's end of one line."""
+
+    async def dial(self, url: str, token: str) -> None:
+        """Join the room; ``CredentialsError`` or ``UnreachableError`` when that fails."""
+        ...
+
+    async def open_microphone(self) -> None:
+        """Publish a microphone: an agent session links to whoever publishes one."""
+        ...
+
+    async def next_event(self) -> PhoneEvent:
+        """The next thing that was seen, in order."""
+        ...
+
+    async def say(self, wav: str) -> float:
+        """Speak a WAV file; returns the monotonic time of its last word's end."""
+        ...
+
+    async def hang_up(self) -> None:
+        """Leave and let go of everything; safe to call twice and at any time."""
+        ...
+
+
+Inquiry = Callable[[CallResult], Awaitable[None]]
+"""Called with a failed call while its caller is still on the line."""
+
+Why = Callable[[str], Awaitable["dict[str, Any] | None"]]
+"""Asks the ``why`` rules about a room; None when they find nothing."""
+
+
+class Callers(Protocol):
+    """Whoever places calls: this process, or a pool of them."""
+
+    async def place(self, job: CallJob, inquire: Inquiry | None = None) -> CallResult:
+        """Carry out one call; never raises for a call that went wrong."""
+        ...
+
+    async def usage(self) -> tuple[int, float, Sequence[float]]:
+        """Processes beside this one, CPU seconds that all callers used, how late their loops woke up."""
+        ...
+
+    async def aclose(self) -> None:
+        """End every process and task of it."""
+        ...
+
+
+class RoomDesk(Protocol):
+    """Lets callers in and clears up after them."""
+
+    async def invite(self, room: str) -> None:
+        """See that a named agent is on its way into a room that may exist already."""
+        ...
+
+    def token(self, *, room: str, identity: str, ttl_s: float) -> str:
+        """A token that opens ``room`` only; asks for the agent where it is named."""
+        ...
+
+    async def discard(self, room: str, identity: str) -> bool:
+        """Delete a room of ours if nobody but us and agents is in it; False: kept."""
+        ...
+
+    async def discard_again(self, rooms: tuple[str, ...]) -> None:
+        """Delete what came back: a dispatch in flight recreates a deleted room."""
+        ...

@@ -1,0 +1,208 @@
+"""Places many calls as a plan says, and clears up after them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from voiceops.calls.plan import lines_for
+from voiceops.calls.ports import Callers, RoomDesk, Why
+from voiceops.calls.stats import CallReport, weigh
+from voiceops.deadline import deadline
+from voiceops.errors import DeadlineError, VoiceopsError
+from voiceops.model.calls import ROOM_PREFIX, CallJob, CallPlan, CallResult, CallTarget, FailureKind, Hangup
+
+TOKEN_SPARE_S = 300.0
+TIDY_S = 30.0
+_SAMPLE_S = 0.5
+
+OnResult = Callable[[CallResult], None]
+
+
+async def run_calls(
+    plan: CallPlan,
+    target: CallTarget,
+    *,
+    callers: Callers,
+    desk: RoomDesk,
+    why: Why | None = None,
+    on_result: OnResult | None = None,
+) -> CallReport:
+    """Carry the plan out. Rooms that it made are gone afterwards, also after an interruption."""
+    run = _Run(plan, target, callers, desk, why, on_result)
+    machine = asyncio.get_running_loop().create_task(run.watch_machine())
+    try:
+        await run.carry_out()
+        duration_s = time.monotonic() - run.started_at
+        processes, cpu_s, lags = await callers.usage()
+    finally:
+        machine.cancel()
+        await asyncio.wait({machine})
+        await asyncio.shield(run.tidy())
+    return CallReport(
+        plan=plan,
+        results=tuple(sorted(run.results, key=lambda result: result.id)),
+        load=weigh(
+            processes=processes,
+            cpu_s=cpu_s,
+            wall_s=duration_s,
+            cores=os.cpu_count() or 1,
+            machine=run.machine_cpu,
+            lags=lags,
+        ),
+        duration_s=duration_s,
+        rooms_kept=tuple(sorted(run.open_rooms)),
+    )
+
+
+async def place_call(
+    target: CallTarget,
+    *,
+    callers: Callers,
+    desk: RoomDesk,
+    why: Why | None = None,
+    plan: CallPlan | None = None,
+) -> CallResult:
+    """One call, with its room deleted afterwards."""
+    one = msgspec.structs.replace(plan or CallPlan(), count=1, concurrency=1, duration_s=0.0, rate_per_s=0.0)
+    report = await run_calls(one, target, callers=callers, desk=desk, why=why)
+    return report.results[0]
+
+
+class _Run:
+    def __init__(
+        self,
+        plan: CallPlan,
+        target: CallTarget,
+        callers: Callers,
+        desk: RoomDesk,
+        why: Why | None,
+        on_result: OnResult | None,
+    ) -> None:
+        self.plan = plan
+        self.target = target
+        self.callers = callers
+        self.desk = desk
+        self.why = why
+        self.on_result = on_result
+        self.started_at = time.monotonic()
+        self.results: list[CallResult] = []
+        self.open_rooms: dict[str, str] = {}
+        """Rooms of ours that may still stand, with the caller's identity."""
+        self.restless: list[str] = []
+        """Deleted before their agent had come: its dispatch may recreate them."""
+        self.machine_cpu: list[float] = []
+        self._numbers: Iterator[int] = itertools.count()
+        self._discards: set[asyncio.Task[None]] = set()
+        self._tag = secrets.token_hex(4)
+
+    async def carry_out(self) -> None:
+        lines = [asyncio.ensure_future(self._line(number)) for number in range(lines_for(self.plan))]
+        try:
+            await asyncio.gather(*lines)
+        finally:
+            for line in lines:
+                line.cancel()
+            await asyncio.wait(lines)
+
+    async def _line(self, number: int) -> None:
+        """One caller, who calls until the plan is done."""
+        while True:
+            index = next(self._numbers)
+            if not self.plan.duration_s and index >= self.plan.count:
+                return
+            if self.plan.rate_per_s:
+                await asyncio.sleep(
+                    max(0.0, self.started_at + index / self.plan.rate_per_s - time.monotonic())
+                )
+            if self.plan.duration_s and time.monotonic() - self.started_at >= self.plan.duration_s:
+                return
+            await self._call(index, number)
+
+    async def _call(self, index: int, line: int) -> None:
+        plan = self.plan
+        room = self.target.room or f"{ROOM_PREFIX}{secrets.token_hex(8)}"
+        identity = f"caller-{self._tag}-{line if plan.redial else f'{line}-{index}'}"
+        job = CallJob(
+            id=index,
+            url=self.target.url,
+            token=self.desk.token(
+                room=room, identity=identity, ttl_s=plan.timeout_s * 2 + plan.hold_s + TOKEN_SPARE_S
+            ),
+            room=room,
+            identity=identity,
+            timeout_s=plan.timeout_s,
+            hold_s=plan.hold_s,
+            script=plan.script,
+            hangup=plan.hangups[index % len(plan.hangups)],
+        )
+        verdict: dict[str, object] | None = None
+
+        async def inquire(result: CallResult) -> None:
+            nonlocal verdict
+            reachable = result.failure is not None and result.failure.kind not in _NOTHING_TO_ASK
+            if self.why is not None and reachable:
+                verdict = await self.why(room)
+
+        if self.target.room:
+            await self.desk.invite(room)
+        else:
+            self.open_rooms[room] = identity
+        started_s = time.monotonic() - self.started_at
+        result = await self.callers.place(job, inquire)
+        result = msgspec.structs.replace(result, started_s=round(started_s, 4), verdict=verdict)
+        self.results.append(result)
+        if self.on_result is not None:
+            self.on_result(result)
+        if result.failure is not None and result.failure.kind is FailureKind.CREDENTIALS:
+            self.open_rooms.pop(room, None)  # refused at the door: there is no such room
+        elif not self.target.room and job.hangup is not Hangup.ABRUPT:
+            # A vanished caller's room is left to the server until the end: deleting it would
+            # tell the agent what it has to find out by itself.
+            discard = asyncio.ensure_future(self._discard(room, identity, agent_came=bool(result.agent)))
+            self._discards.add(discard)
+            discard.add_done_callback(self._discards.discard)
+            if not plan.redial:
+                await discard
+
+    async def _discard(self, room: str, identity: str, *, agent_came: bool) -> None:
+        try:
+            if await self.desk.discard(room, identity):
+                self.open_rooms.pop(room, None)
+                if not agent_came:
+                    self.restless.append(room)
+        except VoiceopsError:
+            # It stays in open_rooms, is tried again at the end and shown in the report if that fails too.
+            return
+
+    async def tidy(self) -> None:
+        """Delete what still stands. What does not work is left in ``open_rooms``."""
+        try:
+            async with deadline(TIDY_S, "deleting the calls' rooms"):
+                if self._discards:
+                    await asyncio.wait(self._discards)
+                agents = {result.room for result in self.results if result.agent}
+                for room, identity in list(self.open_rooms.items()):
+                    await self._discard(room, identity, agent_came=room in agents)
+                if self.restless:
+                    await self.desk.discard_again(tuple(self.restless))
+        except (DeadlineError, VoiceopsError):
+            return
+
+    async def watch_machine(self) -> None:
+        """Sample how busy all cores are."""
+        import psutil
+
+        psutil.cpu_percent(None)
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            self.machine_cpu.append(psutil.cpu_percent(None) / 100)
+
+
+_NOTHING_TO_ASK = {FailureKind.CREDENTIALS, FailureKind.NO_CONNECT, FailureKind.CALLER}

@@ -1,0 +1,81 @@
+"""A run of calls in plain words: for terminals, logs and pipes."""
+
+from __future__ import annotations
+
+from voiceops.calls.stats import MEASURES, PERCENTILES, CallReport
+from voiceops.model.calls import CallPlan, CallResult
+
+_SHOWN_FAILURES = 10
+
+
+def summary(report: CallReport) -> str:
+    """One sentence for one call; a table for more."""
+    lines: list[str] = []
+    if len(report.results) == 1:
+        lines.append(one_call(report.results[0]))
+    else:
+        lines += _table(report)
+        lines.append("")
+        lines.append(_verdict(report))
+    lines += _failures(report)
+    if report.load.starved:
+        lines.append(f"note: {report.load.detail}")
+    if report.rooms_kept:
+        lines.append(f"note: {len(report.rooms_kept)} rooms of these calls still stand: inv cleanup-rooms")
+    return "\n".join(lines)
+
+
+def one_call(result: CallResult) -> str:
+    """How one call went, in one line."""
+    steps = [
+        f"{label} {value:.2f} s"
+        for name, label in MEASURES.items()
+        if (value := getattr(result, name)) is not None
+    ]
+    times = ", ".join(steps)
+    if result.failure is None:
+        return f"ok: {times}"
+    return f"failed ({result.failure.kind}): {result.failure.detail}" + (f"; {times}" if times else "")
+
+
+def describe(plan: CallPlan, lines: int) -> str:
+    """What is about to happen."""
+    many = f"calls for {plan.duration_s:g} s" if plan.duration_s else f"{plan.count} calls"
+    pace = f", {plan.rate_per_s:g} per second" if plan.rate_per_s else ""
+    ends = ",".join(str(hangup) for hangup in plan.hangups)
+    return f"{many}, {lines} at once{pace}, hang up: {ends}{', redial' if plan.redial else ''}"
+
+
+def _table(report: CallReport) -> list[str]:
+    columns = [f"p{percent}" for percent in PERCENTILES] + ["max"]
+    found = [report.percentiles(percent) for percent in (*PERCENTILES, 100)]
+    width = max(len(label) for label in MEASURES.values())
+    lines = ["seconds".ljust(width) + "".join(column.rjust(9) for column in columns) + "calls".rjust(9)]
+    for name, label in MEASURES.items():
+        if name in found[0]:
+            cells = "".join(f"{row[name]:9.3f}" for row in found)
+            lines.append(label.ljust(width) + cells + str(len(report.values(name))).rjust(9))
+    return lines
+
+
+def _verdict(report: CallReport) -> str:
+    share = f"{report.ok} of {len(report.results)} calls answered ({report.success:.1%}) in {report.duration_s:.1f} s"
+    return (
+        share if report.good_enough else f"{share}: fewer than the {report.plan.expect_success:.1%} expected"
+    )
+
+
+def _failures(report: CallReport) -> list[str]:
+    failed = [result for result in report.results if result.failure is not None]
+    lines = []
+    for result in failed[:_SHOWN_FAILURES]:
+        if len(report.results) > 1:
+            lines.append(f"call {result.id}: {one_call(result)}")
+        for seen in result.failure.seen if result.failure else ():
+            lines.append(f"  - {seen}")
+        for finding in (result.verdict or {}).get("findings", ()):
+            lines.append(f"  why: {finding['rule']}: {finding['sentence']}")
+            lines.append(f"  mend: {finding['mend']}")
+    if len(failed) > _SHOWN_FAILURES:
+        lines.append(f"and {len(failed) - _SHOWN_FAILURES} more failed calls; --json has them all")
+    return lines

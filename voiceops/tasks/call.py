@@ -1,0 +1,96 @@
+"""``inv call``: synthetic callers over real WebRTC."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from voiceops.tasks.command import TARGETS, Report, Run, command, names
+
+if TYPE_CHECKING:
+    from voiceops.calls.stats import CallReport
+    from voiceops.model.calls import CallTarget
+
+
+@command(
+    *TARGETS,
+    "timeout",
+    help={
+        "count": "How many calls (default 1).",
+        "concurrency": "Calls at once (default: 1, or what --rate needs).",
+        "rate": "Calls started per second (0: as soon as a caller is free).",
+        "duration": "Call for that many seconds instead of --count times.",
+        "hold": "Seconds that a caller stays after it has heard the agent.",
+        "script": "WAV file to say after the greeting; the agent must answer it.",
+        "hangup": "clean, abrupt (the caller vanishes) or mid-greeting; several as a,b are taken in turn.",
+        "redial": "Hang up and call again at once, as the same caller.",
+        "room": "Call into this room instead of a fresh one, and leave it standing.",
+        "service": "The agent service to call, where there are several.",
+        "report": "Write an HTML report to this file.",
+        "plot": "Write a picture of all calls to this file (.png or .svg).",
+        "expect-success": "Smallest share of answered calls for exit code 0 (default 0.95).",
+        "timeout": "Seconds from dialling to hearing the agent, per call (default 15).",
+    },
+)
+def call(
+    run: Run,
+    count: int = 1,
+    concurrency: int = 0,
+    rate: float = 0.0,
+    duration: float = 0.0,
+    hold: float = 0.0,
+    script: str = "",
+    hangup: str = "clean",
+    redial: bool = False,
+    room: str = "",
+    service: str = "",
+    report: str = "",
+    plot: str = "",
+    expect_success: float = 0.95,
+) -> Report:
+    """Call the agent as a caller does: times to connect, to agent, to first audio.
+
+    Example: inv call --count 100 --concurrency 5 --hangup clean,abrupt --plot calls.png
+    """
+    import logging
+
+    from voiceops import aio, wiring
+    from voiceops.calls.pictures import check
+    from voiceops.calls.plan import make_plan
+    from voiceops.calls.progress import progress
+    from voiceops.calls.text import summary
+
+    plan = make_plan(
+        count=count,
+        concurrency=concurrency,
+        rate=rate,
+        duration=duration,
+        hold=hold,
+        script=script,
+        hangups=names(hangup),
+        redial=redial,
+        expect_success=expect_success,
+        timeout=run.timeout,
+    )
+    check(plot)
+    target = wiring.call_target(run.project.hosts, service=service, room=room)
+    logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
+    with progress(plan, run.say, quiet=run.json) as on_result:
+        done = aio.run(wiring.run_calls(target, plan, on_result=on_result))
+    _save(run, done, target, report=report, plot=plot)
+    return Report(done.as_json(), summary(done), done.exit_code)
+
+
+def _save(run: Run, done: CallReport, target: CallTarget, *, report: str, plot: str) -> None:
+    if report:
+        from datetime import datetime
+
+        from voiceops.calls.page import save_page
+
+        save_page(done, report, url=target.url, made_at=datetime.now().astimezone().isoformat(" ", "seconds"))
+        run.say(f"report: {report}")
+    if plot:
+        from voiceops.calls.chart import draw
+        from voiceops.calls.pictures import save
+
+        save(draw(done), plot)
+        run.say(f"plot: {plot}")
