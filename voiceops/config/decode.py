@@ -156,6 +156,8 @@ class Decoder:
                 raise self.error(
                     (*path, key), f"there is no setting {key!r} here", did_you_mean(str(key), fields)
                 )
+            if item is None and not fields[key].required and _is_section(fields[key].type):
+                continue  # a heading whose lines are all commented out
             arguments[key] = self.decode(fields[key].type, item, (*path, key))
         for name, field in fields.items():
             if field.required and name not in arguments:
@@ -167,6 +169,10 @@ class Decoder:
 def fields_of(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
     """The settings of a struct by name."""
     return {field.name: field for field in msgspec.structs.fields(kind)}
+
+
+def _is_section(kind: Any) -> bool:
+    return get_origin(kind) in (list, dict) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
 
 
 def plain(value: Any) -> Any:
