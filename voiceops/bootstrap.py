@@ -214,7 +214,9 @@ def _sweep(root: Path, folder: Path) -> None:
     Only called under the lock. The one that ``.venv`` names stays as well: a command may
     have read the link and not be running yet.
     """
-    current = {_digest((root / name).read_bytes()) for name in (RUNTIME_LOCK, DEV_LOCK) if (root / name).exists()}
+    current = {
+        _digest((root / name).read_bytes()) for name in (RUNTIME_LOCK, DEV_LOCK) if (root / name).exists()
+    }
     linked = os.path.realpath(root / ".venv")
     for environment in folder.iterdir():
         complete = (environment / STAMP).exists()
@@ -222,7 +224,11 @@ def _sweep(root: Path, folder: Path) -> None:
             if environment.name.startswith(".link-"):
                 environment.unlink(missing_ok=True)
             continue
-        if complete and environment.name.split("-")[0] in current and (environment / "bin" / "python").exists():
+        if (
+            complete
+            and environment.name.split("-")[0] in current
+            and (environment / "bin" / "python").exists()
+        ):
             continue
         if str(environment) == linked or (complete and _in_use(environment)):
             continue

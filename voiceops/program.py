@@ -4,7 +4,6 @@ traceback for a typing mistake. A user's plain ``inv`` runs the same tasks witho
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -28,7 +27,7 @@ def run(arguments: Sequence[str], *, project: str | None = None) -> None:
 class VoiceopsProgram(Program):
     """Invoke's program; what it prints and how it exits is ours."""
 
-    def run(self, argv: Any = None, exit: bool = True) -> None:  # noqa: A002 - Invoke's own word
+    def run(self, argv: Any = None, exit: bool = True) -> None:
         """Run; a mistake in the arguments exits 3, an interrupt 130."""
         try:
             super().run(argv, exit)
@@ -102,7 +101,9 @@ def explain(error: ParseError, parser: Any) -> UsageError:
     message = str(error)
     unknown = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", message, re.DOTALL)
     if unknown is None:
-        return UsageError(message.rstrip("!"), hint="see `inv TASK --help`")
+        # Invoke shows its own object: Flag <Argument: only (o)> needed value and was not given one!
+        readable = re.sub(r"Flag <Argument: ([\w-]+)[^>]*>", r"--\1", message).rstrip("!")
+        return UsageError(readable, hint="see `inv TASK --help`")
     token = unknown.group(2)
     context = error.context if error.context is not None and error.context.name else None
     if token.startswith("-"):
@@ -120,6 +121,8 @@ def explain(error: ParseError, parser: Any) -> UsageError:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib  # 2 ms that only a mistake pays for
+
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {found[0]}?" if found else ""
 

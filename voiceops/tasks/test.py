@@ -1,0 +1,67 @@
+"""``inv test``: for work on voiceops itself, so only the checkout's own tasks.py has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from voiceops.bootstrap import DEV_LOCK, BootstrapError, ensure
+from voiceops.errors import UsageError, VoiceopsError
+from voiceops.tasks.command import Report, Run, command
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("checks", "unit", "integration")
+
+
+@command(
+    name="test",
+    help={
+        "only": "checks, unit or integration; several with commas.",
+        "fast": "Leave out the tests marked heavy.",
+        "k": "Only tests that match, as pytest's -k.",
+    },
+)
+def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "") -> Report:
+    """Run linters, types, floors and all tests; installs what they need.
+
+    Example: inv test --only unit -k cleanup
+    """
+    from voiceops.tasks.command import names
+
+    stages = names(only) or STAGES
+    if unknown := set(stages) - set(STAGES):
+        raise UsageError(
+            f"no such stage: {', '.join(sorted(unknown))}", hint=f"there are {', '.join(STAGES)}"
+        )
+    if not (ROOT / DEV_LOCK).exists():
+        raise UsageError("inv test runs in a checkout of voiceops")
+    try:
+        environment = ensure(ROOT, DEV_LOCK)
+    except BootstrapError as error:
+        raise VoiceopsError(error.message, hint=error.hint, log_tail=error.log_tail) from error
+    with tempfile.TemporaryDirectory(prefix="voiceops-test-") as folder:
+        report = Path(folder) / "report.json"
+        command = [str(environment / "bin" / "python"), "-m", "tests.run", "--report", str(report)]
+        command += ["--stages", ",".join(stages), "-k", k, *(["--fast"] if fast else [])]
+        # With --json, stdout belongs to the document.
+        code = _run(command, to_stderr=run.json)
+        data = json.loads(report.read_text()) if report.exists() else {"ok": False}
+    return Report(data=data, exit_code=code)
+
+
+def _run(command: list[str], *, to_stderr: bool) -> int:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")
+    }
+    process = subprocess.Popen(command, cwd=ROOT, env=kept, stdout=2 if to_stderr else None)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the tests as well: they clean up, then this ends.
+        process.wait()
+        raise
