@@ -102,7 +102,7 @@ def explain(error: ParseError, parser: Any) -> UsageError:
     unknown = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", message, re.DOTALL)
     if unknown is None:
         # Invoke shows its own object: Flag <Argument: only (o)> needed value and was not given one!
-        readable = re.sub(r"Flag <Argument: ([\w-]+)[^>]*>", r"--\1", message).rstrip("!")
+        readable = re.sub(r"Flag <Argument: ([\w-]+)[^>]*>", _as_flag, message).rstrip("!")
         return UsageError(readable, hint="see `inv TASK --help`")
     token = unknown.group(2)
     context = error.context if error.context is not None and error.context.name else None
@@ -118,6 +118,11 @@ def explain(error: ParseError, parser: Any) -> UsageError:
         )
     tasks = list(parser.contexts) if parser is not None else []
     return UsageError(f"{token!r} is no task", hint=_nearest(token, tasks) or "see `inv --list`")
+
+
+def _as_flag(found: re.Match[str]) -> str:
+    name = found.group(1)
+    return f"--{name}" if len(name) > 1 else f"-{name}"
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
