@@ -9,6 +9,7 @@
     |   `-- CredentialsError          exit 5   it answers and refuses us
     |-- NotFoundError                 exit 1   no such room, participant, dispatch, service
     |-- DeadlineError                 exit 1   a wait that ended before what it waited for
+    |-- HostError                     exit 1   a host lacks Python, or has a newer state than ours
     |-- ServiceError                  exit 1   a service did not become ready, or died
     |-- StrayError                    exit 1   a process that we did not start is in the way
     |-- CallsInProgressError          exit 1   live calls would be dropped; needs --yes
@@ -116,6 +117,10 @@ class NotFoundError(VoiceopsError):
 
 class DeadlineError(VoiceopsError):
     """A wait ended before what it waited for came."""
+
+
+class HostError(VoiceopsError):
+    """A host answers and can't do its part: no Python, a newer state, a run that broke off."""
 
 
 class ServiceError(VoiceopsError):

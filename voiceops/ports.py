@@ -6,6 +6,7 @@ A port is shaped by who uses it; the adapters and ``tests/fakes`` implement it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from voiceops.model.rooms import Dispatch, Participant, Room
@@ -71,3 +72,56 @@ class DispatchApi(Protocol):
 
 class AgentRoomApi(RoomApi, DispatchApi, Protocol):
     """Both: what bringing an agent into a room takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program on a host ended. Output is bounded: of more than the limit, the end is kept."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+class RemoteProcess(Protocol):
+    """A program that runs on a host, with pipes to it."""
+
+    def write(self, data: bytes) -> None:
+        """Send to its input; ``UnreachableError`` when the connection is gone."""
+        ...
+
+    def read(self, silence_s: float) -> bytes:
+        """Some of its output, empty at its end; ``DeadlineError`` when nothing comes for so long."""
+        ...
+
+    def wait(self) -> Ended:
+        """Its exit code and error output, once ``read`` returned nothing."""
+        ...
+
+    def close(self) -> None:
+        """Hang up; safe to call again."""
+        ...
+
+
+class Transport(Protocol):
+    """A way to one host. Connects on first use."""
+
+    @property
+    def name(self) -> str:
+        """The host's name in the inventory."""
+        ...
+
+    def start(self, argv: Sequence[str], *, root: bool = False) -> RemoteProcess:
+        """Run a program there, through sudo where ``root`` asks for more than the login has.
+
+        ``UnreachableError``; ``CredentialsError`` for a refused key or sudo password.
+        """
+        ...
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0) -> Ended:
+        """Run a program to its end; exit 127 means that the host does not have it."""
+        ...
+
+    def close(self) -> None:
+        """End the connection and what runs over it; safe to call again, and from another thread."""
+        ...

@@ -1,1 +1,45 @@
+"""Desired state on hosts: resources as data, one payload that brings a host there, reports of what it did.
 
+Also a toolkit for tasks of one's own: see docs/resources.md and examples/harden.
+"""
+
+from __future__ import annotations
+
+from voiceops.resources.client import Lease, apply, check, read_facts, release_lock, take_lock
+from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
+from voiceops.resources.fleet import Outcome, on_hosts
+from voiceops.resources.model import Content, Resource
+from voiceops.resources.report import HostReport, Result
+from voiceops.resources.state import State
+from voiceops.resources.system import Command, CronEntry, Group, Package, Sysctl, Unit, User, Venv
+
+__all__ = [
+    "Absent",
+    "Blob",
+    "Command",
+    "Content",
+    "CronEntry",
+    "Directory",
+    "File",
+    "Group",
+    "HostReport",
+    "Lease",
+    "Outcome",
+    "Package",
+    "Resource",
+    "Result",
+    "State",
+    "Symlink",
+    "Sysctl",
+    "Template",
+    "Tree",
+    "Unit",
+    "User",
+    "Venv",
+    "apply",
+    "check",
+    "on_hosts",
+    "read_facts",
+    "release_lock",
+    "take_lock",
+]

@@ -1,0 +1,185 @@
+"""Hosts over ssh: Fabric's connection, with host keys checked, deadlines on everything, and fast pipes.
+
+Fabric trusts any host key and feeds standard input one byte per 10 ms. Here the key must stand in
+known_hosts, and programs get a Paramiko channel of the same connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voiceops.adapters.ssh_errors import connection_lost, translated
+from voiceops.adapters.sudo import Sudo
+from voiceops.errors import DeadlineError, UnreachableError
+from voiceops.model.secret import Secret
+from voiceops.ports import Ended
+
+if TYPE_CHECKING:
+    from fabric import Connection
+    from paramiko import Channel
+
+LIMIT_BYTES = 1 << 20
+WINDOW_BYTES = 1 << 22
+"""Of a channel: the default of 2 MiB halves uploads over a long line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshTarget:
+    """How to reach one host. What is None comes from ssh_config, then from ssh's defaults."""
+
+    name: str
+    address: str
+    user: str | None = None
+    port: int | None = None
+    key_file: Path | None = None
+    password: Secret | None = None
+    sudo_password: Secret | None = None
+    known_hosts: tuple[Path, ...] = ()
+    """Instead of the user's and the system's files."""
+    accept_new: bool = False
+    """Write the key of a host that is not known yet to known_hosts; a changed one is refused all the same."""
+    ssh_config: Path | None = None
+    """Instead of the user's and the system's files."""
+    connect_timeout_s: float = 10.0
+    keepalive_s: int = 15
+
+
+class SshTransport:
+    """Implements ``Transport``. One connection, opened on first use, for all programs."""
+
+    def __init__(self, target: SshTarget) -> None:
+        self.target = target
+        self._connection: Connection | None = None
+        self._guard = threading.Lock()
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    def connection(self) -> Connection:
+        """The open connection. Raises ``UnreachableError`` or ``CredentialsError``."""
+        with self._guard:
+            if self._closed:
+                raise UnreachableError(f"{self.name}: the connection was closed")
+            if self._connection is None or not self._connection.is_connected:
+                from voiceops.adapters.ssh_connect import connect
+
+                with translated(self.name, self.target.address):
+                    self._connection = connect(self.target)
+            return self._connection
+
+    def start(self, argv: Sequence[str], *, root: bool = False) -> SshProcess:
+        connection = self.connection()
+        sudo = Sudo(self.target.sudo_password) if root and connection.user != "root" else None
+        command = shlex.join(sudo.wrap(argv) if sudo else argv)
+        with translated(self.name, self.target.address):
+            channel = connection.transport.open_session(
+                window_size=WINDOW_BYTES, timeout=self.target.connect_timeout_s
+            )
+            channel.settimeout(30.0)
+            channel.exec_command(command)
+        return SshProcess(self.name, channel, sudo)
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
+    ) -> Ended:
+        with contextlib.closing(self.start(argv, root=root)) as process:
+            process.write(stdin)
+            process.end_input()
+            return process.finish(timeout_s)
+
+    def close(self) -> None:
+        # Without the guard: a connect that hangs must not keep Ctrl-C waiting for its deadline.
+        self._closed = True
+        connection = self._connection
+        if connection is not None:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+
+class SshProcess:
+    """Implements ``RemoteProcess`` on one Paramiko channel."""
+
+    def __init__(self, host: str, channel: Channel, sudo: Sudo | None) -> None:
+        self._host = host
+        self._channel = channel
+        self._sudo = sudo
+        self._stderr = b""
+        self._ready = threading.Event()
+        # One event for both streams: whatever comes ends the wait at once, without polling.
+        channel.in_buffer.set_event(self._ready)
+        channel.in_stderr_buffer.set_event(self._ready)
+        if sudo:
+            self.write(sudo.first_input())
+
+    def write(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except TimeoutError:
+            raise DeadlineError(f"{self._host}: takes no input for 30 s", retryable=True) from None
+        except OSError:
+            if not self._channel.closed and not self._channel.eof_received:
+                raise connection_lost(self._host) from None
+            # The program ended without reading all: read() and wait() tell why.
+
+    def end_input(self) -> None:
+        """Say that nothing more comes."""
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.shutdown_write()
+
+    def read(self, silence_s: float) -> bytes:
+        ends_at = time.monotonic() + silence_s
+        while True:
+            self._take_errors()
+            if self._channel.recv_ready():
+                data: bytes = self._channel.recv(1 << 17)
+                return data
+            if self._sudo and self._sudo.refused(self._stderr):
+                raise self._sudo.error(self._host, "", 1)
+            if self._channel.eof_received or self._channel.closed:
+                # Once more: data and end may have come together, after the first look.
+                return self._channel.recv(1 << 17) if self._channel.recv_ready() else b""
+            left = ends_at - time.monotonic()
+            if left <= 0:
+                raise DeadlineError(f"{self._host}: no sign of life for {silence_s:g} s", retryable=True)
+            self._wait_for_more(min(left, 0.5))
+
+    def _wait_for_more(self, seconds: float) -> None:
+        # The end of a channel sets no event of a buffer that is being watched, hence the short waits.
+        if self._ready.wait(seconds) and not self._channel.recv_ready():
+            self._ready.clear()
+
+    def _take_errors(self) -> None:
+        while self._channel.recv_stderr_ready():
+            self._stderr = (self._stderr + self._channel.recv_stderr(1 << 16))[-LIMIT_BYTES:]
+
+    def wait(self) -> Ended:
+        if not self._channel.status_event.wait(30.0) or self._channel.exit_status < 0:
+            raise connection_lost(self._host)
+        self._take_errors()
+        code: int = self._channel.exit_status
+        errors = self._stderr
+        if self._sudo:
+            errors = self._sudo.program_errors(self._host, errors, code)
+        return Ended(code, b"", errors)
+
+    def finish(self, timeout_s: float) -> Ended:
+        """Read it to its end, within the deadline."""
+        ends_at = time.monotonic() + timeout_s
+        output = b""
+        while data := self.read(max(0.0, ends_at - time.monotonic())):
+            output = (output + data)[-LIMIT_BYTES:]
+        ended = self.wait()
+        return Ended(ended.exit_code, output, ended.stderr)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, EOFError):
+            self._channel.close()

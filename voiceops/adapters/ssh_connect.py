@@ -1,0 +1,141 @@
+"""Opening one Fabric connection the careful way. Imported on first use: Fabric costs 0.2 s."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fabric
+import paramiko
+
+from voiceops.adapters.ssh_errors import UnknownHostKeyError
+
+if TYPE_CHECKING:
+    from voiceops.adapters.ssh import SshTarget
+
+_USER_FILE = Path("~/.ssh/known_hosts")
+_SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
+_WRITING = threading.Lock()
+
+
+class Checked(fabric.Connection):  # type: ignore[misc]
+    """A Fabric connection that knows whom it talks to. Its jump hosts are checked as well."""
+
+    def __init__(self, host: str, *, target: SshTarget, **options: Any) -> None:
+        # Set before Fabric takes over attributes: its __init__ asks get_gateway().
+        object.__setattr__(self, "_target", target)
+        super().__init__(host, **options)
+        self.client = paramiko.SSHClient()
+        for file in known_hosts_files(target, self.ssh_config):
+            if file.exists():
+                self.client.load_system_host_keys(str(file))
+        self.client.set_missing_host_key_policy(_Missing(target))
+
+    def get_gateway(self) -> Any:
+        """As Fabric's, with every hop checked."""
+        jumps = self.ssh_config.get("proxyjump", "")
+        if not jumps or jumps == "none":
+            return self.ssh_config.get("proxycommand") or self.config.gateway
+        gateway: Checked | None = None
+        for hop in jumps.split(","):
+            if self.derive_shorthand(hop)["host"] == self.host:
+                return None  # a wildcard entry that names its own jump host
+            target = object.__getattribute__(self, "_target")
+            kwargs: dict[str, Any] = {"gateway": gateway} if gateway else {"gateway": False}
+            gateway = Checked(hop, target=target, config=self.config, connect_kwargs=_login(target), **kwargs)
+        return gateway
+
+    def close(self) -> None:
+        super().close()
+        if isinstance(self.gateway, fabric.Connection):
+            self.gateway.close()
+
+
+class _Missing(paramiko.MissingHostKeyPolicy):
+    """Refuse an unknown key, or write it down where that was asked for."""
+
+    def __init__(self, target: SshTarget) -> None:
+        self._target = target
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        if not self._target.accept_new:
+            digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+            raise UnknownHostKeyError(self._target.name, hostname, key.get_name(), f"SHA256:{digest}")
+        file = (self._target.known_hosts or (_USER_FILE,))[0].expanduser()
+        line = f"{hostname} {key.get_name()} {key.get_base64()}\n"
+        with _WRITING:  # many hosts at once, one file
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(fd, line.encode())
+            finally:
+                os.close(fd)
+
+
+def known_hosts_files(target: SshTarget, ssh_config: Any) -> list[Path]:
+    """Those of the target, else those that ssh_config names, else ssh's own."""
+    if target.known_hosts:
+        return list(target.known_hosts)
+    named = [
+        *ssh_config.get("userknownhostsfile", "").split(),
+        *ssh_config.get("globalknownhostsfile", "").split(),
+    ]
+    if named:
+        return [Path(name).expanduser() for name in named]
+    return [_USER_FILE.expanduser(), _SYSTEM_FILE]
+
+
+def connect(target: SshTarget) -> Checked:
+    """Open the connection; Paramiko's errors pass through."""
+    connection = Checked(
+        target.address,
+        target=target,
+        user=target.user,
+        port=target.port,
+        config=_config(target),
+        connect_kwargs=_login(target),
+    )
+    timeout_s = target.connect_timeout_s
+    connection.connect_kwargs.update(
+        banner_timeout=timeout_s, auth_timeout=timeout_s, channel_timeout=timeout_s
+    )
+    if connection.gateway:
+        connection.connect_timeout = int(timeout_s) or 1
+    else:
+        connection.connect_kwargs["sock"] = _socket(connection.host, connection.port, timeout_s)
+    try:
+        connection.open()
+    except BaseException:
+        connection.close()
+        connection.client.close()
+        raise
+    connection.transport.set_keepalive(target.keepalive_s)
+    return connection
+
+
+def _socket(host: str, port: int, timeout_s: float) -> socket.socket:
+    sock = socket.create_connection((host, port), timeout_s)
+    # The handshake is small messages to and fro: Nagle would hold each back for 40 ms.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.settimeout(None)
+    return sock
+
+
+def _login(target: SshTarget) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {}
+    if target.key_file is not None:
+        kwargs.update(key_filename=[str(target.key_file.expanduser())], look_for_keys=False)
+    if target.password is not None:
+        kwargs["password"] = target.password.reveal()
+    return kwargs
+
+
+def _config(target: SshTarget) -> fabric.Config:
+    """ssh_config honoured; Fabric's own configuration files and ``FABRIC_*`` are not asked."""
+    path = str(target.ssh_config) if target.ssh_config else None
+    return fabric.Config(runtime_ssh_path=path, system_prefix="/nonexistent/", user_prefix="/nonexistent/")

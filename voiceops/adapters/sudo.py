@@ -1,0 +1,63 @@
+"""Running as root through sudo, and telling sudo's own refusals from what the program says.
+
+The program is started by a shell that first prints a mark on stderr. Before the mark speaks sudo,
+after it the program: no message of sudo is parsed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from voiceops.errors import CredentialsError
+from voiceops.model.secret import Secret
+
+
+class Sudo:
+    """One start through sudo. The password goes over stdin; whoever reads there skips it if sudo did not."""
+
+    def __init__(self, password: Secret | None) -> None:
+        self._password = password
+        self._began = f"<{secrets.token_hex(6)}>"
+        self._prompt = f"<{secrets.token_hex(6)}?>"
+
+    def wrap(self, argv: Sequence[str]) -> list[str]:
+        """The arguments to start."""
+        begin = ["sh", "-c", f"echo '{self._began}' >&2; exec \"$@\"", "sh", *argv]
+        if self._password is None:
+            return ["sudo", "-n", "--", *begin]
+        # -k: a password that sudo remembers would let a wrong one pass unnoticed.
+        return ["sudo", "-k", "-S", "-p", self._prompt, "--", *begin]
+
+    def first_input(self) -> bytes:
+        """What stdin starts with."""
+        return b"" if self._password is None else self._password.reveal().encode() + b"\n"
+
+    def refused(self, stderr: bytes) -> bool:
+        """Whether sudo asked for the password once more: the one it got is wrong."""
+        return self._began.encode() not in stderr and stderr.count(self._prompt.encode()) > 1
+
+    def program_errors(self, host: str, stderr: bytes, exit_code: int) -> bytes:
+        """The program's own stderr; ``CredentialsError`` when sudo never started it."""
+        before, began, after = stderr.partition(self._began.encode() + b"\n")
+        if began:
+            return after
+        said = before.replace(self._prompt.encode(), b"").decode("utf-8", "replace")
+        raise self.error(host, said, exit_code)
+
+    def error(self, host: str, said: str, exit_code: int) -> CredentialsError:
+        """What to do about a refusal."""
+        tail = tuple(line for line in said.splitlines() if line.strip())[-3:]
+        if exit_code == 127:
+            return CredentialsError(
+                f"{host}: sudo is not installed", hint="log in as root there, or install sudo", log_tail=tail
+            )
+        if self._password is None:
+            return CredentialsError(
+                f"{host}: sudo wants a password",
+                hint="set ansible_become_password, for example to {env: SUDO_PASSWORD}",
+                log_tail=tail,
+            )
+        return CredentialsError(
+            f"{host}: sudo refuses the password", hint="check ansible_become_password", log_tail=tail
+        )

@@ -1,0 +1,201 @@
+"""Resources for files, folders and links."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, ClassVar
+
+from voiceops.errors import ConfigError
+from voiceops.model.secret import Secret
+from voiceops.resources.model import Content, Resource, Spec, Text, absolute, account, permissions, reveal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _At(Resource):
+    """Something at a path, with an owner and a mode; what is None stays as it is on the host."""
+
+    path: str
+    owner: str | None = None
+    group: str | None = None
+    mode: int | None = None
+
+    @property
+    def key(self) -> str:
+        return absolute(self.path)
+
+    def access(self) -> Spec:
+        return {"owner": account(self.owner), "group": account(self.group), "mode": permissions(self.mode)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File(_At):
+    """A file with this content. A ``Secret`` makes it 0600 and keeps it out of diffs and of the blob folder."""
+
+    kind: ClassVar[str] = "file"
+    content: Text
+    secret: bool = False
+    """Treat the content as a secret although it is no ``Secret``."""
+    validate: Sequence[str] = ()
+    """A command that must accept the new content first; ``{file}`` stands for its path."""
+
+    @property
+    def is_secret(self) -> bool:
+        return self.secret or isinstance(self.content, Secret)
+
+    def contents(self) -> list[Content]:
+        return [Content.of(reveal(self.content), self.path)]
+
+    def specs(self) -> list[Spec]:
+        (content,) = self.contents()
+        return [
+            self.spec(
+                path=self.path,
+                sha256=content.sha256,
+                size=content.size,
+                secret=self.is_secret or None,
+                validate=list(self.validate) or None,
+                **self.access(),
+            )
+        ]
+
+
+def Template(
+    *, path: str, template: str, variables: Mapping[str, Any], name: str = "", **options: Any
+) -> File:
+    """A file rendered from a Jinja2 text. A template that prints a ``Secret`` makes the file a secret.
+
+    Raises ``ConfigError`` for an undefined variable or a mistake in the template.
+    """
+    import jinja2
+
+    found: list[str] = []
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
+    )
+    try:
+        text = environment.from_string(template).render(_revealed(variables, found))
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        raise ConfigError(str(error), file=name or path, line=line) from None
+    if any(value and value in text for value in found):
+        options.setdefault("secret", True)
+    return File(path=path, content=text, **options)
+
+
+def _revealed(value: Any, found: list[str]) -> Any:
+    if isinstance(value, Secret):
+        found.append(value.reveal())
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: _revealed(item, found) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_revealed(item, found) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob(_At):
+    """A local file, such as a binary, sent when the host has other content; resumed after a cut."""
+
+    kind: ClassVar[str] = "file"
+    source: Path
+    content: Content | None = None
+    """Given by who knows the hash already: the file is then read only to be sent."""
+
+    def contents(self) -> list[Content]:
+        return [self.content or Content.of_file(self.source, self.path)]
+
+    def specs(self) -> list[Spec]:
+        (content,) = self.contents()
+        return [self.spec(path=self.path, sha256=content.sha256, size=content.size, **self.access())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Directory(_At):
+    """A directory."""
+
+    kind: ClassVar[str] = "directory"
+
+    def specs(self) -> list[Spec]:
+        return [self.spec(path=self.path, **self.access())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symlink(Resource):
+    """A symlink, switched without a moment of absence. ``target`` may be relative or not exist yet."""
+
+    kind: ClassVar[str] = "symlink"
+    path: str
+    target: str
+
+    @property
+    def key(self) -> str:
+        return absolute(self.path)
+
+    def specs(self) -> list[Spec]:
+        return [self.spec(path=self.path, target=self.target)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent(Resource):
+    """Nothing at this path; a directory goes with all that is in it."""
+
+    kind: ClassVar[str] = "absent"
+    path: str
+
+    @property
+    def key(self) -> str:
+        if absolute(self.path).count("/") < 2:
+            raise ConfigError(f"Absent({self.path!r}) would remove a top-level folder")
+        return self.path
+
+    def specs(self) -> list[Spec]:
+        return [self.spec(path=self.path)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree(_At):
+    """A folder with exactly these files: complete or absent, as a release must be."""
+
+    kind: ClassVar[str] = "tree"
+    files: Mapping[str, Content]
+    """Relative path to content."""
+    executable: frozenset[str] = frozenset()
+
+    @classmethod
+    def of_folder(cls, path: str, source: Path, patterns: Sequence[str] = ("*",), **options: Any) -> Tree:
+        """The files below ``source`` that match one of ``patterns``; caches and hidden files stay out."""
+        found = {
+            name: file for name, file in _files_below(source) if any(fnmatch(name, one) for one in patterns)
+        }
+        executable = frozenset(name for name, file in found.items() if file.stat().st_mode & stat.S_IXUSR)
+        files = {name: Content.of_file(file) for name, file in found.items()}
+        return cls(path=path, files=files, executable=executable, **options)
+
+    def contents(self) -> list[Content]:
+        return list(self.files.values())
+
+    def specs(self) -> list[Spec]:
+        files = [
+            {
+                "path": absolute("/" + name)[1:],
+                "sha256": content.sha256,
+                "size": content.size,
+                "mode": 0o755 if name in self.executable else 0o644,
+            }
+            for name, content in sorted(self.files.items())
+        ]
+        return [self.spec(path=self.path, files=files, **self.access())]
+
+
+def _files_below(source: Path) -> Iterator[tuple[str, Path]]:
+    for file in sorted(source.rglob("*")):
+        relative = file.relative_to(source)
+        if file.is_file() and not any(
+            part.startswith(".") or part == "__pycache__" for part in relative.parts
+        ):
+            yield relative.as_posix(), file

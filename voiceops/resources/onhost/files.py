@@ -1,0 +1,348 @@
+"""Files, directories, symlinks, trees, and what must not be there."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import shutil
+import stat
+
+from voiceops.resources.onhost.base import Failed, Plan
+from voiceops.resources.onhost.blobs import file_sha256, no_space, remove_quietly
+from voiceops.resources.onhost.host import Handler, Run, first_existing
+from voiceops.resources.onhost.journal import sync_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from voiceops.resources.onhost.base import Spec
+
+DIFF_BYTES = 64 * 1024
+UNIT_FOLDERS = (
+    "/etc/systemd/system/",
+    "/usr/lib/systemd/system/",
+    "/lib/systemd/system/",
+    "/run/systemd/system/",
+)
+DAEMON_RELOAD = "systemd:daemon-reload"
+STAMP = ".voiceops-complete"
+"""The last file of a tree or venv to be written: without it, a folder is half made."""
+
+
+def temporary(path: str) -> str:
+    """The one name that half-written content of ``path`` has: a killed run's litter is found by it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name[:200]}.voiceops-tmp")
+
+
+def look(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _number(name: str, run: Run, *, group: bool) -> int | None:
+    """uid or gid; None while surveying for one that this run is going to create."""
+    try:
+        return grp.getgrnam(name).gr_gid if group else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        if run.guessing and name in run.planned_users:
+            return None
+        if name.isdigit():
+            return int(name)
+        raise Failed(f"no {'group' if group else 'user'} {name!r} on the host") from None
+
+
+def _name(number: int, *, group: bool) -> str:
+    try:
+        return grp.getgrgid(number).gr_name if group else pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def plan_access(spec: Spec, run: Run, found: os.stat_result | None, plan: Plan) -> None:
+    """Compare owner, group and mode; what the spec leaves open stays as it is."""
+    for key, group in (("owner", False), ("group", True)):
+        name = spec.get(key)
+        if name is None:
+            continue
+        number = _number(name, run, group=group)
+        if found is not None:
+            is_now = found.st_gid if group else found.st_uid
+            if number != is_now:
+                plan.changes.append(f"{key} {_name(is_now, group=group)} -> {name}")
+    if spec.get("mode") is not None and found is not None:
+        is_now = stat.S_IMODE(found.st_mode)
+        if is_now != spec["mode"]:
+            plan.changes.append(f"mode {is_now:04o} -> {spec['mode']:04o}")
+
+
+def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mode: int) -> None:
+    """Owner first: chown clears the set-id bits that chmod may set."""
+    uid = _number(spec["owner"], run, group=False) if spec.get("owner") is not None else None
+    gid = _number(spec["group"], run, group=True) if spec.get("group") is not None else None
+    if found is not None:
+        uid = found.st_uid if uid is None else uid
+        gid = found.st_gid if gid is None else gid
+    os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
+    if spec.get("mode") is not None:
+        mode = spec["mode"]
+    elif found is not None:
+        mode = stat.S_IMODE(found.st_mode)
+    os.chmod(path, mode)
+
+
+def keep_labels(source: str, target: str, run: Run) -> None:
+    """Carry SELinux label and ACLs over from the file that is replaced; label a new one by policy."""
+    if os.path.lexists(source):
+        for name in os.listxattr(source, follow_symlinks=False):
+            try:
+                os.setxattr(
+                    target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False
+                )
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+                    raise
+        return
+    restorecon = first_existing("/usr/sbin/restorecon", "/sbin/restorecon")
+    if restorecon and os.path.exists("/sys/fs/selinux/enforce"):
+        run.child(restorecon, target)
+
+
+def _text(path: str, size: int) -> str | None:
+    if size > DIFF_BYTES:
+        return None
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        return None if b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+class FileHandler(Handler):
+    """A regular file with given content: written beside its place, synced, renamed."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        path = spec["path"]
+        found = look(path)
+        plan.data = {"found": found, "content": False}
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise Failed(f"{path} exists and is no regular file")
+        if found is None:
+            plan.changes.append("create")
+        elif found.st_size != spec["size"] or file_sha256(path) != spec["sha256"]:
+            plan.changes.append("content")
+        if plan.changes:
+            plan.data["content"] = True
+            plan.blobs.append((spec["sha256"], spec["size"]))
+            if run.diff and not spec.get("secret"):
+                plan.before = "" if found is None else _text(path, found.st_size)
+        plan_access(spec, run, found, plan)
+        wanted = spec.get("expects_any")
+        if wanted and not first_existing(*wanted):
+            plan.note = spec["expects_note"]
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        path, found = spec["path"], plan.data["found"]
+        if not plan.data["content"]:
+            set_access(path, spec, run, found, 0o644)
+            return
+        fresh = temporary(path)
+        remove_quietly(fresh)
+        if not os.path.isdir(os.path.dirname(path)):
+            raise Failed(f"the folder {os.path.dirname(path)} is missing")
+        try:
+            run.blobs.place(spec["sha256"], spec["size"], fresh)
+            set_access(fresh, spec, run, found, 0o600 if spec.get("secret") else 0o644)
+            keep_labels(path, fresh, run)
+            self._validate(spec, run, fresh)
+            _sync_file(fresh)
+            os.replace(fresh, path)
+            sync_folder(os.path.dirname(path))
+        except OSError as error:
+            raise no_space(error, path) from None
+        finally:
+            remove_quietly(fresh)
+
+    def _validate(self, spec: Spec, run: Run, fresh: str) -> None:
+        if spec.get("validate"):
+            argv = [part.replace("{file}", fresh) for part in spec["validate"]]
+            child = run.child(*argv)
+            if child.code != 0:
+                raise Failed(f"{argv[0]} refuses the new content", child.tail())
+
+
+def _sync_file(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class DirectoryHandler(Handler):
+    """A directory; its parents are made too, as root with mode 0755."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        found = look(spec["path"])
+        if found is not None and stat.S_ISLNK(found.st_mode) and os.path.isdir(spec["path"]):
+            found = os.stat(spec["path"])  # /var/run and the like: the directory behind it is meant
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            raise Failed(f"{spec['path']} exists and is no directory")
+        plan.data["found"] = found
+        if found is None:
+            plan.changes.append("create")
+        plan_access(spec, run, found, plan)
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        path = spec["path"]
+        if plan.data["found"] is None:
+            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+            # Closed until owner and mode are right: nobody gets in between.
+            os.mkdir(path, 0o700)
+        set_access(path, spec, run, plan.data["found"], 0o755)
+        if plan.data["found"] is None:
+            keep_labels("", path, run)
+
+
+class SymlinkHandler(Handler):
+    """A symlink, switched by rename: at no moment it is missing."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        found = look(spec["path"])
+        if found is None:
+            plan.changes.append(f"create -> {spec['target']}")
+        elif not stat.S_ISLNK(found.st_mode):
+            raise Failed(f"{spec['path']} exists and is no symlink")
+        elif os.readlink(spec["path"]) != spec["target"]:
+            plan.changes.append(f"{os.readlink(spec['path'])} -> {spec['target']}")
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        switch_link(spec["path"], spec["target"])
+
+
+def switch_link(path: str, target: str) -> None:
+    fresh = temporary(path)
+    remove_quietly(fresh)
+    os.symlink(target, fresh)
+    os.replace(fresh, path)
+    sync_folder(os.path.dirname(path))
+
+
+class AbsentHandler(Handler):
+    """Nothing at a path: a file, a link, or a directory with what is in it."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        if look(spec["path"]) is not None:
+            plan.changes.append("remove")
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        remove_all(spec["path"])
+
+
+def remove_all(path: str) -> None:
+    found = look(path)
+    if found is None:
+        return
+    if stat.S_ISDIR(found.st_mode):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+class TreeHandler(Handler):
+    """A folder with exactly these files, complete or absent: a release.
+
+    It is filled beside its place and renamed; a later difference is mended file by file,
+    because a running program has the folder open.
+    """
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        path = spec["path"]
+        found = look(path)
+        if found is not None and not stat.S_ISDIR(found.st_mode):
+            raise Failed(f"{path} exists and is no directory")
+        present = _files_below(path) if found is not None else set()
+        wanted = {file["path"]: file for file in spec["files"]}
+        plan.data.update(found=found, place=[], modes=[])
+        for name, file in wanted.items():
+            full = os.path.join(path, name)
+            same = name in present and os.lstat(full).st_size == file["size"] and not os.path.islink(full)
+            if not same or file_sha256(full) != file["sha256"]:
+                plan.changes.append(f"{'content' if name in present else 'create'} {name}")
+                plan.blobs.append((file["sha256"], file["size"]))
+                plan.data["place"].append(file)
+            elif stat.S_IMODE(os.lstat(full).st_mode) != file["mode"]:
+                plan.changes.append(f"mode {name}")
+                plan.data["modes"].append(file)
+        plan.data["extra"] = sorted(name for name in present - set(wanted) if not _compiled(name))
+        plan.changes += [f"remove {name}" for name in plan.data["extra"]]
+        if found is None and not wanted:
+            plan.changes.append("create")
+        plan_access(spec, run, found, plan)
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        path = spec["path"]
+        fresh = temporary(path)
+        remove_all(fresh)
+        if plan.data["found"] is not None:
+            self._mend(path, spec, run, plan)
+            return
+        try:
+            os.makedirs(fresh, 0o755)
+            for file in spec["files"]:
+                self._place(fresh, file, spec, run)
+            set_access(fresh, spec, run, None, 0o755)
+            os.replace(fresh, path)
+            sync_folder(os.path.dirname(path))
+        except OSError as error:
+            raise no_space(error, path) from None
+        finally:
+            remove_all(fresh)
+
+    def _mend(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
+        for name in plan.data["extra"]:
+            os.unlink(os.path.join(path, name))
+        for file in plan.data["place"]:
+            self._place(path, file, spec, run)
+        for file in plan.data["modes"]:
+            os.chmod(os.path.join(path, file["path"]), file["mode"])
+        set_access(path, spec, run, plan.data["found"], 0o755)
+
+    def _place(self, root: str, file: Spec, spec: Spec, run: Run) -> None:
+        full = os.path.join(root, file["path"])
+        folder = os.path.dirname(full)
+        while not os.path.isdir(folder):
+            os.makedirs(folder, 0o755)
+            set_access(folder, {**spec, "mode": None}, run, None, 0o755)
+        fresh = temporary(full)
+        remove_quietly(fresh)
+        run.blobs.place(file["sha256"], file["size"], fresh)
+        set_access(fresh, {**spec, "mode": file["mode"]}, run, None, 0o644)
+        _sync_file(fresh)
+        os.replace(fresh, full)
+
+
+def _compiled(name: str) -> bool:
+    return name.endswith(".pyc") and "__pycache__" in name
+
+
+def _files_below(path: str) -> set[str]:
+    found = set()
+    for folder, _, names in os.walk(path):
+        for name in names:
+            found.add(os.path.relpath(os.path.join(folder, name), path))
+    return found

@@ -1,0 +1,319 @@
+"""One run: lock, plan, fetch what is lacking, apply in order, settle, answer."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import sys
+import time
+
+from voiceops.resources.onhost.accounts import GroupHandler, UserHandler
+from voiceops.resources.onhost.base import PAYLOAD_FORMAT, Failed, Plan
+from voiceops.resources.onhost.channel import Channel
+from voiceops.resources.onhost.files import (
+    DAEMON_RELOAD,
+    UNIT_FOLDERS,
+    AbsentHandler,
+    DirectoryHandler,
+    FileHandler,
+    SymlinkHandler,
+    TreeHandler,
+)
+from voiceops.resources.onhost.host import Handler, Run
+from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_all
+from voiceops.resources.onhost.software import PackageHandler, VenvHandler
+from voiceops.resources.onhost.system import CommandHandler, SysctlHandler
+from voiceops.resources.onhost.units import UnitHandler, forget_facts, reload_units
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from voiceops.resources.onhost.base import Spec
+
+
+def in_order(specs: list[Spec]) -> list[Spec]:
+    """As listed, except that what a resource needs or reacts to comes before it."""
+    by_id = {spec["id"]: spec for spec in specs}
+    done: dict[str, bool] = {}
+    ordered: list[Spec] = []
+
+    def visit(spec: Spec, path: tuple[str, ...]) -> None:
+        if done.get(spec["id"]):
+            return
+        if spec["id"] in path:
+            raise Failed(f"resources need each other: {' -> '.join((*path, spec['id']))}")
+        for key in ("needs", "restart_on", "reload_on", "on_change"):
+            for other in spec.get(key, ()):
+                if other in by_id:
+                    visit(by_id[other], (*path, spec["id"]))
+        done[spec["id"]] = True
+        ordered.append(spec)
+
+    for spec in specs:
+        visit(spec, ())
+    return ordered
+
+
+class Runner:
+    """Applies a list of resources. The first failure stops the rest: nothing restarts on half a change."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.units = UnitHandler()
+        self.handlers: dict[str, Handler] = {
+            "absent": AbsentHandler(),
+            "command": CommandHandler(),
+            "directory": DirectoryHandler(),
+            "file": FileHandler(),
+            "group": GroupHandler(),
+            "package": PackageHandler(),
+            "symlink": SymlinkHandler(),
+            "sysctl": SysctlHandler(),
+            "tree": TreeHandler(),
+            "unit": self.units,
+            "user": UserHandler(),
+            "venv": VenvHandler(),
+        }
+        self.ordered = in_order(list(run.specs.values()))
+        self.results: dict[str, dict[str, Any]] = {}
+        self.failed = ""
+        self._resumed = set(run.journal.interrupted)
+
+    def plan(self, spec: Spec) -> Plan:
+        return self.handlers[spec["type"]].plan(spec, self.run)
+
+    def survey(self) -> None:
+        """Plan everything as the host is now: enough to know whether anything is to do, and what to upload."""
+        wanted: list[tuple[str, int]] = []
+        for spec in self.ordered:
+            if spec.get("secret") and "sha256" in spec:
+                self.run.blobs.mark_secret(spec["sha256"])
+            result, plan = self._planned(spec)
+            self.results[spec["id"]] = result
+            if result["result"] != "ok":
+                # A failure counts as well: what is missing now may be made by an earlier step.
+                self.run.changed.add(spec["id"])
+            for sha256, size in plan.blobs if plan else ():
+                self.run.blobs.expect_use(sha256)
+                wanted.append((sha256, size))
+        if not self.run.check and wanted:
+            self.run.blobs.fetch(wanted)
+
+    def _planned(self, spec: Spec) -> tuple[dict[str, Any], Plan | None]:
+        result: dict[str, Any] = {"id": spec["id"], "result": "ok"}
+        try:
+            plan = self.plan(spec)
+        except (Failed, OSError) as error:
+            return {**result, **describe(error)}, None
+        if plan.note:
+            result["note"] = plan.note
+        if plan.changes:
+            result.update(result="changed", changes=plan.changes)
+        elif plan.unknown:
+            result.update(result="unknown", note=plan.unknown)
+        if plan.before is not None:
+            result["before"] = plan.before
+        return result, plan
+
+    def has_work(self) -> bool:
+        """Whether anything differs, was left undone, or may be a restart loop."""
+        different = any(result["result"] != "ok" for result in self.results.values())
+        return different or bool(self.units.unsettled()) or DAEMON_RELOAD in self.run.journal.pending
+
+    def apply(self) -> None:
+        """Walk the list again, each resource planned anew right before its turn."""
+        self.run.changed.clear()
+        self.run.guessing = False
+        forget_facts(self.run)
+        for spec in self.ordered:
+            if self.failed:
+                self.results[spec["id"]] = {
+                    "id": spec["id"],
+                    "result": "skipped",
+                    "note": f"after {self.failed}",
+                }
+                continue
+            self._settle({need for need in spec.get("needs", ()) if need in self.run.specs})
+            self._step(spec)
+        if not self.failed:
+            reload_units(self.run, facts={})
+        self._settle(None)
+
+    def _step(self, spec: Spec) -> None:
+        started = time.monotonic()
+        key = spec["id"]
+        try:
+            self.run.cancel.check()
+            result, plan = self._planned(spec)
+            self.results[key] = result
+            if plan is None:
+                self.failed = key
+            elif plan.changes:
+                self.run.channel.send("step", {"id": key, "changes": plan.changes})
+                self.run.journal.intent(key, self._wakes(spec))
+                self.handlers[spec["type"]].apply(spec, self.run, plan)
+                self.run.journal.done(key)
+                self.run.changed.add(key)
+                if key in self._resumed:
+                    result["note"] = "an earlier run left this half done"
+            elif key in self.run.journal.interrupted or key in self.run.journal.pending:
+                self.run.journal.done(key)
+        except (Failed, OSError) as error:
+            self.results[key] = {**self.results.get(key, {"id": key}), **describe(error)}
+            self.failed = key
+        self.results[key]["seconds"] = round(time.monotonic() - started, 3)
+
+    def _wakes(self, spec: Spec) -> set[str]:
+        """Who must act after this change, and be reminded if we die before they did."""
+        key = spec["id"]
+        wakes = {
+            other["id"]
+            for other in self.ordered
+            for list_name in ("restart_on", "reload_on", "on_change")
+            if key in other.get(list_name, ())
+        }
+        if spec.get("path", "").startswith(UNIT_FOLDERS):
+            wakes.add(DAEMON_RELOAD)
+        if spec["type"] in ("unit", "command") and (key in self.run.journal.pending or self._reacts(spec)):
+            wakes.add(key)  # it reacts to a change: until it is done it stays due
+        return wakes
+
+    def _reacts(self, spec: Spec) -> bool:
+        return bool(self.run.causes(spec, "restart_on") or self.run.causes(spec, "on_change"))
+
+    def _settle(self, only: set[str] | None) -> None:
+        if only is not None and not only:
+            return
+        try:
+            failures = self.units.settle(self.run, only)
+        except Failed as cancelled:
+            failures = dict.fromkeys(self.units.unsettled(), cancelled)
+        for key, error in failures.items():
+            # It must start again next time, although its own step is over.
+            self.run.journal.write({"intent": key, "wakes": [key]})
+            self.run.journal.write({"failed": key})
+            self.results[key] = {**self.results.get(key, {"id": key}), **describe(error)}
+            self.failed = self.failed or key
+
+
+def describe(error: Failed | OSError) -> dict[str, Any]:
+    if isinstance(error, Failed):
+        return {"result": "failed", "error": error.message, "log": error.log, "kind": error.kind}
+    return {
+        "result": "failed",
+        "error": f"{error.filename or ''}: {error.strerror}",
+        "log": [],
+        "kind": "failed",
+    }
+
+
+def host_facts() -> dict[str, Any]:
+    """What a controller wants to know before it decides what to send."""
+    release: dict[str, str] = {}
+    try:
+        with open("/etc/os-release") as file:
+            pairs = (line.rstrip("\n").split("=", 1) for line in file if "=" in line)
+            release = {key: value.strip('"') for key, value in pairs}
+    except OSError:
+        pass
+    return {
+        "python": list(sys.version_info[:3]),
+        "executable": sys.executable,
+        "machine": platform.machine(),
+        "libc": list(platform.libc_ver()),
+        "os": release.get("ID", ""),
+        "os_version": release.get("VERSION_ID", ""),
+        "hostname": platform.node(),
+        "uid": os.getuid(),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "format": PAYLOAD_FORMAT,
+    }
+
+
+def serve(channel: Channel) -> None:
+    """Answer one request."""
+    request = channel.request()
+    action, folder = request["action"], request.get("state_dir", "")
+    if action == "facts":
+        channel.send("done", {"facts": host_facts(), "lease": read_lease(os.path.join(folder, "lock"))})
+        return
+    check_format(folder)
+    if action == "check":
+        run = Run(request, channel, Journal(folder, readonly=True))
+        runner = Runner(run)
+        runner.survey()
+        channel.send("done", answer(runner, request))
+        return
+    open_folder(folder)
+    lock = Lock(folder, request["lock"])
+    lock.take(lambda holder: channel.send("waiting", holder), channel.check)
+    try:
+        if action == "apply":
+            channel.send("done", apply_all(request, channel, folder, lock))
+        else:
+            channel.send("done", {"lease": read_lease(os.path.join(folder, "lock"))})
+    finally:
+        lock.release()
+
+
+def open_folder(folder: str) -> None:
+    """The state folder, with the format that wrote it."""
+    os.makedirs(folder, 0o755, exist_ok=True)
+    path = os.path.join(folder, "format")
+    try:
+        with open(path) as file:
+            if int(file.read() or 0) == PAYLOAD_FORMAT:
+                return
+    except (FileNotFoundError, ValueError):
+        pass
+    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(fd, str(PAYLOAD_FORMAT).encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(path + ".tmp", path)
+
+
+def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock) -> dict[str, Any]:
+    run = Run(request, channel, Journal(folder, readonly=False))
+    runner = Runner(run)
+    runner.survey()
+    if runner.has_work():
+        channel.watch(lock.renew)
+        lease = request["lock"]
+        run.journal.begin({"owner": lease.get("owner", ""), "reason": lease.get("reason", "")})
+        runner.apply()
+        if not runner.failed:
+            run.blobs.clear()
+        run.journal.write({"end": runner.failed or "ok", "changed": len(run.changed)})
+    return answer(runner, request)
+
+
+def answer(runner: Runner, request: Spec) -> dict[str, Any]:
+    results = [runner.results[spec["id"]] for spec in request["resources"]]
+    failed = runner.failed or next((result["id"] for result in results if result["result"] == "failed"), "")
+    return {"results": results, "failed": failed}
+
+
+def main(mark: str) -> None:
+    """Entry point of the payload; every way out but a crash of Python itself ends with a frame."""
+    channel = Channel(mark)
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: setattr(channel.cancel, "reason", "it was told to end"))
+    try:
+        serve(channel)
+    except Failed as error:
+        channel.send("error", {"kind": error.kind, "message": error.message, "log": error.log})
+    except OSError as error:
+        kind = "disk-full" if error.errno in (28, 122) else "failed"
+        channel.send(
+            "error", {"kind": kind, "message": f"{error.filename or ''}: {error.strerror}", "log": []}
+        )
+    except Exception as error:  # noqa: BLE001 - the controller can only see what is framed
+        import traceback
+
+        lines = traceback.format_exc().splitlines()
+        channel.send("error", {"kind": "bug", "message": f"{type(error).__name__}: {error}", "log": lines})

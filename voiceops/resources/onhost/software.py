@@ -1,0 +1,137 @@
+"""Packages of the distribution, and Python environments."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from voiceops.resources.onhost.base import Failed, Plan, expect
+from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link
+from voiceops.resources.onhost.host import Handler, Run, first_existing
+from voiceops.resources.onhost.journal import write_all
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from voiceops.resources.onhost.base import Spec
+
+LISTS_FRESH_S = 3600.0
+INSTALL_S = 1800.0
+
+
+class PackageHandler(Handler):
+    """Packages by apt or dnf, whichever the host has."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        apt = bool(first_existing("/usr/bin/apt-get"))
+        if not apt and not first_existing("/usr/bin/dnf"):
+            raise Failed("the host has neither apt nor dnf")
+        plan.data["apt"] = apt
+        present = self._present(spec["names"], run, apt=apt)
+        wrong = [name for name in spec["names"] if (name in present) != spec["present"]]
+        plan.data["wrong"] = wrong
+        plan.changes = [f"{'install' if spec['present'] else 'remove'} {name}" for name in wrong]
+        return plan
+
+    def _present(self, names: list[str], run: Run, *, apt: bool) -> set[str]:
+        if apt:
+            query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names]
+            lines = run.child(*query, errors=False).output.splitlines()
+            return {line.split()[0] for line in lines if line.endswith(" installed")}
+        return set(run.child("rpm", "-q", "--qf", "%{NAME}\n", *names, errors=False).output.splitlines())
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        verb, names = "install" if spec["present"] else "remove", plan.data["wrong"]
+        if not plan.data["apt"]:
+            expect(run.child("dnf", "-y", verb, *names, timeout_s=INSTALL_S), "dnf")
+            return
+        env = {"DEBIAN_FRONTEND": "noninteractive"}
+        wait = ("-o", "DPkg::Lock::Timeout=120")
+        if spec["present"] and not _lists_fresh():
+            expect(run.child("apt-get", *wait, "update", env=env, timeout_s=INSTALL_S), "apt-get update")
+        options = ["-y", "--no-install-recommends"] if spec["present"] else ["-y"]
+        expect(run.child("apt-get", *wait, verb, *options, *names, env=env, timeout_s=INSTALL_S), "apt-get")
+
+
+def _lists_fresh() -> bool:
+    found = look("/var/lib/apt/lists")
+    if found is None or time.time() - found.st_mtime > LISTS_FRESH_S:
+        return False
+    return any(
+        name.endswith(("_Packages", "_Packages.lz4", "InRelease"))
+        for name in os.listdir("/var/lib/apt/lists")
+    )
+
+
+class VenvHandler(Handler):
+    """A Python environment, complete or absent.
+
+    ``path`` is a link to a folder named after the content. Scripts in an environment know
+    their own place, so it is built where it stays, stamped last, and then the link moves.
+    A folder without its stamp is half made and is built anew.
+    """
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        real = f"{spec['path']}-{spec['key']}"
+        complete = os.path.exists(os.path.join(real, STAMP)) and os.path.exists(
+            os.path.join(real, "bin/python")
+        )
+        plan.data.update(real=real, complete=complete)
+        if not complete:
+            plan.changes.append("rebuild what was left half made" if look(real) else "build")
+        found = look(spec["path"])
+        if found is not None and not os.path.islink(spec["path"]):
+            raise Failed(f"{spec['path']} exists and is no link to an environment")
+        if found is None or os.readlink(spec["path"]) != os.path.basename(real):
+            plan.changes.append(f"link -> {os.path.basename(real)}")
+        return plan
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        real = plan.data["real"]
+        if not plan.data["complete"]:
+            remove_all(real)
+            os.makedirs(os.path.dirname(real), 0o755, exist_ok=True)
+            self._build(spec, run, real)
+            self._stamp(spec, real)
+        before = os.readlink(spec["path"]) if os.path.islink(spec["path"]) else ""
+        switch_link(spec["path"], os.path.basename(real))
+        self._clean(spec["path"], {os.path.basename(real), before})
+
+    def _build(self, spec: Spec, run: Run, real: str) -> None:
+        python = spec["python"]
+        uv = spec.get("uv")
+        env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}
+        env["UV_CACHE_DIR"] = os.path.join(run.folder, "uv-cache")
+        env["UV_PYTHON_DOWNLOADS"] = "never"
+        make = [uv, "venv", "--python", python, real] if uv else [python, "-m", "venv", real]
+        expect(run.child(*make, env=env, timeout_s=INSTALL_S), "making the environment")
+        install = (
+            [uv, "pip", "install", "--python", f"{real}/bin/python"] if uv else [f"{real}/bin/pip", "install"]
+        )
+        if spec.get("wheels"):
+            install += ["--no-index", "--find-links", spec["wheels"]]
+        if uv:
+            install.append("--compile-bytecode")
+        requirements = os.path.join(real, "requirements.txt")
+        with open(requirements, "w", encoding="utf-8") as file:
+            file.write(spec["requirements"])
+        if spec["requirements"].strip():
+            install += ["-r", requirements]
+            expect(run.child(*install, env=env, timeout_s=INSTALL_S), "installing the requirements")
+
+    def _stamp(self, spec: Spec, real: str) -> None:
+        os.sync()  # the stamp must never be on disk before what it vouches for
+        fd = os.open(os.path.join(real, STAMP), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(fd, spec["key"].encode())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def _clean(self, path: str, keep: set[str]) -> None:
+        """Remove environments that neither the new link nor the one before names."""
+        folder, name = os.path.split(path)
+        for entry in os.listdir(folder):
+            if entry.startswith(f"{name}-") and len(entry) == len(name) + 13 and entry not in keep:
+                remove_all(os.path.join(folder, entry))

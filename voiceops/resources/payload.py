@@ -1,0 +1,63 @@
+"""The one file that is sent to hosts: the modules of ``onhost`` joined, without what only readers need.
+
+``onhost`` keeps to the house's size of files; hosts get a single text of standard-library
+Python 3.9, under 64 KiB, in the same exec that carries the desired state.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import zlib
+from pathlib import Path
+
+MODULES = (
+    "base", "channel", "journal", "blobs", "host", "files", "accounts", "software", "system", "units", "main",
+)  # fmt: skip
+"""By floors: each uses only those before it."""
+LIMIT_BYTES = 64 * 1024
+
+_INTERNAL = re.compile(r"^from voiceops\.resources\.onhost\.\w+ import [^\n(]+\n", re.MULTILINE)
+_FUTURE = re.compile(r"^from __future__ import annotations\n", re.MULTILINE)
+_TYPES = re.compile(r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?:    [^\n]*)?\n)+", re.MULTILINE)
+_DOCSTRING = re.compile(r'^ *"""[\s\S]*?"""\n', re.MULTILINE)
+_COMMENT = re.compile(r"^ *#[^\n]*\n", re.MULTILINE)
+_BLANK = re.compile(r"\n\n+")
+_INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
+
+BOOT = (
+    "import sys,zlib\n"
+    "r=sys.stdin.buffer\n"
+    "m=sys.argv[1]\n"
+    "while 1:\n"
+    " l=r.readline()\n"
+    " if not l:sys.exit(94)\n"
+    " if l.decode('latin1').strip()==m:break\n"
+    'if sys.version_info<(3,9):print(m+\'["error",{"kind":"python","message":"\'+sys.version.split()[0]+\'"}]\');sys.exit(0)\n'
+    "g={'__name__':'voiceops_payload'}\n"
+    "exec(compile(zlib.decompress(r.read(int(r.readline()))),'voiceops-payload','exec'),g)\n"
+    "g['main'](m)\n"
+)
+"""What stands in the command line: skips what precedes the mark (a sudo password that nobody
+asked for), reads the payload behind it, runs it. No secret is ever part of it."""
+
+
+@functools.lru_cache(maxsize=1)
+def source() -> str:
+    """The payload as text."""
+    folder = Path(__file__).with_name("onhost")
+    parts = ["from __future__ import annotations\n"]
+    for name in MODULES:
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        for pattern in (_FUTURE, _INTERNAL, _TYPES, _DOCSTRING, _COMMENT):
+            text = pattern.sub("", text)
+        text = _BLANK.sub("\n", text)
+        parts.append(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), text))
+    return "".join(parts)
+
+
+@functools.lru_cache(maxsize=1)
+def packed() -> bytes:
+    """The payload as it travels: its length in a line, then zlib."""
+    data = zlib.compress(source().encode(), 9)
+    return b"%d\n%s" % (len(data), data)

@@ -1,0 +1,118 @@
+"""What a run did on one host."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voiceops.errors import ServiceError, StorageError, VoiceopsError
+from voiceops.resources.state import State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What happened, or in check mode would happen, to one resource."""
+
+    id: str
+    result: str
+    """``ok``, ``changed``, ``failed``, ``skipped`` (after a failure), ``unknown`` (check mode can't tell)."""
+    changes: tuple[str, ...] = ()
+    note: str = ""
+    error: str = ""
+    log: tuple[str, ...] = ()
+    diff: str = ""
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Without what is empty."""
+        fields: dict[str, Any] = {
+            "changes": list(self.changes),
+            "note": self.note,
+            "error": self.error,
+            "log": list(self.log),
+            "diff": self.diff,
+            "seconds": self.seconds,
+        }
+        return {"id": self.id, "result": self.result} | {key: value for key, value in fields.items() if value}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReport:
+    """All results of one run, in the order of the state."""
+
+    host: str
+    results: tuple[Result, ...]
+    failed: str = ""
+    """The id of the first resource that failed."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.failed
+
+    @property
+    def changed(self) -> int:
+        return sum(result.result == "changed" for result in self.results)
+
+    @property
+    def as_declared(self) -> bool:
+        """Of a check: nothing would change, and nothing is unknown."""
+        return all(result.result == "ok" for result in self.results)
+
+    def get(self, resource_id: str) -> Result:
+        return next(result for result in self.results if result.id == resource_id)
+
+    def raise_for_failure(self) -> None:
+        """Raise what the first failed resource says, with the lines that show its cause."""
+        if self.ok:
+            return
+        result = self.get(self.failed)
+        kind: type[VoiceopsError] = ServiceError if result.id.startswith("unit:") else VoiceopsError
+        if "disk is" in result.error:
+            kind = StorageError
+        raise kind(
+            f"{self.host}: {result.id}: {result.error}",
+            log_tail=result.log,
+            data={"host": self.host, "resource": result.id},
+        )
+
+
+def read_report(host: str, state: State, document: Mapping[str, Any]) -> HostReport:
+    """The payload's answer, with diffs made here: the new text never left this machine for them."""
+    specs = {spec["id"]: spec for spec in state.specs}
+    results = tuple(_result(state, specs[found["id"]], found) for found in document["results"])
+    return HostReport(host=host, results=results, failed=document["failed"])
+
+
+def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> Result:
+    return Result(
+        id=found["id"],
+        result=found["result"],
+        changes=tuple(found.get("changes", ())),
+        note=found.get("note", ""),
+        error=found.get("error", ""),
+        log=tuple(found.get("log", ())),
+        seconds=found.get("seconds", 0.0),
+        diff=_diff(state, spec, found["before"]) if "before" in found else "",
+    )
+
+
+def _diff(state: State, spec: Mapping[str, Any], before: str) -> str:
+    content = state.contents[spec["sha256"]]
+    if content.size > 256 * 1024:
+        return ""
+    with content.open() as file:
+        data: bytes = file.read()
+    try:
+        after = data.decode()
+    except UnicodeDecodeError:
+        return ""
+    lines = difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        f"{spec['path']} (is)",
+        f"{spec['path']} (becomes)",
+        lineterm="",
+    )
+    return "\n".join(lines)
