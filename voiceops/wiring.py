@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from voiceops.config.project import Configuration
     from voiceops.model.calls import CallPlan, CallResult, CallTarget
     from voiceops.model.settings import Host
+    from voiceops.stack.declare import Surroundings
+    from voiceops.stack.folder import Folder
+    from voiceops.stack.model import Declared
+    from voiceops.stack.operations import Stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,88 @@ class Project:
 
         made = [ensure_keys_of(host, self.configuration.environment) for host in self.hosts]
         return tuple(dict.fromkeys(name for names in made for name in names))
+
+    def stack(
+        self,
+        host: Host,
+        *,
+        progress: Callable[[str, str, str], None] = lambda service, state, words: None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Stack:
+        """The services of a host and what acts on them."""
+        from voiceops.errors import UsageError
+
+        if not host.local:
+            raise UsageError(
+                f"{host.name} is not this machine", hint="leave out --host, --group and --limit"
+            )
+        from voiceops.stack import declare
+        from voiceops.stack.folder import Folder
+        from voiceops.stack.lock import locked, this_command
+        from voiceops.stack.operations import Stack
+        from voiceops.stack.processes import ProcessBackend
+
+        folder = Folder(self.root)
+        around = self._surroundings(folder, progress)
+
+        def services() -> tuple[Declared, ...]:
+            self.ensure_local_keys()
+            return declare.declare(host.settings, around)
+
+        def fetch() -> None:
+            for one in host.settings.services.values():
+                if one.__struct_config__.tag == "livekit":
+                    around.livekit_binary(one.version, one.binary)  # type: ignore[union-attr]
+
+        return Stack(
+            services=services,
+            outline=declare.outline(host.settings, around),
+            backend=ProcessBackend(folder, say=say),
+            lock=lambda limit: locked(folder.base, limit, say, this_command()),
+            fetch=fetch,
+            progress=progress,
+        )
+
+    def count_rooms(self, host: Host, *, timeout_s: float = 3.0) -> int | None:
+        """How many rooms the host's LiveKit has; None when it does not say."""
+        from voiceops import aio
+        from voiceops.adapters.livekit_api import LivekitApi
+        from voiceops.deadline import deadline
+        from voiceops.errors import VoiceopsError
+
+        livekit = host.settings.livekit
+
+        async def count() -> int:
+            async with deadline(timeout_s, "counting rooms"):
+                async with LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api:
+                    return len(await api.list_rooms())
+
+        try:
+            return aio.run(count())
+        except VoiceopsError:
+            return None
+
+    def _surroundings(self, folder: Folder, progress: Callable[[str, str, str], None]) -> Surroundings:
+        from voiceops.stack.declare import Surroundings, find_template
+
+        environment = self.configuration.environment
+        package = Path(__file__).resolve().parent
+
+        def binary(version: str, configured: str | None) -> Path:
+            from voiceops.adapters.binaries import livekit_server
+
+            return livekit_server(
+                version, configured, on_progress=lambda seen: progress("livekit", "fetching", str(seen))
+            )
+
+        return Surroundings(
+            folder=folder,
+            dotenv=lambda: {name: environment.get(name) or "" for name in environment.dotenv()},
+            template=lambda name: find_template(
+                name, (self.root / "templates", package / "templates", package.parent / "templates")
+            ),
+            livekit_binary=binary,
+        )
 
 
 def tasks_folder() -> Path:
@@ -132,6 +218,12 @@ def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None =
 
 
 def _callers(plan: CallPlan) -> Callers:
+    from voiceops.calls.plan import lines_for
+    from voiceops.calls.pool import CALLS_PER_PROCESS, CallerPool
+    from voiceops.model.calls import Hangup
+
+    if Hangup.ABRUPT in plan.hangups or lines_for(plan) > CALLS_PER_PROCESS:
+        return CallerPool()
     from voiceops.adapters.livekit_rtc import RtcPhone
     from voiceops.calls.local import LocalCallers
 

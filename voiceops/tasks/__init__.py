@@ -10,7 +10,10 @@ from invoke import Collection
 
 from voiceops.tasks.call import call
 from voiceops.tasks.inventory import show_inventory
+from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 
 namespace = Collection()
 namespace.add_task(show_inventory)
 namespace.add_task(call)
+for _task in (start, stop, restart, check_running, status, logs):
+    namespace.add_task(_task)

@@ -1,0 +1,39 @@
+"""What an agent says of itself: agentkit's ``GET /health`` on its unix socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Union
+
+import msgspec
+
+from voiceops.adapters import http
+from voiceops.errors import UnreachableError
+
+
+class AgentHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer; fields that agentkit adds later are ignored."""
+
+    registered: bool
+    draining: bool
+    calls: int = 0
+    rooms: list[str] = []
+    load: float = 0.0
+    worker_id: str = ""
+    pid: int = 0
+    max_jobs: Union[int, None] = None
+    uptime_s: float = 0.0
+
+    @property
+    def full(self) -> bool:
+        """It works, and takes no more calls than it has."""
+        return self.max_jobs is not None and self.calls >= self.max_jobs
+
+
+def read_health(socket: Path, *, timeout_s: float = 2.0) -> AgentHealth | None:
+    """The agent's answer, 200 or 503 alike; None when there is none, or none that makes sense."""
+    try:
+        answer = http.get_unix(socket, "/health", timeout_s=timeout_s)
+        return msgspec.json.decode(answer.body, type=AgentHealth)
+    except (UnreachableError, msgspec.DecodeError):
+        return None

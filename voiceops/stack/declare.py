@@ -1,0 +1,197 @@
+"""From settings to programs: what each service of this machine runs, and when that has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from voiceops.errors import ConfigError, StorageError
+from voiceops.model import protocol
+from voiceops.model.secret import Secret
+from voiceops.model.settings import AgentService, CommandService, LivekitService, Settings
+from voiceops.stack import livekit_config
+from voiceops.stack.folder import Folder
+from voiceops.stack.lock import read_only
+from voiceops.stack.model import Declared
+from voiceops.stack.records import write_atomically
+from voiceops.stack.release_files import release_digest
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a declaration needs besides the settings."""
+
+    folder: Folder
+    dotenv: Callable[[], Mapping[str, str]]
+    """The project's ``.env``: agents get all of it."""
+    template: Callable[[str], Path]
+    """Finds a template: the project's own wins over the packaged one."""
+    livekit_binary: Callable[[str, str | None], Path]
+    """(version, configured path) -> the program; may download it, so it is called only before a start."""
+
+
+def outline(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
+    """The services that this host runs, as far as needed to look at them or to stop them.
+
+    Without environment and digest: no secret is fetched and no file is read for it.
+    """
+    return tuple(_outline(name, settings, around) for name in _names(settings))
+
+
+def declare(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
+    """The services that this host runs, complete: ready to be started and compared."""
+    declared = []
+    for name in _names(settings):
+        service = settings.services[name]
+        bare = _outline(name, settings, around)
+        if isinstance(service, LivekitService):
+            declared.append(_livekit(bare, service, settings, around))
+        elif isinstance(service, AgentService):
+            declared.append(_agent(bare, service, settings, around))
+        else:
+            declared.append(_command(bare, service))
+    return tuple(declared)
+
+
+def _names(settings: Settings) -> list[str]:
+    return settings.run if settings.run is not None else list(settings.services)
+
+
+def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
+    service = settings.services[name]
+    root = around.folder.root
+    own: dict[str, Any]
+    if isinstance(service, LivekitService):
+        own = {
+            "kind": "livekit",
+            "ports": (livekit_config.port_of(settings.livekit.url), service.rtc_tcp_port),
+        }
+    elif isinstance(service, AgentService):
+        own = {
+            "kind": "agent",
+            "entry": root / service.entry,
+            "drain_timeout_s": service.drain_timeout_s,
+        }
+    else:
+        own = {
+            "kind": "command",
+            "cwd": root / (service.cwd or "."),
+            "ports": (service.port,) if service.port else (),
+            "probe": service.probe,
+            "stop_signal": service.stop_signal,
+        }
+    common: dict[str, Any] = {
+        "cwd": root,
+        "needs": tuple(service.needs),
+        "livekit_url": settings.livekit.url,
+        "ready_timeout_s": service.ready_timeout_s,
+        "stop_timeout_s": service.stop_timeout_s,
+        "log_max_bytes": service.log_max_bytes,
+        "log_keep": service.log_keep,
+    }
+    return Declared(name=name, **(common | own))
+
+
+def _plain(values: Mapping[str, str | Secret]) -> dict[str, str]:
+    return {
+        name: value.reveal() if isinstance(value, Secret) else str(value) for name, value in values.items()
+    }
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _livekit(bare: Declared, service: LivekitService, settings: Settings, around: Surroundings) -> Declared:
+    values = livekit_config.variables(service, settings.livekit)
+    template = around.template(livekit_config.TEMPLATE)
+    env = _plain(service.env)
+    config = around.folder.base / f"{bare.name}.yaml"
+
+    def prepare() -> tuple[str, ...]:
+        binary = around.livekit_binary(service.version, service.binary)
+        try:
+            write_atomically(config, livekit_config.render(template, values, service.config).encode())
+        except OSError as error:
+            raise read_only(config.parent, error) from error
+        return (str(binary), "--config", str(config))
+
+    return replace(
+        bare,
+        argv=("livekit-server", "--config", str(config)),
+        digest=_digest(service.version, service.binary, template.read_text(), values, service.config, env),
+        env=env,
+        without_env=livekit_config.FOREIGN_VARIABLES,
+        prepare=prepare,
+    )
+
+
+def _agent(bare: Declared, service: AgentService, settings: Settings, around: Surroundings) -> Declared:
+    entry = around.folder.root / service.entry
+    if not entry.is_file():
+        raise ConfigError(
+            f"service {bare.name}: the entry {service.entry} is no file", path=f"services.{bare.name}.entry"
+        )
+    argv = (service.python or sys.executable, "-m", "voiceops.agentkit", "start", str(entry))
+    env = {
+        **around.dotenv(),
+        "LIVEKIT_URL": settings.livekit.url,
+        "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
+        "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
+        "VOICEOPS_DRAIN_TIMEOUT_S": f"{service.drain_timeout_s:g}",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if service.agent_name:
+        env["LIVEKIT_AGENT_NAME"] = service.agent_name
+    if service.max_concurrent_jobs is not None:
+        env[protocol.MAX_JOBS_ENV] = str(service.max_concurrent_jobs)
+    if service.health_port is not None:
+        env[protocol.HEALTH_PORT_ENV] = str(service.health_port)
+    env |= _plain(service.env)
+    release = release_digest(entry.parent, service.files)
+    return replace(
+        bare,
+        argv=argv,
+        digest=_digest(argv, env, release),
+        env=_importable(env, service.python),
+        release=release,
+    )
+
+
+def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:
+    """Agents import ``voiceops.agentkit``, also where voiceops runs from a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    if python is not None or package.is_relative_to(sys.prefix):
+        return env
+    paths = env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")
+    return {**env, "PYTHONPATH": os.pathsep.join([*filter(None, paths.split(os.pathsep)), str(package)])}
+
+
+def _command(bare: Declared, service: CommandService) -> Declared:
+    if not bare.cwd.is_dir():
+        raise ConfigError(
+            f"service {bare.name}: the folder {service.cwd} does not exist", path=f"services.{bare.name}.cwd"
+        )
+    env = _plain(service.env)
+    return replace(
+        bare,
+        argv=tuple(service.command),
+        digest=_digest(service.command, str(bare.cwd), env, service.stop_signal, service.port),
+        env=env,
+    )
+
+
+def find_template(name: str, folders: Sequence[Path]) -> Path:
+    """The first of the folders that has the template."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise StorageError(
+        f"the template {name} is missing", hint="install voiceops again: it is part of the package"
+    )

@@ -1,0 +1,79 @@
+"""livekit.yaml from its template: loopback by default, nothing leaves the machine; public when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from voiceops.errors import ConfigError
+from voiceops.model.settings import LivekitService, LivekitSettings
+
+TEMPLATE = "livekit.yaml"
+DEFAULT_PORT = 7880
+
+FOREIGN_VARIABLES = (
+    "LIVEKIT_CONFIG",
+    "LIVEKIT_KEYS",
+    "LIVEKIT_BIND_ADDRESS",
+    "NODE_IP",
+    "UDP_PORT",
+    "REDIS_HOST",
+    "REDIS_PASSWORD",
+    "LIVEKIT_TURN_CERT",
+    "LIVEKIT_TURN_KEY",
+)
+"""Environment variables that livekit-server prefers to its configuration file."""
+
+
+def port_of(url: str) -> int:
+    """The port of ``livekit.url``; 7880 when it names none and is not encrypted."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme in ("wss", "https") else DEFAULT_PORT)
+
+
+def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, Any]:
+    """What the template gets; the secret is in the clear."""
+    return {
+        "port": port_of(livekit.url),
+        "public": service.public,
+        "api_key": livekit.api_key.reveal(),
+        "api_secret": livekit.api_secret.reveal(),
+        "rtc_tcp_port": service.rtc_tcp_port,
+        "rtc_udp_port": service.rtc_udp_port,
+        "node_ip": service.node_ip,
+        "redis": service.redis,
+        "log_level": service.log_level,
+    }
+
+
+def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object]) -> str:
+    """The file's text; ``extra`` is merged over it, for what has no setting of its own."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    try:
+        text = environment.from_string(template.read_text()).render(**values)
+    except jinja2.TemplateError as error:
+        line = getattr(error, "lineno", None)
+        raise ConfigError(
+            f"the template can't be rendered: {error}", file=str(template), line=line
+        ) from error
+    if not extra:
+        return text
+    import yaml
+
+    merged = _merge(yaml.safe_load(text), extra)
+    dumped: str = yaml.safe_dump(merged, sort_keys=False)
+    return dumped
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else value
+    return merged

@@ -1,0 +1,146 @@
+"""What the stack decides on: services as declared, and as observed. Plain data, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voiceops.model.settings import Probe
+from voiceops.model.states import ServiceState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """One service as the inventory wants it on one host, resolved to a program that can run."""
+
+    name: str
+    kind: str
+    argv: tuple[str, ...] = ()
+    cwd: Path
+    digest: str = ""
+    """Changes whenever the service would run differently: arguments, environment, files, code."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it gets beyond our own environment; secrets are in the clear here, so never printed."""
+    without_env: tuple[str, ...] = ()
+    """Variables of our own environment that would change what it does."""
+    release: str = ""
+    needs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    """TCP ports that only this service may own; a foreign owner is a stray. The first is its main one."""
+    probe: Probe | None = None
+    entry: Path | None = None
+    livekit_url: str = ""
+    ready_timeout_s: float = 60.0
+    stop_timeout_s: float = 10.0
+    drain_timeout_s: float = 0.0
+    stop_signal: str = "TERM"
+    log_max_bytes: int = 10_000_000
+    log_keep: int = 5
+    prepare: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
+    """Called right before a start: writes configuration files, finds the binary, returns the arguments."""
+
+    @property
+    def is_agent(self) -> bool:
+        return self.kind == "agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One run of a service that was seen on the host."""
+
+    service: str
+    kind: str
+    launch: str
+    """Names this run for the backend."""
+    pid: int
+    digest: str
+    state: ServiceState
+    """READY, STARTING, DRAINING or UNRESPONSIVE."""
+    detail: str = ""
+    age_s: float = 0.0
+    release: str = ""
+    calls: int = 0
+    rooms: tuple[str, ...] = ()
+    worker_id: str = ""
+    """LiveKit's name for this registration; a new one after every reconnect."""
+    signalled: bool = False
+    """It has been told to stop: a second signal would kill its calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stray:
+    """A process in the way of a service, which we did not start."""
+
+    service: str
+    pid: int
+    """0: the owner can't be seen from here."""
+    command: str
+    age_s: float
+    reason: str
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What there is of one service."""
+
+    instances: tuple[Instance, ...] = ()
+    strays: tuple[Stray, ...] = ()
+    leftovers: tuple[Instance, ...] = ()
+    """Runs whose main process is gone while something that it started lives on."""
+    stale: str = ""
+    """Our record names a process that is gone, or can't be read: says which."""
+
+    @property
+    def current(self) -> tuple[Instance, ...]:
+        """Those that serve or are about to; draining ones are on their way out."""
+        return tuple(
+            one for one in self.instances if one.state is not ServiceState.DRAINING and not one.signalled
+        )
+
+    @property
+    def draining(self) -> tuple[Instance, ...]:
+        current = self.current
+        return tuple(one for one in self.instances if one not in current)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What ``check-running`` says of one service."""
+
+    state: ServiceState
+    detail: str = ""
+    pids: tuple[int, ...] = ()
+    instance: Instance | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.state is ServiceState.READY
+
+
+def judge(observed: Observed) -> Verdict:
+    """The one word for a service. What is wrong wins over what is right."""
+    current = observed.current
+    pids = tuple(one.pid for one in current)
+    first = current[0] if current else None
+    if len(current) > 1:
+        detail = f"{len(current)} instances run: pids {', '.join(map(str, pids))}"
+        return Verdict(state=ServiceState.DUPLICATE, detail=detail, pids=pids, instance=first)
+    if observed.strays:
+        stray = observed.strays[0]
+        strays = tuple(one.pid for one in observed.strays if one.pid)
+        return Verdict(state=ServiceState.STRAY, detail=stray.reason, pids=(*pids, *strays), instance=first)
+    if first is not None:
+        return Verdict(state=first.state, detail=first.detail, pids=pids, instance=first)
+    if observed.draining:
+        last = observed.draining[-1]
+        return Verdict(
+            state=ServiceState.DRAINING,
+            detail=last.detail or f"told to stop; {last.calls} calls left",
+            pids=tuple(one.pid for one in observed.draining),
+            instance=last,
+        )
+    if observed.stale:
+        return Verdict(state=ServiceState.STALE, detail=observed.stale)
+    return Verdict(state=ServiceState.MISSING, detail="not running")

@@ -1,0 +1,414 @@
+"""Carry out what ``reconcile`` decided: start, stop, restart, check - for one host, on any backend.
+
+Safe to call at any time, twice, and after a call that was killed half way: each looks at
+what there is, under the lock, and does what is missing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from voiceops.deadline import Deadline
+from voiceops.errors import CallsInProgressError, ServiceError, StrayError, VoiceopsError
+from voiceops.model.states import ServiceState
+from voiceops.stack.backend import Backend, Force
+from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
+from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, plan_start, plan_stop
+
+DEFAULT_TIMEOUT_S = 120.0
+_DRAIN_BEGINS_S = 4.0
+"""How long an overlap watches the old agent begin to drain; it then goes on alone."""
+
+Progress = Callable[[str, str, str], None]
+"""(service, state, words): what is going on, for people."""
+
+
+def _silent(service: str, state: str, words: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The services of one host and what acts on them."""
+
+    services: Callable[[], tuple[Declared, ...]]
+    """Complete declarations; may make keys and fetch secrets, so it is called under the lock."""
+    outline: tuple[Declared, ...]
+    backend: Backend
+    lock: Callable[[Deadline], AbstractContextManager[None]]
+    fetch: Callable[[], None] = lambda: None
+    """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
+    before_agents: Callable[[], None] | None = None
+    """Cleans rooms before an agent takes calls."""
+    progress: Progress = _silent
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one service."""
+
+    state: ServiceState
+    changed: bool = False
+    pid: int = 0
+    ready_s: float | None = None
+    detail: str = ""
+    action: str = "keep"
+    error: VoiceopsError | None = None
+    draining: list[int] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"state": str(self.state), "changed": self.changed, "action": self.action}
+        if self.pid:
+            document["pid"] = self.pid
+        if self.ready_s is not None:
+            document["ready_s"] = round(self.ready_s, 3)
+        if self.detail:
+            document["detail"] = self.detail
+        if self.draining:
+            document["draining"] = self.draining
+        if self.error:
+            document["error"] = self.error.as_json()
+        return document
+
+
+Results = dict[str, Result]
+
+
+def check(stack: Stack) -> dict[str, Verdict]:
+    """One word for each service, those included that still run and are no longer declared. Read-only."""
+    return verdicts(stack, stack.backend.observe(stack.outline))
+
+
+def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, Verdict]:
+    """The same, from what was observed already."""
+    words = {service.name: judge(observed.get(service.name, Observed())) for service in stack.outline}
+    for name, seen in observed.items():
+        if name not in words and seen.current:
+            pids = tuple(one.pid for one in seen.current)
+            words[name] = Verdict(
+                state=ServiceState.STRAY, detail="runs, and is no longer declared", pids=pids
+            )
+    return words
+
+
+def start(
+    stack: Stack,
+    *,
+    only: Sequence[str] = (),
+    replace_strays: bool = False,
+    drop_calls: bool = False,
+    renew: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Results:
+    """Make the stack run as declared and wait until each service is ready.
+
+    ``renew`` replaces what is named even when it runs well (``restart``). Raises
+    ``LockedError``, ``StrayError``, ``CallsInProgressError`` before anything has changed,
+    ``ServiceError`` when a service does not get ready; the others are started nevertheless.
+    """
+    choose(stack.outline, only)
+    stack.fetch()
+    limit = Deadline(timeout_s, "start")
+    with stack.lock(limit):
+        services = stack.services()
+        observed = stack.backend.observe(services)
+        actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
+        _refuse(actions, observed, drop_calls=drop_calls)
+        return _Starter(stack, services, observed, limit, drop_calls=drop_calls).run(actions)
+
+
+def _refuse(actions: Sequence[Action], observed: Mapping[str, Observed], *, drop_calls: bool) -> None:
+    for action in actions:
+        if action.verb is Verb.REFUSE:
+            stray = action.strays[0]
+            raise StrayError(
+                f"{action.service} can't start: {stray.reason}",
+                hint="`inv start --replace` ends it gracefully and goes on"
+                if stray.pid
+                else "find out who owns the port: `sudo ss -ltnp`",
+                data={
+                    "service": action.service,
+                    "pid": stray.pid,
+                    "age_s": round(stray.age_s, 1),
+                    "command": stray.command,
+                },
+            )
+    stray_calls = sum(stray.calls for action in actions for stray in action.strays)
+    rooms = calls_at_risk(actions, observed)
+    rooms += tuple(
+        f"(a call of stray pid {s.pid})" for a in actions for s in a.strays for _ in range(s.calls)
+    )
+    if rooms and not drop_calls:
+        raise _calls_error(rooms, "this would cut them off", stray_calls)
+
+
+def _calls_error(rooms: Sequence[str], what: str, stray_calls: int = 0) -> CallsInProgressError:
+    count = f"{len(rooms)} call{'s' if len(rooms) != 1 else ''}"
+    return CallsInProgressError(
+        f"{count} in progress: {what}",
+        hint="give --yes to drop them"
+        if stray_calls
+        else "wait for them with `inv stop --drain S`, or give --yes to drop them",
+        # A room name can identify a caller: it is shown where somebody looks, not in logs.
+        log_tail=tuple(f"room {room}" for room in rooms),
+        data={"rooms": list(rooms)},
+    )
+
+
+class _Starter:
+    """One run of ``start``: ends what must end, then starts side by side what does not need another."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        services: Sequence[Declared],
+        observed: Mapping[str, Observed],
+        limit: Deadline,
+        *,
+        drop_calls: bool,
+    ) -> None:
+        self._stack = stack
+        self._backend = stack.backend
+        self._services = {service.name: service for service in services}
+        self._observed = observed
+        self._limit = limit
+        self._drop_calls = drop_calls
+        self._done: dict[str, threading.Event] = {}
+        self._results: Results = {}
+
+    def run(self, actions: Sequence[Action]) -> Results:
+        for action in actions:
+            if action.changes or action.verb is Verb.WAIT:
+                self._stack.progress(action.service, action.verb.value, action.reason)
+        self._make_room(actions)
+        steps = [action for action in actions if action.verb is not Verb.STOP]
+        self._done = {action.service: threading.Event() for action in steps}
+        waiting = [action for action in steps if action.verb is not Verb.KEEP]
+        for action in steps:
+            if action.verb is Verb.KEEP:
+                self._keep(action)
+        if self._stack.before_agents and any(self._takes_calls_anew(action) for action in waiting):
+            self._stack.before_agents()
+        side_by_side([partial(self._carry_out, action) for action in waiting])
+        failed = [result.error for result in self._results.values() if result.error]
+        if failed:
+            raise failed[0]
+        return self._results
+
+    def _takes_calls_anew(self, action: Action) -> bool:
+        """An agent starts beside a server that has been running: rooms may be left from before."""
+        service = self._services[action.service]
+        server_kept = all(
+            self._results[need].action == "keep" for need in service.needs if need in self._results
+        ) and all(need in self._results for need in service.needs if need in self._done)
+        return service.is_agent and action.verb in (Verb.START, Verb.RESTART) and server_kept
+
+    def _make_room(self, actions: Sequence[Action]) -> None:
+        """End strays, duplicates and what is restarted, dependents first."""
+        for action in reversed(actions):
+            for stray in action.strays:
+                self._backend.end_stray(stray, self._limit)
+            for instance in action.extra:
+                if action.gently and instance.kind == "agent" and not instance.signalled:
+                    self._backend.end(instance, self._shortly(), Force.DRAIN)
+                else:
+                    self._end(instance)
+            if action.verb is Verb.RESTART and action.instance:
+                self._end(action.instance)
+            if action.verb is Verb.STOP:
+                self._results[action.service] = Result(
+                    ServiceState.STOPPED, changed=True, detail=action.reason, action="stop"
+                )
+
+    def _shortly(self) -> Deadline:
+        return Deadline(min(_DRAIN_BEGINS_S, self._limit.remaining_s), "beginning to drain")
+
+    def _end(self, instance: Instance) -> None:
+        if self._backend.end(instance, self._limit, Force.STOP):
+            return
+        if not self._drop_calls:
+            raise _calls_error(instance.rooms or ("(unknown)",), f"{instance.service} drains")
+        self._backend.end(instance, self._limit, Force.KILL)
+
+    def _keep(self, action: Action) -> None:
+        assert action.instance is not None
+        changed = bool(action.extra or action.strays)
+        self._results[action.service] = Result(
+            action.instance.state,
+            changed=changed,
+            pid=action.instance.pid,
+            detail=action.reason,
+            draining=[one.pid for one in self._observed[action.service].draining],
+        )
+        self._done[action.service].set()
+
+    def _carry_out(self, action: Action) -> None:
+        service = self._services[action.service]
+        try:
+            for need in service.needs:
+                if need in self._done:
+                    self._done[need].wait(self._limit.remaining_s)
+                    needed = self._results.get(need)
+                    if needed is None or needed.error:
+                        raise ServiceError(f"{service.name} was not started: it needs {need}, which failed")
+            self._results[service.name] = self._bring_up(service, action)
+        except VoiceopsError as error:
+            self._results[service.name] = Result(
+                ServiceState.FAILED,
+                changed=action.changes,
+                detail=error.message,
+                action=action.verb.value,
+                error=error,
+            )
+        finally:
+            result = self._results.get(service.name)
+            if result:
+                self._stack.progress(service.name, str(result.state), result.detail)
+            self._done[service.name].set()
+
+    def _bring_up(self, service: Declared, action: Action) -> Result:
+        began = time.monotonic()
+        old = action.instance
+        if action.verb is Verb.WAIT:
+            assert old is not None
+            new = self._backend.wait_ready(
+                service, old, self._limit, not_worker_id=old.worker_id if action.renew else ""
+            )
+        else:
+            new = self._backend.wait_ready(service, self._backend.start(service), self._limit)
+        ready_s = time.monotonic() - began
+        result = Result(
+            ServiceState.READY,
+            changed=action.changes,
+            pid=new.pid,
+            ready_s=ready_s,
+            detail=action.reason,
+            action=action.verb.value,
+            draining=[one.pid for one in self._observed.get(service.name, Observed()).draining],
+        )
+        replaced = old if action.verb is Verb.OVERLAP else None
+        # The server knows the new one; only now may the old one stop to take calls.
+        if replaced and not self._backend.end(replaced, self._shortly(), Force.DRAIN):
+            result.draining.append(replaced.pid)
+        return result
+
+
+def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
+    """Run all of them at once and raise the first error, when all have ended.
+
+    The threads are daemons: Ctrl-C ends the command at once, and what it has started is
+    found again by the next one.
+    """
+    errors: list[BaseException] = []
+
+    def run(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            errors.append(error)
+
+    if len(jobs) == 1:
+        jobs[0]()
+        return
+    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def stop(
+    stack: Stack,
+    *,
+    only: Sequence[str] = (),
+    drain_s: float | None = None,
+    now: bool = False,
+    drop_calls: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Results:
+    """End what runs, dependents first, and all that it left behind.
+
+    With calls in progress it raises ``CallsInProgressError`` unless they may be dropped or
+    ``drain_s`` is given; when they outlast that, the agent keeps draining and the rest runs on.
+    """
+    choose(stack.outline, only)
+    limit = Deadline(timeout_s + (drain_s or 0.0), "stop")
+    with stack.lock(Deadline(timeout_s, "stop")):
+        observed = stack.backend.observe(stack.outline)
+        actions = plan_stop(stack.outline, observed, only=only)
+        rooms = calls_at_risk(actions, observed)
+        if rooms and drain_s is None and not drop_calls:
+            raise _calls_error(rooms, "stop would drop them")
+        if rooms and drain_s is not None and any(a.ended and a.ended[0].kind == "livekit" for a in actions):
+            _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
+        return _Stopper(stack, limit, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
+
+
+def _require_agents_too(
+    actions: Sequence[Action], observed: Mapping[str, Observed], rooms: Sequence[str], *, drop_calls: bool
+) -> None:
+    """A server alone can't drain: its calls belong to agents that would go on."""
+    ended = {one.launch for action in actions for one in action.ended}
+    left = [
+        one for seen in observed.values() for one in seen.instances if one.calls and one.launch not in ended
+    ]
+    if left and not drop_calls:
+        raise _calls_error(rooms, f"{left[0].service} is not being stopped and would lose them")
+
+
+class _Stopper:
+    def __init__(
+        self, stack: Stack, limit: Deadline, *, drain_s: float | None, now: bool, drop_calls: bool
+    ) -> None:
+        self._stack = stack
+        self._backend = stack.backend
+        self._limit = limit
+        self._drain_s = drain_s
+        self._now = now
+        self._drop_calls = drop_calls
+
+    def run(self, actions: Sequence[Action]) -> Results:
+        results: Results = {}
+        for action in actions:
+            if action.verb is Verb.KEEP:
+                results[action.service] = Result(ServiceState.STOPPED, detail=action.reason)
+                continue
+            self._stack.progress(action.service, "stopping", "")
+            began = time.monotonic()
+            side_by_side([partial(self._end, instance) for instance in action.ended])
+            results[action.service] = Result(
+                ServiceState.STOPPED,
+                changed=True,
+                detail=f"in {time.monotonic() - began:.1f} s",
+                action="stop",
+            )
+            self._stack.progress(action.service, "stopped", results[action.service].detail)
+        return results
+
+    def _end(self, instance: Instance) -> None:
+        if self._now or (instance.calls and self._drop_calls and self._drain_s is None):
+            self._backend.end(instance, self._limit, Force.KILL)
+            return
+        if instance.calls and self._drain_s is not None:
+            self._stack.progress(
+                instance.service, "draining", f"{instance.calls} calls, up to {self._drain_s:g} s"
+            )
+            patience = Deadline(min(self._drain_s, self._limit.remaining_s), "draining")
+            if self._backend.end(instance, patience, Force.DRAIN):
+                return
+        elif self._backend.end(instance, self._limit, Force.STOP):
+            return
+        if not self._drop_calls:
+            raise _calls_error(
+                instance.rooms or (f"(a call of pid {instance.pid})",),
+                f"{instance.service} takes no new ones and ends with the last of them",
+            )
+        self._backend.end(instance, self._limit, Force.KILL)

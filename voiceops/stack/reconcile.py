@@ -1,0 +1,248 @@
+"""The one decision: declared services, observed services -> what to do, in order, and why.
+
+Everything that starts or stops a service asks here and acts through a ``Backend``; the
+functions are pure, so each rule is tested without a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from voiceops.errors import UsageError
+from voiceops.model.states import ServiceState
+from voiceops.stack.model import Declared, Instance, Observed, Stray
+
+
+class Verb(str, Enum):
+    """What is done with one service."""
+
+    KEEP = "keep"
+    WAIT = "wait"
+    """It is on its way: wait until it is ready."""
+    START = "start"
+    RESTART = "restart"
+    """End the old one, then start the new one."""
+    OVERLAP = "overlap"
+    """Start the new one, and when it is ready let the old one drain: no join is lost."""
+    STOP = "stop"
+    REFUSE = "refuse"
+    """A stray is in the way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One decision, with its reason for people."""
+
+    service: str
+    verb: Verb
+    reason: str = ""
+    instance: Instance | None = None
+    """The run that is kept, waited for, or replaced."""
+    extra: tuple[Instance, ...] = ()
+    """Runs to end before anything else: duplicates, and what is no longer declared."""
+    strays: tuple[Stray, ...] = ()
+    gently: bool = False
+    """Ends agents by draining in the background: nobody asked for an end to their calls."""
+    renew: bool = False
+    """An agent whose server restarts: wait until it has registered anew."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether carrying it out changes anything."""
+        return self.verb not in (Verb.KEEP, Verb.WAIT) or bool(self.extra or self.strays)
+
+    @property
+    def ended(self) -> tuple[Instance, ...]:
+        """The runs that this ends, at once or after their calls."""
+        replaced = self.verb in (Verb.RESTART, Verb.OVERLAP, Verb.STOP) and self.instance is not None
+        return (*self.extra, *((self.instance,) if replaced and self.instance else ()))
+
+
+def in_order(services: Iterable[Declared]) -> list[Declared]:
+    """Dependencies first, otherwise as declared; ``UsageError`` for a circle."""
+    by_name = {service.name: service for service in services}
+    done: dict[str, Declared] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise UsageError(f"services need each other in a circle: {' -> '.join((*path, name))}")
+        if name not in by_name or name in done:
+            return  # a dependency may run on another host
+        for needed in by_name[name].needs:
+            visit(needed, (*path, name))
+        done[name] = by_name[name]
+
+    for name in by_name:
+        visit(name, ())
+    return list(done.values())
+
+
+def choose(services: Sequence[Declared], only: Sequence[str]) -> list[Declared]:
+    """Those that are named, all when none is; ``UsageError`` for a name that nothing has."""
+    known = {service.name for service in services}
+    for name in only:
+        if name not in known:
+            raise UsageError(
+                f"no service {name!r} here",
+                hint=f"services of this host: {', '.join(sorted(known)) or 'none'}",
+            )
+    return [service for service in in_order(services) if not only or service.name in only]
+
+
+def plan_start(
+    services: Sequence[Declared],
+    observed: Mapping[str, Observed],
+    *,
+    only: Sequence[str] = (),
+    replace_strays: bool = False,
+    renew: bool = False,
+) -> tuple[Action, ...]:
+    """What makes the stack run as declared; ``renew`` replaces also what runs well (``restart``).
+
+    What a named service needs is started with it, but only restarted when it is named.
+    """
+    chosen = {service.name for service in choose(services, only)}
+    wanted = _with_needs(services, chosen)
+    actions: dict[str, Action] = {}
+    for service in in_order(services):
+        if service.name not in wanted:
+            continue
+        restarted = any(
+            actions[need].verb in (Verb.START, Verb.RESTART) for need in service.needs if need in actions
+        )
+        actions[service.name] = _plan_one(
+            service,
+            observed.get(service.name, Observed()),
+            replace_strays=replace_strays,
+            renew=renew and service.name in chosen,
+            server_restarts=restarted and service.is_agent,
+        )
+    gone = () if only else _undeclared(services, observed)
+    return (*gone, *actions.values())
+
+
+def _with_needs(services: Sequence[Declared], names: set[str]) -> set[str]:
+    by_name = {service.name: service for service in services}
+    wanted = set(names)
+    waiting = list(names)
+    while waiting:
+        for need in by_name[waiting.pop()].needs:
+            if need in by_name and need not in wanted:
+                wanted.add(need)
+                waiting.append(need)
+    return wanted
+
+
+def _plan_one(
+    service: Declared, seen: Observed, *, replace_strays: bool, renew: bool, server_restarts: bool
+) -> Action:
+    name = service.name
+    if seen.strays and not replace_strays:
+        return Action(service=name, verb=Verb.REFUSE, reason=seen.strays[0].reason, strays=seen.strays)
+    strays = seen.strays
+    if not seen.current:
+        reason = seen.stale or ("the old one drains" if seen.draining else "not running")
+        return Action(service=name, verb=Verb.START, reason=reason, strays=strays, extra=seen.leftovers)
+    keeper = _keeper(service, seen.current)
+    extra = (*(one for one in seen.current if one is not keeper), *seen.leftovers)
+    verb, reason = _decide(service, keeper, renew=renew, server_restarts=server_restarts)
+    return Action(
+        service=name,
+        verb=verb,
+        reason=reason if verb is not Verb.KEEP or not extra else "what was left over is ended",
+        instance=keeper,
+        extra=extra,
+        strays=strays,
+        gently=True,
+        renew=server_restarts and verb is Verb.WAIT,
+    )
+
+
+def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts: bool) -> tuple[Verb, str]:
+    # Without calls an overlap gains nothing while the server is away: nobody can join.
+    overlap = service.is_agent and (keeper.calls > 0 or not (renew or server_restarts))
+    replace = Verb.OVERLAP if overlap else Verb.RESTART
+    if renew:
+        return replace, "asked for"
+    if keeper.digest != service.digest:
+        return replace, "runs with an old configuration"
+    if server_restarts:
+        return Verb.WAIT, "registers again with the restarted server"
+    if keeper.state is ServiceState.STARTING:
+        if keeper.age_s > service.ready_timeout_s and not service.is_agent:
+            return Verb.RESTART, f"not ready for {keeper.age_s:.0f} s"
+        return Verb.WAIT, keeper.detail or "starting"
+    if keeper.state is ServiceState.UNRESPONSIVE:
+        return replace, keeper.detail or "does not answer"
+    return Verb.KEEP, ""
+
+
+def _keeper(service: Declared, current: Sequence[Instance]) -> Instance:
+    """Of several: the right configuration first, then ready, then calls, then the oldest."""
+    return max(
+        current,
+        key=lambda one: (
+            one.digest == service.digest,
+            one.state is ServiceState.READY,
+            one.calls,
+            one.age_s,
+        ),
+    )
+
+
+def _undeclared(services: Sequence[Declared], observed: Mapping[str, Observed]) -> tuple[Action, ...]:
+    declared = {service.name for service in services}
+    return tuple(
+        Action(
+            service=name,
+            verb=Verb.STOP,
+            reason="no longer declared",
+            extra=(*seen.current, *seen.leftovers),
+            gently=True,
+        )
+        for name, seen in observed.items()
+        if name not in declared and (seen.current or seen.leftovers)
+    )
+
+
+def plan_stop(
+    services: Sequence[Declared], observed: Mapping[str, Observed], *, only: Sequence[str] = ()
+) -> tuple[Action, ...]:
+    """Ends what runs, dependents before what they need, agents before servers; draining ones too."""
+    chosen = [service.name for service in choose(services, only)]
+    declared = {service.name for service in services}
+    # What is no longer declared goes first: nobody can say what it needs.
+    names = ([] if only else [name for name in observed if name not in declared]) + chosen[::-1]
+    actions = []
+    for name in names:
+        seen = observed.get(name, Observed())
+        running = (*seen.instances, *seen.leftovers)
+        if running:
+            actions.append(Action(service=name, verb=Verb.STOP, reason="asked for", extra=running))
+        else:
+            actions.append(Action(service=name, verb=Verb.KEEP, reason=seen.stale or "not running"))
+    return tuple(actions)
+
+
+def calls_at_risk(actions: Sequence[Action], observed: Mapping[str, Observed]) -> tuple[str, ...]:
+    """The rooms whose calls these actions would cut off.
+
+    An overlap cuts none: the old one drains. A server that ends takes every call with it.
+    """
+    rooms: list[str] = []
+    for action in actions:
+        drained = action.extra if action.gently else ()
+        if action.verb is Verb.OVERLAP and action.instance:
+            drained = (*drained, action.instance)
+        ended = [one for one in action.ended if one.kind != "agent" or one not in drained]
+        rooms += [room for one in ended for room in _rooms(one)]
+        if any(one.kind == "livekit" for one in ended):
+            rooms += [room for seen in observed.values() for one in seen.instances for room in _rooms(one)]
+    return tuple(dict.fromkeys(rooms))
+
+
+def _rooms(instance: Instance) -> tuple[str, ...]:
+    unnamed = instance.calls - len(instance.rooms)
+    return (*instance.rooms, *(f"(a call of pid {instance.pid})" for _ in range(unnamed)))

@@ -1,0 +1,203 @@
+"""start, stop, restart, check-running, status, logs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voiceops.tasks.command import Report, Run, command, names
+
+if TYPE_CHECKING:
+    from voiceops.stack.model import Verdict
+    from voiceops.stack.operations import Results
+
+_ONLY = {"only": "Services, comma-separated (default: all)."}
+_TARGETS = ("host", "group", "limit")
+
+
+@command(
+    *_TARGETS,
+    "timeout",
+    "yes",
+    help={
+        **_ONLY,
+        "replace": "End strays gracefully first: what runs one of our services and was not started by us.",
+        "verify": "End with a real call that must hear the agent.",
+    },
+)
+def start(run: Run, only: str = "", replace: bool = False, verify: bool = False) -> Report:
+    """Make the stack run as declared and wait until each service is ready.
+
+    Starts what is missing, restarts what runs with an old configuration, keeps the rest.
+    Safe at any time, twice at once too. Example: inv start --only agent
+    """
+    return _bring_up(run, "start", only=only, replace=replace, verify=verify, renew=False)
+
+
+@command(
+    *_TARGETS, "timeout", "yes", help={**_ONLY, "verify": "End with a real call that must hear the agent."}
+)
+def restart(run: Run, only: str = "", verify: bool = False) -> Report:
+    """Stop and start what is named; an agent with calls is replaced by overlap.
+
+    Example: inv restart --only agent
+    """
+    return _bring_up(run, "restart", only=only, replace=False, verify=verify, renew=True)
+
+
+def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, renew: bool) -> Report:
+    from voiceops.stack import operations
+    from voiceops.tasks.stack_view import live_progress, results_text
+
+    chosen = names(only)
+    results: dict[str, Results] = {}
+    for host in run.project.hosts:
+        with live_progress(run, host) as progress:
+            stack = run.project.stack(host, progress=progress, say=run.say)
+            results[host.name] = operations.start(
+                stack,
+                only=chosen,
+                replace_strays=replace,
+                drop_calls=run.yes,
+                renew=renew,
+                timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+            )
+    data = _results_data(results)
+    if verify:
+        data["verify"] = _verify(run)
+    return Report(data, results_text(results, verb, data.get("verify")))
+
+
+def _verify(run: Run) -> dict[str, Any]:
+    import logging
+
+    from voiceops import wiring
+    from voiceops.errors import ServiceError
+
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)
+    heard = wiring.place_call(wiring.call_target(run.project.hosts))
+    data: dict[str, Any] = heard.as_json()
+    if not heard.ok:
+        raise ServiceError(
+            "all services are ready, and yet a call was not answered",
+            hint="`inv why` looks for the cause",
+            data={"call": data},
+        )
+    return data
+
+
+def _results_data(results: dict[str, Results]) -> dict[str, Any]:
+    flat = {name: result for per_host in results.values() for name, result in per_host.items()}
+    changed = sum(result.changed for per_host in results.values() for result in per_host.values())
+    data: dict[str, Any] = {"changed": changed}
+    if len(results) == 1:
+        return data | {"services": {name: result.as_json() for name, result in flat.items()}}
+    return data | {
+        "hosts": {
+            host: {"services": {name: result.as_json() for name, result in per_host.items()}}
+            for host, per_host in results.items()
+        }
+    }
+
+
+@command(
+    *_TARGETS,
+    "timeout",
+    "yes",
+    help={
+        **_ONLY,
+        "drain": "Seconds that calls in progress may take to end (agents take no new ones).",
+        "now": "Kill at once instead of asking; with calls it needs --yes.",
+    },
+)
+def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Report:
+    """Stop in reverse order, agents before the server, and leave nothing behind.
+
+    Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
+    """
+    from voiceops.errors import UsageError
+    from voiceops.stack import operations
+    from voiceops.tasks.stack_view import live_progress, results_text
+
+    if now and drain >= 0:
+        raise UsageError("--now and --drain contradict each other")
+    results: dict[str, Results] = {}
+    for host in run.project.hosts:
+        with live_progress(run, host) as progress:
+            stack = run.project.stack(host, progress=progress, say=run.say)
+            results[host.name] = operations.stop(
+                stack,
+                only=names(only),
+                drain_s=drain if drain >= 0 else None,
+                now=now,
+                drop_calls=run.yes,
+                timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+            )
+    return Report(_results_data(results), results_text(results, "stop", None))
+
+
+@command(*_TARGETS, name="check-running", help=_ONLY)
+def check_running(run: Run, only: str = "") -> Report:
+    """Is there exactly one live, ready instance of each service? Exit 2 with what is wrong.
+
+    Changes nothing. Example: inv check-running --json
+    """
+    from voiceops.stack import operations
+    from voiceops.stack.reconcile import choose
+    from voiceops.tasks.stack_view import verdicts_text
+
+    chosen = names(only)
+    found: dict[str, dict[str, Verdict]] = {}
+    for host in run.project.hosts:
+        stack = run.project.stack(host)
+        choose(stack.outline, chosen)
+        verdicts = operations.check(stack)
+        found[host.name] = {name: one for name, one in verdicts.items() if not chosen or name in chosen}
+    ok = all(verdict.ok for verdicts in found.values() for verdict in verdicts.values())
+    services = {
+        host: {name: _verdict_data(verdict) for name, verdict in verdicts.items()}
+        for host, verdicts in found.items()
+    }
+    data: dict[str, Any] = {"ok": ok}
+    if len(services) == 1:
+        data["services"] = next(iter(services.values()))
+    else:
+        data["hosts"] = {host: {"services": per_host} for host, per_host in services.items()}
+    return Report(data, verdicts_text(found), exit_code=0 if ok else 2)
+
+
+def _verdict_data(verdict: Verdict) -> dict[str, Any]:
+    return {"state": str(verdict.state), "pids": list(verdict.pids), "detail": verdict.detail}
+
+
+@command(*_TARGETS, help={"watch": "Draw again and again until Ctrl-C."})
+def status(run: Run, watch: bool = False) -> Report:
+    """Services, releases, rooms and calls, per host.
+
+    Example: inv status --watch
+    """
+    from voiceops.tasks.stack_view import show_status, status_data, watch_status
+
+    if watch:
+        watch_status(run)
+        return Report({})
+    data = status_data(run)
+    return Report(data, lambda: show_status(data))
+
+
+@command(
+    *_TARGETS,
+    help={
+        **_ONLY,
+        "follow": "Go on with new lines until Ctrl-C.",
+        "since": "Only lines since then: 90s, 10m, 2h, 1d or an ISO time.",
+        "lines": "At most this many of the last lines (0: all).",
+    },
+)
+def logs(run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = 200) -> None:
+    """Logs of all services, merged by time; rotated files are part of it.
+
+    Example: inv logs --follow --only agent --since 10m
+    """
+    from voiceops.tasks.stack_logs import show_logs
+
+    show_logs(run, only=names(only), follow=follow, since=since, count=lines)

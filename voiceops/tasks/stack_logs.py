@@ -1,0 +1,81 @@
+"""`inv logs`: the lines of all services as one stream."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voiceops.stack.log_files import Line
+    from voiceops.tasks.command import Run
+
+_PAUSE_S = 0.2
+_COLOURS = ("36", "33", "35", "32", "34", "31")
+
+
+def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count: int) -> None:
+    """Print what is there, then, with ``follow``, what comes.
+
+    ``--json`` prints one document; while following, one object per line.
+    """
+    from voiceops.errors import UsageError
+    from voiceops.stack import log_files
+    from voiceops.stack.folder import Folder
+    from voiceops.stack.reconcile import choose
+
+    folder = Folder(run.project.root)
+    files = []
+    for host in run.project.hosts:
+        for service in choose(run.project.stack(host).outline, only):
+            files.append((service.name, folder.log_file(service.name), service.log_keep))
+    try:
+        start = log_files.parse_since(since, time.time()) if since else 0.0
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None
+    followers = [log_files.Follower(name, path) for name, path, _ in files] if follow else []
+    lines = log_files.merged(files, start)
+    if count > 0 and not since:
+        lines = lines[-count:]
+    printer = _Printer(run, [name for name, _, _ in files])
+    if run.json and not follow:
+        document = [printer.fields(line) for line in lines]
+        print(json.dumps({"lines": document}, ensure_ascii=False, indent=2))
+        return
+    for line in lines:
+        printer.show(line)
+    try:
+        while follow:
+            fresh = [line for follower in followers for line in follower.read()]
+            for line in sorted(fresh, key=lambda line: line.at):
+                printer.show(line)
+            sys.stdout.flush()
+            time.sleep(_PAUSE_S)
+    except KeyboardInterrupt:
+        return
+    finally:
+        for follower in followers:
+            follower.close()
+
+
+class _Printer:
+    def __init__(self, run: Run, services: Sequence[str]) -> None:
+        self._json = run.json
+        self._width = max(map(len, services), default=0)
+        colours = dict(zip(services, _COLOURS * (len(services) // len(_COLOURS) + 1), strict=False))
+        self._colours = colours if sys.stdout.isatty() else {}
+
+    def fields(self, line: Line) -> dict[str, object]:
+        from voiceops.stack.log_files import show_time
+
+        return {"time": show_time(line.at), "service": line.service, "line": line.text}
+
+    def show(self, line: Line) -> None:
+        if self._json:
+            print(json.dumps(self.fields(line), ensure_ascii=False))
+            return
+        name = line.service.ljust(self._width)
+        colour = self._colours.get(line.service)
+        print(f"\033[{colour}m{name}\033[0m | {line.text}" if colour else f"{name} | {line.text}")

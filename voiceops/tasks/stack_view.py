@@ -1,0 +1,249 @@
+"""How start, stop, check-running and status look on a terminal, and in a file."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from voiceops.model.settings import Host
+    from voiceops.stack.model import Verdict
+    from voiceops.stack.operations import Progress, Results
+    from voiceops.tasks.command import Run
+
+_STYLE = {
+    "ready": "green",
+    "failed": "red",
+    "missing": "red",
+    "duplicate": "red",
+    "stray": "red",
+    "stale": "red",
+    "unresponsive": "red",
+    "stopped": "dim",
+}
+
+
+@contextmanager
+def live_progress(run: Run, host: Host) -> Iterator[Progress]:
+    """A table that lives on a terminal; plain lines, one per change, anywhere else; silent with --json."""
+    if run.json:
+        yield lambda service, state, words: None
+    elif sys.stderr.isatty():
+        board = _Board()
+        try:
+            yield board.show
+        finally:
+            board.close()
+    else:
+        yield lambda service, state, words: run.say(f"{service}: {state}" + (f" ({words})" if words else ""))
+
+
+class _Board:
+    """The live table; rich is imported with the first thing that happens, so a no-op is fast."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[str, str, float, float | None]] = {}
+        self._lock = threading.Lock()
+        self._live: Any = None
+
+    def show(self, service: str, state: str, words: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            began = self._rows[service][2] if service in self._rows else now
+            done = now if state in ("ready", "failed", "stopped") else None
+            self._rows[service] = (state, words, began, done)
+            if self._live is None:
+                from rich.console import Console
+                from rich.live import Live
+
+                self._live = Live(
+                    console=Console(stderr=True),
+                    get_renderable=self._table,
+                    refresh_per_second=8,
+                    transient=True,
+                )
+                self._live.start()
+
+    def _table(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for heading in ("service", "state", "seconds", ""):
+            table.add_column(heading, justify="right" if heading == "seconds" else "left")
+        for service, (state, words, began, done) in list(self._rows.items()):
+            seconds = (done or time.monotonic()) - began
+            table.add_row(
+                service,
+                Text(state, style=_STYLE.get(state, "yellow")),
+                f"{seconds:.1f}",
+                Text(words, style="dim"),
+            )
+        return table
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def results_text(
+    results: Mapping[str, Results], verb: str, verified: Mapping[str, Any] | None
+) -> Callable[[], None]:
+    """One line per service, then one that sums up."""
+
+    def show() -> None:
+        several = len(results) > 1
+        rows = []
+        for host, per_host in results.items():
+            for name, result in per_host.items():
+                took = f"{result.ready_s:.1f} s" if result.ready_s is not None else ""
+                pid = f"pid {result.pid}" if result.pid else ""
+                changed = result.action if result.changed else "ok"
+                detail = result.detail if result.changed else ""
+                if result.draining:
+                    detail += f"{'; ' if detail else ''}pid {', '.join(map(str, result.draining))} drains"
+                rows.append(
+                    ([host] if several else []) + [name, str(result.state), changed, pid, took, detail]
+                )
+        _print_rows(rows)
+        changed_count = sum(result.changed for per_host in results.values() for result in per_host.values())
+        print(f"{verb}: {changed_count} changed" if changed_count else f"{verb}: nothing to do")
+        if verified is not None:
+            print(f"verify: the agent answered, first audio after {verified.get('audio_s', 0):.2f} s")
+
+    return show
+
+
+def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], None]:
+    """One line per service: name, state, pids, what is wrong."""
+
+    def show() -> None:
+        several = len(found) > 1
+        rows = []
+        for host, verdicts in found.items():
+            for name, verdict in verdicts.items():
+                pids = " ".join(map(str, verdict.pids))
+                rows.append(([host] if several else []) + [name, str(verdict.state), pids, verdict.detail])
+        _print_rows(rows)
+        if not rows:
+            print("no services are declared for this host")
+
+    return show
+
+
+def _print_rows(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    colour = sys.stdout.isatty()
+    codes = {"green": "32", "red": "31", "dim": "2"}
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if colour:
+            cells = [
+                f"\033[{codes[_STYLE[cell.strip()]]}m{cell}\033[0m" if cell.strip() in _STYLE else cell
+                for cell in cells
+            ]
+        print("  ".join(cells).rstrip())
+
+
+def status_data(run: Run) -> dict[str, Any]:
+    """What `inv status --json` prints."""
+    from voiceops.model.states import ServiceState
+    from voiceops.stack import operations
+
+    hosts: dict[str, Any] = {}
+    for host in run.project.hosts:
+        stack = run.project.stack(host)
+        observed = stack.backend.observe(stack.outline)
+        services: dict[str, Any] = {}
+        release = ""
+        calls = 0
+        for name, verdict in operations.verdicts(stack, observed).items():
+            one = verdict.instance
+            services[name] = {
+                "state": str(verdict.state),
+                "pids": list(verdict.pids),
+                "detail": verdict.detail,
+                "uptime_s": round(one.age_s, 1) if one else None,
+                "release": one.release if one else "",
+                "calls": sum(each.calls for each in observed[name].instances) if name in observed else 0,
+                "draining": [each.pid for each in observed[name].draining] if name in observed else [],
+            }
+            calls += services[name]["calls"]
+            release = release or (one.release if one else "")
+        ready = any(
+            entry["state"] == ServiceState.READY and service.kind == "livekit"
+            for service in stack.outline
+            for entry in [services[service.name]]
+        )
+        hosts[host.name] = {
+            "services": services,
+            "release": release,
+            "calls": calls,
+            "rooms": run.project.count_rooms(host) if ready else None,
+        }
+    return {"hosts": hosts}
+
+
+def show_status(data: Mapping[str, Any]) -> None:
+    """A table per host on stdout."""
+    from rich.console import Console
+
+    console = Console()
+    for table in _status_tables(data):
+        console.print(table)
+
+
+def _status_tables(data: Mapping[str, Any]) -> list[Table]:
+    from rich.table import Table
+    from rich.text import Text
+
+    tables = []
+    for host, seen in data["hosts"].items():
+        rooms = "?" if seen["rooms"] is None else seen["rooms"]
+        release = f", release {seen['release']}" if seen["release"] else ""
+        title = f"{host}: {seen['calls']} calls, {rooms} rooms{release}"
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
+        for heading in ("service", "state", "pid", "uptime", "calls", "release", ""):
+            table.add_column(heading, justify="right" if heading in ("uptime", "calls") else "left")
+        for name, one in seen["services"].items():
+            draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
+            table.add_row(
+                name,
+                Text(one["state"], style=_STYLE.get(one["state"], "yellow")),
+                " ".join(map(str, one["pids"])),
+                _span(one["uptime_s"]),
+                str(one["calls"]),
+                one["release"],
+                Text("; ".join(filter(None, (one["detail"], draining)))),
+            )
+        tables.append(table)
+    return tables
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02d}h"
+    return f"{hours}:{minutes:02d}:{whole:02d}"
+
+
+def watch_status(run: Run) -> None:
+    """Draw the status every second until Ctrl-C; on no terminal, one table each time."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    console = Console()
+    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
+        while True:
+            live.update(Group(*_status_tables(status_data(run))), refresh=True)
+            time.sleep(1.0)
