@@ -17,7 +17,7 @@ MODULES = (
 """By floors: each uses only those before it."""
 LIMIT_BYTES = 64 * 1024
 
-_INTERNAL = re.compile(r"^from voiceops\.resources\.onhost\.\w+ import [^\n(]+\n", re.MULTILINE)
+_INTERNAL = re.compile(r"^from voiceops\.resources\.onhost\.\w+ import (?:\([^)]*\)|[^\n(]+)\n", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import annotations\n", re.MULTILINE)
 _TYPES = re.compile(r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?:    [^\n]*)?\n)+", re.MULTILINE)
 _DOCSTRING = re.compile(r'^ *"""[\s\S]*?"""\n', re.MULTILINE)
