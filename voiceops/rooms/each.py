@@ -14,21 +14,22 @@ Result = TypeVar("Result")
 
 async def each(
     items: Iterable[Item], do: Callable[[Item], Awaitable[Result]], *, concurrency: int
-) -> list[tuple[Item, Result | VoiceopsError]]:
-    """``do(item)`` for all; an error that we raise on purpose is that item's result.
+) -> tuple[list[Result], list[tuple[Item, VoiceopsError]]]:
+    """``do(item)`` for all: the results, in the order they came, and the items that failed.
 
-    One room that fails must not keep the others from being looked after. Anything else that is
-    raised, and a cancellation, ends all of it.
+    One room that fails must not keep the others from being looked after. Anything else than an
+    error that we raise on purpose, and a cancellation, ends all of it.
     """
-    results: list[tuple[Item, Result | VoiceopsError]] = []
+    results: list[Result] = []
+    failures: list[tuple[Item, VoiceopsError]] = []
     waiting = iter(items)
 
     async def work() -> None:
         for item in waiting:
             try:
-                results.append((item, await do(item)))
+                results.append(await do(item))
             except VoiceopsError as error:
-                results.append((item, error))
+                failures.append((item, error))
 
     workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
     try:
@@ -37,4 +38,4 @@ async def each(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
-    return results
+    return results, failures

@@ -1,0 +1,255 @@
+"""Delete rooms that nobody uses any more.
+
+``rules.plan_cleanup`` decides and is pure; ``cleanup_stale_rooms`` looks, acts, and reads back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from voiceops.errors import UnreachableError, VoiceopsError
+from voiceops.model.rooms import Room
+from voiceops.model.settings import RoomsSettings
+from voiceops.ports import AgentRoomApi
+from voiceops.rooms.dispatch import dispatch_agent
+from voiceops.rooms.each import each
+from voiceops.rooms.observations import ObservationFile
+from voiceops.rooms.presence import persons
+from voiceops.rooms.reading import remove_participant
+from voiceops.rooms.removal import RoomsRemainError, delete_room
+from voiceops.rooms.rules import (
+    CleanupPlan,
+    Look,
+    Observation,
+    Removal,
+    Rule,
+    Verdict,
+    judge,
+    observe,
+    plan_cleanup,
+    protected_by,
+)
+
+log = logging.getLogger(__name__)
+
+CONFIRM_WITHIN_S = 25.0
+"""What can be proved within this time is waited for; the rest is left to the next run."""
+SETTLE_S = 3.0
+"""So long a dispatch in flight takes at most to make a deleted room anew."""
+_IN_FLIGHT_S = 15.0
+_REVIVAL_ROUNDS = 3
+_GHOST_JOIN_S = 0.1
+
+
+class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done, or with ``check`` what would be done, and why."""
+
+    deleted: tuple[Verdict, ...]
+    kept: tuple[Verdict, ...]
+    removed: tuple[Removal, ...]
+    failed: tuple[tuple[str, VoiceopsError], ...] = ()
+    """Room name and error of what could not be done; the next run tries again."""
+    check: bool = False
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.deleted or self.removed)
+
+
+async def cleanup_stale_rooms(
+    api: AgentRoomApi,
+    settings: RoomsSettings | None = None,
+    *,
+    force: bool = False,
+    check: bool = False,
+    memory: ObservationFile | None = None,
+    confirm_within_s: float = CONFIRM_WITHIN_S,
+) -> CleanupReport:
+    """Delete every room that nobody uses, and disconnect what is stuck in the others.
+
+    Never by age alone, never a room with a person (unless ``force``, which deletes all rooms but
+    those of the ``keep`` patterns). Each room is looked at again right before it is deleted, and
+    the server is listed afterwards. Safe to run at any time, by several at once. ``memory`` lets
+    a later run know what this one saw; without it only what can be proved within
+    ``confirm_within_s`` goes. One room's failure stands in the report and stops no other;
+    ``UnreachableError`` if the server does not answer at all.
+    """
+    settings = settings or RoomsSettings()
+    run = _Run(api, settings, force=force, check=check)
+    before = memory.load(api.url) if memory is not None else {}
+    rooms = await api.list_rooms()
+    plan, observed = await run.plan(rooms, before)
+    done = await run.carry_out(plan)
+    unripe = [one for one in done.kept if one.ripe_in_s is not None and one.ripe_in_s <= confirm_within_s]
+    if unripe:
+        await asyncio.sleep(max(one.ripe_in_s or 0.0 for one in unripe) + 0.1)
+        again = await api.list_rooms([one.look.room.name for one in unripe])
+        plan, later = await run.plan(again, observed)
+        observed = {**observed, **later}
+        second = await run.carry_out(plan)
+        asked = {one.look.room.sid for one in unripe}
+        done = msgspec.structs.replace(
+            second,
+            deleted=done.deleted + second.deleted,
+            kept=tuple(one for one in done.kept if one.look.room.sid not in asked) + second.kept,
+            removed=done.removed + second.removed,
+            failed=done.failed + second.failed,
+        )
+    if not check:
+        done = await run.read_back(done)
+        if memory is not None:
+            kept = {one.look.room.sid for one in done.kept}
+            memory.save(api.url, {sid: one for sid, one in observed.items() if sid in kept})
+    log.info(
+        "rooms cleaned up",
+        extra={"deleted": len(done.deleted), "kept": len(done.kept), "failed": len(done.failed)},
+    )
+    return done
+
+
+class _Run:
+    """One cleanup: what all of its steps share."""
+
+    def __init__(self, api: AgentRoomApi, settings: RoomsSettings, *, force: bool, check: bool) -> None:
+        self._api = api
+        self._settings = settings
+        self._force = force
+        self._check = check
+        self._observed: dict[str, Observation] = {}
+        self._failed: list[tuple[str, VoiceopsError]] = []
+
+    def _now(self) -> float:
+        return time.time() + self._api.clock_skew_s
+
+    async def plan(
+        self, rooms: Sequence[Room], before: dict[str, Observation]
+    ) -> tuple[CleanupPlan, dict[str, Observation]]:
+        """Look at the rooms and decide.
+
+        What the list itself shows as empty and old is not looked at here: it is, right before
+        it is deleted, which saves thousands of calls after a night of pre-made rooms.
+        """
+        plain = {room.sid for room in rooms if not self._check and self._plainly_empty(room)}
+        blind = {room.sid for room in rooms if self._force or protected_by(room.name, self._settings)}
+        need = [room for room in rooms if room.sid not in plain and room.sid not in blind]
+        looks, failed = await each(need, self._look, concurrency=self._settings.concurrency)
+        looks += [Look(room=room) for room in rooms if room.sid in plain or room.sid in blind]
+        now = self._now()
+        self._observed = observe(looks, before, self._settings, now)
+        self._failed = [(room.name, error) for room, error in failed]
+        return plan_cleanup(looks, self._observed, self._settings, now, force=self._force), self._observed
+
+    def _plainly_empty(self, room: Room) -> bool:
+        counted = room.num_participants or room.num_publishers
+        return not counted and self._now() - room.created_at >= self._settings.stale_after_s
+
+    async def _look(self, room: Room) -> Look:
+        participants = await self._api.list_participants(room.name)
+        served = True
+        if participants:
+            try:
+                await self._api.list_dispatches(room.name)
+            except UnreachableError as error:
+                if error.data.get("status") != 503:
+                    raise
+                # No node answers for it, or its node ended it just now.
+                served = not await self._api.list_rooms([room.name])
+        return Look(room=room, participants=participants, served=served)
+
+    async def carry_out(self, plan: CleanupPlan) -> CleanupReport:
+        """Delete and remove what the plan says, each after a second look."""
+        if self._check:
+            return CleanupReport(
+                deleted=plan.delete,
+                kept=plan.keep,
+                removed=plan.removals,
+                failed=tuple(self._failed),
+                check=True,
+            )
+        width = self._settings.concurrency
+        judged, stay = await each(plan.delete, self._delete, concurrency=width)
+        removed, remain = await each(plan.removals, self._remove, concurrency=width)
+        failed = [(verdict.look.room.name, error) for verdict, error in stay]
+        failed += [(removal.room, error) for removal, error in remain]
+        return CleanupReport(
+            deleted=tuple(one for one in judged if one.delete),
+            kept=plan.keep + tuple(one for one in judged if not one.delete),
+            removed=tuple(one for one in removed if one is not None),
+            failed=(*self._failed, *failed),
+        )
+
+    async def _delete(self, verdict: Verdict) -> Verdict:
+        look = verdict.look
+        if not self._force:
+            look = msgspec.structs.replace(
+                look, participants=await self._api.list_participants(look.room.name)
+            )
+            seen = self._observed.get(look.room.sid, Observation())
+            verdict = judge(look, seen, self._settings, self._now())
+            if not verdict.delete:
+                return verdict
+        await delete_room(self._api, look.room.name)
+        return verdict
+
+    async def _remove(self, removal: Removal) -> Removal | None:
+        """Disconnect one participant; a caller with an inert agent gets a new one first."""
+        if removal.rule is Rule.INERT_AGENT:
+            await dispatch_agent(self._api, removal.room, removal.participant.agent_name)
+        there = {one.sid for one in await self._api.list_participants(removal.room)}
+        if removal.participant.sid not in there:
+            return None
+        await remove_participant(self._api, removal.room, removal.participant.identity)
+        return removal
+
+    async def read_back(self, done: CleanupReport) -> CleanupReport:
+        """List the server: what is still there is a failure, what a dispatch in flight has
+        made anew is deleted again."""
+        if not done.deleted:
+            return done
+        gone = {one.look.room.name: one.look.room.sid for one in done.deleted}
+        if any(self._may_revive(one) for one in done.deleted):
+            for _ in range(_REVIVAL_ROUNDS):
+                await asyncio.sleep(SETTLE_S)
+                ghosts = [room for room in await self._back(gone) if await self._is_ghost(room)]
+                if not ghosts:
+                    break
+                await each(
+                    ghosts,
+                    lambda room: delete_room(self._api, room.name),
+                    concurrency=self._settings.concurrency,
+                )
+        left = [room.name for room in await self._api.list_rooms() if gone.get(room.name) == room.sid]
+        return msgspec.structs.replace(
+            done,
+            deleted=tuple(one for one in done.deleted if one.look.room.name not in left),
+            failed=done.failed + tuple((name, RoomsRemainError((name,))) for name in left),
+        )
+
+    def _may_revive(self, verdict: Verdict) -> bool:
+        """Whether an agent may have been on its way when the room went.
+
+        The implicit dispatch of a room goes out when it is made, and is answered or lost within
+        the server's and the worker's timeouts, together 11 s.
+        """
+        young = self._now() - verdict.look.room.created_at < _IN_FLIGHT_S + SETTLE_S
+        return young or any(one.is_agent for one in verdict.look.participants)
+
+    async def _back(self, gone: dict[str, str]) -> list[Room]:
+        return [room for room in await self._api.list_rooms() if room.name in gone]
+
+    async def _is_ghost(self, room: Room) -> bool:
+        """Made by an agent that came for the deleted room, with nobody in it.
+
+        Who makes a room for a caller dispatches to it afterwards, which takes 0.2 s at least: an
+        agent that was there at once has made the room by joining it.
+        """
+        participants = await self._api.list_participants(room.name)
+        if persons(participants, self._settings):
+            return False
+        agents = [one.joined_at for one in participants if one.is_agent]
+        return bool(agents) and min(agents) - room.created_at < _GHOST_JOIN_S
