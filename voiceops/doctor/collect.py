@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from voiceops.deadline import deadline
 from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact, ServerFact, WorkerFact
 from voiceops.errors import VoiceopsError
 from voiceops.model.rooms import Room
+from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 
 T = TypeVar("T")
@@ -34,7 +36,12 @@ class Sources(Protocol):
 
 
 async def collect(
-    sources: Sources, rooms: AgentRoomApi | None, *, wanted_room: str = "", timeout_s: float = 5.0
+    sources: Sources,
+    rooms: AgentRoomApi | None,
+    settings: RoomsSettings,
+    *,
+    wanted_room: str = "",
+    timeout_s: float = 5.0,
 ) -> Facts:
     """One look at everything. ``rooms`` may be None where the server's API can't be used."""
     problems: list[str] = []
@@ -53,13 +60,22 @@ async def collect(
     return Facts(
         now=sources.now() + server.clock_skew_s,
         server=server,
-        workers=tuple(workers or ()),
+        workers=tuple(_with_registration(worker, events or ()) for worker in workers or ()),
         rooms=looks or (),
+        settings=settings,
         events=tuple(events or ()),
         host=host or HostFact(),
         problems=tuple(problems),
         wanted_room=wanted_room,
     )
+
+
+def _with_registration(worker: WorkerFact, events: Sequence[LogEvent]) -> WorkerFact:
+    """When it registered last, as its own log has it; a reconnect counts."""
+    for event in reversed(events):
+        if event.service == worker.service and event.message.startswith("registered worker"):
+            return replace(worker, registered_at=event.at)
+    return worker
 
 
 async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[str]) -> T | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
+from voiceops.doctor.facts import Facts, RoomFact
+from voiceops.doctor.room_look import Look, dead, inert, waiting_rooms
 from voiceops.model.findings import Mend
 from voiceops.model.quoting import quoted
-from voiceops.model.rooms import Participant, ParticipantState
+from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
-from voiceops.rooms.presence import Serving, persons, serving
+from voiceops.rooms.presence import Serving, serving
 
 PATIENCE_S = 20.0
 """Under load a join took up to 17 s; a second dispatch before that risks two agents."""
@@ -23,7 +24,6 @@ ASSIGNMENT_S = 4.0
 JOB_STATE_LAG_S = 7.0
 """ListDispatch shows a job up to 5 s late; without the server's log it is all there is."""
 HUNG_S = 10.0
-INERT_LINE = "closing agent session due to participant disconnect"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,73 +40,9 @@ class RoomVerdict:
     """True where a stack rule names the cause better: a missing, frozen or lost worker."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One room with what the rules derive from it once."""
-
-    room: RoomFact
-    facts: Facts
-
-    @property
-    def people(self) -> tuple[Participant, ...]:
-        return persons(self.room.participants, self.facts.settings)
-
-    @property
-    def waited_s(self) -> float:
-        """How long the caller who came first has been waiting."""
-        joined = [person.joined_at for person in self.people]
-        return self.facts.now - min(joined) if joined else 0.0
-
-    def events(self, *texts: str) -> list[LogEvent]:
-        return [
-            event
-            for event in self.facts.events
-            if event.room == self.room.name
-            and event.at >= self.room.created_at - 1
-            and any(text in event.message for text in texts)
-        ]
-
-    @property
-    def assigned(self) -> list[LogEvent]:
-        return self.events("assigned job to worker")
-
-    @property
-    def server_log_seen(self) -> bool:
-        return any(event.service == self.facts.server.service for event in self.facts.events)
-
-    @property
-    def agent_name(self) -> str:
-        """The agent that this room expects: its newest dispatch, else the only declared one."""
-        names = [dispatch.agent_name for dispatch in self.room.dispatches or ()]
-        declared = [worker.agent_name for worker in self.facts.workers]
-        known = [name for name in names if name in declared]
-        return known[-1] if known else declared[0] if declared else ""
-
-    @property
-    def worker(self) -> WorkerFact | None:
-        return self.facts.worker_for(self.agent_name)
-
-    def dispatch(self) -> Mend:
-        flag = f" --agent {quoted(self.agent_name)}" if self.agent_name else ""
-        return Mend(
-            command=f"inv rooms.dispatch {quoted(self.room.name)}{flag}",
-            action="dispatch",
-            room=self.room.name,
-            agent_name=self.agent_name,
-        )
-
-    def remove(self, agent: Participant) -> Mend:
-        return Mend(
-            command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",
-            action="remove",
-            room=self.room.name,
-            identity=agent.identity,
-        )
-
-
 def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
     """The verdict on one room; None: nobody waits, or the agent serves, or it is too early to say."""
-    look = _Look(room, facts)
+    look = Look(room, facts)
     for rule in _ANY_ROOM:
         if (verdict := rule(look)) is not None:
             return verdict
@@ -115,64 +51,10 @@ def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
     return next((verdict for rule in _WAITING_ROOM if (verdict := rule(look)) is not None), None)
 
 
-def waiting_rooms(facts: Facts) -> list[RoomFact]:
-    """Rooms in which a person is and no agent serves."""
-    looks = [_Look(room, facts) for room in facts.rooms]
-    return [
-        look.room
-        for look in looks
-        if look.people and not any(_serves(agent, look) for agent in look.room.agents)
-    ]
-
-
-def _job_id(agent: Participant) -> str:
-    """livekit-agents' default identity is ``agent-<job id>``."""
-    return agent.identity.removeprefix("agent-") if agent.identity.startswith("agent-AJ_") else ""
-
-
-def _serves(agent: Participant, look: _Look) -> bool:
-    return serving(agent) is Serving.READY and not _dead(agent, look) and not _inert(agent, look)
-
-
-def _dead(agent: Participant, look: _Look) -> str:
-    """Evidence that the process behind a listed agent is gone; empty: it may live.
-
-    A killed agent stays ACTIVE in the room for 21 s.
-    """
-    for event in look.events("process exited with non-zero exit code", "killing process"):
-        if event.job_id and event.job_id == _job_id(agent):
-            return f"worker log: {event.message}"
-    workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
-    if not workers or any(look.room.name in worker.rooms for worker in workers):
-        return ""
-    for worker in workers:
-        if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
-            continue
-        if not worker.answers or worker.draining:
-            return ""  # it can't say, or an old one still finishes its calls
-        if worker.started_at is None or worker.started_at < agent.joined_at:
-            return ""  # it ran when the agent joined and may simply not list the room yet
-    running = [worker for worker in workers if worker.answers]
-    if running:
-        return f"worker of {running[0].service} started after the agent had joined, and has no such call"
-    return f"no worker runs for {workers[0].service} any more"
-
-
-def _inert(agent: Participant, look: _Look) -> str:
-    """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
-    if serving(agent) is Serving.INERT:
-        return "the agent itself says that its session has ended"
-    for event in reversed(look.events(INERT_LINE)):
-        later = [person for person in look.people if person.joined_at >= event.at - 1]
-        if agent.joined_at <= event.at and later and event.job_id in ("", _job_id(agent)):
-            return f"worker log: {INERT_LINE}, and a caller has joined since"
-    return ""
-
-
 # --- the rules, in order --------------------------------------------------------------
 
 
-def _orphan(look: _Look) -> RoomVerdict | None:
+def _orphan(look: Look) -> RoomVerdict | None:
     room = look.room
     if room.participants or room.dispatches is not None or look.facts.now - room.created_at < 10:
         return None
@@ -185,11 +67,11 @@ def _orphan(look: _Look) -> RoomVerdict | None:
     )
 
 
-def _duplicate(look: _Look) -> RoomVerdict | None:
+def _duplicate(look: Look) -> RoomVerdict | None:
     live = [
         agent
         for agent in look.room.agents
-        if agent.state is ParticipantState.ACTIVE and not _dead(agent, look) and not _inert(agent, look)
+        if agent.state is ParticipantState.ACTIVE and not dead(agent, look) and not inert(agent, look)
     ]
     for name in {agent.agent_name for agent in live}:
         same = sorted(
@@ -211,9 +93,9 @@ def _duplicate(look: _Look) -> RoomVerdict | None:
     return None
 
 
-def _inert_agent(look: _Look) -> RoomVerdict | None:
+def _inert_agent(look: Look) -> RoomVerdict | None:
     for agent in look.room.agents:
-        evidence = _inert(agent, look)
+        evidence = inert(agent, look)
         if evidence:
             return RoomVerdict(
                 rule="inert-agent",
@@ -222,12 +104,12 @@ def _inert_agent(look: _Look) -> RoomVerdict | None:
                     evidence,
                     f"{agent.identity} still says {agent.attributes.get('lk.agent.state', 'nothing')}",
                 ),
-                mends=(look.dispatch(), look.remove(agent)),
+                mends=(look.remove(agent), look.dispatch()),
             )
     return None
 
 
-def _raised(look: _Look) -> RoomVerdict | None:
+def _raised(look: Look) -> RoomVerdict | None:
     for event in reversed(look.events("unhandled exception while running the job task", "entrypoint raised")):
         line = (event.message + "\n" + str(event.fields.get("exc_info", ""))).strip().splitlines()[-1]
         return RoomVerdict(
@@ -239,21 +121,21 @@ def _raised(look: _Look) -> RoomVerdict | None:
     return None
 
 
-def _killed_in_call(look: _Look) -> RoomVerdict | None:
+def _killed_in_call(look: Look) -> RoomVerdict | None:
     for agent in look.room.agents:
-        evidence = _dead(agent, look)
+        evidence = dead(agent, look)
         if evidence:
             return RoomVerdict(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
                 evidence=(evidence,),
-                mends=(look.dispatch(),),
+                mends=(look.remove(agent), look.dispatch()),
                 from_below="no worker runs" in evidence,
             )
     return None
 
 
-def _exited(look: _Look) -> RoomVerdict | None:
+def _exited(look: Look) -> RoomVerdict | None:
     for event in reversed(look.events("process exited with non-zero exit code")):
         code = event.message.rsplit(" ", 1)[-1]
         killed = code.startswith("-")
@@ -268,7 +150,7 @@ def _exited(look: _Look) -> RoomVerdict | None:
     return None
 
 
-def _wrong_name(look: _Look) -> RoomVerdict | None:
+def _wrong_name(look: Look) -> RoomVerdict | None:
     declared = sorted({worker.agent_name for worker in look.facts.workers})
     dispatches = look.room.dispatches or ()
     if look.room.agents or not declared or look.assigned:
@@ -301,7 +183,7 @@ def _wrong_name(look: _Look) -> RoomVerdict | None:
     )
 
 
-def _worker_at_fault(look: _Look) -> RoomVerdict | None:
+def _worker_at_fault(look: Look) -> RoomVerdict | None:
     """Silence that a stack rule explains; said here only where that rule did not fire."""
     worker = look.worker
     if worker is None or look.room.agents:
@@ -323,7 +205,7 @@ def _worker_at_fault(look: _Look) -> RoomVerdict | None:
     )
 
 
-def _lost(look: _Look) -> RoomVerdict | None:
+def _lost(look: Look) -> RoomVerdict | None:
     """No worker took the job when it was offered; LiveKit does not offer it again."""
     if look.room.agents or look.assigned or any(d.jobs for d in look.room.dispatches or ()):
         return None
@@ -370,7 +252,7 @@ def _lost(look: _Look) -> RoomVerdict | None:
     )
 
 
-def _hung(look: _Look) -> RoomVerdict | None:
+def _hung(look: Look) -> RoomVerdict | None:
     """A job was assigned and nothing has come of it."""
     killed = look.events("killing process")
     assigned_at = max((event.at for event in look.assigned), default=None)
@@ -390,11 +272,11 @@ def _hung(look: _Look) -> RoomVerdict | None:
             else f"caller waits for {since:.0f} s",
             "worker log: killing process" if killed else "no error in the worker's log",
         ),
-        mends=(look.dispatch(), *(look.remove(agent) for agent in look.room.agents)),
+        mends=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
     )
 
 
-_Rule = Callable[[_Look], "RoomVerdict | None"]
+_Rule = Callable[[Look], "RoomVerdict | None"]
 _ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voiceops.doctor.facts import Facts, WorkerFact, last_message
-from voiceops.doctor.room_rules import waiting_rooms
+from voiceops.doctor.room_look import waiting_rooms
 from voiceops.model.findings import Finding, Mend
 from voiceops.model.quoting import quoted
 from voiceops.model.states import ServiceState

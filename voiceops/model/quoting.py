@@ -18,3 +18,11 @@ def quoted(word: str) -> str:
         )
         return f"$'{escaped}'"
     return shlex.quote(word)
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters and line breaks shown, so that a name can't draw on the terminal."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )

@@ -9,11 +9,12 @@ from __future__ import annotations
 from invoke import Collection
 
 from voiceops.tasks.call import call
+from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 
 namespace = Collection()
 namespace.add_task(show_inventory)
 namespace.add_task(call)
-for _task in (start, stop, restart, check_running, status, logs):
+for _task in (start, stop, restart, check_running, status, logs, why, recover):
     namespace.add_task(_task)

@@ -174,9 +174,9 @@ def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_di
     assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
 
 
-def test_an_inert_agent_is_replaced_before_it_is_removed() -> None:
+def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
     (finding,) = diagnose(CASES["inert-agent"])
-    assert [mend.action for mend in finding.mends] == ["dispatch", "remove"]
+    assert [mend.action for mend in finding.mends] == ["remove", "dispatch"]
 
 
 def test_of_duplicate_agents_the_one_that_serves_longest_stays() -> None:

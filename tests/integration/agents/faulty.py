@@ -1,0 +1,52 @@
+"""An agent that fails as the room's name says, and otherwise serves with a 440 Hz tone."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+
+from livekit import rtc
+from livekit.agents import AgentServer, JobContext, cli
+
+RATE = 48_000
+server = AgentServer(
+    host="127.0.0.1", port=0, load_fnc=lambda *_: 0.0, drain_timeout=0, num_idle_processes=1
+)
+
+
+@server.rtc_session()
+async def entry(ctx: JobContext) -> None:
+    fault = ctx.room.name.split("-")[0]
+    if fault == "raise":
+        raise ValueError("no such customer")
+    if fault == "exit":
+        os._exit(3)
+    if fault == "hang":
+        time.sleep(600)
+    await ctx.connect()
+    if fault == "late":
+        raise ValueError("lost after connect")
+    if fault == "silent":
+        await asyncio.sleep(600)
+    await serve(ctx)
+
+
+async def serve(ctx: JobContext) -> None:
+    """Publish a tone and say that it listens."""
+    source = rtc.AudioSource(RATE, 1)
+    await ctx.room.local_participant.publish_track(rtc.LocalAudioTrack.create_audio_track("tone", source))
+    await ctx.room.local_participant.set_attributes({"voiceops.ready": "1"})
+    samples = RATE // 100
+    position = 0
+    while True:
+        frame = rtc.AudioFrame.create(RATE, 1, samples)
+        for index in range(samples):
+            frame.data[index] = int(8000 * math.sin(2 * math.pi * 440 * (position + index) / RATE))
+        position += samples
+        await source.capture_frame(frame)
+
+
+if __name__ == "__main__":
+    cli.run_app(server)

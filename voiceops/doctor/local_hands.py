@@ -1,0 +1,148 @@
+"""What mending and recovering do on this machine: one reconcile for services, one library for rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from voiceops import aio
+from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.doctor.collect import Sources, collect
+from voiceops.doctor.diagnose import diagnose
+from voiceops.doctor.facts import Facts
+from voiceops.doctor.mend import carry_out, steps
+from voiceops.doctor.recover import Proof, Rung
+from voiceops.doctor.room_look import served_rooms
+from voiceops.model.calls import CallResult
+from voiceops.model.findings import Finding
+from voiceops.model.settings import AgentService, Settings
+from voiceops.rooms.cleanup import cleanup_stale_rooms
+from voiceops.rooms.dispatch import dispatch_agent
+from voiceops.rooms.reading import remove_participant
+from voiceops.rooms.removal import cleanup_room
+from voiceops.rooms.waiting import wait_for_agent
+from voiceops.stack import operations
+from voiceops.stack.operations import Stack
+
+T = TypeVar("T")
+DISPATCH_WAIT_S = 15.0
+KILLED_AT_ONCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRooms:
+    """``doctor.mend.RoomHands`` on the configured server."""
+
+    settings: Settings
+
+    def run(self, act: Callable[[LivekitApi], Awaitable[T]]) -> T:
+        """Do one thing with a session of its own."""
+
+        async def main() -> T:
+            livekit = self.settings.livekit
+            async with LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api:
+                return await act(api)
+
+        return aio.run(main())
+
+    def dispatch(self, room: str, agent_name: str) -> None:
+        """Send one agent and wait until it serves. The diagnosis has found the last one lost."""
+
+        async def act(api: LivekitApi) -> None:
+            await dispatch_agent(api, room, agent_name, lost_after_s=0.0)
+            await wait_for_agent(api, room, agent_name, timeout_s=DISPATCH_WAIT_S)
+
+        self.run(act)
+
+    def remove(self, room: str, identity: str) -> None:
+        async def act(api: LivekitApi) -> None:
+            await remove_participant(api, room, identity)
+
+        self.run(act)
+
+    def delete(self, room: str) -> None:
+        async def act(api: LivekitApi) -> None:
+            await cleanup_room(api, room, settings=self.settings.rooms)
+
+        self.run(act)
+
+    def clean(self) -> str:
+        """One cleanup by the usual rules; says how many rooms went."""
+
+        async def act(api: LivekitApi) -> str:
+            report = await cleanup_stale_rooms(api, self.settings.rooms)
+            return f"deleted {len(report.deleted)} room(s), removed {len(report.removed)} participant(s)"
+
+        return self.run(act)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStack:
+    """``doctor.mend.StackHands`` on this machine's services."""
+
+    stack: Stack
+    drop_calls: bool = False
+
+    def start(self, only: Sequence[str], *, replace: bool) -> None:
+        operations.start(self.stack, only=only, replace_strays=replace, drop_calls=self.drop_calls)
+
+    def restart(self, only: Sequence[str], *, now: bool) -> None:
+        if now:
+            # What does not react can't drain, and its callers hear nothing: they keep their room.
+            operations.stop(self.stack, only=only, now=True, drop_calls=True)
+            operations.start(self.stack, only=only)
+        else:
+            operations.start(self.stack, only=only, renew=True, drop_calls=self.drop_calls)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalHands:
+    """``doctor.recover.Hands`` on this machine."""
+
+    settings: Settings
+    sources: Sources
+    stack: LocalStack
+    rooms: LocalRooms
+    call: Callable[[], CallResult]
+
+    def facts(self, wanted_room: str = "") -> Facts:
+        """One look at everything."""
+
+        async def look(api: LivekitApi) -> Facts:
+            return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room)
+
+        return self.rooms.run(look)
+
+    def diagnose(self) -> Sequence[Finding]:
+        return diagnose(self.facts())
+
+    def mend(self, findings: Sequence[Finding]) -> str:
+        results = carry_out(steps(findings), self.stack, self.rooms)
+        done = [result.mend.command for result in results if result.done]
+        failed = [f"{result.mend.command}: {result.error}" for result in results if not result.done]
+        return "; ".join([*done, *(f"not done: {line}" for line in failed)])
+
+    def clean_rooms(self) -> str:
+        return self.rooms.clean()
+
+    def restart(self, rung: Rung) -> str:
+        """Restart the agents, each by overlap where it has calls, or everything, strays included."""
+        if rung is Rung.AGENTS:
+            agents = [n for n, s in self.settings.services.items() if isinstance(s, AgentService)]
+            self.stack.restart(agents, now=False)
+            return f"restarted {', '.join(agents)}"
+        operations.stop(self.stack.stack, now=True, drop_calls=True)
+        self.stack.start((), replace=True)
+        return "stopped everything and started it again"
+
+    def prove(self) -> Proof:
+        result = self.call()
+        if result.ok:
+            return Proof(answered=True, detail=f"audio after {result.audio_s:.2f} s", audio_s=result.audio_s)
+        failure = result.failure
+        return Proof(answered=False, detail=failure.detail if failure else "no audio")
+
+    def live_rooms(self) -> Sequence[str]:
+        """Rooms in which an agent serves a person right now."""
+        return [room.name for room in served_rooms(self.facts())]

@@ -1,0 +1,140 @@
+"""One room as the rules look at it: who waits, who serves, who is dead or no longer listens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
+from voiceops.model.findings import Mend
+from voiceops.model.quoting import quoted
+from voiceops.model.rooms import Participant
+from voiceops.model.states import ServiceState
+from voiceops.rooms.presence import Serving, persons, serving
+
+INERT_LINE = "closing agent session due to participant disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One room with what the rules derive from it once."""
+
+    room: RoomFact
+    facts: Facts
+
+    @property
+    def people(self) -> tuple[Participant, ...]:
+        return persons(self.room.participants, self.facts.settings)
+
+    @property
+    def waited_s(self) -> float:
+        """How long the caller who came first has been waiting."""
+        joined = [person.joined_at for person in self.people]
+        return self.facts.now - min(joined) if joined else 0.0
+
+    def events(self, *texts: str) -> list[LogEvent]:
+        return [
+            event
+            for event in self.facts.events
+            if event.room == self.room.name
+            and event.at >= self.room.created_at - 1
+            and any(text in event.message for text in texts)
+        ]
+
+    @property
+    def assigned(self) -> list[LogEvent]:
+        return self.events("assigned job to worker")
+
+    @property
+    def server_log_seen(self) -> bool:
+        return any(event.service == self.facts.server.service for event in self.facts.events)
+
+    @property
+    def agent_name(self) -> str:
+        """The agent that this room expects: its newest dispatch, else the only declared one."""
+        names = [dispatch.agent_name for dispatch in self.room.dispatches or ()]
+        declared = [worker.agent_name for worker in self.facts.workers]
+        known = [name for name in names if name in declared]
+        return known[-1] if known else declared[0] if declared else ""
+
+    @property
+    def worker(self) -> WorkerFact | None:
+        return self.facts.worker_for(self.agent_name)
+
+    def dispatch(self) -> Mend:
+        flag = f" --agent {quoted(self.agent_name)}" if self.agent_name else ""
+        return Mend(
+            command=f"inv rooms.dispatch {quoted(self.room.name)}{flag}",
+            action="dispatch",
+            room=self.room.name,
+            agent_name=self.agent_name,
+        )
+
+    def remove(self, agent: Participant) -> Mend:
+        return Mend(
+            command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",
+            action="remove",
+            room=self.room.name,
+            identity=agent.identity,
+        )
+
+
+def waiting_rooms(facts: Facts) -> list[RoomFact]:
+    """Rooms in which a person is and no agent serves."""
+    looks = [Look(room, facts) for room in facts.rooms]
+    return [
+        look.room
+        for look in looks
+        if look.people and not any(serves(agent, look) for agent in look.room.agents)
+    ]
+
+
+def job_id(agent: Participant) -> str:
+    """livekit-agents' default identity is ``agent-<job id>``."""
+    return agent.identity.removeprefix("agent-") if agent.identity.startswith("agent-AJ_") else ""
+
+
+def served_rooms(facts: Facts) -> list[RoomFact]:
+    """Rooms in which a person talks to an agent that serves."""
+    looks = [Look(room, facts) for room in facts.rooms]
+    return [
+        look.room for look in looks if look.people and any(serves(agent, look) for agent in look.room.agents)
+    ]
+
+
+def serves(agent: Participant, look: Look) -> bool:
+    return serving(agent) is Serving.READY and not dead(agent, look) and not inert(agent, look)
+
+
+def dead(agent: Participant, look: Look) -> str:
+    """Evidence that the process behind a listed agent is gone; empty: it may live.
+
+    A killed agent stays ACTIVE in the room for 21 s.
+    """
+    for event in look.events("process exited with non-zero exit code", "killing process"):
+        if event.job_id and event.job_id == job_id(agent):
+            return f"worker log: {event.message}"
+    workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
+    if not workers or any(look.room.name in worker.rooms for worker in workers):
+        return ""
+    for worker in workers:
+        if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
+            continue
+        if not worker.answers or worker.draining:
+            return ""  # it can't say, or an old one still finishes its calls
+        if worker.started_at is None or worker.started_at < agent.joined_at:
+            return ""  # it ran when the agent joined and may simply not list the room yet
+    running = [worker for worker in workers if worker.answers]
+    if running:
+        return f"worker of {running[0].service} started after the agent had joined, and has no such call"
+    return f"no worker runs for {workers[0].service} any more"
+
+
+def inert(agent: Participant, look: Look) -> str:
+    """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
+    if serving(agent) is Serving.INERT:
+        return "the agent itself says that its session has ended"
+    for event in reversed(look.events(INERT_LINE)):
+        later = [person for person in look.people if person.joined_at >= event.at - 1]
+        if agent.joined_at <= event.at and later and event.job_id in ("", job_id(agent)):
+            return f"worker log: {INERT_LINE}, and a caller has joined since"
+    return ""
