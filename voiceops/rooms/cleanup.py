@@ -65,6 +65,7 @@ async def cleanup_stale_rooms(
     api: AgentRoomApi,
     settings: RoomsSettings | None = None,
     *,
+    names: Sequence[str] = (),
     force: bool = False,
     check: bool = False,
     memory: ObservationFile | None = None,
@@ -73,7 +74,7 @@ async def cleanup_stale_rooms(
     """Delete every room that nobody uses, and disconnect what is stuck in the others.
 
     Never by age alone, never a room with a person (unless ``force``, which deletes all rooms but
-    those of the ``keep`` patterns). Each room is looked at again right before it is deleted, and
+    those of the ``keep`` patterns). ``names`` limits it to these rooms. Each room is looked at again right before it is deleted, and
     the server is listed afterwards. Safe to run at any time, by several at once. ``memory`` lets
     a later run know what this one saw; without it only what can be proved within
     ``confirm_within_s`` goes. One room's failure stands in the report and stops no other;
@@ -82,7 +83,7 @@ async def cleanup_stale_rooms(
     settings = settings or RoomsSettings()
     run = _Run(api, settings, force=force, check=check)
     before = memory.load(api.url) if memory is not None else {}
-    rooms = await api.list_rooms()
+    rooms = await api.list_rooms(names)
     plan, observed = await run.plan(rooms, before)
     done = await run.carry_out(plan)
     unripe = [one for one in done.kept if one.ripe_in_s is not None and one.ripe_in_s <= confirm_within_s]
@@ -104,7 +105,11 @@ async def cleanup_stale_rooms(
         done = await run.read_back(done)
         if memory is not None:
             kept = {one.look.room.sid for one in done.kept}
-            memory.save(api.url, {sid: one for sid, one in observed.items() if sid in kept})
+            others = before if names else {}
+            memory.save(
+                api.url,
+                {sid: one for sid, one in {**others, **observed}.items() if sid in kept or sid in others},
+            )
     log.info(
         "rooms cleaned up",
         extra={"deleted": len(done.deleted), "kept": len(done.kept), "failed": len(done.failed)},

@@ -1,0 +1,239 @@
+"""The agent-watcher: a caller whose agent never came, or died, gets another one.
+
+LiveKit never repeats a job (agents issue 1472: "build an external agent-watcher"). ``plan_watch``
+decides on one room and is pure; ``AgentWatcher.look`` makes one pass over the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.model.rooms import Dispatch, Participant, ParticipantState, Room
+from voiceops.model.settings import RoomsSettings
+from voiceops.ports import AgentRoomApi
+from voiceops.rooms.dispatch import LOST_AFTER_S, dispatch_agent
+from voiceops.rooms.each import each
+from voiceops.rooms.presence import Serving, live_agents, persons, serving
+from voiceops.rooms.reading import remove_participant
+from voiceops.rooms.rules import protected_by
+
+log = logging.getLogger(__name__)
+
+EXTRA_AFTER_S = 6.0
+"""ListDispatch tells up to 5 s late which dispatch an agent came by."""
+
+
+class Watched(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier passes saw of a room, by the server's clock."""
+
+    agent_seen_at: float | None = None
+    ready_since: float | None = None
+    doubled_since: float | None = None
+    tried: bool = False
+    """It got its dispatch. Only an agent that stays earns the room another one: an agent that
+    dies at once would otherwise be sent again and again."""
+
+
+class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one room needs."""
+
+    seen: Watched
+    dispatch: str = ""
+    """Why an agent is dispatched; empty: none is."""
+    extras: tuple[Participant, ...] = ()
+    """Agents to disconnect; the one that serves is never among them."""
+    inert: tuple[Participant, ...] = ()
+    """Agents that have ended their session: they go once a new one is on its way."""
+    withdraw: tuple[str, ...] = ()
+    """Dispatches by which the extras came."""
+
+
+class WatchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One pass: rooms that got an agent, agents that were too many, and what failed."""
+
+    dispatched: tuple[tuple[str, str], ...] = ()
+    removed: tuple[tuple[str, str], ...] = ()
+    failed: tuple[tuple[str, VoiceopsError], ...] = ()
+
+
+def plan_watch(
+    participants: Sequence[Participant],
+    dispatches: Sequence[Dispatch],
+    seen: Watched,
+    agent_name: str,
+    settings: RoomsSettings,
+    now: float,
+    *,
+    sure_after_s: float = LOST_AFTER_S,
+) -> WatchPlan:
+    """Decide on one room. Sure means: nothing that could still bring the agent is younger than
+    ``sure_after_s`` (joins of 8 to 17 s under load are not lost jobs)."""
+    people = [one for one in persons(participants, settings) if one.state is ParticipantState.ACTIVE]
+    if not people:
+        return WatchPlan(seen=Watched())
+    alive = [one for one in live_agents(participants) if _is_ours(one, dispatches, agent_name)]
+    if not alive:
+        return _plan_missing(participants, people, dispatches, seen, agent_name, now, sure_after_s)
+    ready = any(serving(one) is Serving.READY for one in alive)
+    ready_since = None if not ready else now if seen.ready_since is None else seen.ready_since
+    stays = ready_since is not None and now - ready_since >= sure_after_s
+    groups = _by_dispatch(alive, dispatches)
+    doubled_since = None if len(groups) < 2 else now if seen.doubled_since is None else seen.doubled_since
+    plan = WatchPlan(
+        seen=Watched(
+            agent_seen_at=now,
+            ready_since=ready_since,
+            doubled_since=doubled_since,
+            tried=seen.tried and not stays,
+        )
+    )
+    if doubled_since is None or now - doubled_since < EXTRA_AFTER_S or not ready:
+        return plan
+    serves = groups[0][0]
+    return msgspec.structs.replace(
+        plan,
+        extras=tuple(one for dispatch_id, group in groups if dispatch_id != serves for one in group),
+        withdraw=tuple(dispatch_id for dispatch_id, _ in groups[1:] if not dispatch_id.startswith("agent ")),
+    )
+
+
+def _plan_missing(
+    participants: Sequence[Participant],
+    people: Sequence[Participant],
+    dispatches: Sequence[Dispatch],
+    seen: Watched,
+    agent_name: str,
+    now: float,
+    sure_after_s: float,
+) -> WatchPlan:
+    gone = msgspec.structs.replace(seen, ready_since=None, doubled_since=None)
+    inert = tuple(one for one in participants if one.is_agent and serving(one) is Serving.INERT)
+    if seen.tried:
+        return WatchPlan(seen=gone)
+    if inert:
+        return WatchPlan(
+            seen=msgspec.structs.replace(gone, tried=True),
+            dispatch="its agent has ended the session",
+            inert=inert,
+        )
+    hopeful = [min(one.joined_at for one in people), seen.agent_seen_at or 0.0]
+    for one in dispatches:
+        if one.agent_name == agent_name:
+            hopeful += [one.created_at, *(job.started_at for job in one.jobs)]
+    waited_s = now - max(hopeful)
+    if waited_s < sure_after_s:
+        return WatchPlan(seen=gone)
+    return WatchPlan(
+        seen=msgspec.structs.replace(gone, tried=True),
+        dispatch=f"a person has been without an agent for {waited_s:.0f} s",
+    )
+
+
+def _is_ours(agent: Participant, dispatches: Sequence[Dispatch], agent_name: str) -> bool:
+    if agent.agent_name == agent_name:
+        return True
+    return any(
+        job.participant_identity == agent.identity
+        for one in dispatches
+        if one.agent_name == agent_name
+        for job in one.jobs
+    )
+
+
+def _by_dispatch(
+    alive: Sequence[Participant], dispatches: Sequence[Dispatch]
+) -> list[tuple[str, list[Participant]]]:
+    """The agents by the dispatch that brought them, the one that serves first.
+
+    One dispatch may bring several on purpose (workers per participant). An agent of no known
+    dispatch has lived through a restart of the server, and counts alone.
+    """
+    came_by = {
+        job.participant_identity: one.id for one in dispatches for job in one.jobs if job.participant_identity
+    }
+    groups: dict[str, list[Participant]] = {}
+    for agent in alive:
+        groups.setdefault(came_by.get(agent.identity, f"agent {agent.identity}"), []).append(agent)
+    return list(groups.items())
+
+
+class AgentWatcher:
+    """Looks after all rooms of one server; the owner calls ``look`` every few seconds.
+
+    Safe beside others of its kind and beside people who mend by hand: a dispatch is idempotent.
+    Rooms of the ``keep`` patterns are left alone.
+    """
+
+    def __init__(
+        self,
+        api: AgentRoomApi,
+        *,
+        agent_name: str = "",
+        settings: RoomsSettings | None = None,
+        sure_after_s: float = LOST_AFTER_S,
+    ) -> None:
+        self._api = api
+        self._agent_name = agent_name
+        self._settings = settings or RoomsSettings()
+        self._sure_after_s = sure_after_s
+        self._seen: dict[str, Watched] = {}
+
+    async def look(self) -> WatchReport:
+        """One pass; an error in one room stands in the report and stops no other."""
+        rooms = [
+            room for room in await self._api.list_rooms() if protected_by(room.name, self._settings) is None
+        ]
+        self._seen = {room.sid: self._seen[room.sid] for room in rooms if room.sid in self._seen}
+        reports, failed = await each(rooms, self._look_after, concurrency=self._settings.concurrency)
+        return WatchReport(
+            dispatched=tuple(one for report in reports for one in report.dispatched),
+            removed=tuple(one for report in reports for one in report.removed),
+            failed=tuple((room.name, error) for room, error in failed),
+        )
+
+    async def _look_after(self, room: Room) -> WatchReport:
+        participants = await self._api.list_participants(room.name)
+        if not persons(participants, self._settings):
+            self._seen.pop(room.sid, None)
+            return WatchReport()
+        agents = live_agents(participants)
+        dispatches: tuple[Dispatch, ...] = ()
+        if len(agents) != 1 or agents[0].agent_name != self._agent_name:
+            dispatches = await self._api.list_dispatches(room.name)
+        plan = plan_watch(
+            participants,
+            dispatches,
+            self._seen.get(room.sid, Watched()),
+            self._agent_name,
+            self._settings,
+            time.time() + self._api.clock_skew_s,
+            sure_after_s=self._sure_after_s,
+        )
+        report = await self._carry_out(room, plan)
+        self._seen[room.sid] = plan.seen  # only now: a dispatch that failed is tried again
+        return report
+
+    async def _carry_out(self, room: Room, plan: WatchPlan) -> WatchReport:
+        dispatched: list[tuple[str, str]] = []
+        removed: list[tuple[str, str]] = []
+        if plan.dispatch:
+            done = await dispatch_agent(
+                self._api, room.name, self._agent_name, lost_after_s=self._sure_after_s
+            )
+            if done.created:
+                dispatched.append((room.name, plan.dispatch))
+                log.warning("agent dispatched again", extra={"pii": {"room": room.name}})
+        for one in (*plan.inert, *plan.extras):
+            if await remove_participant(self._api, room.name, one.identity):
+                removed.append((room.name, one.identity))
+        for dispatch_id in plan.withdraw:
+            try:
+                await self._api.delete_dispatch(room.name, dispatch_id)
+            except NotFoundError:
+                log.debug("dispatch was withdrawn already")
+        return WatchReport(dispatched=tuple(dispatched), removed=tuple(removed))
