@@ -8,6 +8,7 @@ from livekit import rtc
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, StopResponse, cli, llm
 
 from offline import OfflineEars, OfflineVoice
+from voiceops.agentkit import Call, guarded_entrypoint
 
 GREETING = "Hello. This is your voice agent. Say something, and I will repeat it."
 
@@ -36,9 +37,15 @@ async def _frames(audio: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
 
 
 @server.rtc_session()
-async def entrypoint(ctx: JobContext) -> None:
-    session: AgentSession = AgentSession(tts=OfflineVoice())
-    await session.start(Echo(OfflineEars()), room=ctx.room)
+@guarded_entrypoint
+async def entrypoint(ctx: JobContext, call: Call[None]) -> None:
+    session: AgentSession = AgentSession(tts=OfflineVoice(), turn_handling={"turn_detection": "vad"})
+
+    async def greet_again() -> None:
+        session.say("Welcome back.")
+
+    call.on_return(greet_again)
+    await call.start(session, Echo(OfflineEars()))
 
 
 if __name__ == "__main__":

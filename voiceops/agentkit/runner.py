@@ -12,11 +12,16 @@ import contextlib
 import importlib
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from voiceops.agentkit import lifecycle
+from voiceops.agentkit.cachehub import CacheHub
 from voiceops.agentkit.health import HealthServer
+from voiceops.agentkit.hub import Hub
+from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.worker import Worker
@@ -24,6 +29,8 @@ from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, MAX_JOBS
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
+
+    from voiceops.agentkit.metrics import Metrics
 
 log = logging.getLogger("voiceops.agentkit")
 
@@ -110,7 +117,7 @@ def run(options: Options, stop: StopRequest) -> int:
     if options.agent_name is not None:
         # LIVEKIT_AGENT_NAME is only a default for agents that name themselves nothing.
         os.environ["LIVEKIT_AGENT_NAME_OVERRIDE"] = options.agent_name
-    _set_up_logging(options)
+    limiter = _set_up_logging(options)
     try:
         server = discover(options.entry)
     except Exception:
@@ -118,13 +125,18 @@ def run(options: Options, stop: StopRequest) -> int:
         return 1
     if stop.requested:
         return 0
-    return asyncio.run(_Run(options, server, stop).main())
+    return asyncio.run(_Run(options, server, stop, limiter).main())
 
 
-def _set_up_logging(options: Options) -> None:
+def _set_up_logging(options: Options) -> LogLimiter:
     from livekit.agents.cli.log import setup_logging
 
     setup_logging(options.log_level, devmode=options.log_format == "colored", console=False)
+    limiter = LogLimiter()
+    # Job processes log through the main process: its handlers see every line.
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(limiter)
+    return limiter
 
 
 def discover(entry: Path) -> AgentServer:
@@ -140,12 +152,18 @@ def discover(entry: Path) -> AgentServer:
 class _Run:
     """One run of a worker in its event loop."""
 
-    def __init__(self, options: Options, server: AgentServer, stop: StopRequest) -> None:
+    def __init__(
+        self, options: Options, server: AgentServer, stop: StopRequest, limiter: LogLimiter
+    ) -> None:
         self.options = options
         self.server: Any = server
         self.stop = stop
         self.notifier = Notifier()
         self.worker = Worker(server, max_jobs=options.max_jobs, limit_load=options.limit_load)
+        self.limiter = limiter
+        self.hub = Hub()
+        self.reported: set[str] = set()
+        """Calls whose job told of a failure itself."""
         self._told = ""
 
     async def main(self) -> int:
@@ -155,13 +173,20 @@ class _Run:
         self.worker.attach()
         self.worker.on_connection_change = self._connection_changed
         self.server.on("worker_registered", self._registered)
+        metrics = self._collect_metrics()
         health = HealthServer(
-            self.worker, socket_path=self.options.health_socket, port=self.options.health_port
+            self.worker,
+            socket_path=self.options.health_socket,
+            port=self.options.health_port,
+            metrics=metrics.render,
         )
         try:
+            await self.hub.start()
             await health.start()
         except OSError:
             log.exception("the health address can't be used")
+            await self.hub.close()
+            await health.close()
             return 1
         keeper = asyncio.create_task(self._keep_telling(), name="voiceops_keeper")
         try:
@@ -170,6 +195,43 @@ class _Run:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
             await health.close()
+            await self.hub.close()
+            self.limiter.report()
+
+    def _collect_metrics(self) -> Metrics:
+        from voiceops.agentkit.metrics import Metrics
+
+        cache = CacheHub()
+        metrics = Metrics(self.worker, cache, self.limiter)
+
+        def on_event(event: dict[str, Any]) -> None:
+            if event.get("step") == lifecycle.FAILED:
+                self.reported.add(str(event.get("call_id")))
+            metrics.on_event(event)
+
+        def on_launch(_process: Any) -> None:
+            metrics.picked_up()
+            self._tell()
+
+        self.hub.on_event = on_event
+        self.hub.on_cache = cache.handle
+        self.worker.on_launch = on_launch
+        self.worker.on_close = self._job_over
+        return metrics
+
+    def _job_over(self, process: Any) -> None:
+        job = process.running_job
+        steps = lifecycle.Lifecycle(
+            job.job.id,
+            pii={"room": job.job.room.name},
+            offered_s_ago=time.time() - job.received_at if job.received_at else 0.0,
+        )
+        if process.exitcode and job.job.id not in self.reported:
+            # sys.exit, a crash or a kill: nothing in the job lived to tell.
+            steps.emit(lifecycle.FAILED, level=logging.ERROR, phase="process", exit_code=process.exitcode)
+        self.reported.discard(job.job.id)
+        steps.emit(lifecycle.READY_FOR_NEXT, exit_code=process.exitcode, calls=self.worker.calls - 1)
+        self._tell()
 
     async def _serve(self, asked: asyncio.Event) -> int:
         serving = asyncio.create_task(self.server.run(devmode=False), name="voiceops_worker")

@@ -8,9 +8,12 @@ tests against a real server that is killed and comes back.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from voiceops.agentkit import prepare
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -49,8 +52,14 @@ class Worker:
         self.refused = 0
         """Offers refused because of ``max_jobs``."""
         self.on_connection_change: Callable[[], None] = lambda: None
+        self.on_launch: Callable[[Any], None] = lambda process: None
+        """A process got a job; called with livekit-agents' job executor."""
+        self.on_close: Callable[[Any], None] = lambda process: None
+        """A process that had a job is gone."""
         self._registered = False
         self._stopping = False
+        self._mark = prepare.process_mark()
+        self._sweeps: set[asyncio.Task[Any]] = set()
         self._born = time.monotonic()
 
     def attach(self) -> None:
@@ -63,6 +72,8 @@ class Worker:
             # a gate of its own (agents.target_load) that looks at the reported value.
             self.server.load_fnc = _no_load
         self._watch_connection()
+        self._mark_agents()
+        self.server.on("worker_started", self._watch_processes)
         if self.max_jobs is not None:
             self._limit_jobs()
 
@@ -82,6 +93,33 @@ class Worker:
                 self.on_connection_change()
 
         self.server._run_ws = watched
+
+    def _mark_agents(self) -> None:
+        """Agents carry the mark of their worker, and find no dead ones of their name in the room."""
+        from livekit.agents.worker import _default_request_fnc
+
+        handler = self.server._request_fnc or _default_request_fnc
+
+        async def prepared(request: Any) -> None:
+            on_accept = request._on_accept
+
+            async def accept(arguments: Any) -> None:
+                arguments.attributes = {prepare.WORKER_ATTRIBUTE: self._mark, **(arguments.attributes or {})}
+                await on_accept(arguments)
+
+            request._on_accept = accept
+            # Beside the accept, never before it: the server's patience is 3 s.
+            sweep = asyncio.create_task(prepare.prepare_room(request, live=lambda: self.identities))
+            self._sweeps.add(sweep)
+            sweep.add_done_callback(self._sweeps.discard)
+            await handler(request)
+
+        self.server._request_fnc = prepared
+
+    def _watch_processes(self) -> None:
+        pool = self.server._proc_pool
+        pool.on("process_job_launched", lambda process: self.on_launch(process))
+        pool.on("process_closed", lambda process: self.on_close(process) if process.running_job else None)
 
     def _limit_jobs(self) -> None:
         is_available = self.server._is_available

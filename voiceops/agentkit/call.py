@@ -1,0 +1,265 @@
+"""One call as the agent's code sees it: its data, its session, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from voiceops.agentkit import lifecycle
+from voiceops.agentkit.lifecycle import Lifecycle
+from voiceops.model.protocol import READY_ATTRIBUTE, READY_TOPIC, ROOM_CLEANUP_TOPIC
+
+if TYPE_CHECKING:
+    from livekit import rtc
+    from livekit.agents import Agent, AgentSession, JobContext
+
+log = logging.getLogger("voiceops.agentkit.calls")
+
+T = TypeVar("T")
+Callback = Callable[[], Awaitable[None]]
+
+DELETE_TIMEOUT_S = 2.0
+SIGNAL_TIMEOUT_S = 5.0
+
+
+class Call(Generic[T]):
+    """The call that a guarded entrypoint serves.
+
+    ``data`` is what ``load`` returned, or the fallback (``data_is_fallback``). ``start``
+    starts an AgentSession with everything around it; ``end`` ends the call.
+    """
+
+    def __init__(self, ctx: JobContext, *, steps: Lifecycle, hangup_grace_s: float, delete_room: bool) -> None:
+        self.ctx = ctx
+        self.id = steps.call_id
+        self.steps = steps
+        self.phase = "connect"
+        """What the call is doing: connect, load, session, call, cleanup."""
+        self.data: T
+        self.data_is_fallback = False
+        self.session: AgentSession[Any] | None = None
+        self.ended: asyncio.Event = asyncio.Event()
+        self.listening: asyncio.Event = asyncio.Event()
+        self.reason = ""
+        self.failed = False
+        self._hangup_grace_s = hangup_grace_s
+        self._delete_room = delete_room
+        self._vacant = False
+        self._grace: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._on_return: list[Callback] = []
+        self._cleanups: list[Callback] = []
+
+    # -- for the agent's code --
+
+    async def start(self, session: AgentSession[Any], agent: Agent, **arguments: Any) -> None:
+        """``session.start(agent, room=...)``, and then the ready signal.
+
+        Takes the same arguments. The session stays when the caller disconnects: a caller
+        who comes back within the grace (a refreshed page) is linked again; otherwise the
+        job ends. (livekit-agents closes the session at once, while the job stays in the
+        room: the caller returns to an agent that looks alive and is deaf.)
+        """
+        from livekit.agents.voice.room_io import RoomOptions
+
+        options = arguments.pop("room_options", None) or RoomOptions()
+        options.close_on_disconnect = False
+        self.session = session
+        session.on("close", self._session_closed)
+        session.on("agent_state_changed", self._agent_state_changed)
+        await session.start(agent, room=self.ctx.room, room_options=options, **arguments)
+        self.steps.emit(lifecycle.SESSION_STARTED)
+        self.ready()
+
+    def ready(self) -> None:
+        """Tell callers and voiceops that the agent listens. Safe to call twice.
+
+        Sets the attribute ``voiceops.ready`` and sends a message on the topic of that name,
+        in the background. ``start`` calls it; agents without an AgentSession call it
+        themselves, or return from their entrypoint.
+        """
+        if self.listening.is_set():
+            return
+        self.listening.set()
+        self.phase = "call"
+        self.steps.emit(lifecycle.READY)
+        self.background(self._signal_ready(), "voiceops_ready")
+
+    def on_return(self, callback: Callback) -> None:
+        """Run ``callback`` when a caller is back after all had left: greet again, for example."""
+        self._on_return.append(callback)
+
+    def on_cleanup(self, callback: Callback) -> None:
+        """Run ``callback`` when the call is over, within the cleanup's deadline."""
+        self._cleanups.append(callback)
+
+    async def end(self, reason: str = "ended by the agent") -> None:
+        """End the call: the agent leaves, and the room goes if no person is in it.
+
+        The room goes because LiveKit sends no agent to a room that still exists: whoever
+        calls again at once would wait there for nobody. Safe to call twice.
+        """
+        if self.ended.is_set():
+            return
+        self.reason = reason
+        self.ended.set()
+        if self._delete_room and not self.persons:
+            await self._drop_room()
+        self.ctx.shutdown(reason)
+
+    @property
+    def persons(self) -> list[rtc.RemoteParticipant]:
+        """Participants that are neither agents nor recorders."""
+        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
+
+        return [
+            participant
+            for participant in self.ctx.room.remote_participants.values()
+            if participant.kind in DEFAULT_PARTICIPANT_KINDS
+        ]
+
+    # -- for the guard --
+
+    def watch_room(self) -> None:
+        """React to people who leave and come back, and to ``room_cleanup``."""
+        room = self.ctx.room
+        room.on("participant_connected", self._came)
+        room.on("participant_disconnected", self._left)
+        room.on("data_received", self._message)
+        room.on("disconnected", self._disconnected)
+
+    def fail(self, error: BaseException | str, **details: Any) -> None:
+        """Log that this phase failed; the call is not over by that."""
+        self.failed = True
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        self.steps.emit(lifecycle.FAILED, level=logging.ERROR, phase=self.phase, error=text, **details)
+
+    def describe(self) -> dict[str, Any]:
+        """Fields that say which call and what it was doing."""
+        return {"call_id": self.id, "phase": self.phase}
+
+    def background(self, work: Awaitable[Any], name: str) -> None:
+        """Run ``work`` beside the call; ended by ``clean_up``, its errors are logged."""
+        task = asyncio.ensure_future(work)
+        if isinstance(task, asyncio.Task):
+            task.set_name(name)
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
+
+    async def clean_up(self) -> None:
+        """Run the callbacks and end what belongs to the call."""
+        self.ended.set()
+        self.phase = "cleanup"
+        if self._grace is not None:
+            self._grace.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        results = await asyncio.gather(*(callback() for callback in self._cleanups), return_exceptions=True)
+        for error in results:
+            if error is not None:
+                self.fail(error)
+
+    def _came(self, participant: rtc.RemoteParticipant) -> None:
+        if participant not in self.persons:
+            return
+        if self._grace is not None:
+            self._grace.cancel()
+            self._grace = None
+        self._relink(participant)
+        if self._vacant:
+            self._vacant = False
+            self.steps.emit(lifecycle.RETURNED)
+            for callback in self._on_return:
+                self.background(callback(), "voiceops_on_return")
+
+    def _left(self, participant: rtc.RemoteParticipant) -> None:
+        others = [person for person in self.persons if person.identity != participant.identity]
+        if others:
+            self._relink(others[0])
+            return
+        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
+
+        if participant.kind not in DEFAULT_PARTICIPANT_KINDS or self.ended.is_set():
+            return
+        self._vacant = True
+        if self.session is not None and self.listening.is_set():
+            # Nobody listens; and whoever returns must not hear the end of an old sentence.
+            self.background(_interrupt(self.session), "voiceops_interrupt")
+        loop = asyncio.get_running_loop()
+        self._grace = loop.call_later(
+            self._hangup_grace_s, lambda: self.background(self.end("caller left"), "voiceops_hangup")
+        )
+
+    def _relink(self, participant: rtc.RemoteParticipant) -> None:
+        """Point the session at ``participant`` if nobody whom it listens to is there any more."""
+        if self.session is None or not self.listening.is_set():
+            return
+        room_io = self.session.room_io
+        linked = room_io.linked_participant
+        if linked is None or linked.identity not in {person.identity for person in self.persons}:
+            room_io.set_participant(participant.identity)
+
+    def _message(self, packet: rtc.DataPacket) -> None:
+        if packet.topic != ROOM_CLEANUP_TOPIC:
+            return
+        sender = packet.participant.identity if packet.participant is not None else None
+        if sender is not None and any(person.identity != sender for person in self.persons):
+            log.info("room_cleanup ignored, others are still there", extra=self.describe())
+            return
+        self.background(self._clean_room(), "voiceops_room_cleanup")
+
+    async def _clean_room(self) -> None:
+        if self.ended.is_set():
+            return
+        self.reason = "room_cleanup"
+        self.ended.set()
+        await self._drop_room()
+        self.ctx.shutdown(self.reason)
+
+    async def _drop_room(self) -> None:
+        deleting = self.ctx.delete_room()
+        await asyncio.wait({deleting}, timeout=DELETE_TIMEOUT_S)
+
+    def _disconnected(self, _reason: object = None) -> None:
+        if not self.ended.is_set():
+            self.reason = "room closed"
+            self.ended.set()
+
+    def _session_closed(self, event: Any) -> None:
+        reason = str(getattr(event.reason, "value", event.reason))
+        if self.ended.is_set() or reason == "job_shutdown":
+            return
+        if event.error is not None:
+            self.fail(str(getattr(event.error, "error", event.error)))
+        # A job without a session is deaf, yet looks like an agent to everybody outside.
+        self.background(self.end(f"session closed: {reason}"), "voiceops_session_closed")
+
+    def _agent_state_changed(self, event: Any) -> None:
+        if event.new_state == "speaking" and not self.steps.seen(lifecycle.ANSWERED):
+            self.steps.emit(lifecycle.ANSWERED)
+
+    async def _signal_ready(self) -> None:
+        participant = self.ctx.room.local_participant
+        message = json.dumps({"ready": True, "call_id": self.id})
+
+        async def signal() -> None:
+            await participant.set_attributes({READY_ATTRIBUTE: "1"})
+            await participant.publish_data(message, reliable=True, topic=READY_TOPIC)
+
+        try:
+            await asyncio.wait_for(signal(), SIGNAL_TIMEOUT_S)
+        except Exception:
+            log.warning("the ready signal could not be sent", exc_info=True, extra=self.describe())
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
+
+
+async def _interrupt(session: AgentSession[Any]) -> None:
+    await session.interrupt(force=True)
