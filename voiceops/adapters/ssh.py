@@ -114,7 +114,7 @@ class SshProcess:
         self._sudo = sudo
         self._stderr = b""
         self._ready = threading.Event()
-        # One event for both streams: whatever comes ends the wait at once, without polling.
+        # One event for both streams and their ends: whatever comes ends the wait at once.
         channel.in_buffer.set_event(self._ready)
         channel.in_stderr_buffer.set_event(self._ready)
         if sudo:
@@ -138,24 +138,19 @@ class SshProcess:
     def read(self, silence_s: float) -> bytes:
         ends_at = time.monotonic() + silence_s
         while True:
+            # Cleared before looking: what comes after the look sets it again.
+            self._ready.clear()
+            ended = self._channel.eof_received or self._channel.closed
             self._take_errors()
             if self._channel.recv_ready():
                 data: bytes = self._channel.recv(1 << 17)
                 return data
             if self._sudo and self._sudo.refused(self._stderr):
                 raise self._sudo.error(self._host, "", 1)
-            if self._channel.eof_received or self._channel.closed:
-                # Once more: data and end may have come together, after the first look.
-                return self._channel.recv(1 << 17) if self._channel.recv_ready() else b""
-            left = ends_at - time.monotonic()
-            if left <= 0:
+            if ended:
+                return b""
+            if not self._ready.wait(max(0.0, ends_at - time.monotonic())):
                 raise DeadlineError(f"{self._host}: no sign of life for {silence_s:g} s", retryable=True)
-            self._wait_for_more(min(left, 0.5))
-
-    def _wait_for_more(self, seconds: float) -> None:
-        # The end of a channel sets no event of a buffer that is being watched, hence the short waits.
-        if self._ready.wait(seconds) and not self._channel.recv_ready():
-            self._ready.clear()
 
     def _take_errors(self) -> None:
         while self._channel.recv_stderr_ready():

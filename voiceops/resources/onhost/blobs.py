@@ -9,6 +9,7 @@ import os
 
 from voiceops.resources.onhost.base import Failed
 from voiceops.resources.onhost.channel import Channel
+from voiceops.resources.onhost.hashes import file_sha256
 from voiceops.resources.onhost.journal import write_all
 
 TYPE_CHECKING = False
@@ -19,16 +20,6 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = 256 * 1024
 """Smaller content, and all secret content, never touches the blob folder."""
-
-
-def file_sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while True:
-            data = file.read(1 << 20)
-            if not data:
-                return digest.hexdigest()
-            digest.update(data)
 
 
 def no_space(error: OSError, path: str) -> Failed:

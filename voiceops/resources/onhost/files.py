@@ -6,11 +6,10 @@ import errno
 import grp
 import os
 import pwd
-import shutil
 import stat
 
 from voiceops.resources.onhost.base import Failed, Plan
-from voiceops.resources.onhost.blobs import file_sha256, no_space, remove_quietly
+from voiceops.resources.onhost.blobs import no_space, remove_quietly
 from voiceops.resources.onhost.host import Handler, Run, first_existing
 from voiceops.resources.onhost.journal import sync_folder
 
@@ -122,6 +121,12 @@ def _text(path: str, size: int) -> str | None:
         return None
 
 
+def _same_content(path: str, found: os.stat_result, wanted: Spec, run: Run) -> bool:
+    if not stat.S_ISREG(found.st_mode) or found.st_size != wanted["size"]:
+        return False
+    return run.hashes.sha256(path, found) == str(wanted["sha256"])
+
+
 class FileHandler(Handler):
     """A regular file with given content: written beside its place, synced, renamed."""
 
@@ -134,7 +139,7 @@ class FileHandler(Handler):
             raise Failed(f"{path} exists and is no regular file")
         if found is None:
             plan.changes.append("create")
-        elif found.st_size != spec["size"] or file_sha256(path) != spec["sha256"]:
+        elif not _same_content(path, found, spec, run):
             plan.changes.append("content")
         if plan.changes:
             plan.data["content"] = True
@@ -256,6 +261,8 @@ def remove_all(path: str) -> None:
     if found is None:
         return
     if stat.S_ISDIR(found.st_mode):
+        import shutil  # 2 ms that a run without changes does not pay
+
         shutil.rmtree(path)
     else:
         os.unlink(path)
@@ -279,12 +286,12 @@ class TreeHandler(Handler):
         plan.data.update(found=found, place=[], modes=[])
         for name, file in wanted.items():
             full = os.path.join(path, name)
-            same = name in present and os.lstat(full).st_size == file["size"] and not os.path.islink(full)
-            if not same or file_sha256(full) != file["sha256"]:
+            is_now = os.lstat(full) if name in present else None
+            if is_now is None or not _same_content(full, is_now, file, run):
                 plan.changes.append(f"{'content' if name in present else 'create'} {name}")
                 plan.blobs.append((file["sha256"], file["size"]))
                 plan.data["place"].append(file)
-            elif stat.S_IMODE(os.lstat(full).st_mode) != file["mode"]:
+            elif stat.S_IMODE(is_now.st_mode) != file["mode"]:
                 plan.changes.append(f"mode {name}")
                 plan.data["modes"].append(file)
         plan.data["extra"] = sorted(name for name in present - set(wanted) if not _compiled(name))

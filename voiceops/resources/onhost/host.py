@@ -7,6 +7,7 @@ import os
 from voiceops.resources.onhost.base import Cancel, Child, run_child
 from voiceops.resources.onhost.blobs import Blobs
 from voiceops.resources.onhost.channel import Channel
+from voiceops.resources.onhost.hashes import Hashes
 from voiceops.resources.onhost.journal import Journal
 
 TYPE_CHECKING = False
@@ -29,6 +30,7 @@ class Run:
         self.channel = channel
         self.cancel: Cancel = channel.cancel
         self.journal = journal
+        self.hashes = Hashes(self.folder)
         self.blobs = Blobs(self.folder, channel)
         self.changed: set[str] = set()
         """Resources that changed in this run, or would."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import sys
 import time
@@ -211,6 +210,8 @@ def describe(error: Failed | OSError) -> dict[str, Any]:
 
 def host_facts() -> dict[str, Any]:
     """What a controller wants to know before it decides what to send."""
+    import platform
+
     release: dict[str, str] = {}
     try:
         with open("/etc/os-release") as file:
@@ -289,6 +290,7 @@ def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock) -> dict[
         if not runner.failed:
             run.blobs.clear()
         run.journal.write({"end": runner.failed or "ok", "changed": len(run.changed)})
+    run.hashes.save()
     return answer(runner, request)
 
 

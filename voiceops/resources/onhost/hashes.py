@@ -1,0 +1,69 @@
+"""Content hashes of files, remembered for the big ones: a no-op must not read a 75 MB binary again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+
+from voiceops.resources.onhost.journal import write_all
+
+REMEMBER_BYTES = 1 << 20
+SETTLED_S = 2.0
+"""A file that changed more lately could change again within one tick of its timestamps."""
+
+
+def file_sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while True:
+            data = file.read(1 << 20)
+            if not data:
+                return digest.hexdigest()
+            digest.update(data)
+
+
+class Hashes:
+    """Keyed by inode, size, mtime and ctime: nobody but root sets ctime back, by moving the clock."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, "hashes")
+        self._known: dict[str, list[object]] | None = None
+        self._dirty = False
+
+    def sha256(self, path: str, found: os.stat_result) -> str:
+        if found.st_size < REMEMBER_BYTES:
+            return file_sha256(path)
+        if self._known is None:
+            self._known = self._load()
+        key = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+        entry = self._known.get(path)
+        if entry and entry[:-1] == key:
+            return str(entry[-1])
+        started = time.time()
+        sha256 = file_sha256(path)
+        if started - max(found.st_ctime, found.st_mtime) > SETTLED_S:
+            self._known[path] = [*key, sha256]
+            self._dirty = True
+        return sha256
+
+    def _load(self) -> dict[str, list[object]]:
+        try:
+            with open(self._path) as file:
+                known: dict[str, list[object]] = json.load(file)
+        except (OSError, ValueError):
+            return {}
+        return known
+
+    def save(self) -> None:
+        """Once per run, if there is something new. Losing it costs time only, so it is not synced."""
+        if not self._dirty or self._known is None:
+            return
+        kept = {path: entry for path, entry in self._known.items() if os.path.exists(path)}
+        fd = os.open(self._path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            write_all(fd, json.dumps(kept).encode())
+        finally:
+            os.close(fd)
+        os.replace(self._path + ".tmp", self._path)
