@@ -20,6 +20,7 @@ Rule = Callable[[Facts], Iterator[Finding]]
 
 STACK_RULES: tuple[Rule, ...] = (
     server_rules.server_down,
+    server_rules.stray_server,
     server_rules.server_not_ready,
     server_rules.credentials,
     server_rules.clock_skew,

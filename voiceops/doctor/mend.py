@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from voiceops.errors import NotFoundError, VoiceopsError
 from voiceops.model.findings import Finding, Mend
+
+ROOMS_AT_ONCE = 8
 
 
 class StackHands(Protocol):
@@ -52,19 +55,32 @@ def steps(findings: Iterable[Finding]) -> tuple[Mend, ...]:
     return (*services, *(mend for mend in distinct if mend not in services))
 
 
-def carry_out(mends: Iterable[Mend], stack: StackHands, rooms: RoomHands) -> tuple[MendResult, ...]:
-    """Do each step; one that fails does not stop the others."""
-    results = []
+def carry_out(mends: Sequence[Mend], stack: StackHands, rooms: RoomHands) -> tuple[MendResult, ...]:
+    """Do each step; one that fails does not stop the others. Rooms are mended side by side."""
+    results: dict[Mend, MendResult] = {}
+
+    def one_after_the_other(chain: Sequence[Mend]) -> None:
+        for mend in chain:
+            results[mend] = _try(mend, stack, rooms)
+
+    chains: dict[str, list[Mend]] = {}
     for mend in mends:
-        try:
-            done = _carry_out(mend, stack, rooms)
-            error = "" if done else "only you can do this"
-        except NotFoundError:
-            done, error = True, ""  # it went by itself meanwhile
-        except VoiceopsError as failure:
-            done, error = False, failure.message
-        results.append(MendResult(mend=mend, done=done, error=error))
-    return tuple(results)
+        chains.setdefault(mend.room, []).append(mend)
+    one_after_the_other(chains.pop("", []))
+    if chains:
+        with ThreadPoolExecutor(max_workers=ROOMS_AT_ONCE) as pool:
+            list(pool.map(one_after_the_other, chains.values()))
+    return tuple(results[mend] for mend in mends)
+
+
+def _try(mend: Mend, stack: StackHands, rooms: RoomHands) -> MendResult:
+    try:
+        done = _carry_out(mend, stack, rooms)
+    except NotFoundError:
+        return MendResult(mend=mend, done=True)  # it went by itself meanwhile
+    except VoiceopsError as failure:
+        return MendResult(mend=mend, done=False, error=failure.message)
+    return MendResult(mend=mend, done=done, error="" if done else "only you can do this")
 
 
 def _carry_out(mend: Mend, stack: StackHands, rooms: RoomHands) -> bool:

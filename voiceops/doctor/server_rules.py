@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from voiceops.doctor.facts import Facts, last_message
 from voiceops.model.findings import Finding, Mend
+from voiceops.model.states import ServiceState
 
 MAX_CLOCK_SKEW_S = 50.0
 """LiveKit accepts one minute; ten seconds before that is the time to say so."""
@@ -37,6 +38,26 @@ def server_down(facts: Facts) -> Iterator[Finding]:
     )
 
 
+def stray_server(facts: Facts) -> Iterator[Finding]:
+    """Somebody else's server on our port answers 200 to everybody, and knows neither our keys nor our rooms."""
+    server = facts.server
+    if server.declared and server.state is ServiceState.STRAY:
+        yield Finding(
+            rule="stray-server",
+            severity="error",
+            sentence="A process that this stack did not start owns the LiveKit port: callers and workers talk to it.",
+            evidence=(server.detail,),
+            mends=(
+                Mend(
+                    command=f"inv start --only {server.service} --replace",
+                    action="replace",
+                    service=server.service,
+                ),
+            ),
+            rank=0,
+        )
+
+
 def server_not_ready(facts: Facts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable and server.status not in (None, 200):
@@ -59,7 +80,7 @@ def server_not_ready(facts: Facts) -> Iterator[Finding]:
 
 def credentials(facts: Facts) -> Iterator[Finding]:
     server = facts.server
-    if not server.reachable or server.credentials in ("ok", "unknown"):
+    if not server.reachable or server.credentials in ("ok", "unknown") or server.state is ServiceState.STRAY:
         return
     mend = (
         Mend(command=f"inv start --only {server.service}", action="start", service=server.service)

@@ -30,6 +30,9 @@ def dispatched(name: str) -> tuple[Dispatch, ...]:
 
 CASES: dict[str, Facts] = {
     "server-down": scene(server=server(reachable=False, error="connection refused")),
+    "stray-server": scene(
+        server=server(state=ServiceState.STRAY, detail="port 7880 is taken by pid 7", credentials="refused")
+    ),
     "server-not-ready": scene(server=server(status=406)),
     "wrong-key": scene(server=server(credentials="refused", credentials_detail="invalid API key")),
     "clock-skew": scene(server=server(clock_skew_s=-75.0)),
