@@ -5,14 +5,19 @@ CI sets ``VOICEOPS_REQUIRE_PARTS=1``: there a missing part fails instead.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 LIVEKIT_VERSION = "1.13.5"
+ANSIBLE_VERSION = "2.17.14" if sys.version_info < (3, 11) else "2.19.14"
 
 
 def cache_folder() -> Path:
@@ -34,6 +39,30 @@ def livekit_server_binary() -> Path:
     if not binary.exists():
         missing("livekit-server", "run `./inv test` once as it installs it, or put it into the cache")
     return binary
+
+
+def ansible() -> Path:
+    """The Python of an environment with the pinned ansible-core, made on first use."""
+    folder = cache_folder() / "ansible-core" / f"{ANSIBLE_VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    python = folder / "bin" / "python"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "complete").exists():
+            return python
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = [sys.executable, "-m", "uv", "-q"]
+        package = f"ansible-core=={ANSIBLE_VERSION}"
+        steps = (
+            ["venv", "--python", sys.executable, str(folder)],
+            ["pip", "install", "--python", str(python), package],
+        )
+        for step in steps:
+            done = subprocess.run([*uv, *step], capture_output=True, text=True, timeout=300)
+            if done.returncode != 0:
+                missing("ansible-core", done.stderr.strip()[-300:])
+        (folder / "complete").touch()
+    return python
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

@@ -78,9 +78,10 @@ class Decoder:
             if not math.isfinite(value):
                 raise self.error(path, "must be a finite number")
             return float(value)
+        elif kind is str and isinstance(value, str):
+            self.reject_template(value, path)
+            return str(value)
         elif type(value) is kind:
-            if isinstance(value, str):
-                self.reject_template(value, path)
             return value
         raise self.mismatch(_EXPECTED.get(kind, kind.__name__), value, path)
 
@@ -110,7 +111,11 @@ class Decoder:
         if isinstance(value, Mapping) and Secret in rest:
             return self.scalar(Secret, value, path)
         for kind in rest:
-            if kind is not Secret and type(value) is kind:
+            if (
+                kind is not Secret
+                and isinstance(value, kind)
+                and not (kind is int and isinstance(value, bool))
+            ):
                 return self.decode(kind, value, path)
         raise self.mismatch(" or ".join(_EXPECTED.get(kind, str(kind)) for kind in rest), value, path)
 

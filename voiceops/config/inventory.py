@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +30,8 @@ _INTERNAL = (
 INTERNAL = frozenset(_INTERNAL.split())
 """Names that Ansible owns: it drops them from what ansible-inventory prints."""
 
-FileVars = Callable[[Literal["group", "host"], str], Mapping]
-"""Variables of group_vars/ or host_vars/ for a name."""
+FileVars = Callable[[Literal["group", "host"], str], tuple[Mapping, ...]]
+"""The contents of the files of group_vars/ or host_vars/ for a name, weakest first."""
 
 
 @dataclass(slots=True)
@@ -194,21 +194,24 @@ class Inventory:
         result = self._merged_groups[order]
         if host in self.hosts:
             result = merged(result, self.hosts[host].vars)
-        result = merged(result, self.file_vars("host", host))
+        result = merged(result, self._files("host", host))
         if INTERNAL.isdisjoint(result):
             return result
         return Mapping({k: v for k, v in result.items() if k not in INTERNAL}, result.places)
 
+    def _files(self, kind: Literal["group", "host"], *names: str) -> Mapping:
+        return reduce(
+            merged, (content for name in names for content in self.file_vars(kind, name)), Mapping()
+        )
+
     def _group_variables(self, order: tuple[str, ...]) -> Mapping:
-        # The groups are combined before they go over `all`: merging is not associative.
-        inline, files = Mapping(), Mapping()
-        for name in order:
-            inline = merged(inline, self.groups[name].vars)
-            files = merged(files, self.file_vars("group", name))
+        # The groups are combined before they go over `all`, and so are their files, one by one:
+        # merging is not associative.
+        inline = reduce(merged, (self.groups[name].vars for name in order), Mapping())
         result = merged(self.groups["all"].vars, inline)
-        return merged(merged(result, self.file_vars("group", "all")), files)
+        return merged(merged(result, self._files("group", "all")), self._files("group", *order))
 
     def variables_of_group(self, group: str) -> Mapping:
         """What a group itself declares, inline and in group_vars/."""
-        own = merged(self.groups[group].vars, self.file_vars("group", group))
+        own = merged(self.groups[group].vars, self._files("group", group))
         return Mapping({k: v for k, v in own.items() if k not in INTERNAL}, own.places)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from voiceops.config.inventory import LOCAL_NAMES, Inventory
+from voiceops.config.located import Unsafe
 from voiceops.config.patterns import match
 from voiceops.config.secrets import is_secret_name
 from voiceops.config.suggest import did_you_mean
@@ -31,7 +32,7 @@ def listed(inventory: Inventory, limit: str = "") -> dict[str, Any]:
         entry = {key: value for key, value in (("hosts", hosts), ("children", list(group.children))) if value}
         if entry:
             document[name] = entry
-    variables = {name: shown(inventory.variables(name)) for name in names}
+    variables = {name: shown(inventory.variables(name), mark_unsafe=True) for name in names}
     document["_meta"] = {
         "hostvars": {name: values for name, values in variables.items() if values},
         "profile": "inventory_legacy",
@@ -41,13 +42,13 @@ def listed(inventory: Inventory, limit: str = "") -> dict[str, Any]:
 
 def host_variables(inventory: Inventory, name: str) -> dict[str, Any]:
     """The document of ``--host``: the variables of one host."""
-    hosts = match(inventory, name)
+    hosts = [name] if name in inventory.hosts else match(inventory, name)
     if len(hosts) != 1:
         raise UsageError(
             f"{name!r} is {len(hosts)} hosts of the inventory, not one",
             hint=None if hosts else did_you_mean(name, inventory.hosts),
         )
-    values = shown(inventory.variables(hosts[0]))
+    values: dict[str, Any] = shown(inventory.variables(hosts[0]), mark_unsafe=False)
     if hosts[0] in LOCAL_NAMES and hosts[0] not in inventory.hosts:
         values["ansible_connection"] = "local"
     return values
@@ -78,26 +79,37 @@ def _branch(inventory: Inventory, name: str, depth: int, with_variables: bool) -
 
 def _variables(values: Mapping[Any, Any], depth: int) -> Iterator[str]:
     for name, value in sorted(values.items(), key=lambda item: str(item[0])):
-        yield _line(f"{{{name} = {_masked(name, value, keep=True)}}}", depth)
+        yield _line(f"{{{name} = {masked(name, value)}}}", depth)
 
 
 def _line(text: str, depth: int) -> str:
     return "  |" * depth + ("--" if depth else "") + text
 
 
-def shown(values: Mapping[Any, Any]) -> dict[str, Any]:
+def shown(values: Mapping[Any, Any], *, mark_unsafe: bool) -> dict[str, Any]:
     """Variables as JSON can carry them; text under the name of a secret is masked."""
-    return {_key(name): _masked(name, value, keep=False) for name, value in values.items()}
+    return {_key(name): _json(masked(name, value), mark_unsafe) for name, value in values.items()}
 
 
-def _masked(name: Any, value: Any, *, keep: bool) -> Any:
+def masked(name: Any, value: Any) -> Any:
+    """A variable's value without the texts that stand under the name of a secret."""
     if isinstance(value, str) and value and is_secret_name(name):
         return MASK
     if isinstance(value, dict):
-        return {key if keep else _key(key): _masked(key, item, keep=keep) for key, item in value.items()}
+        return {key: masked(key, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_masked(name, item, keep=keep) for item in value]
-    if isinstance(value, datetime.date) and not keep:
+        return [masked(name, item) for item in value]
+    return value
+
+
+def _json(value: Any, mark_unsafe: bool) -> Any:
+    if isinstance(value, Unsafe) and mark_unsafe:
+        return {"__ansible_unsafe": str(value)}
+    if isinstance(value, dict):
+        return {_key(key): _json(item, mark_unsafe) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json(item, mark_unsafe) for item in value]
+    if isinstance(value, datetime.date):
         return value.isoformat()
     return value
 

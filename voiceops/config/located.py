@@ -46,6 +46,12 @@ class Items(list[Any]):
         self.places: list[Place] = places if places is not None else []
 
 
+class Unsafe(str):
+    """Text under YAML's ``!unsafe`` tag: Ansible never templates it, and says so when it prints it."""
+
+    __slots__ = ()
+
+
 def merged(low: Mapping, high: Mapping) -> Mapping:
     """``high`` over ``low`` as Ansible's ``hash_behaviour=merge``: dicts deeply, all else replaced.
 

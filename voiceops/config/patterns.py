@@ -83,7 +83,8 @@ def _matches(inventory: Inventory, pattern: str) -> list[str]:
     if not groups or pattern[0] == "~" or not _GLOB.isdisjoint(pattern):
         found.extend(_filter(inventory.hosts, pattern))
     if not found and pattern in LOCAL_NAMES:
-        return [pattern]
+        declared = [host for host in inventory.hosts if host in LOCAL_NAMES]
+        return declared[:1] or [pattern]
     return found
 
 

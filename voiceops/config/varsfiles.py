@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from voiceops.config.inventory import FileVars
-from voiceops.config.located import Mapping, Place, merged
+from voiceops.config.located import Mapping, Place
 from voiceops.config.yamlfile import read_yaml
 
 EXTENSIONS = (".yml", ".yaml", ".json")
@@ -22,11 +22,11 @@ def vars_files(folder: Path) -> FileVars:
         return (folder / f"{kind}_vars").is_dir()
 
     @cache
-    def read(kind: Literal["group", "host"], name: str) -> Mapping:
-        result = Mapping()
+    def read(kind: Literal["group", "host"], name: str) -> tuple[Mapping, ...]:
         # A name with a leading slash is the path of a chroot, not a file here.
         if not present(kind) or name.startswith("/"):
-            return result
+            return ()
+        contents: list[Mapping] = []
         for file in found_files(folder / f"{kind}_vars", name):
             shown = os.path.relpath(file)
             content = read_yaml(file, shown)
@@ -34,8 +34,8 @@ def vars_files(folder: Path) -> FileVars:
                 continue
             if not isinstance(content, Mapping):
                 raise Place(shown, 1).error("a file of variables must be a mapping of names to values")
-            result = merged(result, content)
-        return result
+            contents.append(content)
+        return tuple(contents)
 
     return read
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from voiceops.config.located import Items, Mapping, Place
+from voiceops.config.located import Items, Mapping, Place, Unsafe
 from voiceops.errors import ConfigError
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses 8 x faster
@@ -97,6 +97,7 @@ class _Builder:
         self.shown = shown
         self.done: dict[int, Any] = {}
         self.open: set[int] = set()
+        self.unsafe = 0
 
     def place(self, node: Any) -> Place:
         return Place(self.shown, node.start_mark.line + 1)
@@ -111,7 +112,9 @@ class _Builder:
             raise self.place(node).error("an alias that contains itself")
         self.check_tag(node)
         self.open.add(key)
+        self.unsafe += node.tag == "!unsafe"
         value = self.mapping(node) if isinstance(node, yaml.MappingNode) else self.sequence(node)
+        self.unsafe -= node.tag == "!unsafe"
         self.open.discard(key)
         self.done[key] = value
         return value
@@ -127,13 +130,13 @@ class _Builder:
     def scalar(self, node: yaml.ScalarNode) -> Any:
         tag = node.tag
         if tag == "!unsafe":
-            # Ansible: "never template this"; nothing is templated here. The type is as without the tag.
-            tag = self.loader.resolve(
-                yaml.ScalarNode, node.value, (node.style is None, node.style is not None)
-            )
+            plain = node.style is None
+            tag = self.loader.resolve(yaml.ScalarNode, node.value, (plain, not plain))
             node = yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)
+            if tag == _STRING:
+                return Unsafe(node.value)
         if tag == _STRING:
-            return node.value
+            return Unsafe(node.value) if self.unsafe else node.value
         if tag in ("!vault", "!vault-encrypted"):
             raise self.place(node).error("the value is encrypted by ansible-vault", hint=VAULT_HINT)
         if tag not in _SCALARS:
