@@ -60,13 +60,14 @@ class Look:
     def worker(self) -> WorkerFact | None:
         return self.facts.worker_for(self.agent_name)
 
-    def dispatch(self) -> Mend:
-        flag = f" --agent {quoted(self.agent_name)}" if self.agent_name else ""
+    def dispatch(self, agent_name: str | None = None) -> Mend:
+        name = self.agent_name if agent_name is None else agent_name
+        flag = f" --agent {quoted(name)}" if name else ""
         return Mend(
             command=f"inv rooms.dispatch {quoted(self.room.name)}{flag}",
             action="dispatch",
             room=self.room.name,
-            agent_name=self.agent_name,
+            agent_name=name,
         )
 
     def remove(self, agent: Participant) -> Mend:
@@ -78,12 +79,15 @@ class Look:
         )
 
 
+def looks(facts: Facts) -> list[Look]:
+    return [Look(room, facts) for room in facts.rooms]
+
+
 def waiting_rooms(facts: Facts) -> list[RoomFact]:
     """Rooms in which a person is and no agent serves."""
-    looks = [Look(room, facts) for room in facts.rooms]
     return [
         look.room
-        for look in looks
+        for look in looks(facts)
         if look.people and not any(serves(agent, look) for agent in look.room.agents)
     ]
 
@@ -95,9 +99,10 @@ def job_id(agent: Participant) -> str:
 
 def served_rooms(facts: Facts) -> list[RoomFact]:
     """Rooms in which a person talks to an agent that serves."""
-    looks = [Look(room, facts) for room in facts.rooms]
     return [
-        look.room for look in looks if look.people and any(serves(agent, look) for agent in look.room.agents)
+        look.room
+        for look in looks(facts)
+        if look.people and any(serves(agent, look) for agent in look.room.agents)
     ]
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voiceops.doctor.facts import Facts, WorkerFact, last_message
-from voiceops.doctor.room_look import waiting_rooms
+from voiceops.doctor.room_look import looks, waiting_rooms
 from voiceops.model.findings import Finding, Mend
-from voiceops.model.quoting import quoted
 from voiceops.model.states import ServiceState
 
 TARGET_LOAD = 0.7
@@ -15,18 +14,20 @@ TARGET_LOAD = 0.7
 RECENT_S = 300.0
 
 
-def _dispatches(facts: Facts, agent_name: str) -> tuple[Mend, ...]:
-    """One dispatch for each caller who waits for this agent."""
-    flag = f" --agent {quoted(agent_name)}" if agent_name else ""
-    return tuple(
-        Mend(
-            command=f"inv rooms.dispatch {quoted(room.name)}{flag}",
-            action="dispatch",
-            room=room.name,
-            agent_name=agent_name,
-        )
-        for room in waiting_rooms(facts)
-    )
+def _new_agents(facts: Facts, worker: WorkerFact, *, all_calls: bool = False) -> tuple[Mend, ...]:
+    """One new agent for each caller who waits for this one.
+
+    An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.
+    With ``all_calls`` also for callers whose agent ends with the worker.
+    """
+    waiting = waiting_rooms(facts)
+    mends: list[Mend] = []
+    for look in looks(facts):
+        own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
+        if look.room in waiting or (all_calls and own and look.people):
+            mends.extend(look.remove(agent) for agent in own)
+            mends.append(look.dispatch(worker.agent_name))
+    return tuple(mends)
 
 
 def no_worker(facts: Facts) -> Iterator[Finding]:
@@ -53,7 +54,7 @@ def no_worker(facts: Facts) -> Iterator[Finding]:
             ),
             mends=(
                 Mend(command=f"inv start --only {worker.service}", action="start", service=worker.service),
-                *_dispatches(facts, worker.agent_name),
+                *_new_agents(facts, worker),
             ),
             rank=5,
         )
@@ -90,7 +91,7 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
                     service=worker.service,
                     now=True,
                 ),
-                *_dispatches(facts, worker.agent_name),
+                *_new_agents(facts, worker, all_calls=True),
             ),
             rank=6,
         )
@@ -128,7 +129,7 @@ def unregistered_worker(facts: Facts) -> Iterator[Finding]:
                 Mend(
                     command=f"inv restart --only {worker.service}", action="restart", service=worker.service
                 ),
-                *_dispatches(facts, worker.agent_name),
+                *_new_agents(facts, worker),
             ),
             rank=7,
         )
@@ -237,7 +238,7 @@ def over_load(facts: Facts) -> Iterator[Finding]:
             sentence=f"The worker of {worker.service} is full: the server offers it no call above a load of {TARGET_LOAD}.",
             evidence=tuple(evidence),
             mends=(
-                *_dispatches(facts, worker.agent_name),
+                *_new_agents(facts, worker),
                 Mend(command="add a host to the agents' group, or raise max_concurrent_jobs", action=""),
             ),
             rank=12,

@@ -177,6 +177,18 @@ def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_di
     assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
 
 
+def test_a_dead_agent_that_is_still_listed_is_removed_before_the_new_dispatch() -> None:
+    gone = worker(state=ServiceState.STALE, registered=None, answers=False, pid=None)
+    (finding,) = diagnose(scene(room(caller(), agent()), workers=(gone,)))
+    assert [mend.action for mend in finding.mends] == ["start", "remove", "dispatch"]
+
+
+def test_callers_of_a_frozen_worker_get_new_agents_when_it_is_killed() -> None:
+    frozen = worker(stopped=True, answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
+    (finding,) = diagnose(scene(room(caller(), agent()), events=(assigned(),), workers=(frozen,)))
+    assert [mend.action for mend in finding.mends] == ["restart", "remove", "dispatch"]
+
+
 def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
     (finding,) = diagnose(CASES["inert-agent"])
     assert [mend.action for mend in finding.mends] == ["remove", "dispatch"]
