@@ -113,7 +113,8 @@ class _Conversation:
 
     def hold(self, request: bytes) -> dict[str, Any]:
         """Send the request, serve what the host asks for, and return its answer."""
-        argv = ["python3", "-ISc", f"exec({payload.BOOT!r})", self._mark]
+        place = f"{self._state.folder}/payload-{payload.version()}"
+        argv = ["python3", "-ISc", f"exec({payload.BOOT!r})", self._mark, place]
         with contextlib.closing(self._transport.start(argv, root=True)) as process:
             process.write(self._mark.encode() + b"\n" + payload.packed() + request)
             while True:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from voiceops.resources.onhost.journal import write_all
+from voiceops.resources.onhost.journal import write_file
 
 REMEMBER_BYTES = 1 << 20
 SETTLED_S = 2.0
@@ -61,9 +61,4 @@ class Hashes:
         if not self._dirty or self._known is None:
             return
         kept = {path: entry for path, entry in self._known.items() if os.path.exists(path)}
-        fd = os.open(self._path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, json.dumps(kept).encode())
-        finally:
-            os.close(fd)
-        os.replace(self._path + ".tmp", self._path)
+        write_file(self._path, json.dumps(kept).encode(), 0o600)

@@ -37,6 +37,17 @@ def sync_folder(path: str) -> None:
         os.close(fd)
 
 
+def write_file(path: str, data: bytes, mode: int) -> None:
+    """A file of the state folder, whole or not at all."""
+    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.replace(path + ".tmp", path)
+
+
 def boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
@@ -111,19 +122,15 @@ class Journal:
         sync_folder(os.path.dirname(self._path))
 
     def _compact(self) -> None:
-        fresh = self._path + ".tmp"
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            wakes: dict[str, list[str]] = {}
-            for target, causes in self.pending.items():
-                for cause in causes:
-                    wakes.setdefault(cause, []).append(target)
-            for cause in self.interrupted | set(wakes):
-                write_all(fd, json.dumps({"intent": cause, "wakes": wakes.get(cause, [])}).encode() + b"\n")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.replace(fresh, self._path)
+        wakes: dict[str, list[str]] = {}
+        for target, causes in self.pending.items():
+            for cause in causes:
+                wakes.setdefault(cause, []).append(target)
+        entries = [
+            {"intent": cause, "wakes": wakes.get(cause, [])}
+            for cause in sorted(self.interrupted | set(wakes))
+        ]
+        write_file(self._path, b"".join(json.dumps(entry).encode() + b"\n" for entry in entries), 0o600)
 
     def write(self, entry: dict[str, Any]) -> None:
         """One line on disk before this returns."""

@@ -9,6 +9,7 @@ import time
 
 from voiceops.resources.onhost.accounts import GroupHandler, UserHandler
 from voiceops.resources.onhost.base import PAYLOAD_FORMAT, Failed, Plan
+from voiceops.resources.onhost.blobs import remove_quietly
 from voiceops.resources.onhost.channel import Channel
 from voiceops.resources.onhost.files import (
     DAEMON_RELOAD,
@@ -20,7 +21,7 @@ from voiceops.resources.onhost.files import (
     TreeHandler,
 )
 from voiceops.resources.onhost.host import Handler, Run
-from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_all
+from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_file
 from voiceops.resources.onhost.software import PackageHandler, VenvHandler
 from voiceops.resources.onhost.system import CommandHandler, SysctlHandler
 from voiceops.resources.onhost.units import UnitHandler, forget_facts, reload_units
@@ -233,7 +234,7 @@ def host_facts() -> dict[str, Any]:
     }
 
 
-def serve(channel: Channel) -> None:
+def serve(channel: Channel, code_path: str) -> None:
     """Answer one request."""
     request = channel.request()
     action, folder = request["action"], request.get("state_dir", "")
@@ -252,7 +253,7 @@ def serve(channel: Channel) -> None:
     lock.take(lambda holder: channel.send("waiting", holder), channel.check)
     try:
         if action == "apply":
-            channel.send("done", apply_all(request, channel, folder, lock))
+            channel.send("done", apply_all(request, channel, folder, lock, code_path))
         else:
             channel.send("done", {"lease": read_lease(os.path.join(folder, "lock"))})
     finally:
@@ -262,6 +263,11 @@ def serve(channel: Channel) -> None:
 def open_folder(folder: str) -> None:
     """The state folder, with the format that wrote it."""
     os.makedirs(folder, 0o755, exist_ok=True)
+    found = os.stat(folder)
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise Failed(
+            f"{folder} belongs to or can be written by somebody else, and root acts on what is in it"
+        )
     path = os.path.join(folder, "format")
     try:
         with open(path) as file:
@@ -269,16 +275,10 @@ def open_folder(folder: str) -> None:
                 return
     except (FileNotFoundError, ValueError):
         pass
-    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-    try:
-        write_all(fd, str(PAYLOAD_FORMAT).encode())
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    os.replace(path + ".tmp", path)
+    write_file(path, str(PAYLOAD_FORMAT).encode(), 0o644)
 
 
-def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock) -> dict[str, Any]:
+def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock, code_path: str) -> dict[str, Any]:
     run = Run(request, channel, Journal(folder, readonly=False))
     runner = Runner(run)
     runner.survey()
@@ -291,7 +291,22 @@ def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock) -> dict[
             run.blobs.clear()
         run.journal.write({"end": runner.failed or "ok", "changed": len(run.changed)})
     run.hashes.save()
+    keep_code(code_path)
     return answer(runner, request)
+
+
+def keep_code(path: str) -> None:
+    """Leave the compiled payload for the next run, instead of those of other versions."""
+    code = globals().get("CODE")
+    folder, name = os.path.split(path)
+    if code is None or os.path.exists(path) or not os.path.isdir(folder):
+        return
+    import marshal
+
+    write_file(path, marshal.dumps(code), 0o600)
+    for other in os.listdir(folder):
+        if other.startswith("payload-") and other != name:
+            remove_quietly(os.path.join(folder, other))
 
 
 def answer(runner: Runner, request: Spec) -> dict[str, Any]:
@@ -300,13 +315,13 @@ def answer(runner: Runner, request: Spec) -> dict[str, Any]:
     return {"results": results, "failed": failed}
 
 
-def main(mark: str) -> None:
+def main(mark: str, code_path: str) -> None:
     """Entry point of the payload; every way out but a crash of Python itself ends with a frame."""
     channel = Channel(mark)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(channel.cancel, "reason", "it was told to end"))
     try:
-        serve(channel)
+        serve(channel, code_path)
     except Failed as error:
         channel.send("error", {"kind": error.kind, "message": error.message, "log": error.log})
     except OSError as error:
