@@ -11,6 +11,8 @@ from invoke import Collection
 from voiceops.tasks.call import call
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
+from voiceops.tasks.rooms import cleanup_rooms
+from voiceops.tasks.rooms import collection as rooms
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 
 namespace = Collection()
@@ -18,3 +20,5 @@ namespace.add_task(show_inventory)
 namespace.add_task(call)
 for _task in (start, stop, restart, check_running, status, logs, why, recover):
     namespace.add_task(_task)
+namespace.add_task(cleanup_rooms)
+namespace.add_collection(rooms)
