@@ -75,6 +75,7 @@ def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
     elif isinstance(service, AgentService):
         own = {
             "kind": "agent",
+            "needs": _with_servers(service, settings),
             "entry": root / service.entry,
             "drain_timeout_s": service.drain_timeout_s,
         }
@@ -96,6 +97,12 @@ def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
         "log_keep": service.log_keep,
     }
     return Declared(name=name, **(common | own))
+
+
+def _with_servers(service: AgentService, settings: Settings) -> tuple[str, ...]:
+    """An agent needs the server of its host, said or not: it must be stopped first."""
+    servers = [name for name in _names(settings) if isinstance(settings.services[name], LivekitService)]
+    return tuple(dict.fromkeys([*service.needs, *servers]))
 
 
 def _plain(values: Mapping[str, str | Secret]) -> dict[str, str]:

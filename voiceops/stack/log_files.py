@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from voiceops.stack.lock import read_only
+from voiceops.stack.model import Declared
 
 _TAIL_BYTES = 64_000
 _STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
@@ -72,6 +73,15 @@ def rotate_running(path: Path, max_bytes: int, keep: int) -> bool:
     except OSError as error:
         raise read_only(path.parent, error) from error
     return True
+
+
+def rotate_all(folder: Path, services: Iterable[Declared]) -> list[str]:
+    """Rotate what has grown too large; the names of those services. Safe while they write."""
+    return [
+        service.name
+        for service in services
+        if rotate_running(folder / f"{service.name}.log", service.log_max_bytes, service.log_keep)
+    ]
 
 
 def _shift(path: Path, keep: int) -> None:

@@ -193,7 +193,7 @@ class _Starter:
         for action in steps:
             if action.verb is Verb.KEEP:
                 self._keep(action)
-        if self._stack.before_agents and any(self._takes_calls_anew(action) for action in waiting):
+        if self._stack.before_agents and self._rooms_may_be_left(waiting):
             self._stack.before_agents()
         side_by_side([partial(self._carry_out, action) for action in waiting])
         failed = [result.error for result in self._results.values() if result.error]
@@ -201,13 +201,14 @@ class _Starter:
             raise failed[0]
         return self._results
 
-    def _takes_calls_anew(self, action: Action) -> bool:
-        """An agent starts beside a server that has been running: rooms may be left from before."""
-        service = self._services[action.service]
-        server_kept = all(
-            self._results[need].action == "keep" for need in service.needs if need in self._results
-        ) and all(need in self._results for need in service.needs if need in self._done)
-        return service.is_agent and action.verb in (Verb.START, Verb.RESTART) and server_kept
+    def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
+        """An agent starts anew on a server that has been running; a fresh server has no rooms."""
+        anew = {
+            self._services[action.service].kind
+            for action in actions
+            if action.verb in (Verb.START, Verb.RESTART)
+        }
+        return "agent" in anew and "livekit" not in anew
 
     def _make_room(self, actions: Sequence[Action]) -> None:
         """End strays, duplicates and what is restarted, dependents first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import select
 import signal
 import time
@@ -51,7 +50,7 @@ class ProcessBackend:
     def start(self, service: Declared) -> Instance:
         self._folder.create()
         argv = service.prepare() if service.prepare else service.argv
-        launch = secrets.token_hex(4)
+        launch = os.urandom(4).hex()
         log_file = self._folder.log_file(service.name)
         rotate_stopped(log_file, service.log_max_bytes, service.log_keep)
         record = Record(
@@ -168,8 +167,8 @@ class ProcessBackend:
                 record = msgspec.structs.replace(record, ready_at=processes.boot_clock())
                 if not service.is_agent:
                     return sighting.state_of(self._folder, service, sighting.Run(record, main), {main.pid})
-        own = {main.pid} if processes.LINUX else set()
-        if service.ports:
+        own = {main.pid}
+        if service.ports and service.kind != "livekit":
             own |= {p.pid for p in processes.descendants(main.pid, processes.table())}
         seen = sighting.state_of(self._folder, service, sighting.Run(record, main), own)
         if not_worker_id and seen.worker_id == not_worker_id:

@@ -171,6 +171,8 @@ def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts
     if server_restarts:
         return Verb.WAIT, "registers again with the restarted server"
     if keeper.state is ServiceState.STARTING:
+        if not service.is_agent and service.probe and service.probe.notify:
+            return Verb.RESTART, "its readiness message went to a command that is gone"
         if keeper.age_s > service.ready_timeout_s and not service.is_agent:
             return Verb.RESTART, f"not ready for {keeper.age_s:.0f} s"
         return Verb.WAIT, keeper.detail or "starting"

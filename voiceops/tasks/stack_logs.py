@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count:
 
     ``--json`` prints one document; while following, one object per line.
     """
-    from voiceops.errors import UsageError
+    from voiceops.errors import StorageError, UsageError
     from voiceops.stack import log_files
     from voiceops.stack.folder import Folder
     from voiceops.stack.reconcile import choose
@@ -29,7 +30,10 @@ def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count:
     folder = Folder(run.project.root)
     files = []
     for host in run.project.hosts:
-        for service in choose(run.project.stack(host).outline, only):
+        chosen = choose(run.project.stack(host).outline, only)
+        with contextlib.suppress(StorageError):  # a full disk is when the logs are needed most
+            log_files.rotate_all(folder.logs, chosen)
+        for service in chosen:
             files.append((service.name, folder.log_file(service.name), service.log_keep))
     try:
         start = log_files.parse_since(since, time.time()) if since else 0.0

@@ -1,0 +1,165 @@
+"""From settings to programs, and when a service counts as changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from voiceops.errors import ConfigError
+from voiceops.model.secret import Secret
+from voiceops.model.settings import AgentService, CommandService, LivekitService, LivekitSettings, Settings
+from voiceops.stack.declare import Surroundings, declare, find_template, outline
+from voiceops.stack.folder import Folder
+from voiceops.stack.model import Declared
+from voiceops.stack.release_files import release_digest, release_files
+
+SETTINGS = Settings(
+    project="test",
+    livekit=LivekitSettings(url="ws://127.0.0.1:7890", api_key=Secret("key"), api_secret=Secret("s" * 32)),
+    services={
+        "livekit": LivekitService(),
+        "agent": AgentService(entry="agent/agent.py", agent_name="bob", max_concurrent_jobs=3),
+        "web": CommandService(command=["web"], env={"TOKEN": Secret("hidden")}),
+    },
+)
+
+
+@pytest.fixture
+def around(tmp_path: Path, repository: Path) -> Surroundings:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / "agent.py").write_text("print()\n")
+    return Surroundings(
+        folder=Folder(tmp_path),
+        dotenv=lambda: {"OPENAI_API_KEY": "from-dotenv"},
+        template=lambda name: find_template(name, [tmp_path / "templates", repository / "templates"]),
+        livekit_binary=lambda version, configured: Path(f"/opt/livekit-{version}"),
+    )
+
+
+def named(services: tuple[Declared, ...], name: str) -> Declared:
+    return next(service for service in services if service.name == name)
+
+
+def server_config(settings: Settings, around: Surroundings) -> dict[str, Any]:
+    prepare = named(declare(settings, around), "livekit").prepare
+    assert prepare is not None
+    argv = prepare()
+    assert argv[0] == "/opt/livekit-1.13.5"
+    path = Path(argv[2])
+    assert path.stat().st_mode & 0o777 == 0o600
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def with_service(name: str, **changes: Any) -> Settings:
+    changed = msgspec.structs.replace(SETTINGS.services[name], **changes)
+    return msgspec.structs.replace(SETTINGS, services={**SETTINGS.services, name: changed})
+
+
+def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(around: Surroundings) -> None:
+    config = server_config(SETTINGS, around)
+    assert config["port"] == 7890
+    assert config["bind_addresses"] == ["127.0.0.1"]
+    assert config["keys"] == {"key": "s" * 32}
+    assert config["rtc"]["stun_servers"] == ["127.0.0.1:9"]
+    assert config["rtc"]["node_ip"] == "127.0.0.1"
+    assert config["rtc"]["use_external_ip"] is False
+
+
+def test_a_public_server_finds_or_is_told_its_address(around: Surroundings) -> None:
+    config = server_config(with_service("livekit", public=True, redis="r:6379"), around)
+    assert "bind_addresses" not in config
+    assert config["rtc"]["use_external_ip"] is True
+    assert config["redis"] == {"address": "r:6379"}
+    config = server_config(with_service("livekit", public=True, node_ip="203.0.113.7"), around)
+    assert (config["rtc"]["node_ip"], config["rtc"]["use_external_ip"]) == ("203.0.113.7", False)
+
+
+def test_own_configuration_is_merged_over_the_template(around: Surroundings) -> None:
+    extra: dict[str, object] = {"rtc": {"tcp_port": 1}, "room": {"max_participants": 9}}
+    config = server_config(with_service("livekit", config=extra), around)
+    assert config["rtc"]["tcp_port"] == 1
+    assert config["rtc"]["udp_port"] == 7882
+    assert config["room"] == {"max_participants": 9}
+
+
+def test_an_agent_gets_livekit_dotenv_and_its_limits(around: Surroundings) -> None:
+    agent = named(declare(SETTINGS, around), "agent")
+    assert agent.argv[1:4] == ("-m", "voiceops.agentkit", "start")
+    assert agent.env["LIVEKIT_URL"] == "ws://127.0.0.1:7890"
+    assert agent.env["LIVEKIT_API_SECRET"] == "s" * 32
+    assert agent.env["LIVEKIT_AGENT_NAME"] == "bob"
+    assert agent.env["MAX_CONCURRENT_JOBS"] == "3"
+    assert agent.env["OPENAI_API_KEY"] == "from-dotenv"
+    assert agent.needs == ("livekit",)
+
+
+def test_secrets_show_in_no_repr(around: Surroundings) -> None:
+    assert "hidden" not in repr(declare(SETTINGS, around))
+    assert "s" * 32 not in repr(declare(SETTINGS, around))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("livekit", {"rtc_udp_port": 1}),
+        ("livekit", {"version": "9.9.9"}),
+        ("agent", {"drain_timeout_s": 1.0}),
+        ("agent", {"env": {"X": "1"}}),
+        ("web", {"command": ["web", "-v"]}),
+        ("web", {"env": {"TOKEN": Secret("other")}}),
+    ],
+)
+def test_a_change_of_one_service_changes_its_digest_and_no_other(
+    around: Surroundings, name: str, changes: dict[str, Any]
+) -> None:
+    before = {service.name: service.digest for service in declare(SETTINGS, around)}
+    after = {service.name: service.digest for service in declare(with_service(name, **changes), around)}
+    assert {key for key in before if before[key] != after[key]} == {name}
+
+
+def test_changed_agent_code_changes_the_agent(around: Surroundings) -> None:
+    before = named(declare(SETTINGS, around), "agent")
+    (around.folder.root / "agent" / "prompt.txt").write_text("hello")
+    after = named(declare(SETTINGS, around), "agent")
+    assert before.digest != after.digest
+    assert before.release != after.release
+
+
+def test_looking_at_services_fetches_no_secret(around: Surroundings) -> None:
+    def fetch() -> str:
+        raise AssertionError("fetched")
+
+    livekit = LivekitSettings(api_key=Secret.of("env:A", fetch), api_secret=Secret.of("env:B", fetch))
+    services = outline(msgspec.structs.replace(SETTINGS, livekit=livekit), around)
+    assert [service.name for service in services] == ["livekit", "agent", "web"]
+
+
+def test_a_folder_that_is_missing_is_a_configuration_error(around: Surroundings) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        declare(with_service("web", cwd="nowhere"), around)
+
+
+def test_a_release_leaves_out_hidden_files_bytecode_logs_and_environments(tmp_path: Path) -> None:
+    for name in (
+        "agent.py",
+        "lib/util.py",
+        ".env",
+        ".git/x",
+        "__pycache__/a.pyc",
+        "venv/pyvenv.cfg",
+        "a.log",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert [path.as_posix() for path in release_files(tmp_path, ["**/*"])] == ["agent.py", "lib/util.py"]
+    assert [path.as_posix() for path in release_files(tmp_path, ["lib/*"])] == ["lib/util.py"]
+    digest = release_digest(tmp_path, ["**/*"])
+    (tmp_path / ".env").write_text("changed")
+    assert release_digest(tmp_path, ["**/*"]) == digest
+    (tmp_path / "lib" / "util.py").write_text("changed")
+    assert release_digest(tmp_path, ["**/*"]) != digest

@@ -1,0 +1,121 @@
+"""Rotation and merging of logs."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from voiceops.stack.log_files import (
+    Follower,
+    last_lines,
+    merged,
+    parse_since,
+    rotate_running,
+    rotate_stopped,
+    time_of,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        ('{"ts": 1795242912.5, "msg": "x"}', 1795242912.5),
+        ('{"timestamp": "2026-11-21T06:35:12.500000+00:00"}', 1795242912.5),
+        ('{"time": 1795242912500}', 1795242912.5),
+        ("2026-11-21T06:35:12.5Z INFO x", 1795242912.5),
+        ("[2026-11-21 06:35:12,500+00:00] x", 1795242912.5),
+        ("Traceback (most recent call last):", None),
+        ("{not json", None),
+    ],
+)
+def test_the_time_of_a_line_is_read_from_json_or_its_beginning(text: str, at: float | None) -> None:
+    assert time_of(text) == at
+
+
+def test_lines_of_several_services_are_merged_by_time_and_tracebacks_stay_with_their_line(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.log").write_text("2026-01-01T00:00:01Z a1\nTraceback\n  File x\n2026-01-01T00:00:03Z a3\n")
+    (tmp_path / "b.log").write_text(json.dumps({"timestamp": "2026-01-01T00:00:02Z", "m": "b2"}) + "\n")
+    lines = merged([("a", tmp_path / "a.log", 5), ("b", tmp_path / "b.log", 5)])
+    assert [line.service for line in lines] == ["a", "a", "a", "b", "a"]
+
+
+def test_rotated_files_are_part_of_the_stream(tmp_path: Path) -> None:
+    (tmp_path / "a.log.1").write_text("2026-01-01T00:00:01Z old\n")
+    (tmp_path / "a.log").write_text("2026-01-01T00:00:02Z new\n")
+    assert [line.text[-3:] for line in merged([("a", tmp_path / "a.log", 5)])] == ["old", "new"]
+
+
+def test_a_log_over_its_limit_is_moved_aside_and_only_so_many_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    for number in range(5):
+        log.write_text(f"{number}" * 100)
+        assert rotate_stopped(log, 50, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.log.1", "a.log.2", "a.log.3"]
+    assert (tmp_path / "a.log.1").read_text()[0] == "4"
+
+
+def test_a_log_in_use_is_rotated_without_its_writer_noticing(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    with log.open("a") as writer:
+        writer.write("first\n" * 100)
+        writer.flush()
+        assert rotate_running(log, 50, 3)
+        writer.write("second\n")
+        writer.flush()
+    assert log.read_text() == "second\n"
+    assert (tmp_path / "a.log.1").read_text() == "first\n" * 100
+
+
+def test_a_small_log_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("x")
+    assert not rotate_stopped(tmp_path / "a.log", 50, 3)
+    assert not rotate_running(tmp_path / "a.log", 50, 3)
+    assert not rotate_running(tmp_path / "none.log", 50, 3)
+
+
+def test_a_follower_sees_new_lines_through_rotation_by_rename_and_by_truncation(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("before\n")
+    follower = Follower("a", log)
+    with log.open("a") as writer:
+        writer.write("one\nhal")
+    assert [line.text for line in follower.read()] == ["one"]
+    with log.open("a") as writer:
+        writer.write("f\n")
+    os.replace(log, tmp_path / "a.log.1")
+    log.write_text("two\n")
+    assert [line.text for line in follower.read()] == ["half", "two"]
+    rotate_running(log, 0, 3)
+    assert follower.read() == []
+    with log.open("a") as writer:
+        writer.write("three\n")
+    assert [line.text for line in follower.read()] == ["three"]
+    follower.close()
+
+
+def test_a_follower_waits_for_a_file_that_does_not_exist_yet(tmp_path: Path) -> None:
+    follower = Follower("a", tmp_path / "a.log")
+    assert follower.read() == []
+    (tmp_path / "a.log").write_text("one\n")
+    assert [line.text for line in follower.read()] == ["one"]
+    follower.close()
+
+
+def test_the_last_lines_leave_out_what_was_there_before(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("old\n\nnew\n")
+    assert last_lines(log, 4) == ("new",)
+    assert last_lines(log, 10_000) == ("old", "new")
+    assert last_lines(tmp_path / "none") == ()
+
+
+def test_since_takes_spans_and_times() -> None:
+    assert parse_since("10m", 1000.0) == 400.0
+    assert parse_since("2026-11-21T06:35:12Z", 0.0) == 1795242912.0
+    with pytest.raises(ValueError, match="neither"):
+        parse_since("yesterday", 0.0)

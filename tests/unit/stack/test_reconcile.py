@@ -1,0 +1,213 @@
+"""The one decision, rule by rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from voiceops.errors import UsageError
+from voiceops.model.settings import Probe
+from voiceops.model.states import ServiceState
+from voiceops.stack.model import Declared, Instance, Observed, Stray, judge
+from voiceops.stack.reconcile import Action, Verb, calls_at_risk, in_order, plan_start, plan_stop
+
+SERVER = Declared(name="livekit", kind="livekit", cwd=Path("/"), digest="a", ports=(7880,))
+AGENT = Declared(name="agent", kind="agent", cwd=Path("/"), digest="a", needs=("livekit",))
+WEB = Declared(name="web", kind="command", cwd=Path("/"), digest="a")
+STACK = (SERVER, AGENT, WEB)
+
+
+def run(
+    service: Declared,
+    *,
+    state: ServiceState = ServiceState.READY,
+    digest: str = "a",
+    calls: int = 0,
+    pid: int = 10,
+    age_s: float = 100.0,
+    signalled: bool = False,
+) -> Instance:
+    return Instance(
+        service=service.name,
+        kind=service.kind,
+        launch=f"{service.name}-{pid}",
+        pid=pid,
+        digest=digest,
+        state=state,
+        calls=calls,
+        rooms=tuple(f"room-{number}" for number in range(calls)),
+        age_s=age_s,
+        signalled=signalled,
+    )
+
+
+def seen(*instances: Instance) -> Observed:
+    return Observed(instances=instances)
+
+
+def healthy() -> dict[str, Observed]:
+    return {service.name: seen(run(service)) for service in STACK}
+
+
+def verbs(actions: tuple[Action, ...]) -> dict[str, Verb]:
+    return {action.service: action.verb for action in actions}
+
+
+def test_everything_is_started_from_nothing_in_dependency_order() -> None:
+    actions = plan_start((AGENT, WEB, SERVER), {})
+    assert [action.service for action in actions] == ["livekit", "agent", "web"]
+    assert set(verbs(actions).values()) == {Verb.START}
+
+
+def test_a_stack_that_runs_as_declared_is_kept() -> None:
+    actions = plan_start(STACK, healthy())
+    assert set(verbs(actions).values()) == {Verb.KEEP}
+    assert not any(action.changes for action in actions)
+
+
+def test_services_that_need_each_other_in_a_circle_are_refused() -> None:
+    one = Declared(name="one", kind="command", cwd=Path("/"), needs=("two",))
+    two = Declared(name="two", kind="command", cwd=Path("/"), needs=("one",))
+    with pytest.raises(UsageError, match="one -> two -> one"):
+        in_order([one, two])
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_start(STACK, {}, only=["agnet"])
+    assert "agent" in (caught.value.hint or "")
+
+
+def test_what_a_named_service_needs_is_started_with_it() -> None:
+    assert verbs(plan_start(STACK, {}, only=["agent"])) == {"livekit": Verb.START, "agent": Verb.START}
+
+
+def test_an_agent_with_an_old_configuration_is_replaced_by_overlap() -> None:
+    observed = healthy() | {"agent": seen(run(AGENT, digest="old", calls=2))}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["agent"] is Verb.OVERLAP
+    assert calls_at_risk(actions, observed) == ()
+
+
+def test_a_server_with_an_old_configuration_restarts_and_names_the_calls_it_would_drop() -> None:
+    observed = healthy() | {"livekit": seen(run(SERVER, digest="old")), "agent": seen(run(AGENT, calls=2))}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["livekit"] is Verb.RESTART
+    assert calls_at_risk(actions, observed) == ("room-0", "room-1")
+
+
+def test_an_agent_waits_to_register_anew_when_its_server_starts() -> None:
+    observed = healthy() | {"livekit": Observed()}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions) == {"livekit": Verb.START, "agent": Verb.WAIT, "web": Verb.KEEP}
+    assert next(action for action in actions if action.service == "agent").renew
+
+
+@pytest.mark.parametrize("state", [ServiceState.DRAINING, ServiceState.READY])
+def test_an_agent_that_was_told_to_stop_gets_a_successor_beside_it(state: ServiceState) -> None:
+    observed = healthy() | {"agent": seen(run(AGENT, state=state, calls=1, signalled=True))}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["agent"] is Verb.START
+    assert calls_at_risk(actions, observed) == ()
+
+
+def test_of_duplicates_the_right_configuration_stays_and_the_others_drain() -> None:
+    old = run(AGENT, digest="old", pid=1, calls=1, age_s=500)
+    new = run(AGENT, pid=2)
+    observed = healthy() | {"agent": seen(old, new)}
+    action = next(a for a in plan_start(STACK, observed) if a.service == "agent")
+    assert (action.verb, action.instance, action.extra) == (Verb.KEEP, new, (old,))
+    assert action.changes
+    assert calls_at_risk([action], observed) == ()
+
+
+def test_a_stray_is_refused_unless_it_may_be_replaced() -> None:
+    stray = Stray(service="livekit", pid=99, command="livekit-server", age_s=3, reason="port 7880 is taken")
+    observed = {"livekit": Observed(strays=(stray,))}
+    assert verbs(plan_start(STACK, observed))["livekit"] is Verb.REFUSE
+    action = plan_start(STACK, observed, replace_strays=True)[0]
+    assert (action.verb, action.strays) == (Verb.START, (stray,))
+
+
+def test_a_service_that_does_not_answer_is_restarted_and_an_agent_overlapped() -> None:
+    silent = ServiceState.UNRESPONSIVE
+    observed = healthy() | {"agent": seen(run(AGENT, state=silent)), "web": seen(run(WEB, state=silent))}
+    assert verbs(plan_start(STACK, observed)) == {
+        "livekit": Verb.KEEP,
+        "agent": Verb.OVERLAP,
+        "web": Verb.RESTART,
+    }
+
+
+def test_what_is_starting_is_waited_for() -> None:
+    observed = healthy() | {"web": seen(run(WEB, state=ServiceState.STARTING, age_s=1))}
+    assert verbs(plan_start(STACK, observed))["web"] is Verb.WAIT
+
+
+def test_a_notify_service_whose_starter_was_killed_is_restarted() -> None:
+    service = Declared(name="web", kind="command", cwd=Path("/"), digest="a", probe=Probe(notify=True))
+    observed = {"web": seen(run(service, state=ServiceState.STARTING, age_s=1))}
+    assert verbs(plan_start([service], observed)) == {"web": Verb.RESTART}
+
+
+def test_restart_overlaps_an_agent_with_calls_and_restarts_an_idle_one() -> None:
+    busy = healthy() | {"agent": seen(run(AGENT, calls=1))}
+    assert verbs(plan_start(STACK, busy, only=["agent"], renew=True)) == {
+        "livekit": Verb.KEEP,
+        "agent": Verb.OVERLAP,
+    }
+    assert verbs(plan_start(STACK, healthy(), only=["agent"], renew=True))["agent"] is Verb.RESTART
+
+
+def test_what_is_no_longer_declared_is_stopped_but_not_when_services_are_named() -> None:
+    gone = run(Declared(name="old", kind="agent", cwd=Path("/")), calls=1)
+    observed = healthy() | {"old": seen(gone)}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["old"] is Verb.STOP
+    assert calls_at_risk(actions, observed) == ()
+    assert "old" not in verbs(plan_start(STACK, observed, only=["web"]))
+
+
+def test_stop_goes_agents_before_servers_and_takes_draining_ones_too() -> None:
+    draining = run(AGENT, pid=11, state=ServiceState.DRAINING, signalled=True)
+    observed = healthy() | {"agent": seen(run(AGENT), draining)}
+    actions = plan_stop(STACK, observed)
+    assert [action.service for action in actions] == ["web", "agent", "livekit"]
+    assert len(actions[1].ended) == 2
+
+
+def test_stop_names_the_calls_of_an_agent_and_of_the_server_under_it() -> None:
+    observed = healthy() | {"agent": seen(run(AGENT, calls=2))}
+    assert calls_at_risk(plan_stop(STACK, observed), observed) == ("room-0", "room-1")
+    assert calls_at_risk(plan_stop(STACK, observed, only=["livekit"]), observed) == ("room-0", "room-1")
+    assert calls_at_risk(plan_stop(STACK, observed, only=["web"]), observed) == ()
+
+
+def test_left_over_processes_are_ended_by_start_and_by_stop() -> None:
+    left = run(AGENT, state=ServiceState.STALE)
+    observed = {"agent": Observed(leftovers=(left,), stale="pid 10 is gone")}
+    assert plan_start([AGENT], observed)[0].extra == (left,)
+    assert plan_stop([AGENT], observed)[0].ended == (left,)
+
+
+@pytest.mark.parametrize(
+    ("observed", "state"),
+    [
+        (Observed(), ServiceState.MISSING),
+        (Observed(stale="pid 7 is gone"), ServiceState.STALE),
+        (seen(run(WEB)), ServiceState.READY),
+        (seen(run(WEB), run(WEB, pid=11)), ServiceState.DUPLICATE),
+        (seen(run(AGENT), run(AGENT, pid=11, signalled=True)), ServiceState.READY),
+        (seen(run(AGENT, signalled=True)), ServiceState.DRAINING),
+        (
+            Observed(
+                instances=(run(WEB),),
+                strays=(Stray(service="web", pid=5, command="x", age_s=1, reason="port"),),
+            ),
+            ServiceState.STRAY,
+        ),
+    ],
+)
+def test_one_word_says_what_is_wrong_with_a_service(observed: Observed, state: ServiceState) -> None:
+    assert judge(observed).state is state
