@@ -62,6 +62,12 @@ class VoiceopsProgram(Program):
         try:
             super().load_collection()
         except Exit as missing:
+            if list(self.core.unparsed[:1]) == ["init"]:
+                # There is no tasks.py before init has made it.
+                from voiceops.tasks import namespace
+
+                self.collection = namespace
+                return
             raise ConfigError(
                 f"no tasks.py in {self.args['search-root'].value or 'this folder'} or above it",
                 hint="run `voiceops init` to start a project here, or name its folder: --search-root DIR",

@@ -125,10 +125,10 @@ class Project:
             return None
 
     def _surroundings(self, folder: Folder, progress: Callable[[str, str, str], None]) -> Surroundings:
+        from voiceops.config.shipped import shipped
         from voiceops.stack.declare import Surroundings, find_template
 
         environment = self.configuration.environment
-        package = Path(__file__).resolve().parent
 
         def binary(version: str, configured: str | None) -> Path:
             from voiceops.adapters.binaries import livekit_server
@@ -141,7 +141,7 @@ class Project:
             folder=folder,
             dotenv=lambda: {name: environment.get(name) or "" for name in environment.dotenv()},
             template=lambda name: find_template(
-                name, (self.root / "templates", package / "templates", package.parent / "templates")
+                name, (self.root / "templates", shipped("templates"))
             ),
             livekit_binary=binary,
         )

@@ -31,6 +31,12 @@ class Progress:
     total: int | None = None
     unit: str = ""
 
+    def __str__(self) -> str:
+        if self.unit == "bytes":
+            of = f" of {self.total / 1e6:.0f} MB ({self.done * 100 // self.total} %)" if self.total else " MB"
+            return f"{self.doing}: {self.done / 1e6:.0f}{of}"
+        return f"{self.doing}: {self.done} {self.unit}" if self.unit else self.doing
+
 
 OnProgress = Callable[[Progress], None]
 

@@ -11,11 +11,13 @@ from invoke import Collection
 from voiceops.tasks.call import call
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
+from voiceops.tasks.project import init
 from voiceops.tasks.rooms import cleanup_rooms
 from voiceops.tasks.rooms import collection as rooms
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 
 namespace = Collection()
+namespace.add_task(init)
 namespace.add_task(show_inventory)
 namespace.add_task(call)
 for _task in (start, stop, restart, check_running, status, logs, why, recover):

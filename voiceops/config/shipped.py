@@ -1,0 +1,34 @@
+"""Files that come with voiceops: ``templates/``, ``examples/``, the sample inventory.
+
+In a checkout they lie beside the package, in an installed wheel inside of it. Whoever reads a
+template looks into the project's own ``templates/`` first: ``template(name, project)``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voiceops.errors import NotFoundError
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def checkout() -> Path | None:
+    """The checkout that this voiceops runs from; None when it was installed as a package."""
+    root = PACKAGE.parent
+    return root if (root / "inv").is_file() and (root / "requirements.lock").is_file() else None
+
+
+def shipped(name: str) -> Path:
+    """A shipped file or folder by its path in the repository, such as ``examples/agent``."""
+    inside = PACKAGE / "shipped"
+    path = (inside if inside.is_dir() else PACKAGE.parent) / name
+    if not path.exists():
+        raise NotFoundError(f"this installation of voiceops lacks {name}", hint="install voiceops again")
+    return path
+
+
+def template(name: str, project: Path) -> Path:
+    """A template by its path below ``templates/``: the project's own wins over the shipped one."""
+    own = project / "templates" / name
+    return own if own.is_file() else shipped(f"templates/{name}")

@@ -1,0 +1,25 @@
+"""init."""
+
+from __future__ import annotations
+
+from voiceops.tasks.command import Report, Run, command
+
+
+@command(help={"force": "Add the missing files to a folder that holds other things; overwrites nothing."})
+def init(run: Run, force: bool = False) -> Report:
+    """Make a project in the current folder: inventory.yaml, tasks.py, an agent, ./inv.
+
+    Writes only what is missing, so it can be run again. Example: inv init
+    """
+    from pathlib import Path
+
+    from voiceops.config import scaffold
+
+    folder = Path.cwd()
+    made = scaffold.write(folder, scaffold.plan(scaffold.project_name(folder)), force=force)
+    created = [name for name, new in made.items() if new]
+    text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""
+    return Report(
+        {"changed": len(created), "files": {name: "created" if new else "kept" for name, new in made.items()}},
+        text or "nothing to do: the project is complete",
+    )
