@@ -91,7 +91,7 @@ class Decoder:
 
     def mismatch(self, expected: str, value: Any, path: Path) -> ConfigError:
         hint = None
-        if expected == "text" and not isinstance(value, Mapping | Items) and value is not None:
+        if expected.startswith("text") and not isinstance(value, Mapping | Items) and value is not None:
             hint = f'quote it: "{value}"' if not isinstance(value, bool) else 'quote it: "yes" or "true"'
         elif expected in ("a number", "a whole number") and isinstance(value, str):
             hint = "write a plain number; the unit is in the setting's name"

@@ -69,7 +69,8 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, shown: str) -> ConfigE
     mark = error.problem_mark or error.context_mark
     problem = error.problem or error.context or "it can't be read"
     hint = None
-    if "cannot start any token" in problem and "'\\t'" in problem:
+    lines = text.splitlines()
+    if mark and mark.line < len(lines) and lines[mark.line].startswith("\t"):
         hint = "indent with blanks, not with tabs"
     elif "mapping values are not allowed" in problem:
         hint = "look at the indentation, or quote the value that contains a colon"
