@@ -1,51 +1,50 @@
-"""An agent that answers calls without any cloud account: it greets and plays back what you say."""
+"""An agent that answers calls: with a cloud's ears, mind and voice where keys are set in
+.env, and without any account too: then it greets in speech and plays back what you say.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from livekit.agents import Agent, AgentServer, JobContext, StopResponse, cli, llm
 
-from livekit import rtc
-from livekit.agents import Agent, AgentServer, AgentSession, JobContext, StopResponse, cli, llm
+from voiceops.agentkit import Call, guarded_entrypoint, heard, speech_from_environment
 
-from offline import OfflineEars, OfflineVoice
-from voiceops.agentkit import Call, guarded_entrypoint
-
-GREETING = "Hello. This is your voice agent. Say something, and I will repeat it."
+INSTRUCTIONS = "You are a friendly voice agent. Answer in one or two short sentences, without any markup."
+GREETING = "Hello. This is your voice agent. How can I help you?"
+OFFLINE_GREETING = "Hello. This is your voice agent. Say something, and I will repeat it."
 
 server = AgentServer()
+speech = speech_from_environment()
 
 
-class Echo(Agent):
-    """Greets the caller and repeats what was said, in the caller's own voice."""
+class Assistant(Agent):
+    """What the agent says; this is the class to change."""
 
-    def __init__(self, ears: OfflineEars) -> None:
-        super().__init__(instructions="Repeat what the caller says.", stt=ears)
-        self._ears = ears
+    def __init__(self) -> None:
+        super().__init__(instructions=INSTRUCTIONS)
 
     async def on_enter(self) -> None:
-        self.session.say(GREETING)
+        self.session.say(OFFLINE_GREETING if speech.offline else GREETING)
 
     async def on_user_turn_completed(self, turn_ctx: llm.ChatContext, new_message: llm.ChatMessage) -> None:
-        if (heard := self._ears.heard) is not None:
-            self.session.say("You said:")
-            self.session.say(new_message.text_content or "", audio=_frames(heard))
+        ears = heard(self.session)
+        if ears is None:
+            return  # the model answers
+        self.session.say("You said:")
+        self.session.say(new_message.text_content or "", audio=ears.playback())
         raise StopResponse
-
-
-async def _frames(audio: rtc.AudioFrame) -> AsyncIterator[rtc.AudioFrame]:
-    yield audio
 
 
 @server.rtc_session()
 @guarded_entrypoint
 async def entrypoint(ctx: JobContext, call: Call[None]) -> None:
-    session: AgentSession = AgentSession(tts=OfflineVoice(), turn_handling={"turn_detection": "vad"})
+    """One call."""
+    session = speech.session()
 
     async def greet_again() -> None:
         session.say("Welcome back.")
 
     call.on_return(greet_again)
-    await call.start(session, Echo(OfflineEars()))
+    await call.start(session, Assistant())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ used, so ``import voiceops.agentkit`` costs milliseconds and never imports livek
     LoopWatch            names the line that blocks the event loop
     Notifier             sd_notify
     subscribe            lifecycle events of calls
+    speech_from_environment   ears, mind and voice: the cloud's where keys are set
 
 ``python -m voiceops.agentkit start ENTRY`` runs any livekit-agents worker with readiness,
 watchdog, ``/health``, ``/metrics`` and ``MAX_CONCURRENT_JOBS`` around it.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from voiceops.agentkit.loopwatch import LoopWatch
     from voiceops.agentkit.notify import Notifier
     from voiceops.agentkit.prepare import prepare_room
+    from voiceops.agentkit.speech import Speech, heard, speech_from_environment
 
 __all__ = [
     "Call",
@@ -35,9 +37,12 @@ __all__ = [
     "LogLimiter",
     "LoopWatch",
     "Notifier",
+    "Speech",
     "cached",
     "guarded_entrypoint",
+    "heard",
     "prepare_room",
+    "speech_from_environment",
     "subscribe",
 ]
 
@@ -50,6 +55,9 @@ _HOMES = {
     "cached": "cache",
     "guarded_entrypoint": "guard",
     "prepare_room": "prepare",
+    "Speech": "speech",
+    "heard": "speech",
+    "speech_from_environment": "speech",
     "subscribe": "lifecycle",
 }
 

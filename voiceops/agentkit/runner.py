@@ -136,7 +136,15 @@ def _set_up_logging(options: Options) -> LogLimiter:
     # Job processes log through the main process: its handlers see every line.
     for handler in logging.getLogger().handlers:
         handler.addFilter(limiter)
+        handler.addFilter(_only_under_pii)
     return limiter
+
+
+def _only_under_pii(record: logging.LogRecord) -> bool:
+    """livekit-agents adds ``room`` to each line of a job; in ours it stands under ``pii``."""
+    if record.name.startswith("voiceops.") and hasattr(record, "pii"):
+        vars(record).pop("room", None)
+    return True
 
 
 def discover(entry: Path) -> AgentServer:

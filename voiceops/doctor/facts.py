@@ -26,7 +26,8 @@ class LogEvent:
 
     @property
     def room(self) -> str:
-        return str(self.fields.get("room") or "")
+        pii = self.fields.get("pii")  # agentkit's lines keep names there
+        return str(self.fields.get("room") or (pii.get("room") if isinstance(pii, dict) else "") or "")
 
     @property
     def job_id(self) -> str:

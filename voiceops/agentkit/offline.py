@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 from livekit import rtc
-from livekit.agents import APIConnectOptions, stt, tts, utils
+from livekit.agents import APIConnectOptions, LanguageCode, stt, tts, utils
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 
 _AUDIO_OUTPUT_RETRIEVAL = 1
@@ -59,7 +60,7 @@ class _Espeak:
             return b"".join(self._chunks)
 
 
-class OfflineVoice(tts.TTS):
+class OfflineVoice(tts.TTS[Any]):
     """espeak-ng as a LiveKit TTS."""
 
     def __init__(self, *, voice: str = "en-us") -> None:
@@ -92,12 +93,17 @@ class _Speech(tts.ChunkedStream):
         output_emitter.flush()
 
 
-class OfflineEars(stt.STT):
+class OfflineEars(stt.STT[Any]):
     """Keeps what the caller said last in ``heard``, and reports how long it was."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=stt.STTCapabilities(streaming=False, interim_results=False))
         self.heard: rtc.AudioFrame | None = None
+
+    async def playback(self) -> AsyncIterator[rtc.AudioFrame]:
+        """What the caller said last, for ``session.say(text, audio=...)``."""
+        if self.heard is not None:
+            yield self.heard
 
     async def _recognize_impl(
         self,
@@ -110,6 +116,8 @@ class OfflineEars(stt.STT):
         return stt.SpeechEvent(
             type=stt.SpeechEventType.FINAL_TRANSCRIPT,
             alternatives=[
-                stt.SpeechData(language="en", text=f"{self.heard.duration:.1f} seconds of speech")  # type: ignore[arg-type]
+                stt.SpeechData(
+                    language=LanguageCode("en"), text=f"{self.heard.duration:.1f} seconds of speech"
+                )
             ],
         )
