@@ -4,13 +4,14 @@ traceback for a typing mistake. A user's plain ``inv`` runs the same tasks witho
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from invoke import Exit, Program
-from invoke.exceptions import ParseError
+from invoke.exceptions import ParseError, UnexpectedExit
 
 from voiceops import __version__
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
@@ -29,34 +30,53 @@ class VoiceopsProgram(Program):
 
     def run(self, argv: Any = None, exit: bool = True) -> None:
         """Run; a mistake in the arguments exits 3, an interrupt 130."""
+        code = 0
         try:
-            super().run(argv, exit)
+            self._parse(argv)
+            self.update_config()
+            self.execute()
+        except Exit as ending:
+            if ending.message:
+                print(ending.message, file=sys.stderr)
+            code = ending.code
+        except UnexpectedExit as failure:
+            # A user's own task whose command failed.
+            if failure.result.hide:
+                print(failure, file=sys.stderr, end="")
+            code = failure.result.exited
         except VoiceopsError as error:
             show_error(error, as_json=bool({"--json", "-j"} & set(self.argv)))
-            sys.exit(error.exit_code)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = 130
+        except BrokenPipeError:
+            # `inv --list | head` is a normal end; Python would complain again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if exit or code:
+            sys.exit(code)
+
+    def _parse(self, argv: Any) -> None:
+        try:
+            self.create_config()
+            self.parse_core(argv)
+            self.parse_collection()
+            self.parse_tasks()
+            self.parse_cleanup()
+        except ParseError as error:
+            raise explain(error, getattr(self, "parser", None)) from None
+        except ValueError as error:
+            # A number was expected: Invoke lets int() and float() speak.
+            raise UsageError(str(error), hint="see `inv TASK --help`") from None
 
     def parse_core(self, argv: Any) -> None:
         # Invoke switches the writing of bytecode off: every command would compile
         # voiceops again.
         before = sys.dont_write_bytecode
-        with _Translated(self):
-            super().parse_core(argv)
-        sys.dont_write_bytecode = before
-
-    def parse_tasks(self) -> None:
-        with _Translated(self):
-            super().parse_tasks()
-
-    def parse_cleanup(self) -> None:
-        with _Translated(self):
-            super().parse_cleanup()
-
-    def execute(self) -> None:
         try:
-            super().execute()
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            raise Exit(code=130) from None
+            super().parse_core(argv)
+        finally:
+            sys.dont_write_bytecode = before
 
     def load_collection(self) -> None:
         try:
@@ -83,23 +103,6 @@ class VoiceopsProgram(Program):
         """``inv`` alone lists what there is."""
         self.list_tasks()
         raise Exit
-
-
-class _Translated:
-    """Turns Invoke's parse errors into ``UsageError``."""
-
-    def __init__(self, program: VoiceopsProgram) -> None:
-        self.program = program
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, ParseError):
-            raise explain(error, getattr(self.program, "parser", None)) from None
-        if isinstance(error, ValueError):
-            # A number was expected: Invoke lets int() and float() speak.
-            raise UsageError(str(error), hint="see `inv TASK --help`") from None
 
 
 def explain(error: ParseError, parser: Any) -> UsageError:
