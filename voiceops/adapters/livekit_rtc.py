@@ -35,6 +35,8 @@ _CHUNK_S = 0.1
 _LISTEN_RATE = 16_000
 _LISTEN_FRAME_MS = 20
 _LEAVE_S = 5.0
+_LATE_S = 1.0
+"""How long a hang-up waits for a connect that is still under way."""
 _TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
 
 
@@ -90,7 +92,7 @@ class RtcPhone:
     async def dial(self, url: str, token: str) -> None:
         """Join; agents that are there already are announced as if they came now."""
         # Cancelling connect() loses the engine's handle and leaves a ghost in the room, so it
-        # runs in a task of its own that hang_up() waits for.
+        # runs in a task of its own that hang_up() undoes.
         self._connecting = asyncio.get_running_loop().create_task(
             self._room.connect(url, token, rtc.RoomOptions(auto_subscribe=True))
         )
@@ -130,11 +132,11 @@ class RtcPhone:
         return ended_at
 
     async def hang_up(self) -> None:
-        """Leave; a connect that is still under way is awaited, then undone."""
+        """Leave; a connect that is still under way is undone once it is through."""
         self._gone = True
         if self._connecting is not None and not self._connecting.done():
-            await asyncio.wait({self._connecting}, timeout=_LEAVE_S)
-            self._connecting.cancel()
+            await asyncio.wait({self._connecting}, timeout=_LATE_S)
+            self._connecting.add_done_callback(self._undo)
         for task in list(self._tasks):
             await self._stop(task)
         if self._room.isconnected():
@@ -145,6 +147,11 @@ class RtcPhone:
         if self._source is not None:
             await self._source.aclose()
             self._source = None
+
+    def _undo(self, connecting: asyncio.Task[None]) -> None:
+        """Leave again, where a connect came through after the caller had given up."""
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._start(self._room.disconnect())
 
     def _subscribe(self) -> None:
         on = self._room.on

@@ -20,6 +20,9 @@ from voiceops.model.calls import ROOM_PREFIX, CallJob, CallPlan, CallResult, Cal
 
 TOKEN_SPARE_S = 300.0
 TIDY_S = 30.0
+DISCARD_S = 10.0
+NEVER_IN_S = 2.0
+"""A server that let no caller in is not given long to answer about the room."""
 _SAMPLE_S = 0.5
 
 OnResult = Callable[[CallResult], None]
@@ -97,6 +100,7 @@ class _Run:
         """Rooms of ours that may still stand, with the caller's identity."""
         self.restless: list[str] = []
         """Deleted before their agent had come: its dispatch may recreate them."""
+        self.never_in: set[str] = set()
         self.machine_cpu: list[float] = []
         self._numbers: Iterator[int] = itertools.count()
         self._discards: set[asyncio.Task[None]] = set()
@@ -160,6 +164,8 @@ class _Run:
         self.results.append(result)
         if self.on_result is not None:
             self.on_result(result)
+        if result.connect_s is None:
+            self.never_in.add(room)
         if result.failure is not None and result.failure.kind is FailureKind.CREDENTIALS:
             self.open_rooms.pop(room, None)  # refused at the door: there is no such room
         elif not self.target.room and job.hangup is not Hangup.ABRUPT:
@@ -173,13 +179,17 @@ class _Run:
 
     async def _discard(self, room: str, identity: str, *, agent_came: bool) -> None:
         try:
-            if await self.desk.discard(room, identity):
+            async with deadline(DISCARD_S if room not in self.never_in else NEVER_IN_S, "deleting a room"):
+                gone = await self.desk.discard(room, identity)
+            if gone:
                 self.open_rooms.pop(room, None)
                 if not agent_came:
                     self.restless.append(room)
         except VoiceopsError:
-            # It stays in open_rooms, is tried again at the end and shown in the report if that fails too.
-            return
+            # It stays in open_rooms, is tried again at the end and shown in the report if that fails
+            # too. A room whose caller never got in is hardly there when the server is not.
+            if room in self.never_in:
+                self.open_rooms.pop(room, None)
 
     async def tidy(self) -> None:
         """Delete what still stands. What does not work is left in ``open_rooms``."""

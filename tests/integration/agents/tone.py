@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from array import array
 
 from livekit import rtc
 from livekit.agents import AgentServer, JobContext, JobRequest, cli
 
+from voiceops.model.loudness import Loudness
+
 RATE = 48_000
 FRAME = RATE // 50
 
 server = AgentServer(
-    host="127.0.0.1", port=0, load_fnc=lambda *_: 0.0, drain_timeout=0, num_idle_processes=1
+    host="127.0.0.1",
+    port=0,
+    load_fnc=lambda *_: 0.0,
+    # Below infinity an idle worker refuses a second call that comes within the same 100 ms.
+    load_threshold=math.inf,
+    drain_timeout=0,
+    num_idle_processes=1,
 )
 
 
@@ -24,29 +33,57 @@ async def _accept(request: JobRequest) -> None:
 
 @server.rtc_session(agent_name=os.environ.get("TONE_AGENT_NAME", ""), on_request=_accept)
 async def entrypoint(ctx: JobContext) -> None:
-    """``TONE_MODE`` picks a fault: silent, mute, leave, raise."""
-    mode = os.environ.get("TONE_MODE", "")
+    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer."""
+    mode = ctx.job.room.name.rpartition("-")[2]
     if mode == "raise":
         raise RuntimeError("an entrypoint that fails")
+    words_ended = asyncio.Event()
+    if mode == "answer":
+        ctx.room.on("track_subscribed", lambda track, *_: _listen(track, words_ended))
     await ctx.connect()
-    if mode == "leave":
-        await asyncio.sleep(0.3)
-        ctx.shutdown()
-        return
     if mode == "mute":
         await asyncio.Event().wait()
     source = rtc.AudioSource(RATE, 1, queue_size_ms=200)
     track = rtc.LocalAudioTrack.create_audio_track("tone", source)
     await ctx.room.local_participant.publish_track(track)
-    amplitude = 0 if mode == "silent" else 8000
-    samples = array(
+    if mode == "leave":
+        await _play(source, 0.5)
+        await ctx.room.disconnect()
+        ctx.shutdown()
+    elif mode == "answer":
+        await _play(source, 0.5)
+        await words_ended.wait()
+        await _play(source, 1.0)
+    else:
+        await _play(source, math.inf, amplitude=0 if mode == "silent" else 8000)
+
+
+async def _play(source: rtc.AudioSource, seconds: float, *, amplitude: int = 8000) -> None:
+    one_second = array(
         "h", (int(amplitude * math.sin(2 * math.pi * 440 * index / RATE)) for index in range(RATE))
     ).tobytes()
-    offset = 0
-    while True:
-        data = samples[offset : offset + FRAME * 2]
+    offset, played = 0, 0.0
+    while played < seconds:
+        data = one_second[offset : offset + FRAME * 2]
         await source.capture_frame(rtc.AudioFrame(data, RATE, 1, FRAME))
-        offset = (offset + FRAME * 2) % len(samples)
+        offset = (offset + FRAME * 2) % len(one_second)
+        played += FRAME / RATE
+    await source.wait_for_playout()
+
+
+def _listen(track: rtc.Track, words_ended: asyncio.Event) -> None:
+    async def listen() -> None:
+        loudness = Loudness()
+        async for event in rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20):
+            voice = loudness.feed(event.frame.data, event.frame.duration, time.monotonic())
+            if voice is not None and not voice.speaking:
+                words_ended.set()
+                return
+
+    _tasks.add(asyncio.get_running_loop().create_task(listen()))
+
+
+_tasks: set[asyncio.Task[None]] = set()
 
 
 if __name__ == "__main__":

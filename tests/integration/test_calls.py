@@ -1,0 +1,338 @@
+"""Real calls: a livekit-server, an agent worker, WebRTC in between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import wave
+from array import array
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from tests import live, parts
+from voiceops import wiring
+from voiceops.adapters.caller_token import caller_token
+from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.calls.pool import CallerPool
+from voiceops.calls.stats import CallReport
+from voiceops.model.calls import ROOM_PREFIX, CallFailure, CallJob, CallPlan, CallTarget, FailureKind, Hangup
+from voiceops.model.secret import Secret
+
+AGENT = "calls-tone"
+ENTRY = Path(__file__).parent / "agents" / "tone.py"
+
+
+@pytest.fixture(scope="module")
+def target(livekit: live.LiveServer) -> Iterator[CallTarget]:
+    """The session's server with a tone agent of this module; the room's name picks what it does."""
+    with live.worker(livekit, ENTRY, env={"TONE_AGENT_NAME": AGENT}):
+        yield CallTarget(
+            url=livekit.url,
+            api_key=Secret(livekit.api_key),
+            api_secret=Secret(livekit.api_secret),
+            agent_name=AGENT,
+        )
+
+
+@pytest.fixture
+async def api(target: CallTarget) -> AsyncIterator[LivekitApi]:
+    async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
+        yield api
+
+
+@pytest.fixture
+async def room(api: LivekitApi, request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A room name that makes the agent behave as the test's parameter says; deleted afterwards."""
+    name = f"calls-{secrets.token_hex(4)}-{request.param}"
+    yield name
+    if await api.list_rooms([name]):
+        await api.delete_room(name)
+
+
+class Jobs:
+    """Makes calls for a pool, each into a room that is deleted afterwards."""
+
+    def __init__(self, target: CallTarget) -> None:
+        self._target = target
+        self.rooms: list[str] = []
+
+    def __call__(self, number: int, *, hold_s: float = 0.0) -> CallJob:
+        room = f"calls-{secrets.token_hex(6)}"
+        self.rooms.append(room)
+        token = caller_token(self._target)(room, "caller", 60.0)
+        return CallJob(
+            id=number,
+            url=self._target.url,
+            token=token,
+            room=room,
+            identity="caller",
+            timeout_s=15.0,
+            hold_s=hold_s,
+        )
+
+
+@pytest.fixture
+async def jobs(target: CallTarget, api: LivekitApi) -> AsyncIterator[Jobs]:
+    jobs = Jobs(target)
+    yield jobs
+    for room in await api.list_rooms(jobs.rooms):
+        await api.delete_room(room.name)
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> str:
+    """A WAV file with half a second of sound and a second of silence after it."""
+    rate = 16_000
+    sound = [int(8000 * math.sin(2 * math.pi * 300 * index / rate)) for index in range(rate // 2)]
+    file = tmp_path / "words.wav"
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate)
+        out.writeframes(array("h", sound + [0] * rate).tobytes())
+    return str(file)
+
+
+async def calls(target: CallTarget, **plan: object) -> CallReport:
+    return await wiring.run_calls(target, msgspec.structs.replace(CallPlan(), **plan))
+
+
+def failure(report: CallReport) -> CallFailure:
+    (result,) = report.results
+    assert result.failure is not None
+    return result.failure
+
+
+async def our_rooms(api: LivekitApi) -> list[str]:
+    return [room.name for room in await api.list_rooms() if room.name.startswith(ROOM_PREFIX)]
+
+
+async def test_a_good_call_tells_its_steps_in_order_and_leaves_no_room(
+    target: CallTarget, api: LivekitApi
+) -> None:
+    report = await calls(target)
+    (result,) = report.results
+    assert result.ok
+    steps = [result.connect_s or 0.0, result.agent_s or 0.0, result.audio_s or 0.0]
+    assert 0 < steps[0] < steps[1] < steps[2]
+    assert result.rms is not None
+    assert result.rms > 1000
+    assert report.exit_code == 0
+    assert not await api.list_rooms([result.room])
+
+
+@pytest.mark.parametrize(
+    ("room", "said", "timeout_s"),
+    # Callers learn of an agent that publishes nothing only after 3 s.
+    [("silent", "its audio is silence", 2.0), ("mute", "it published no audio", 5.0)],
+    indirect=["room"],
+)
+async def test_an_agent_that_is_not_heard_is_no_good_call(
+    target: CallTarget, room: str, said: str, timeout_s: float
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), timeout_s=timeout_s)
+    assert failure(report).kind is FailureKind.SILENT
+    assert said in failure(report).detail
+    assert report.results[0].agent_s is not None
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize("room", ["raise"], indirect=True)
+async def test_an_agent_that_never_comes_is_reported_with_what_was_seen(
+    target: CallTarget, room: str
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), timeout_s=2.0)
+    assert failure(report).kind is FailureKind.NO_AGENT
+    assert any("connected" in line for line in failure(report).seen)
+
+
+@pytest.mark.parametrize("room", ["leave"], indirect=True)
+async def test_an_agent_that_leaves_while_the_caller_holds_is_a_dropped_call(
+    target: CallTarget, room: str
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), hold_s=10.0)
+    assert failure(report).kind is FailureKind.DROPPED
+    assert report.results[0].audio_s is not None
+
+
+@pytest.mark.parametrize("room", ["answer"], indirect=True)
+async def test_the_answer_to_a_script_is_timed_from_the_end_of_its_words(
+    target: CallTarget, room: str, words: str
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), script=words)
+    (result,) = report.results
+    assert result.ok, result.failure
+    assert result.answer_s is not None
+    # The agent answers once it has heard silence for 0.6 s: the file's own silence does not count.
+    assert 0.5 < result.answer_s < 5
+
+
+@pytest.mark.parametrize("room", ["hush"], indirect=True)
+async def test_a_call_into_a_given_room_leaves_it_standing(
+    target: CallTarget, api: LivekitApi, room: str
+) -> None:
+    await api.create_room(room, agents=["nobody"])
+    report = await calls(msgspec.structs.replace(target, room=room))
+    assert report.ok == 1
+    assert [found.name for found in await api.list_rooms([room])] == [room]
+
+
+async def test_a_wrong_secret_is_told_apart_and_no_token_is_shown(target: CallTarget) -> None:
+    wrong = msgspec.structs.replace(target, api_secret=Secret("w" * 40))
+    report = await calls(wrong)
+    assert failure(report).kind is FailureKind.CREDENTIALS
+    assert "eyJ" not in json.dumps(report.as_json())
+    assert report.exit_code == 5
+
+
+async def test_a_server_that_is_not_there_exits_5(target: CallTarget) -> None:
+    gone = msgspec.structs.replace(target, url=f"ws://127.0.0.1:{parts.free_port()}")
+    report = await calls(gone)
+    assert failure(report).kind is FailureKind.NO_CONNECT
+    assert report.exit_code == 5
+    assert report.rooms_kept == ()
+
+
+async def test_a_server_that_never_answers_costs_no_more_than_the_timeout(target: CallTarget) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        port = mute.getsockname()[1]
+        report = await calls(msgspec.structs.replace(target, url=f"ws://127.0.0.1:{port}"), timeout_s=1.0)
+    assert failure(report).kind is FailureKind.NO_CONNECT
+    assert "within 1 s" in failure(report).detail
+
+
+@pytest.mark.parametrize("room", ["tone"], indirect=True)
+@pytest.mark.parametrize("hangup", [Hangup.ABRUPT, Hangup.CLEAN])
+async def test_only_an_abrupt_caller_leaves_the_server_in_the_dark(
+    target: CallTarget, api: LivekitApi, room: str, hangup: Hangup
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), hangups=(hangup,))
+    assert report.ok == 1
+    listed = [one.identity for one in await api.list_participants(room)]
+    assert (report.results[0].identity in listed) is (hangup is Hangup.ABRUPT)
+
+
+async def test_redialling_callers_keep_their_identity_and_leave_no_room(
+    target: CallTarget, api: LivekitApi
+) -> None:
+    report = await calls(
+        target, count=3, redial=True, hangups=(Hangup.CLEAN, Hangup.MID_GREETING, Hangup.ABRUPT)
+    )
+    assert report.ok == 3, report.failures
+    assert len({result.identity for result in report.results}) == 1
+    assert len({result.room for result in report.results}) == 3
+    assert await our_rooms(api) == []
+
+
+async def test_a_failed_call_is_asked_about_while_its_caller_still_waits(
+    target: CallTarget, api: LivekitApi
+) -> None:
+    present: list[list[str]] = []
+
+    async def why(room: str) -> dict[str, object]:
+        present.append([one.identity for one in await api.list_participants(room)])
+        return {"ok": False, "findings": []}
+
+    lost = msgspec.structs.replace(target, agent_name="nobody-comes")
+    report = await wiring.run_calls(lost, CallPlan(timeout_s=1.0), why=why)
+    assert present == [[report.results[0].identity]]
+    assert report.results[0].verdict == {"ok": False, "findings": []}
+    assert await our_rooms(api) == []
+
+
+async def test_calls_share_caller_processes_and_those_end(jobs: Jobs) -> None:
+    pool = CallerPool(most=1)
+    before = set(psutil.Process().children())
+    results = await asyncio.gather(*(pool.place(jobs(number)) for number in range(3)))
+    processes, cpu_s, _ = await pool.usage()
+    started = set(psutil.Process().children()) - before
+    await pool.aclose()
+    assert [result.ok for result in results] == [True] * 3
+    assert (processes, len(started)) == (1, 1)
+    assert cpu_s > 0
+    assert not any(process.is_running() for process in started)
+
+
+async def test_a_caller_process_that_dies_is_not_blamed_on_the_agent(jobs: Jobs) -> None:
+    pool = CallerPool(most=1)
+    before = set(psutil.Process().children())
+    call = asyncio.ensure_future(pool.place(jobs(0, hold_s=60.0)))
+    while not (started := set(psutil.Process().children()) - before):  # noqa: ASYNC110 - a process is no event
+        await asyncio.sleep(0.01)
+    started.pop().kill()
+    result = await call
+    again = await pool.place(jobs(1))
+    await pool.aclose()
+    assert result.failure is not None
+    assert result.failure.kind is FailureKind.CALLER
+    assert again.ok
+
+
+def _inv(folder: Path, repository: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "invoke", "--search-root", str(repository), "call", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=repository,
+        env=os.environ | {"VOICEOPS_INVENTORY": str(folder / "inventory.yaml")},
+        start_new_session=True,
+    )
+
+
+@pytest.fixture
+def project(target: CallTarget, tmp_path: Path) -> Path:
+    """A project whose inventory names the agent of this module."""
+    (tmp_path / "agent.py").touch()
+    document = {
+        "all": {
+            "vars": {
+                "project": "calls",
+                "livekit": {
+                    "url": target.url,
+                    "api_key": target.api_key.reveal(),
+                    "api_secret": target.api_secret.reveal(),
+                },
+                "services": {"agent": {"kind": "agent", "entry": "agent.py", "agent_name": AGENT}},
+            },
+            "hosts": {"localhost": {"ansible_connection": "local"}},
+        }
+    }
+    (tmp_path / "inventory.yaml").write_text(json.dumps(document))
+    return tmp_path
+
+
+def test_inv_call_prints_json_writes_its_reports_and_exits_0(project: Path, repository: Path) -> None:
+    page, picture = project / "report.html", project / "calls.png"
+    arguments = ("--json", "--count", "2", "--report", str(page), "--plot", str(picture))
+    process = _inv(project, repository, *arguments)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err.decode()
+    document = json.loads(out)
+    assert (document["ok"], document["failed"]) == (2, 0)
+    assert {"connect_s", "agent_s", "audio_s"} <= set(document["calls"][0]) & set(document["p95"])
+    assert "2 of 2 calls answered" in page.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+async def test_an_interrupted_run_leaves_no_room_behind(
+    project: Path, repository: Path, api: LivekitApi
+) -> None:
+    process = _inv(project, repository, "--hold", "60", "--count", "2", "--concurrency", "2")
+    while len(await our_rooms(api)) < 2:
+        assert process.poll() is None
+        await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 130, err.decode()
+    assert await our_rooms(api) == []

@@ -1,0 +1,175 @@
+"""Callers in processes of their own: many calls share a few, vanishing ones get forks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from voiceops.calls.ports import Inquiry
+from voiceops.calls.worker import Order, Reply
+from voiceops.model.calls import CallFailure, CallJob, CallResult, FailureKind, Hangup
+
+CALLS_PER_PROCESS = 10
+_LINE_LIMIT = 1 << 20
+_END_S = 15.0
+_TAIL_BYTES = 1500
+_PACKAGE = str(Path(__file__).resolve().parents[2])
+"""So that a caller process finds voiceops however this one did."""
+
+
+class CallerPool:
+    """Places calls through caller processes, which it starts when they are needed."""
+
+    def __init__(self, *, most: int = 0) -> None:
+        self._most = most or os.cpu_count() or 1
+        self._processes: list[_Process] = []
+        """All that were started, the dead ones too: each has to be ended."""
+
+    async def place(self, job: CallJob, inquire: Inquiry | None = None) -> CallResult:
+        process = self._for(job)
+        return await process.place(job, inquire)
+
+    async def usage(self) -> tuple[int, float, Sequence[float]]:
+        lags = [lag for process in self._processes for lag in process.lags]
+        return len(self._processes), sum(process.cpu_s for process in self._processes), lags
+
+    async def aclose(self) -> None:
+        await asyncio.gather(*(process.end() for process in self._processes))
+
+    def _for(self, job: CallJob) -> _Process:
+        vanishing = job.hangup is Hangup.ABRUPT
+        alive = [one for one in self._processes if one.vanishing is vanishing and not one.dead]
+        least = min(alive, key=lambda process: process.busy, default=None)
+        full = least is not None and least.busy >= CALLS_PER_PROCESS and len(alive) < self._most
+        if least is None or (full and not vanishing):
+            least = _Process(vanishing=vanishing)
+            self._processes.append(least)
+        return least
+
+
+class _Process:
+    """One caller process and the calls that it carries."""
+
+    def __init__(self, *, vanishing: bool) -> None:
+        self.vanishing = vanishing
+        self._calls: dict[int, asyncio.Future[CallResult]] = {}
+        self._inquiries: dict[int, Inquiry] = {}
+        self._asking: set[asyncio.Task[None]] = set()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - end() closes it
+        self._starting = asyncio.ensure_future(self._start())
+        self._reading: asyncio.Task[None] | None = None
+        self.cpu_s = 0.0
+        self.lags: list[float] = []
+        self.dead = False
+
+    @property
+    def busy(self) -> int:
+        return len(self._calls)
+
+    async def place(self, job: CallJob, inquire: Inquiry | None) -> CallResult:
+        answer: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
+        self._calls[job.id] = answer
+        if inquire is not None:
+            self._inquiries[job.id] = inquire
+        try:
+            process = await asyncio.shield(self._starting)
+            self._send(process, Order(place=job))
+            return await asyncio.shield(answer)
+        finally:
+            self._calls.pop(job.id, None)
+            self._inquiries.pop(job.id, None)
+            # Lets a call that was given up hang up, and a fork that is done be reaped.
+            if self._starting.done() and not self._starting.cancelled():
+                self._send(self._starting.result(), Order(hang_up=job.id))
+
+    async def end(self) -> None:
+        """Close its stdin, which hangs up what is left; kill it if it does not go."""
+        try:
+            process = await self._starting
+        except OSError:
+            self._errors.close()
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), _END_S)
+        except asyncio.TimeoutError:
+            process.kill()
+            await process.wait()
+        if self._reading is not None:
+            await asyncio.wait({self._reading})
+        self._errors.close()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        path = os.pathsep.join(filter(None, (_PACKAGE, os.environ.get("PYTHONPATH", ""))))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "voiceops.calls.worker",
+            *(["--vanish"] if self.vanishing else []),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ | {"PYTHONPATH": path},
+            # Ctrl-C is for the pool, which then closes the pipes.
+            start_new_session=True,
+            limit=_LINE_LIMIT,
+        )
+        self._reading = asyncio.get_running_loop().create_task(self._read(process))
+        return process
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        decode = msgspec.json.Decoder(Reply).decode
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            reply = decode(line)
+            self.cpu_s = max(self.cpu_s, reply.cpu_s)
+            self.lags.extend(reply.lags)
+            if reply.failing is not None:
+                self._ask(process, reply.failing)
+            if reply.done is not None:
+                answer = self._calls.get(reply.done.id)
+                if answer is not None and not answer.done():
+                    answer.set_result(reply.done)
+        self.dead = True
+        code = await process.wait()
+        for number, answer in self._calls.items():
+            if not answer.done():
+                answer.set_result(self._lost(number, code))
+
+    def _ask(self, process: asyncio.subprocess.Process, result: CallResult) -> None:
+        inquire = self._inquiries.get(result.id)
+        task = asyncio.ensure_future(self._asked(process, result, inquire))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _asked(
+        self, process: asyncio.subprocess.Process, result: CallResult, inquire: Inquiry | None
+    ) -> None:
+        try:
+            if inquire is not None:
+                await inquire(result)
+        finally:
+            self._send(process, Order(hang_up=result.id))
+
+    def _send(self, process: asyncio.subprocess.Process, order: Order) -> None:
+        assert process.stdin is not None
+        if not process.stdin.is_closing() and not self.dead:
+            process.stdin.write(msgspec.json.encode(order) + b"\n")
+
+    def _lost(self, number: int, code: int) -> CallResult:
+        self._errors.seek(max(0, os.fstat(self._errors.fileno()).st_size - _TAIL_BYTES))
+        tail = self._errors.read().decode(errors="replace").strip()
+        failure = CallFailure(
+            kind=FailureKind.CALLER,
+            detail=f"the caller process died (exit {code}) in the middle of the call",
+            seen=tuple(tail.splitlines()[-5:]),
+        )
+        return CallResult(id=number, ok=False, room="", identity="", failure=failure)

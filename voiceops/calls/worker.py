@@ -1,0 +1,205 @@
+"""A caller process: ``python -m voiceops.calls.worker [--vanish]``, driven through its stdin.
+
+One process carries many calls, because LiveKit's engine brings threads of its own and the
+weight of a call is in there, not in Python. With ``--vanish`` each call gets a fork that
+kills itself where it should hang up: only the death of a process ends a connection without
+a word. The forks are made before the engine is loaded, which can't survive a fork.
+
+In: ``{"place": job}``, ``{"hang_up": id}``; end of file means hang up everything.
+Out: ``{"failing": result}`` (waits for hang_up), ``{"done": result}``, ``{"cpu_s": x, "lags": [...]}``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Union
+
+import msgspec
+
+from voiceops.calls.call import converse
+from voiceops.calls.lag import LagMeter
+from voiceops.model.calls import CallJob, CallResult
+
+_LINE_LIMIT = 1 << 20
+
+Send = Callable[["Reply"], None]
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the pool asks of a caller process."""
+
+    place: Union[CallJob, None] = None
+    hang_up: Union[int, None] = None
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a caller process tells the pool."""
+
+    failing: Union[CallResult, None] = None
+    done: Union[CallResult, None] = None
+    cpu_s: float = 0.0
+    lags: tuple[float, ...] = ()
+
+
+def main() -> None:
+    """Take over stdin and stdout, and serve until stdin ends."""
+    # Each call holds about 36 descriptors: the usual 1,024 end at 28 calls.
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # Native code prints to stdout now and then: the pool's pipe must stay clean.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    encode = msgspec.json.Encoder().encode
+
+    def send(reply: Reply) -> None:
+        try:
+            os.write(out, encode(reply) + b"\n")
+        except BrokenPipeError:
+            os._exit(1)  # the pool is gone: nobody wants these calls any more
+
+    if "--vanish" in sys.argv[1:]:
+        _serve_forks(send)
+    else:
+        asyncio.run(_serve(send))
+
+
+async def _serve(send: Send) -> None:
+    """Many calls in one event loop."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_LINE_LIMIT)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    decode = msgspec.json.Decoder(Order).decode
+    calls: dict[int, tuple[asyncio.Task[None], asyncio.Event]] = {}
+    lag = LagMeter()
+    lag.start()
+    while line := await reader.readline():
+        order = decode(line)
+        if order.place is not None:
+            released = asyncio.Event()
+            task = loop.create_task(_call(order.place, released, send, lag))
+            calls[order.place.id] = (task, released)
+            task.add_done_callback(partial(_forget, calls, order.place.id))
+        elif order.hang_up in calls:
+            task, released = calls[order.hang_up]
+            if not released.is_set():
+                released.set()
+            else:
+                task.cancel()
+    await lag.stop()
+    tasks = [task for task, _ in calls.values()]
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def _forget(
+    calls: dict[int, tuple[asyncio.Task[None], asyncio.Event]], number: int, _task: asyncio.Task[None]
+) -> None:
+    calls.pop(number, None)
+
+
+async def _call(job: CallJob, released: asyncio.Event, send: Send, lag: LagMeter) -> None:
+    result = await _converse(job, released, send)
+    lags = tuple(lag.lags)
+    lag.lags.clear()
+    send(Reply(done=result, cpu_s=time.process_time(), lags=lags))
+
+
+async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallResult:
+    """One call that ends early, with a clean hang-up, when ``released`` is set."""
+    from voiceops.adapters.livekit_rtc import RtcPhone
+
+    failing = False
+
+    async def inquire(result: CallResult) -> None:
+        nonlocal failing
+        failing = True
+        send(Reply(failing=result))
+        await released.wait()
+
+    call = asyncio.ensure_future(converse(RtcPhone(listen_on=bool(job.script)), job, inquire=inquire))
+    release = asyncio.ensure_future(released.wait())
+    try:
+        await asyncio.wait({call, release}, return_when=asyncio.FIRST_COMPLETED)
+        if not call.done() and not failing:
+            call.cancel()
+        return await call
+    finally:
+        release.cancel()
+        if not call.done():
+            call.cancel()
+            await asyncio.wait({call})
+
+
+def _serve_forks(send: Send) -> None:
+    """One fork per call. A fork ends when its pipe is closed, or by its own hand."""
+    # Imported once, before the forks; the engine itself is loaded by the first Room.
+    import voiceops.adapters.livekit_rtc  # noqa: F401
+
+    decode = msgspec.json.Decoder(Order).decode
+    children: dict[int, tuple[int, int]] = {}
+    for line in sys.stdin.buffer:
+        order = decode(line)
+        if order.place is not None:
+            read_end, write_end = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                for _, inherited in children.values():
+                    os.close(inherited)
+                os.close(write_end)
+                _fork(order.place, read_end, send)
+            os.close(read_end)
+            children[order.place.id] = (pid, write_end)
+        elif order.hang_up in children:
+            _end(*children.pop(order.hang_up))
+            used = resource.getrusage(resource.RUSAGE_CHILDREN)
+            send(Reply(cpu_s=time.process_time() + used.ru_utime + used.ru_stime))
+    for pid, write_end in children.values():
+        _end(pid, write_end)
+
+
+def _end(pid: int, write_end: int) -> None:
+    os.close(write_end)
+    os.waitpid(pid, 0)
+
+
+def _fork(job: CallJob, pipe: int, send: Send) -> None:
+    """Never returns."""
+    code = 1
+    try:
+        code = asyncio.run(_vanishing(job, pipe, send))
+    finally:
+        os._exit(code)
+
+
+async def _vanishing(job: CallJob, pipe: int, send: Send) -> int:
+    released = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def closed() -> None:
+        loop.remove_reader(pipe)
+        released.set()
+
+    loop.add_reader(pipe, closed)
+    lag = LagMeter()
+    lag.start()
+    try:
+        result = await _converse(job, released, send)
+    except asyncio.CancelledError:
+        return 0
+    send(Reply(done=result, lags=tuple(lag.lags)))
+    if result.ok:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
