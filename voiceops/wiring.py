@@ -49,10 +49,6 @@ class Project:
             configuration=configuration,
         )
 
-    def child_environment(self) -> dict[str, str]:
-        """The environment for a child process: this one's, over what ``.env`` says."""
-        return self.configuration.environment.whole()
-
     def ensure_local_keys(self) -> tuple[str, ...]:
         """Make the LiveKit keys that nobody has set; the names of the variables added to ``.env``.
 

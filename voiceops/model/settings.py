@@ -12,9 +12,6 @@ import msgspec
 
 from voiceops.model.secret import Secret
 
-SecretRef = Union[Secret, None]
-
-
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 

@@ -1,0 +1,89 @@
+"""The shipped inventory is the documentation: it loads, and shows every setting with its default."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from voiceops.config.project import Configuration
+from voiceops.model.settings import (
+    AgentService,
+    CommandService,
+    LivekitService,
+    LivekitSettings,
+    Probe,
+    RoomsSettings,
+    Settings,
+)
+
+EXAMPLES = {
+    "kind",
+    "entry",
+    "needs",
+    "command",
+    "tcp",
+    "probe",
+    "api_key",
+    "api_secret",
+    "project",
+    "services",
+}
+"""Settings that the file shows by an example instead of a default."""
+
+
+@pytest.fixture
+def uncommented(repository: Path, tmp_path: Path) -> Settings:
+    """The shipped file with every commented setting switched on."""
+    text = (repository / "inventory.yaml").read_text()
+    (tmp_path / "inventory.yaml").write_text(re.sub(r"^( *)#(?=\w+:)", r"\1", text, flags=re.MULTILINE))
+    shutil.copytree(repository / "examples", tmp_path / "examples")
+    return Configuration.read(tmp_path / "inventory.yaml").this_machine().settings
+
+
+def test_the_shipped_inventory_loads_and_selects_this_machine(repository: Path) -> None:
+    (host,) = Configuration.read(repository / "inventory.yaml").select()
+
+    assert host.local
+    assert list(host.settings.services) == ["livekit", "agent"]
+
+
+def test_every_commented_setting_shows_its_default(uncommented: Settings) -> None:
+    shown = [uncommented.livekit, uncommented.rooms, *uncommented.services.values()]
+    for struct in shown:
+        for field in msgspec.structs.fields(type(struct)):
+            if field.name not in EXAMPLES:
+                assert getattr(struct, field.name) == default_of(field), (
+                    f"{type(struct).__name__}.{field.name}"
+                )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Settings, LivekitSettings, RoomsSettings, LivekitService, AgentService, CommandService, Probe],
+    ids=lambda kind: str(kind.__name__),
+)
+def test_every_setting_stands_in_the_shipped_inventory(repository: Path, kind: Any) -> None:
+    names = set(re.findall(r"^ *#?(\w+):", (repository / "inventory.yaml").read_text(), re.MULTILINE))
+
+    assert {field.name for field in msgspec.structs.fields(kind)} <= names
+
+
+def test_every_variable_of_the_example_env_file_parses_as_empty(repository: Path) -> None:
+    from voiceops.config.dotenv import parse
+
+    assert parse((repository / ".env.example").read_text()) == {
+        "LIVEKIT_API_KEY": "",
+        "LIVEKIT_API_SECRET": "",
+    }
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> Any:
+    """A field's default, made when it is a factory."""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
