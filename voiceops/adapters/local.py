@@ -23,8 +23,11 @@ LIMIT_BYTES = 1 << 20
 class LocalTransport:
     """Implements ``Transport`` for the machine that voiceops runs on."""
 
-    def __init__(self, name: str = "localhost", *, sudo_password: Secret | None = None) -> None:
+    def __init__(
+        self, name: str = "localhost", *, sudo_password: Secret | None = None, python: str = sys.executable
+    ) -> None:
         self._name = name
+        self._python = python
         self._sudo_password = sudo_password
         self._running: set[LocalProcess] = set()
 
@@ -35,7 +38,7 @@ class LocalTransport:
     def start(self, argv: Sequence[str], *, root: bool = False) -> LocalProcess:
         arguments = list(argv)
         if arguments[0] == "python3":
-            arguments[0] = sys.executable  # an interpreter that surely is here
+            arguments[0] = self._python  # one that surely is here
         sudo = Sudo(self._sudo_password) if root and os.geteuid() != 0 else None
         process = LocalProcess(self._name, sudo.wrap(arguments) if sudo else arguments, sudo)
         self._running = {one for one in self._running if not one.closed} | {process}

@@ -10,8 +10,8 @@ import contextlib
 import shlex
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +47,8 @@ class SshTarget:
     """Write the key of a host that is not known yet to known_hosts; a changed one is refused all the same."""
     ssh_config: Path | None = None
     """Instead of the user's and the system's files."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """ssh_config options that win over the files."""
     connect_timeout_s: float = 10.0
     keepalive_s: int = 15
 

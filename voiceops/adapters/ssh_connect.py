@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import fabric
 import paramiko
 
+from voiceops.adapters.ssh_config import read_text
 from voiceops.adapters.ssh_errors import UnknownHostKeyError
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _USER_FILE = Path("~/.ssh/known_hosts")
 _SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
 _WRITING = threading.Lock()
+# Without a handler Python prints Paramiko's tracebacks on stderr; its errors reach us as exceptions.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class Checked(fabric.Connection):  # type: ignore[misc]
@@ -31,10 +35,16 @@ class Checked(fabric.Connection):  # type: ignore[misc]
         object.__setattr__(self, "_target", target)
         super().__init__(host, **options)
         self.client = paramiko.SSHClient()
-        for file in known_hosts_files(target, self.ssh_config):
+        files = known_hosts_files(target, self.ssh_config)
+        for file in files:
             if file.exists():
                 self.client.load_system_host_keys(str(file))
-        self.client.set_missing_host_key_policy(_Missing(target))
+        self.client.set_missing_host_key_policy(_Missing(target, files[0]))
+        timeout_s = float(self.ssh_config.get("connecttimeout") or target.connect_timeout_s)
+        self.connect_timeout = max(1, int(timeout_s))
+        self.connect_kwargs.update(
+            banner_timeout=timeout_s, auth_timeout=timeout_s, channel_timeout=timeout_s
+        )
 
     def get_gateway(self) -> Any:
         """As Fabric's, with every hop checked."""
@@ -59,18 +69,18 @@ class Checked(fabric.Connection):  # type: ignore[misc]
 class _Missing(paramiko.MissingHostKeyPolicy):
     """Refuse an unknown key, or write it down where that was asked for."""
 
-    def __init__(self, target: SshTarget) -> None:
+    def __init__(self, target: SshTarget, file: Path) -> None:
         self._target = target
+        self._file = file
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
         if not self._target.accept_new:
             digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
             raise UnknownHostKeyError(self._target.name, hostname, key.get_name(), f"SHA256:{digest}")
-        file = (self._target.known_hosts or (_USER_FILE,))[0].expanduser()
         line = f"{hostname} {key.get_name()} {key.get_base64()}\n"
         with _WRITING:  # many hosts at once, one file
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             try:
                 os.write(fd, line.encode())
             finally:
@@ -100,14 +110,10 @@ def connect(target: SshTarget) -> Checked:
         config=_config(target),
         connect_kwargs=_login(target),
     )
-    timeout_s = target.connect_timeout_s
-    connection.connect_kwargs.update(
-        banner_timeout=timeout_s, auth_timeout=timeout_s, channel_timeout=timeout_s
-    )
-    if connection.gateway:
-        connection.connect_timeout = int(timeout_s) or 1
-    else:
-        connection.connect_kwargs["sock"] = _socket(connection.host, connection.port, timeout_s)
+    if not connection.gateway:
+        sock = _socket(connection.host, connection.port, connection.connect_kwargs["banner_timeout"])
+        connection.connect_kwargs["sock"] = sock
+        connection.connect_timeout = None
     try:
         connection.open()
     except BaseException:
@@ -136,6 +142,6 @@ def _login(target: SshTarget) -> dict[str, Any]:
 
 
 def _config(target: SshTarget) -> fabric.Config:
-    """ssh_config honoured; Fabric's own configuration files and ``FABRIC_*`` are not asked."""
-    path = str(target.ssh_config) if target.ssh_config else None
-    return fabric.Config(runtime_ssh_path=path, system_prefix="/nonexistent/", user_prefix="/nonexistent/")
+    """ssh_config honoured; Fabric's own configuration files are not asked."""
+    ssh_config = paramiko.SSHConfig.from_text(read_text(target.ssh_config, target.options))
+    return fabric.Config(ssh_config=ssh_config, system_prefix="/nonexistent/", user_prefix="/nonexistent/")

@@ -1,0 +1,58 @@
+"""The way to a host of the inventory, from its Ansible variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voiceops.adapters.local import LocalTransport
+from voiceops.adapters.ssh import SshTarget, SshTransport
+from voiceops.adapters.ssh_config import options_of
+from voiceops.errors import ConfigError
+from voiceops.model.secret import Secret
+from voiceops.model.settings import Host
+from voiceops.ports import Transport
+
+_SUDO = ("ansible_become_password", "ansible_become_pass", "ansible_sudo_pass")
+_LOGIN = ("ansible_ssh_password", "ansible_ssh_pass", "ansible_password")
+
+
+def transport_to(host: Host, *, accept_new: bool = False) -> Transport:
+    """Not connected yet. ``accept_new``: write the key of a host seen for the first time to known_hosts."""
+    if host.local:
+        return LocalTransport(host.name, sudo_password=_secret(host, _SUDO))
+    key_file = host.vars.get("ansible_ssh_private_key_file") or host.vars.get("ansible_private_key_file")
+    return SshTransport(
+        SshTarget(
+            name=host.name,
+            address=host.address,
+            user=host.user,
+            port=host.port,
+            key_file=Path(str(key_file)) if key_file else None,
+            password=_secret(host, _LOGIN),
+            sudo_password=_secret(host, _SUDO),
+            accept_new=accept_new,
+            options=_options(host),
+        )
+    )
+
+
+def _options(host: Host) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in ("ansible_ssh_extra_args", "ansible_ssh_common_args"):
+        value = host.vars.get(name)
+        if value:
+            found = options_of(str(value)) | found
+    return found
+
+
+def _secret(host: Host, names: tuple[str, ...]) -> Secret | None:
+    for name in names:
+        value = host.vars.get(name)
+        if value is None or value == "":
+            continue
+        if isinstance(value, Secret):
+            return value
+        if not isinstance(value, str):
+            raise ConfigError(f"{host.name}: {name} is no text")
+        return Secret(value)
+    return None
