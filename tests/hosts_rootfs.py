@@ -38,7 +38,7 @@ done
 mkdir -p /etc/systemd/system/multi-user.target.wants
 ln -sf /lib/systemd/system/systemd-networkd.service /etc/systemd/system/multi-user.target.wants/
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
-"""  # noqa: E501
+"""
 _TOOLS = {
     "debootstrap": "debootstrap",
     "systemd-nspawn": "systemd-container",
