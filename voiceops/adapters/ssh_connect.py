@@ -41,7 +41,7 @@ class Checked(fabric.Connection):  # type: ignore[misc]
                 self.client.load_system_host_keys(str(file))
         self.client.set_missing_host_key_policy(_Missing(target, files[0]))
         timeout_s = float(self.ssh_config.get("connecttimeout") or target.connect_timeout_s)
-        self.connect_timeout = max(1, int(timeout_s))
+        self.connect_timeout: int | None = max(1, int(timeout_s))
         self.connect_kwargs.update(
             banner_timeout=timeout_s, auth_timeout=timeout_s, channel_timeout=timeout_s
         )
