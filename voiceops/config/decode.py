@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Sequence
 from functools import cache
@@ -26,6 +25,8 @@ _EXPECTED = {
     bool: "true or false",
     Secret: "a secret",
 }
+_NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
+_LARGEST = 1e15
 _UNEVALUATED = ("env", "command", "config")
 """Settings that may hold braces meant for others (``docker ps --format '{{.ID}}'``)."""
 
@@ -74,10 +75,10 @@ class Decoder:
                 return secret_from(value, self.environment, self.at(path), dotted(path))
             if isinstance(value, str):
                 return Secret(value)
-        elif kind is float and type(value) in (int, float):
-            if not math.isfinite(value):
-                raise self.error(path, "must be a finite number")
-            return float(value)
+        elif kind in _NUMBERS and type(value) in _NUMBERS[kind]:
+            if not abs(value) <= _LARGEST:  # so written because a comparison with NaN is false
+                raise self.error(path, "must be a finite number of a sensible size")
+            return kind(value)
         elif kind is str and isinstance(value, str):
             self.reject_template(value, path)
             return str(value)
@@ -131,7 +132,7 @@ class Decoder:
                 path, f"{field} is missing", f"add `{field}: {best}`; there are {', '.join(kinds)}"
             )
         tag = value[field]
-        if tag not in kinds:
+        if not isinstance(tag, str) or tag not in kinds:
             raise self.error((*path, field), f"there is no {field} {tag!r}", did_you_mean(str(tag), kinds))
         return self.struct(kinds[tag], value, path, skip=field)
 

@@ -38,7 +38,7 @@ case $self in
 esac || exit 1
 
 made_with=@MADE_WITH@
-[ -x "$made_with" ] && exec "$made_with" @MODULE@--project "$project" "$@"
+[ -f "$made_with" ] && [ -x "$made_with" ] && exec "$made_with" @MODULE@--project "$project" "$@"
 command -v voiceops >/dev/null 2>&1 && exec voiceops --project "$project" "$@"
 python3 -c 'import voiceops' 2>/dev/null && exec python3 -m voiceops --project "$project" "$@"
 echo "error: $made_with is gone, and there is no other voiceops on PATH" >&2

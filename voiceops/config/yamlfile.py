@@ -67,7 +67,9 @@ def read_text(file: Path, shown: str) -> str:
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, shown: str) -> ConfigError:
     mark = error.problem_mark or error.context_mark
-    problem = error.problem or error.context or "it can't be read"
+    problem = error.problem or "it can't be read"
+    if problem.startswith("but ") and error.context:
+        problem = f"{error.context}, {problem}"
     hint = None
     lines = text.splitlines()
     if mark and mark.line < len(lines) and lines[mark.line].startswith("\t"):

@@ -14,7 +14,7 @@ from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host
 
-Load = Callable[[str], Host]
+Load = Callable[..., Host]
 
 
 @pytest.fixture
