@@ -199,7 +199,7 @@ class _Starter:
         failed = [result.error for result in self._results.values() if result.error]
         if failed:
             raise failed[0]
-        return self._results
+        return {action.service: self._results[action.service] for action in actions}
 
     def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
         """An agent starts anew on a server that has been running; a fresh server has no rooms."""

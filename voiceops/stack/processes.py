@@ -107,6 +107,11 @@ class ProcessBackend:
             self._records.remove(service.name, launch)
             raise
 
+    def close(self) -> None:
+        """Give up the starts that nobody waited for; their runs are found by their health later."""
+        for launch in list(self._notify):
+            self._close_notify(launch)
+
     def _close_notify(self, launch: str) -> None:
         socket = self._notify.pop(launch, None)
         if socket:

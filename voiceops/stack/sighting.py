@@ -160,7 +160,7 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
         signalled=record.signalled_at is not None,
     )
     if seen.kind == "agent":
-        return _agent_state(folder, service, seen)
+        return _agent_state(folder, service, seen, was_ready=record.ready_at is not None)
     if seen.signalled:
         return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
     if service is None:
@@ -197,13 +197,13 @@ def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> p
     return probes.probe_command(probe.command or [], cwd=service.cwd)
 
 
-def _agent_state(folder: Folder, service: Declared | None, seen: Instance) -> Instance:
+def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, was_ready: bool) -> Instance:
     health = agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
     if health is None:
         ready_timeout_s = service.ready_timeout_s if service else 60.0
         if seen.signalled:
             return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
-        if seen.age_s <= ready_timeout_s:
+        if seen.age_s <= ready_timeout_s and not was_ready:
             return replace(seen, state=ServiceState.STARTING, detail="does not answer yet")
         return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
     seen = replace(seen, calls=health.calls, rooms=tuple(health.rooms), worker_id=health.worker_id)
