@@ -7,7 +7,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,11 +21,11 @@ _POLL_S = 0.01
 
 
 def lock_folder() -> Path:
-    """The user's own folder for locks that need not survive a boot."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "voiceops"
-    return Path(tempfile.gettempdir()) / f"voiceops-{os.getuid()}"
+    """The user's folder for locks that need not survive a boot.
+
+    The same from a shell and from cron: neither TMPDIR nor XDG_RUNTIME_DIR is in both.
+    """
+    return Path("/tmp") / f"voiceops-{os.getuid()}"
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from voiceops.tasks.inventory import show_inventory
 from voiceops.tasks.project import init
 from voiceops.tasks.rooms import cleanup_rooms
 from voiceops.tasks.rooms import collection as rooms
+from voiceops.tasks.schedule import rotate_logs, schedule
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 
 namespace = Collection()
@@ -24,3 +25,5 @@ for _task in (start, stop, restart, check_running, status, logs, why, recover):
     namespace.add_task(_task)
 namespace.add_task(cleanup_rooms)
 namespace.add_collection(rooms)
+namespace.add_task(schedule)
+namespace.add_task(rotate_logs)

@@ -1,0 +1,96 @@
+"""Room cleanup and log rotation, without anybody thinking of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voiceops.tasks.command import TARGETS, Report, Run, command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from voiceops.systemd.scheduling import Change
+
+
+@command(
+    "check",
+    "diff",
+    help={
+        "systemd": "Use systemd's timers instead of cron.",
+        "remove": "Take the entries out again, wherever they are.",
+        "every": "Minutes between two cleanups of rooms.",
+    },
+)
+def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int = 5) -> Report:
+    """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, on this machine.
+
+    Example: inv schedule --check --diff
+    """
+    from voiceops.systemd.schedule import jobs
+    from voiceops.wiring_schedule import project_schedule
+
+    installed = project_schedule(run.project, inventory=run.inventory, every_min=every)
+    how = None if remove else installed.targets.how(systemd=systemd)
+    changes = installed.schedule.plan(how)
+    if changes and not run.check:
+        installed.schedule.apply(changes)
+    data = {
+        "changed": len(changes),
+        "how": None if how is None else how.value,
+        "jobs": []
+        if remove
+        else [
+            {"name": job.name, "cron": job.cron, "script": str(installed.place.script(job))}
+            for job in jobs(every)
+        ],
+        "changes": [{"what": one.what, "change": _verb(one)} for one in changes],
+        "check": run.check,
+    }
+    return Report(data, _text(data, changes, diff=run.diff), 2 if run.check and changes else 0)
+
+
+def _verb(change: Change) -> str:
+    if change.before is None:
+        return "add"
+    return "remove" if change.after is None else "change"
+
+
+def _text(data: dict[str, Any], changes: Sequence[Change], *, diff: bool) -> str:
+    import difflib
+
+    lines = []
+    for one in changes:
+        lines.append(f"{'would ' if data['check'] else ''}{_verb(one)} {one.what}")
+        if diff and not one.timer:
+            lines += difflib.unified_diff(
+                (one.before or "").splitlines(),
+                (one.after or "").splitlines(),
+                f"{one.what} (now)",
+                f"{one.what} (wanted)",
+                lineterm="",
+            )
+    if not changes:
+        lines.append("nothing is scheduled, nothing to do" if data["how"] is None else "nothing to do")
+    lines += [f"{job['cron']}  {job['name']} (by {data['how']})" for job in data["jobs"]]
+    if data["how"] == "systemd-user":
+        lines.append("they run while you are logged in; `loginctl enable-linger` lets them run always")
+    return "\n".join(lines)
+
+
+@command(*TARGETS, name="rotate-logs", help={"quiet": "Print nothing unless something failed: for cron."})
+def rotate_logs(run: Run, quiet: bool = False) -> Report:
+    """Rotate the services' logs that have grown over their `log_max_bytes`; safe while they write.
+
+    Example: inv rotate-logs
+    """
+    from voiceops.stack import log_files
+    from voiceops.stack.folder import Folder
+
+    folder = Folder(run.project.root)
+    rotated = [
+        name
+        for host in run.project.hosts
+        for name in log_files.rotate_all(folder.logs, run.project.stack(host).outline)
+    ]
+    said = f"rotated {', '.join(rotated)}" if rotated else "no log is too large, nothing to do"
+    return Report({"rotated": rotated, "changed": len(rotated)}, "" if quiet else said)
