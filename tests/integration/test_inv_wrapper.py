@@ -158,7 +158,7 @@ def test_a_moved_checkout_needs_no_new_build(checkout: Path, tmp_path: Path) -> 
 def test_an_environment_whose_interpreter_is_gone_is_built_again(checkout: Path) -> None:
     prefix = Path(answer(call(checkout / "inv"))["prefix"])
     (prefix / "bin/python").unlink()
-    (prefix / "bin/python").symlink_to("/nonexistent/python3")
+    (prefix / "bin/python").symlink_to("/gone/python3")
     done = call(checkout / "inv")
     assert "building the environment" in done.stderr
     assert answer(done)["prefix"] != str(prefix)
@@ -215,7 +215,7 @@ def script(path: Path, body: str) -> None:
 
 def test_debian_without_venv_says_which_package_to_install(checkout: Path, debian: Path) -> None:
     script(debian / "id", "echo 1000")
-    done = call(checkout / "inv", PATH=str(debian), HOME="/nonexistent", PYENV_ROOT="")
+    done = call(checkout / "inv", PATH=str(debian), HOME=str(debian), PYENV_ROOT="")
     assert done.returncode == 1
     assert "hint: sudo apt-get install python3.11-venv" in done.stderr
 
@@ -223,7 +223,7 @@ def test_debian_without_venv_says_which_package_to_install(checkout: Path, debia
 def test_debian_without_venv_gets_the_package_when_root(checkout: Path, debian: Path, tmp_path: Path) -> None:
     script(debian / "id", "echo 0")
     (debian / "ln").symlink_to("/bin/ln")
-    done = call(checkout / "inv", PATH=str(debian), HOME="/nonexistent", PYENV_ROOT="")
+    done = call(checkout / "inv", PATH=str(debian), HOME=str(debian), PYENV_ROOT="")
     assert "installing python3.11-venv" in done.stderr
     assert "install -qq -y python3.11-venv" in (tmp_path / "apt.log").read_text()
     answer(done)
