@@ -19,7 +19,7 @@ from voiceops.resources import payload, read_facts
 ONHOST = Path(payload.__file__).with_name("onhost")
 
 
-def python39() -> str:
+def python39() -> str:  # noqa: RET503 - missing() does not return
     """An interpreter of the oldest supported version."""
     candidates = [shutil.which("python3.9"), *Path.home().glob(".pyenv/versions/3.9.*/bin/python")]
     for candidate in candidates:
@@ -37,7 +37,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imported(tree: ast.AST) -> set[str]:
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name.split(".")[0] for alias in node.names)
