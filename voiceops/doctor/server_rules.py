@@ -13,6 +13,8 @@ MAX_CLOCK_SKEW_S = 50.0
 MIN_SECRET_BYTES = 32
 MIN_FREE_BYTES = 200_000_000
 RECENT_S = 300.0
+NOW_S = 60.0
+"""A caller who was turned away this long ago may still be trying."""
 
 
 def server_down(facts: Facts) -> Iterator[Finding]:
@@ -161,7 +163,7 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
         if events:
             yield Finding(
                 rule=rule,
-                severity="error",
+                severity="error" if facts.now - events[-1].at < NOW_S else "warning",
                 sentence=f"The server turned {len(events)} join(s) away in the last 5 minutes: {what}.",
                 evidence=(
                     f"server log: 401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",

@@ -1,0 +1,243 @@
+"""Every cause of silence is produced for real; ``why`` names it and ``why --mend`` brings the agent back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from livekit import api
+
+from tests.callers import caller, token
+from tests.live import API_KEY, API_SECRET
+from tests.projects import Project, project
+
+pytestmark = pytest.mark.timeout(180)
+AGENTS = Path(__file__).parent / "agents"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A running stack whose agent fails as the room's name says."""
+    with project(tmp_path_factory.mktemp("why"), AGENTS / "faulty.py") as made:
+        made.inv("start")
+        yield made
+
+
+def rules(made: Project, *flags: str) -> dict[str, str]:
+    """room -> rule of its first finding; the empty room stands for the stack."""
+    findings = made.inv("why", "--json", *flags, code=None).json["findings"]
+    return {finding.get("room", ""): finding["rule"] for finding in reversed(findings)}
+
+
+async def look(made: Project, *flags: str) -> dict[str, str]:
+    return await asyncio.to_thread(rules, made, *flags)
+
+
+async def until(made: Project, room: str, rule: str, *, timeout_s: float = 40) -> None:
+    """Ask ``why`` until it says so: some causes can only be known after a while."""
+    found: dict[str, str] = {}
+    ends_at = asyncio.get_running_loop().time() + timeout_s
+    while asyncio.get_running_loop().time() < ends_at:
+        found = await look(made)
+        if found.get(room) == rule:
+            return
+        await asyncio.sleep(0.5)
+    raise AssertionError(f"expected {rule} for {room!r}, why says {found}")
+
+
+async def mend(made: Project) -> dict[str, Any]:
+    answer = await asyncio.to_thread(made.inv, "why", "--mend", "--json", code=None)
+    document: dict[str, Any] = answer.json
+    return document
+
+
+async def agents_in(made: Project, room: str) -> list[str]:
+    async with api.LiveKitAPI(made.url, API_KEY, API_SECRET) as lk:
+        answer = await lk.room.list_participants(api.ListParticipantsRequest(room=room))
+    return [one.identity for one in answer.participants if one.kind == api.ParticipantInfo.Kind.AGENT]
+
+
+async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
+    for round_number in range(5):
+        async with AsyncExitStack() as calls:
+            for number in range(4):
+                await calls.enter_async_context(caller(stack.url, f"good-{round_number}-{number}"))
+            assert await look(stack) == {}  # while they join
+            for number in range(4):
+                await _agent_of(stack, f"good-{round_number}-{number}")
+            assert await look(stack) == {}
+
+
+async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart(stack: Project) -> None:
+    expected = {
+        "raise-1": "entrypoint-raised",
+        "exit-1": "entrypoint-exited",
+        "late-1": "entrypoint-raised",
+        "hang-1": "entrypoint-hung",
+    }
+    async with AsyncExitStack() as calls:
+        for room in expected:
+            await calls.enter_async_context(caller(stack.url, room))
+        await until(stack, "hang-1", "entrypoint-hung")
+        found = await look(stack)
+        assert {room: found.get(room) for room in expected} == expected
+        (finding,) = stack.inv("why", "--room", "raise-1", "--json", code=1).json["findings"]
+    assert finding["evidence"] == ["worker log: ValueError: no such customer"]
+    assert finding["mend"] == "inv rooms.dispatch raise-1"
+
+
+async def test_a_job_process_killed_in_the_call_is_named_and_the_agent_comes_back(stack: Project) -> None:
+    async with caller(stack.url, "good-killed"):
+        agent = await _agent_of(stack, "good-killed")
+        worker = psutil.Process(stack.pid("agent"))
+        for child in worker.children(recursive=True):
+            # The job's own process cannot be told from idle ones, so all of them go.
+            if "forkserver" in " ".join(child.cmdline()):
+                child.kill()
+        await until(stack, "good-killed", "killed-in-call")
+        assert (await mend(stack))["ok"]
+        assert await agents_in(stack, "good-killed") != [agent]
+
+
+async def test_a_killed_worker_is_started_and_its_caller_gets_a_new_agent(stack: Project) -> None:
+    async with caller(stack.url, "good-worker"):
+        await _agent_of(stack, "good-worker")
+        os.kill(stack.pid("agent"), signal.SIGKILL)
+        assert await look(stack) == {"": "no-worker"}
+        result = await mend(stack)
+        assert result["ok"], result
+        assert len(await agents_in(stack, "good-worker")) == 1
+
+
+async def test_a_call_that_came_while_no_worker_was_there_is_dispatched_again(stack: Project) -> None:
+    stack.inv("stop", "--only", "agent", "--yes")
+    async with caller(stack.url, "good-lost"):
+        stack.inv("start")
+        await until(stack, "good-lost", "dispatch-lost")
+        assert (await mend(stack))["ok"]
+        assert len(await agents_in(stack, "good-lost")) == 1
+
+
+async def test_a_frozen_worker_is_killed_and_its_caller_gets_a_new_agent(stack: Project) -> None:
+    frozen = stack.pid("agent")
+    os.kill(frozen, signal.SIGSTOP)
+    async with caller(stack.url, "good-frozen"):
+        assert (await look(stack))[""] == "worker-frozen"
+        assert (await mend(stack))["ok"]
+        assert stack.pid("agent") != frozen
+        assert len(await agents_in(stack, "good-frozen")) == 1
+
+
+async def test_two_agents_in_a_call_become_one(stack: Project) -> None:
+    async with caller(stack.url, "good-two"):
+        first = await _agent_of(stack, "good-two")
+        async with api.LiveKitAPI(stack.url, API_KEY, API_SECRET) as lk:
+            await lk.agent_dispatch.create_dispatch(api.CreateAgentDispatchRequest(room="good-two"))
+        await until(stack, "good-two", "duplicate-agents")
+        assert (await mend(stack))["ok"]
+        assert await agents_in(stack, "good-two") == [first]
+
+
+async def test_a_server_that_is_gone_explains_everything_and_comes_back(stack: Project) -> None:
+    os.kill(stack.pid("livekit"), signal.SIGKILL)
+    assert (await look(stack))[""] == "server-down"
+    assert (await mend(stack))["ok"]
+
+
+async def _agent_of(made: Project, room: str) -> str:
+    for _ in range(200):
+        found = await agents_in(made, room)
+        if found:
+            return found[0]
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"no agent came into {room}")
+
+
+def test_named_agents_need_a_dispatch_with_the_right_name(stack: Project) -> None:
+    stack.variables["services"]["agent"]["agent_name"] = "front"
+    stack.write()
+    stack.inv("start", "--yes")
+
+    async def scene() -> None:
+        async with caller(stack.url, "good-unnamed"), caller(stack.url, "good-typo"):
+            async with api.LiveKitAPI(stack.url, API_KEY, API_SECRET) as lk:
+                await lk.agent_dispatch.create_dispatch(
+                    api.CreateAgentDispatchRequest(room="good-typo", agent_name="frnt")
+                )
+            found = await look(stack)
+            assert found["good-unnamed"] == "no-dispatch"
+            assert found["good-typo"] == "wrong-agent-name"
+            assert (await mend(stack))["ok"]
+            assert len(await agents_in(stack, "good-unnamed")) == 1
+            assert len(await agents_in(stack, "good-typo")) == 1
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "rule"),
+    [
+        ({"LIVEKIT_API_SECRET": "another-secret-that-is-long-enough-for-it"}, "worker-wrong-key"),
+        ({"LIVEKIT_URL": "ws://127.0.0.1:9"}, "worker-wrong-url"),
+    ],
+)
+def test_a_worker_with_the_wrong_key_or_address_is_told_apart(
+    stack: Project, wrong: dict[str, str], rule: str
+) -> None:
+    stack.inv("stop", "--only", "agent", "--yes")
+    agent = stack.variables["services"]["agent"]
+    agent |= {"env": wrong, "ready_timeout_s": 6}
+    stack.write()
+    stack.inv("start", code=1)
+    assert rules(stack)[""] == rule
+    del agent["env"]
+    stack.write()
+
+
+async def test_a_worker_that_is_full_is_named(tmp_path: Path) -> None:
+    with project(tmp_path, AGENTS / "faulty.py", agent={"max_concurrent_jobs": 1}) as made:
+        made.inv("start")
+        async with caller(made.url, "good-first"):
+            await _agent_of(made, "good-first")
+            async with caller(made.url, "good-second"):
+                await asyncio.sleep(1)
+                assert (await look(made))[""] == "worker-over-load"
+
+
+async def test_an_agent_that_stays_inert_after_a_refresh_is_replaced(tmp_path: Path) -> None:
+    with project(tmp_path, AGENTS / "plain_session.py") as made:
+        made.inv("start")
+        async with caller(made.url, "refreshed"):
+            inert = await _agent_of(made, "refreshed")
+            await asyncio.sleep(1)
+        async with caller(made.url, "refreshed"):
+            await until(made, "refreshed", "inert-agent")
+            assert (await mend(made))["ok"]
+            assert await agents_in(made, "refreshed") not in ([], [inert])
+
+
+async def test_an_expired_token_is_named_without_showing_it(stack: Project) -> None:
+    expired = token("good-expired", life_s=-600)
+    async with aiohttp.ClientSession() as session:
+        answer = await session.get(stack.url.replace("ws", "http") + "/rtc", params={"access_token": expired})
+        assert answer.status == 401
+    shown = stack.inv("why", code=1).out
+    assert "[expired-token]" in shown
+    assert expired not in shown
+    assert expired.split(".")[1] not in shown
+
+
+def test_a_short_secret_is_a_warning(tmp_path: Path) -> None:
+    with project(tmp_path, secret="short") as made:
+        made.inv("start")
+        document = made.inv("why", "--json").json
+        assert [finding["rule"] for finding in document["findings"]] == ["secret-too-short"]
+        assert document["ok"]
