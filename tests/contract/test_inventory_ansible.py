@@ -49,8 +49,6 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
 
 def test_list_agrees_with_ansible_inventory_on_generated_inventories(cases: list[Case]) -> None:
     for seed, (inventory, _, answer) in enumerate(cases):
-        # Before core 2.18 there was no profile.
-        answer["list"]["_meta"].setdefault("profile", "inventory_legacy")
         assert json.loads(json.dumps(listing.listed(inventory))) == answer["list"], f"seed {seed}"
 
 
