@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -87,7 +88,7 @@ def guarded_entrypoint(body: Body | None = None, /, **options: Any) -> Any:
     settings = GuardOptions(**options)
 
     def decorate(function: Body) -> Entrypoint:
-        takes_call = len(inspect.signature(function).parameters) > 1
+        takes_call = _required_arguments(function) > 1
 
         @functools.wraps(function)
         async def guarded(ctx: JobContext) -> None:
@@ -159,9 +160,9 @@ class _Guard:
         load = self.options.load
         if load is None:
             return None
-        arguments = (self.ctx,) if inspect.signature(load).parameters else ()
+        arguments = (self.ctx,) if _required_arguments(load) else ()
         began = time.monotonic()
-        work = asyncio.create_task(_contained(load(*arguments)), name="voiceops_load_data")
+        work = asyncio.create_task(_contained(load, *arguments), name="voiceops_load_data")
         done = await _finishes(work, timeout_s=self.options.load_timeout_s)
         seconds = round(time.monotonic() - began, 4)
         if done and _error_of(work) is None:
@@ -180,7 +181,7 @@ class _Guard:
         """Run the entrypoint; end it when the call ends first."""
         call = self.call
         arguments = (self.ctx, call) if self.takes_call else (self.ctx,)
-        work = asyncio.create_task(_contained(self.body(*arguments)), name="voiceops_entrypoint")
+        work = asyncio.create_task(_contained(self.body, *arguments), name="voiceops_entrypoint")
         deadline = asyncio.create_task(self._deadlines(), name="voiceops_deadlines")
         over = asyncio.create_task(call.ended.wait(), name="voiceops_ended")
         try:
@@ -268,7 +269,8 @@ class _Guard:
             phase=self.call.phase,
             where=block.where,
         )
-        self.loop.call_soon_threadsafe(tell)
+        with contextlib.suppress(RuntimeError):  # the loop closed meanwhile: the job is over
+            self.loop.call_soon_threadsafe(tell)
 
 
 async def _finishes(task: asyncio.Task[Any], *, timeout_s: float) -> bool:
@@ -285,10 +287,19 @@ def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
-async def _contained(work: Awaitable[Any]) -> Any:
+def _required_arguments(function: Callable[..., Any]) -> int:
+    parameters = inspect.signature(function).parameters.values()
+    return sum(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in parameters
+    )
+
+
+async def _contained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
     """asyncio lets SystemExit out of a task and through the loop: the job would die in the middle."""
     try:
-        return await work
+        return await function(*arguments)
     except SystemExit as error:
         raise EntrypointExitedError(f"sys.exit({error.code!r})") from error
 

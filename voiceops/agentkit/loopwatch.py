@@ -56,6 +56,7 @@ class LoopWatch:
         self._on_block = on_block
         self._beat_at = 0.0
         self._loop_thread = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = threading.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._thread: threading.Thread | None = None
@@ -63,8 +64,9 @@ class LoopWatch:
     def start(self) -> LoopWatch:
         """Watch the loop that runs now; call it from a coroutine or callback."""
         loop = asyncio.get_running_loop()
+        self._loop = loop
         self._loop_thread = threading.get_ident()
-        self._beat(loop)
+        self._beat()
         self._thread = threading.Thread(target=self._watch, name="voiceops-loopwatch", daemon=True)
         self._thread.start()
         return self
@@ -81,15 +83,17 @@ class LoopWatch:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _beat(self) -> None:
         self._beat_at = time.monotonic()
-        if not self._stopped.is_set():
-            self._timer = loop.call_later(self._threshold_s / 4, self._beat, loop)
+        if self._loop is not None and not self._stopped.is_set():
+            self._timer = self._loop.call_later(self._threshold_s / 4, self._beat)
 
     def _watch(self) -> None:
         reported_beat = 0.0
         woke_at = time.monotonic()
         while not self._stopped.wait(self._threshold_s / 4):
+            if self._loop is not None and self._loop.is_closed():
+                return
             slept_s, woke_at = time.monotonic() - woke_at, time.monotonic()
             beat_at = self._beat_at
             blocked_s = woke_at - beat_at

@@ -63,6 +63,8 @@ class Speech:
         else:
             # The default is a turn detector that reads the transcript: there is none.
             parts["turn_handling"] = {"turn_detection": "vad"}
+            # Nor a transcript to wait for when the call is over.
+            parts["session_close_transcript_timeout"] = 0.0
         return AgentSession(**(parts | options))
 
 

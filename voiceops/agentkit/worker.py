@@ -22,7 +22,7 @@ PRIVATE_NAMES = (
     "_agent_name",
     "_closed",
     "_drain_timeout",
-    "_entrypoint_fnc",
+    "_get_effective_load",
     "_host",
     "_is_available",
     "_load_threshold",
@@ -71,6 +71,10 @@ class Worker:
             # Reported as zero rather than allowed by a higher threshold: the server has
             # a gate of its own (agents.target_load) that looks at the reported value.
             self.server.load_fnc = _no_load
+        # The library adds a guess for each job that is about to start, which on two idle
+        # cores makes it refuse the third of three calls at once - for ever, as LiveKit
+        # offers no job twice. What counts here is what is measured.
+        self.server._get_effective_load = lambda: self.load
         self._watch_connection()
         self._mark_agents()
         self.server.on("worker_started", self._watch_processes)

@@ -1,0 +1,206 @@
+"""``cached`` in one process, and shared by many through the worker's hub."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from voiceops.agentkit import cached
+from voiceops.agentkit.cache import CacheError
+from voiceops.agentkit.cachehub import CacheHub
+from voiceops.agentkit.hub import Hub
+
+
+class Source:
+    """A data source that counts, and fails or hangs when told to."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.error: Exception | None = None
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def read(self) -> int:
+        self.requests += 1
+        self.asked.set()
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return self.requests
+
+
+@pytest.fixture(params=["local", "shared"])
+async def source(request: pytest.FixtureRequest) -> AsyncIterator[Source]:
+    """A source; with "shared" there is a hub, as in a worker's main process."""
+    hub = Hub()
+    if request.param == "shared":
+        hub.on_cache = CacheHub().handle
+        await hub.start()
+    yield Source()
+    await hub.close()
+
+
+async def test_a_hundred_callers_cost_one_request(source: Source) -> None:
+    read = cached(ttl_s=30)(source.read)
+
+    assert set(await asyncio.gather(*(read() for _ in range(100)))) == {1}
+    assert source.requests == 1
+    assert (read.counters.misses, read.counters.hits) == (1, 99)
+
+
+async def test_after_invalidate_the_next_caller_gets_new_data(source: Source) -> None:
+    read = cached(ttl_s=30)(source.read)
+    assert await read() == 1
+
+    await read.invalidate()
+
+    assert await read() == 2
+
+
+async def test_an_error_without_old_data_reaches_the_caller_as_it_is(source: Source) -> None:
+    read = cached(ttl_s=30)(source.read)
+    source.error = KeyError("no such item")
+
+    with pytest.raises(KeyError):
+        await read()
+    with pytest.raises(CacheError, match="no such item"):
+        await read()
+    assert source.requests == 1, "the source is left alone after an error"
+
+
+async def test_old_data_cover_an_error_of_the_source(source: Source) -> None:
+    read = cached(ttl_s=0.01)(source.read)
+    assert await read() == 1
+    source.error = ConnectionError("refused")
+    await asyncio.sleep(0.02)
+
+    assert await read() == 1
+    assert (read.counters.stale, read.counters.errors) == (1, 1)
+
+
+async def test_old_data_cover_a_source_that_hangs(source: Source) -> None:
+    read = cached(ttl_s=0.01, patience_s=0.05)(source.read)
+    assert await read() == 1
+    source.gate.clear()
+    await asyncio.sleep(0.02)
+
+    assert await read() == 1
+    source.gate.set()
+
+
+async def test_a_caller_who_hangs_up_does_not_cancel_the_fetch_for_the_others(source: Source) -> None:
+    read = cached(ttl_s=30)(source.read)
+    source.gate.clear()
+    first = asyncio.create_task(read())
+    await source.asked.wait()
+    second = asyncio.create_task(read())
+    await asyncio.sleep(0.01)
+
+    first.cancel()
+    await asyncio.sleep(0)
+    source.gate.set()
+
+    assert await second == 1
+    assert source.requests == 1
+
+
+async def test_arguments_make_values_of_their_own() -> None:
+    asked: list[tuple[str, int]] = []
+
+    @cached(ttl_s=30)
+    async def price(item: str, *, days: int = 1) -> str:
+        asked.append((item, days))
+        return f"{item} {days}"
+
+    assert [await price("a"), await price("a"), await price("a", days=2), await price("b")] == [
+        "a 1", "a 1", "a 2", "b 1"
+    ]  # fmt: skip
+    assert asked == [("a", 1), ("a", 2), ("b", 1)]
+
+
+async def test_arguments_without_a_stable_name_need_a_key() -> None:
+    @cached()
+    async def look_up(thing: object) -> int:
+        return 1
+
+    @cached(key=lambda thing: "same")
+    async def look_up_by_key(thing: object) -> int:
+        return 2
+
+    with pytest.raises(TypeError, match="pass key="):
+        await look_up(object())
+    assert await look_up_by_key(object()) == 2
+
+
+async def test_results_that_can_not_travel_still_reach_their_caller() -> None:
+    hub = Hub()
+    hub.on_cache = CacheHub().handle
+    await hub.start()
+    try:
+
+        @cached()
+        async def make() -> object:
+            return lambda: "not picklable"
+
+        assert callable(await make())
+    finally:
+        await hub.close()
+
+
+JOB = """
+import asyncio, sys
+from voiceops.agentkit import cached
+
+@cached(ttl_s=30)
+async def read():
+    print("fetching", flush=True)
+    await asyncio.sleep(float(sys.argv[1]))
+    return "data"
+
+print(asyncio.run(read()), flush=True)
+"""
+
+
+def start_job(folder: Path, seconds: float) -> subprocess.Popen[str]:
+    script = folder / "job.py"
+    script.write_text(JOB)
+    return subprocess.Popen(
+        [sys.executable, str(script), str(seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+
+
+async def test_job_processes_share_one_fetch_and_survive_the_death_of_the_one_that_fetches(
+    tmp_path: Path,
+) -> None:
+    hub = Hub()
+    cache = CacheHub()
+    hub.on_cache = cache.handle
+    await hub.start()
+    jobs: list[subprocess.Popen[str]] = []
+    try:
+        jobs.append(start_job(tmp_path, 60))
+        assert jobs[0].stdout is not None
+        assert await asyncio.to_thread(jobs[0].stdout.readline) == "fetching\n"
+        jobs += [start_job(tmp_path, 0) for _ in range(3)]
+        jobs[0].kill()
+        outputs = [(await asyncio.to_thread(job.communicate, timeout=30))[0] for job in jobs[1:]]
+    finally:
+        for job in jobs:
+            job.kill()
+            job.communicate()
+        await hub.close()
+
+    assert sorted(outputs) == ["data\n", "data\n", "fetching\ndata\n"]
+    ((name, counters),) = cache.counters()
+    assert name == "__main__.read"
+    assert (counters.misses, counters.hits) == (2, 2)
