@@ -20,7 +20,7 @@ from voiceops.config.located import Mapping, Place, place_of
 from voiceops.config.patterns import match
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.sources import read_inventory
-from voiceops.config.suggest import did_you_mean, resembles
+from voiceops.config.suggest import closest, did_you_mean, resembles
 from voiceops.errors import ConfigError, UsageError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host, Settings
@@ -254,7 +254,7 @@ class Configuration:
                 return self.host(text)
             raise UsageError(
                 f"there is no host {text!r} in the inventory",
-                hint=_host_hint(text, [*self.inventory.hosts, *self.inventory.groups], self.inventory),
+                hint=_host_hint(text, self.inventory),
             )
         parsed = split_port(address)
         if not user or parsed is None or "[" in parsed[0]:
@@ -280,12 +280,14 @@ class Configuration:
         return hosts
 
 
-def _host_hint(text: str, known: Iterable[str], inventory: Inventory) -> str:
+def _host_hint(text: str, inventory: Inventory) -> str:
     if text in inventory.groups:
         return f"{text!r} is a group: --group {text}"
     if not set(text).isdisjoint("*?[~&!:"):
         return f"patterns go to --limit '{text}'"
-    return f"{did_you_mean(text, known)} A host of no inventory: --host user@{text}"
+    best = closest(text, inventory.hosts)
+    seen = f"did you mean {best!r}?" if best else "`inv inventory --graph` shows those that are there."
+    return f"{seen} A host of no inventory is written as --host user@{text}"
 
 
 def _reject_near_miss(name: str, known: Iterable[str], place: Place) -> None:
