@@ -136,20 +136,20 @@ def unregistered_worker(facts: Facts) -> Iterator[Finding]:
 
 
 def _unregistered_because(facts: Facts, worker: WorkerFact) -> tuple[str, str]:
+    if worker.url and worker.url.rstrip("/") != facts.server.url.rstrip("/"):
+        return "worker-wrong-url", f"it was given {worker.url}, the server is {facts.server.url}"
     retry = _last_retry(facts, worker)
-    refused = [
-        event
-        for event in facts.events
-        if event.fields.get("status") == 401
+    began = max(worker.started_at or 0.0, facts.now - RECENT_S)
+    refused = any(
+        event.fields.get("status") == 401
         and str(event.fields.get("path", "")).startswith("/agent")
-        and facts.now - event.at < RECENT_S
-    ]
+        and event.at >= began
+        for event in facts.events
+    )
     if refused or "401" in retry:
         return "worker-wrong-key", "the server refuses its key or secret"
     if _port_taken(facts, worker):
         return "port-taken", "its health port was taken when it started"
-    if worker.url and worker.url.rstrip("/") != facts.server.url.rstrip("/"):
-        return "worker-wrong-url", f"it was given {worker.url}, the server is {facts.server.url}"
     if worker.state is ServiceState.STARTING and not retry:
         return "worker-starting", "it is still starting"
     return "worker-not-registered", "it does not reach the server"
