@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from voiceops.calls.ports import Callers, Why
+    from voiceops.calls.ports import Why
     from voiceops.calls.stats import CallReport
     from voiceops.config.project import Configuration
     from voiceops.model.calls import CallPlan, CallResult, CallTarget
     from voiceops.model.settings import Host
-    from voiceops.stack.declare import Surroundings
-    from voiceops.stack.folder import Folder
-    from voiceops.stack.model import Declared
     from voiceops.stack.operations import Stack
 
 
@@ -68,79 +65,9 @@ class Project:
         say: Callable[[str], None] = lambda line: None,
     ) -> Stack:
         """The services of a host and what acts on them."""
-        from voiceops.errors import UsageError
+        from voiceops.wiring_stack import build_stack
 
-        if not host.local:
-            raise UsageError(
-                f"{host.name} is not this machine", hint="leave out --host, --group and --limit"
-            )
-        from voiceops.stack import declare
-        from voiceops.stack.folder import Folder
-        from voiceops.stack.lock import locked, this_command
-        from voiceops.stack.operations import Stack
-        from voiceops.stack.processes import ProcessBackend
-
-        folder = Folder(self.root)
-        around = self._surroundings(folder, progress)
-
-        def services() -> tuple[Declared, ...]:
-            self.ensure_local_keys()
-            return declare.declare(host.settings, around)
-
-        def fetch() -> None:
-            for one in host.settings.services.values():
-                if one.__struct_config__.tag == "livekit":
-                    around.livekit_binary(one.version, one.binary)  # type: ignore[union-attr]
-
-        return Stack(
-            services=services,
-            outline=declare.outline(host.settings, around),
-            backend=ProcessBackend(folder, say=say),
-            lock=lambda limit: locked(folder.base, limit, say, this_command()),
-            fetch=fetch,
-            progress=progress,
-        )
-
-    def count_rooms(self, host: Host, *, timeout_s: float = 3.0) -> int | None:
-        """How many rooms the host's LiveKit has; None when it does not say."""
-        from voiceops import aio
-        from voiceops.adapters.livekit_api import LivekitApi
-        from voiceops.deadline import deadline
-        from voiceops.errors import VoiceopsError
-
-        livekit = host.settings.livekit
-
-        async def count() -> int:
-            async with deadline(timeout_s, "counting rooms"):
-                async with LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api:
-                    return len(await api.list_rooms())
-
-        try:
-            return aio.run(count())
-        except VoiceopsError:
-            return None
-
-    def _surroundings(self, folder: Folder, progress: Callable[[str, str, str], None]) -> Surroundings:
-        from voiceops.config.shipped import shipped
-        from voiceops.stack.declare import Surroundings, find_template
-
-        environment = self.configuration.environment
-
-        def binary(version: str, configured: str | None) -> Path:
-            from voiceops.adapters.binaries import livekit_server
-
-            return livekit_server(
-                version, configured, on_progress=lambda seen: progress("livekit", "fetching", str(seen))
-            )
-
-        return Surroundings(
-            folder=folder,
-            dotenv=lambda: {name: environment.get(name) or "" for name in environment.dotenv()},
-            template=lambda name: find_template(
-                name, (self.root / "templates", shipped("templates"))
-            ),
-            livekit_binary=binary,
-        )
+        return build_stack(self, host, progress=progress, say=say)
 
 
 def tasks_folder() -> Path:
@@ -191,18 +118,22 @@ async def run_calls(
     on_result: Callable[[CallResult], None] | None = None,
 ) -> CallReport:
     """Place synthetic calls and delete the rooms they made; see ``voiceops.calls.run``."""
-    from voiceops.adapters.caller_token import caller_token
-    from voiceops.adapters.livekit_api import LivekitApi
-    from voiceops.calls.desk import Desk
-    from voiceops.calls.run import run_calls as run
+    from voiceops.calls.pool import CallerPool
 
-    callers = _callers(plan)
+    pool = CallerPool()
     try:
+        # The caller process imports LiveKit's engine while this one imports the API.
+        await pool.warm_up(plan)
+        from voiceops.adapters.caller_token import caller_token
+        from voiceops.adapters.livekit_api import LivekitApi
+        from voiceops.calls.desk import Desk
+        from voiceops.calls.run import run_calls as run
+
         async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
             desk = Desk(api, caller_token(target), agent_name=target.agent_name)
-            return await run(plan, target, callers=callers, desk=desk, why=why, on_result=on_result)
+            return await run(plan, target, callers=pool, desk=desk, why=why, on_result=on_result)
     finally:
-        await callers.aclose()
+        await pool.aclose()
 
 
 def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
@@ -211,16 +142,3 @@ def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None =
     from voiceops.model.calls import CallPlan
 
     return aio.run(run_calls(target, CallPlan(timeout_s=timeout_s), why=why)).results[0]
-
-
-def _callers(plan: CallPlan) -> Callers:
-    from voiceops.calls.plan import lines_for
-    from voiceops.calls.pool import CALLS_PER_PROCESS, CallerPool
-    from voiceops.model.calls import Hangup
-
-    if Hangup.ABRUPT in plan.hangups or lines_for(plan) > CALLS_PER_PROCESS:
-        return CallerPool()
-    from voiceops.adapters.livekit_rtc import RtcPhone
-    from voiceops.calls.local import LocalCallers
-
-    return LocalCallers(lambda job: RtcPhone(listen_on=bool(job.script)))

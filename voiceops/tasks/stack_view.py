@@ -155,6 +155,7 @@ def status_data(run: Run) -> dict[str, Any]:
     """What `inv status --json` prints."""
     from voiceops.model.states import ServiceState
     from voiceops.stack import operations
+    from voiceops.wiring_stack import count_rooms
 
     hosts: dict[str, Any] = {}
     for host in run.project.hosts:
@@ -185,7 +186,7 @@ def status_data(run: Run) -> dict[str, Any]:
             "services": services,
             "release": release,
             "calls": calls,
-            "rooms": run.project.count_rooms(host) if ready else None,
+            "rooms": count_rooms(host) if ready else None,
         }
     return {"hosts": hosts}
 

@@ -1,0 +1,132 @@
+"""The composition root's part for the services of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voiceops.errors import UsageError, VoiceopsError
+from voiceops.model.settings import LivekitService
+from voiceops.stack import declare
+from voiceops.stack.folder import Folder
+from voiceops.stack.lock import locked, this_command
+from voiceops.stack.operations import Progress, Stack
+from voiceops.stack.processes import ProcessBackend
+
+if TYPE_CHECKING:
+    from voiceops.adapters.binaries import Progress as Fetched
+    from voiceops.model.settings import Host
+    from voiceops.stack.model import Declared
+    from voiceops.wiring import Project
+
+
+def build_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
+    """The services of this machine on the process backend."""
+    if not host.local:
+        raise UsageError(f"{host.name} is not this machine", hint="leave out --host, --group and --limit")
+    folder = Folder(project.root)
+    around = _surroundings(project, folder, progress)
+    settings = host.settings
+
+    def services() -> tuple[Declared, ...]:
+        project.ensure_local_keys()
+        return declare.declare(settings, around)
+
+    def fetch() -> None:
+        for name in settings.services if settings.run is None else settings.run:
+            service = settings.services[name]
+            if isinstance(service, LivekitService):
+                around.livekit_binary(service.version, service.binary)
+
+    return Stack(
+        services=services,
+        outline=declare.outline(settings, around),
+        backend=ProcessBackend(folder, say=say),
+        lock=lambda limit: locked(folder.base, limit, say, this_command()),
+        fetch=fetch,
+        before_agents=lambda: _clean_rooms(host, folder, say),
+        progress=progress,
+    )
+
+
+def _surroundings(project: Project, folder: Folder, progress: Progress) -> declare.Surroundings:
+    from voiceops.config.shipped import shipped
+
+    environment = project.configuration.environment
+    words = ""
+
+    def show(seen: Fetched) -> None:
+        nonlocal words
+        before, words = words, _fetch_words(seen)
+        if words != before:
+            progress("livekit", "fetching", words)
+
+    def binary(version: str, configured: str | None) -> Path:
+        from voiceops.adapters.binaries import livekit_server
+
+        return livekit_server(version, configured, on_progress=show)
+
+    return declare.Surroundings(
+        folder=folder,
+        dotenv=lambda: {name: environment.get(name) or "" for name in environment.dotenv()},
+        template=lambda name: declare.find_template(name, (project.root / "templates", shipped("templates"))),
+        livekit_binary=binary,
+    )
+
+
+def _fetch_words(seen: Fetched) -> str:
+    """A bar in steps of 5 %: one line each where there is no terminal."""
+    if not seen.total:
+        return seen.doing
+    steps = min(20, seen.done * 20 // seen.total)
+    return f"{seen.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"
+
+
+def _clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None:
+    """What can be proved to be unused goes before an agent takes calls; no start fails for it."""
+    from voiceops import aio
+    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.deadline import deadline
+    from voiceops.rooms.cleanup import cleanup_stale_rooms
+    from voiceops.rooms.observations import ObservationFile
+
+    livekit = host.settings.livekit
+
+    async def clean() -> int:
+        async with (
+            deadline(15.0, "cleaning up rooms"),
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
+        ):
+            memory = ObservationFile(folder.base / "rooms-seen.json")
+            report = await cleanup_stale_rooms(api, host.settings.rooms, memory=memory, confirm_within_s=0.0)
+            return len(report.deleted)
+
+    try:
+        deleted = aio.run(clean())
+    except VoiceopsError as error:
+        say(f"rooms were not cleaned: {error.message}")
+        return
+    if deleted:
+        say(f"rooms cleaned: {deleted} deleted")
+
+
+def count_rooms(host: Host, *, timeout_s: float = 3.0) -> int | None:
+    """How many rooms the host's LiveKit has; None when it does not say."""
+    from voiceops import aio
+    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.deadline import deadline
+
+    livekit = host.settings.livekit
+
+    async def count() -> int:
+        async with (
+            deadline(timeout_s, "counting rooms"),
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
+        ):
+            return len(await api.list_rooms())
+
+    try:
+        return aio.run(count())
+    except VoiceopsError:
+        return None
