@@ -64,6 +64,8 @@ def translate(error: Exception, host: str, address: str) -> UnreachableError:
         )
     if isinstance(error, ssh.ProxyCommandFailure):
         return UnreachableError(f"{host}: the proxy command failed", data=data)
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        return UnreachableError(f"{host}: no answer from {address} in time", retryable=True, data=data)
     if isinstance(error, (ssh.SSHException, EOFError)):
         said = str(error) or "the connection ended during the handshake"
         if "No authentication methods" in said:  # Paramiko has no type for it
@@ -71,8 +73,6 @@ def translate(error: Exception, host: str, address: str) -> UnreachableError:
         return UnreachableError(f"{host}: {said}", retryable=True, data=data)
     if isinstance(error, socket.gaierror):
         return UnreachableError(f"{host}: the name {address} can't be resolved", data=data)
-    if isinstance(error, TimeoutError):
-        return UnreachableError(f"{host}: no answer from {address} in time", retryable=True, data=data)
     if isinstance(error, OSError):
         return UnreachableError(f"{host}: {error.strerror or error} ({address})", retryable=True, data=data)
     return UnreachableError(f"{host}: {type(error).__name__}: {error}", data=data)
