@@ -41,6 +41,8 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     stop_timeout_s: float = 10.0
     log_max_bytes: int = 10_000_000
     log_keep: int = 5
+    memory_max_bytes: Union[int, None] = None
+    """On servers: systemd ends the service when it takes more; None: no limit."""
 
 
 class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, kw_only=True):
