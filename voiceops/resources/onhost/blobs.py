@@ -32,6 +32,15 @@ def no_space(error: OSError, path: str) -> Failed:
     return Failed(f"the disk is full: {stat.f_bavail * stat.f_frsize} bytes free on {path}", kind="disk-full")
 
 
+def expect_space(folder: str, size: int) -> None:
+    stat = os.statvfs(folder)
+    free = stat.f_bavail * stat.f_frsize
+    if free < size:
+        raise Failed(
+            f"the disk is too full: {size} bytes to write, {free} bytes free on {folder}", kind="disk-full"
+        )
+
+
 class Blobs:
     """The store of one run: small and secret ones in memory, big ones in ``STATE/blobs``."""
 
@@ -69,7 +78,7 @@ class Blobs:
             if not self._small(sha256, size):
                 os.makedirs(self._folder, 0o700, exist_ok=True)
                 have = self._partial(sha256, size)
-                self._expect_space(size - have)
+                expect_space(self._folder, size - have)
             self._sizes[sha256] = size
             needs.append({"sha256": sha256, "size": size, "have": have})
         if needs:
@@ -81,15 +90,6 @@ class Blobs:
         except FileNotFoundError:
             return 0
         return have if have <= size else 0
-
-    def _expect_space(self, size: int) -> None:
-        stat = os.statvfs(self._folder)
-        free = stat.f_bavail * stat.f_frsize
-        if free < size:
-            raise Failed(
-                f"the disk is too full: {size} bytes to upload, {free} bytes free on {self._folder}",
-                kind="disk-full",
-            )
 
     def _sink(self, sha256: str, length: int) -> _Sink:
         size = self._sizes[sha256]
@@ -117,7 +117,18 @@ class Blobs:
             _copy_file(self.path(sha256), target)
         except OSError as error:
             remove_quietly(target)
+            remove_quietly(self.path(sha256))  # a disk that is full somewhere is not filled elsewhere
             raise no_space(error, target) from None
+
+    def expect_room(self, folder: str, size: int) -> None:
+        """Refuse before the upload what ``folder``, on a disk of its own, can't take."""
+        home = self._folder
+        while not os.path.isdir(folder):
+            folder = os.path.dirname(folder)
+        while not os.path.isdir(home):
+            home = os.path.dirname(home)
+        if size > IN_MEMORY_BYTES and os.stat(folder).st_dev != os.stat(home).st_dev:
+            expect_space(folder, size)
 
     def clear(self) -> None:
         """After a run that reached the desired state: what an aborted one left is litter."""

@@ -143,6 +143,7 @@ class FileHandler(Handler):
             plan.changes.append("content")
         if plan.changes:
             plan.data["content"] = True
+            run.blobs.expect_room(os.path.dirname(path), spec["size"])
             plan.blobs.append((spec["sha256"], spec["size"]))
             if run.diff and not spec.get("secret"):
                 plan.before = "" if found is None else _text(path, found.st_size)
