@@ -1,0 +1,88 @@
+"""Where a project's things are on a host, and what its units are called."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from voiceops.errors import ConfigError
+
+_PART = re.compile(r"[a-z][a-z0-9_-]*")
+_INSTANCE = re.compile(r"[A-Za-z0-9_.]+")
+UNIT_MARK = "VOICEOPS_UNIT"
+"""Variable ``PROJECT/SERVICE`` in each unit: of two projects ``a`` and ``a-b`` none touches the other's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """All names of one project on its hosts; two projects share a host without knowing of each other."""
+
+    project: str
+
+    def __post_init__(self) -> None:
+        if not _PART.fullmatch(self.project) or len(self.project) > 28:
+            raise ConfigError(
+                f"the project's name {self.project!r} can't name a system user",
+                hint="lower-case letters, digits, '-' and '_', at most 28",
+            )
+
+    @property
+    def user(self) -> str:
+        """The system user, and its group of the same name.
+
+        Prefixed: Debian has groups such as ``voice`` already.
+        """
+        return f"vo-{self.project}"
+
+    @property
+    def opt(self) -> str:
+        return f"/opt/{self.project}"
+
+    @property
+    def etc(self) -> str:
+        return f"/etc/{self.project}"
+
+    @property
+    def state(self) -> str:
+        return f"/var/lib/{self.project}"
+
+    @property
+    def run(self) -> str:
+        return f"/run/{self.project}"
+
+    @property
+    def ready_script(self) -> str:
+        """The program of ``ExecStartPost``: ``voiceops/systemd/ready_onhost.py``."""
+        return f"{self.opt}/bin/voiceops-ready"
+
+    def release(self, instance: str) -> str:
+        """Folder of an agent's code; ``venv`` in it leads to the interpreter."""
+        return f"{self.opt}/releases/{instance}"
+
+    def environment_file(self, service: str, instance: str = "") -> str:
+        """0600, root's: systemd reads it before it gives up root."""
+        return f"{self.etc}/{service}/{instance}.env" if instance else f"{self.etc}/{service}.env"
+
+    def runtime_folder(self, service: str, instance: str = "") -> str:
+        """Below /run, one for each instance: two that overlap must not remove each other's."""
+        return f"{self.project}/{service}" + (f"-{instance}" if instance else "")
+
+    def health_socket(self, service: str, instance: str) -> str:
+        return f"/run/{self.runtime_folder(service, instance)}/health"
+
+    def unit(self, service: str, instance: str = "") -> str:
+        """``PROJECT-SERVICE.service``, or an instance of the template ``PROJECT-SERVICE@.service``."""
+        if not _PART.fullmatch(service):
+            raise ConfigError(f"{service!r} can't name a unit", hint="lower-case letters, digits, '-' and '_'")
+        if instance and not _INSTANCE.fullmatch(instance):
+            raise ConfigError(f"{instance!r} can't name an instance of a unit")
+        return f"{self.project}-{service}" + (f"@{instance}" if instance else "") + ".service"
+
+    def template_unit(self, service: str) -> str:
+        return self.unit(service).replace(".service", "@.service")
+
+    def split(self, unit: str) -> tuple[str, str]:
+        """(service, instance) of one of this project's units."""
+        stem = unit.removesuffix(".service").removeprefix(f"{self.project}-")
+        service, _, instance = stem.partition("@")
+        return service, instance
