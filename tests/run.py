@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -124,9 +123,7 @@ def _pytest(outcome: Outcome, arguments: list[str]) -> None:
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            # The terminal told pytest too; without one (CI), it has to be told.
-            if not sys.stdin.isatty():
-                process.send_signal(signal.SIGINT)
+            # The terminal has told pytest too: it cleans up.
             process.wait()
             raise
         if code == NO_TESTS_COLLECTED:
@@ -163,7 +160,8 @@ def _summary(outcome: Outcome) -> None:
         print("== slowest")
         for seconds, name in outcome.slowest:
             print(f"{seconds:8.2f} s  {name}")
-    print("== " + ", ".join(f"{stage} {seconds:g} s" for stage, seconds in outcome.seconds.items()))
+    if outcome.seconds:
+        print("== " + ", ".join(f"{stage} {seconds:g} s" for stage, seconds in outcome.seconds.items()))
     for name in outcome.failures:
         print(f"FAILED {name}")
     skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
