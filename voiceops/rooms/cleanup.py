@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -81,26 +81,18 @@ async def cleanup_stale_rooms(
     ``UnreachableError`` if the server does not answer at all.
     """
     settings = settings or RoomsSettings()
-    run = _Run(api, settings, force=force, check=check)
     before = memory.load(api.url) if memory is not None else {}
-    rooms = await api.list_rooms(names)
-    plan, observed = await run.plan(rooms, before)
-    done = await run.carry_out(plan)
+    run = _Run(api, settings, before, force=force, check=check)
+    done = await run.once(await api.list_rooms(names), trust_list=not check)
+    if run.surprises:
+        # The list's counters lag and leave out agents: these rooms are looked at in full.
+        done = run.joined(done, await run.once(run.surprises))
     unripe = [one for one in done.kept if one.ripe_in_s is not None and one.ripe_in_s <= confirm_within_s]
     if unripe:
         await asyncio.sleep(max(one.ripe_in_s or 0.0 for one in unripe) + 0.1)
         again = await api.list_rooms([one.look.room.name for one in unripe])
-        plan, later = await run.plan(again, observed)
-        observed = {**observed, **later}
-        second = await run.carry_out(plan)
-        asked = {one.look.room.sid for one in unripe}
-        done = msgspec.structs.replace(
-            second,
-            deleted=done.deleted + second.deleted,
-            kept=tuple(one for one in done.kept if one.look.room.sid not in asked) + second.kept,
-            removed=done.removed + second.removed,
-            failed=done.failed + second.failed,
-        )
+        gone = {one.look.room.sid for one in unripe} - {room.sid for room in again}
+        done = run.joined(done, await run.once(again), gone)
     if not check:
         done = await run.read_back(done)
         if memory is not None:
@@ -108,7 +100,7 @@ async def cleanup_stale_rooms(
             others = before if names else {}
             memory.save(
                 api.url,
-                {sid: one for sid, one in {**others, **observed}.items() if sid in kept or sid in others},
+                {sid: one for sid, one in {**others, **run.observed}.items() if sid in kept or sid in others},
             )
     log.info(
         "rooms cleaned up",
@@ -120,34 +112,64 @@ async def cleanup_stale_rooms(
 class _Run:
     """One cleanup: what all of its steps share."""
 
-    def __init__(self, api: AgentRoomApi, settings: RoomsSettings, *, force: bool, check: bool) -> None:
+    def __init__(
+        self,
+        api: AgentRoomApi,
+        settings: RoomsSettings,
+        before: Mapping[str, Observation],
+        *,
+        force: bool,
+        check: bool,
+    ) -> None:
         self._api = api
         self._settings = settings
         self._force = force
         self._check = check
-        self._observed: dict[str, Observation] = {}
-        self._failed: list[tuple[str, VoiceopsError]] = []
+        self.observed: dict[str, Observation] = dict(before)
+        self.surprises: list[Room] = []
+        """Rooms that the list showed as empty, and the look right before the delete did not."""
+
+    async def once(self, rooms: Sequence[Room], *, trust_list: bool = False) -> CleanupReport:
+        """Look, decide, act."""
+        plan, failed = await self._plan(rooms, trust_list=trust_list)
+        done = await self._carry_out(plan)
+        return msgspec.structs.replace(done, failed=(*failed, *done.failed))
+
+    @staticmethod
+    def joined(first: CleanupReport, later: CleanupReport, gone: Collection[str] = ()) -> CleanupReport:
+        """Both in one; of a room that was looked at again, the later verdict counts."""
+        again = {one.look.room.sid for one in (*later.kept, *later.deleted)} | set(gone)
+        return msgspec.structs.replace(
+            first,
+            deleted=first.deleted + later.deleted,
+            kept=tuple(one for one in first.kept if one.look.room.sid not in again) + later.kept,
+            removed=first.removed + later.removed,
+            failed=first.failed + later.failed,
+        )
 
     def _now(self) -> float:
         return time.time() + self._api.clock_skew_s
 
-    async def plan(
-        self, rooms: Sequence[Room], before: dict[str, Observation]
-    ) -> tuple[CleanupPlan, dict[str, Observation]]:
+    async def _plan(
+        self, rooms: Sequence[Room], *, trust_list: bool
+    ) -> tuple[CleanupPlan, list[tuple[str, VoiceopsError]]]:
         """Look at the rooms and decide.
 
-        What the list itself shows as empty and old is not looked at here: it is, right before
-        it is deleted, which saves thousands of calls after a night of pre-made rooms.
+        With ``trust_list``, what the list itself shows as empty and old is not looked at here: it
+        is, right before it is deleted, which saves a call for each of thousands.
         """
-        plain = {room.sid for room in rooms if not self._check and self._plainly_empty(room)}
+        plain = {room.sid for room in rooms if trust_list and self._plainly_empty(room)}
         blind = {room.sid for room in rooms if self._force or protected_by(room.name, self._settings)}
         need = [room for room in rooms if room.sid not in plain and room.sid not in blind]
         looks, failed = await each(need, self._look, concurrency=self._settings.concurrency)
-        looks += [Look(room=room) for room in rooms if room.sid in plain or room.sid in blind]
         now = self._now()
-        self._observed = observe(looks, before, self._settings, now)
-        self._failed = [(room.name, error) for room, error in failed]
-        return plan_cleanup(looks, self._observed, self._settings, now, force=self._force), self._observed
+        seen = observe(looks, self.observed, self._settings, now)
+        for look in looks:
+            self.observed.pop(look.room.sid, None)
+        self.observed |= seen
+        looks += [Look(room=room) for room in rooms if room.sid in plain or room.sid in blind]
+        plan = plan_cleanup(looks, self.observed, self._settings, now, force=self._force)
+        return plan, [(room.name, error) for room, error in failed]
 
     def _plainly_empty(self, room: Room) -> bool:
         counted = room.num_participants or room.num_publishers
@@ -166,16 +188,10 @@ class _Run:
                 served = not await self._api.list_rooms([room.name])
         return Look(room=room, participants=participants, served=served)
 
-    async def carry_out(self, plan: CleanupPlan) -> CleanupReport:
+    async def _carry_out(self, plan: CleanupPlan) -> CleanupReport:
         """Delete and remove what the plan says, each after a second look."""
         if self._check:
-            return CleanupReport(
-                deleted=plan.delete,
-                kept=plan.keep,
-                removed=plan.removals,
-                failed=tuple(self._failed),
-                check=True,
-            )
+            return CleanupReport(deleted=plan.delete, kept=plan.keep, removed=plan.removals, check=True)
         width = self._settings.concurrency
         judged, stay = await each(plan.delete, self._delete, concurrency=width)
         removed, remain = await each(plan.removals, self._remove, concurrency=width)
@@ -185,7 +201,7 @@ class _Run:
             deleted=tuple(one for one in judged if one.delete),
             kept=plan.keep + tuple(one for one in judged if not one.delete),
             removed=tuple(one for one in removed if one is not None),
-            failed=(*self._failed, *failed),
+            failed=tuple(failed),
         )
 
     async def _delete(self, verdict: Verdict) -> Verdict:
@@ -194,10 +210,13 @@ class _Run:
             look = msgspec.structs.replace(
                 look, participants=await self._api.list_participants(look.room.name)
             )
-            seen = self._observed.get(look.room.sid, Observation())
-            verdict = judge(look, seen, self._settings, self._now())
-            if not verdict.delete:
-                return verdict
+            seen = self.observed.get(look.room.sid, Observation())
+            second = judge(look, seen, self._settings, self._now())
+            if not second.delete:
+                if not verdict.look.participants:
+                    self.surprises.append(look.room)
+                return second
+            verdict = second
         await delete_room(self._api, look.room.name)
         return verdict
 

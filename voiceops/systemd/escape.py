@@ -63,7 +63,7 @@ def _quoted(name: str, text: str) -> str:
     # The value may be a secret: it stays out of the message.
     _check(text, f"the value of {name}", secret=True)
     for character in text:
-        if not character.isprintable() and ord(character) < 0x20 and character not in "\t\n" or character == "\x7f":
+        if (ord(character) < 0x20 and character not in "\t\n") or character == "\x7f":
             raise ConfigError(
                 f"the value of {name} has the control character {character!r}",
                 hint="systemd drops such a variable; encode the value (for example as base64)",

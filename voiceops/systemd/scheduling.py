@@ -94,6 +94,7 @@ class Schedule:
             units = units or change.path.parent == self._targets.units
             if change.after is None:
                 tools.remove(change.path)
+                tools.remove(change.path.with_name(f"{change.path.name}.lock"))
             else:
                 tools.write_text(change.path, change.after, change.mode)
         self._hand_over()

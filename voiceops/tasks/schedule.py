@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from voiceops.systemd.scheduling import Change
 
+SCHEDULE_LOG_BYTES = 1_000_000
+
 
 @command(
     "check",
@@ -87,6 +89,7 @@ def rotate_logs(run: Run, quiet: bool = False) -> Report:
     from voiceops.stack.folder import Folder
 
     folder = Folder(run.project.root)
+    log_files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
     rotated = [
         name
         for host in run.project.hosts

@@ -1,0 +1,316 @@
+"""Runs on a host as ``python3 -c THIS REQUEST``: looks at units and acts on them, one request for each exec.
+
+Standard library only, Python 3.9; as root. REQUEST and the answer are JSON. Waiting is done here, not over
+the network: a restart loop that is active half of the time is seen only by who looks all the time.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+PROPERTIES = (
+    "Id,Type,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
+    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic"
+)
+DRAIN_BEGINS_S = 3.0
+POLL_S = 0.05
+Unit = dict[str, Any]
+
+
+def systemctl(*arguments: str) -> str:
+    return subprocess.run(
+        ["systemctl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False
+    ).stdout.decode(errors="replace")
+
+
+def units(*patterns: str) -> list[Unit]:
+    """The loaded units of these names or patterns."""
+    shown = systemctl("show", "--property=" + PROPERTIES, *patterns)
+    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.split("\n\n")]
+    return [_typed(block) for block in blocks if block.get("Id")]
+
+
+def _typed(block: dict[str, str]) -> Unit:
+    started_us = int(block.get("ExecMainStartTimestampMonotonic") or 0)
+    pid = int(block.get("MainPID") or 0)
+    return {
+        "unit": block["Id"],
+        "type": block.get("Type", ""),
+        "active": block.get("ActiveState", ""),
+        "sub": block.get("SubState", ""),
+        "pid": pid,
+        "restarts": int(block.get("NRestarts") or 0),
+        "result": block.get("Result", ""),
+        "code": int(block.get("ExecMainCode") or 0),
+        "status": int(block.get("ExecMainStatus") or 0),
+        "environment": block.get("Environment", ""),
+        "enabled": block.get("UnitFileState", ""),
+        "text": block.get("StatusText", ""),
+        "invocation": block.get("InvocationID", ""),
+        "age_s": time.monotonic() - started_us / 1e6 if pid and started_us else 0.0,
+    }
+
+
+def variable(pid: int, name: str) -> str:
+    """One variable of a running process: what it was started with, whatever the files say today."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            for assignment in file.read().split(b"\0"):
+                if assignment.startswith(name.encode() + b"="):
+                    return assignment.partition(b"=")[2].decode(errors="replace")
+    except OSError:
+        return ""
+    return ""
+
+
+def health(path: str) -> Any:
+    """agentkit's answer, or None."""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(2)
+            connection.connect(path)
+            connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            answer = b""
+            while True:
+                data = connection.recv(65536)
+                if not data:
+                    break
+                answer += data
+        return json.loads(answer.partition(b"\r\n\r\n")[2])
+    except (OSError, ValueError):
+        return None
+
+
+def journal(invocation: str, count: int = 15) -> list[str]:
+    """The last lines of one run of a unit."""
+    if not invocation:
+        return []
+    match = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
+    shown = subprocess.run(
+        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}", *match],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    return shown.stdout.decode(errors="replace").splitlines()
+
+
+# -- requests --------------------------------------------------------------
+
+
+def look(request: dict[str, Any]) -> dict[str, Any]:
+    """All units of the pattern, and who owns the ports."""
+    found = units(request["pattern"])
+    for unit in found:
+        if unit["pid"]:
+            unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE")
+            socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
+            if socket_path:
+                unit["health"] = health(socket_path)
+    return {"units": found, "owners": owners(request["ports"])}
+
+
+def owners(ports: list[int]) -> list[dict[str, Any]]:
+    """Who listens on these TCP ports, with the unit that it belongs to."""
+    inodes: dict[str, int] = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        if os.path.exists(table):
+            with open(table) as file:
+                for line in file.read().splitlines()[1:]:
+                    fields = line.split()
+                    port = int(fields[1].rpartition(":")[2], 16)
+                    if fields[3] == "0A" and port in ports:
+                        inodes[fields[9]] = port
+    found: dict[tuple[int, int], dict[str, Any]] = {}
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()] if inodes else []:
+        try:
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if target.startswith("socket:[") and target[8:-1] in inodes:
+                    port = inodes[target[8:-1]]
+                    found[port, pid] = dict(process(pid), port=port)
+        except OSError:
+            continue
+    return list(found.values())
+
+
+def process(pid: int) -> dict[str, Any]:
+    """What a process is, and since when."""
+    with open(f"/proc/{pid}/cgroup") as file:
+        groups = file.read()
+    with open(f"/proc/{pid}/cmdline", "rb") as raw:
+        command = raw.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    unit = re.search(r"/([^/\n]+\.service)", groups)
+    return {"pid": pid, "start": start_time(pid), "unit": unit.group(1) if unit else "", "command": command, "age_s": age(pid)}
+
+
+def start_time(pid: int) -> int:
+    """In clock ticks since boot: with the pid it names a process for good. 0: it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def age(pid: int) -> float:
+    with open("/proc/uptime") as file:
+        return float(file.read().split()[0]) - start_time(pid) / os.sysconf("SC_CLK_TCK")
+
+
+def start(request: dict[str, Any]) -> dict[str, Any]:
+    """Start a unit and return at once; an instance that is still there gets a twin beside it."""
+    unit = request["unit"]
+    number = 1
+    while request["instance"] and busy(unit):
+        number += 1
+        twin = f"{request['instance']}.{number}"
+        unit = request["unit"].replace(f"@{request['instance']}.service", f"@{twin}.service")
+        for path in request["twins"]:
+            link(path, path.replace(request["instance"], twin))
+    systemctl("reset-failed", unit)
+    systemctl("start", "--no-block", unit)
+    return {"unit": units(unit)[0]}
+
+
+def busy(unit: str) -> bool:
+    return units(unit)[0]["active"] not in ("inactive", "failed")
+
+
+def link(target: str, path: str) -> None:
+    """Make ``path`` a link to its neighbour ``target``."""
+    if not os.path.islink(path):
+        os.symlink(os.path.basename(target), path)
+
+
+def wait(request: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the unit can do its job and has stayed so; else say why not, with the log's end."""
+    ends_at = time.monotonic() + request["timeout_s"]
+    seen = units(request["unit"])[0]
+    first = seen["restarts"]
+    settled: tuple[int, float] = (0, 0.0)
+    missing = ""
+    last_run = seen["invocation"]
+    while True:
+        failed = died(seen, first)
+        if failed:
+            return {"unit": seen, "ready": False, "died": True, "why": failed, "log": journal(last_run)}
+        now = time.monotonic()
+        missing = unready(seen, request)
+        if missing or seen["pid"] != settled[0]:
+            settled = (0 if missing else seen["pid"], now)
+        elif now - settled[1] >= request["settle_s"]:
+            return {"unit": look_at(seen), "ready": True}
+        if now > ends_at:
+            return {"unit": seen, "ready": False, "died": False, "why": missing, "log": journal(last_run)}
+        time.sleep(POLL_S)
+        seen = units(request["unit"])[0]
+        # Between two runs there is none, and the lines that tell why are those of the last one.
+        last_run = seen["invocation"] or last_run
+
+
+def look_at(unit: Unit) -> Unit:
+    unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE")
+    socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
+    unit["health"] = health(socket_path) if socket_path else None
+    return unit
+
+
+def died(unit: Unit, first: int) -> str:
+    """Why a start has failed, empty while it may still succeed."""
+    if unit["active"] == "failed":
+        return f"{unit['result']}, {ending(unit)}"
+    if unit["sub"].startswith("auto-restart") or unit["restarts"] > first:
+        return f"it ended and was restarted, {ending(unit)}"
+    if unit["active"] == "inactive":
+        return "it was stopped"
+    if unit["active"] == "deactivating":
+        return "it stops"
+    return ""
+
+
+def ending(unit: Unit) -> str:
+    """How the main process ended: CLD_EXITED is 1."""
+    return f"exit {unit['status']}" if unit["code"] <= 1 else f"signal {unit['status']}"
+
+
+def unready(unit: Unit, request: dict[str, Any]) -> str:
+    """What is missing, empty when it is ready."""
+    if unit["active"] != "active":
+        return unit["text"] or f"systemd says {unit['sub']}"
+    if request["log"] and not re.search(request["log"], "\n".join(journal(unit["invocation"], 10_000)), re.MULTILINE):
+        return f"no line of the log matches {request['log']!r}"
+    if request["not_worker_id"]:
+        answer = health(variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET"))
+        if not answer or not answer.get("registered") or answer.get("worker_id") == request["not_worker_id"]:
+            return "not registered again yet"
+    return ""
+
+
+def enable(request: dict[str, Any]) -> dict[str, Any]:
+    """Make this instance the one that starts with the host."""
+    kept = request["unit"]
+    pattern = f"/etc/systemd/system/*.wants/{request['pattern']}"
+    present = {os.path.basename(path) for path in glob.glob(pattern)}
+    if kept not in present:
+        systemctl("enable", "--quiet", kept)
+    if present - {kept}:
+        systemctl("disable", "--quiet", *sorted(present - {kept}))
+    return {}
+
+
+def end(request: dict[str, Any]) -> dict[str, Any]:
+    """Stop a unit: one signal in its life, unless that was swallowed; then wait."""
+    name = request["unit"]
+    seen = units(name)[0]
+    if seen["active"] in ("inactive", "failed"):
+        return {"gone": True}
+    if seen["active"] != "deactivating":
+        systemctl("stop", "--no-block", name)
+    if request["kill"]:
+        systemctl("kill", "--signal=KILL", name)
+    began = time.monotonic()
+    asked_again = False
+    while busy(name):
+        waited_s = time.monotonic() - began
+        if waited_s > DRAIN_BEGINS_S and not asked_again:
+            asked_again = True
+            answer = health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))
+            if answer and not answer.get("draining"):
+                systemctl("kill", "--signal=TERM", "--kill-who=main", name)
+        if waited_s > request["timeout_s"]:
+            return {"gone": False, "health": health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))}
+        time.sleep(POLL_S)
+    return {"gone": True}
+
+
+def end_stray(request: dict[str, Any]) -> dict[str, Any]:
+    """Ask a foreign process to end, then kill it. A pid that names another process now is left alone."""
+    pid = request["pid"]
+    began = start_time(pid)
+    if not began or not request["command"] or process(pid)["command"] != request["command"]:
+        return {}
+    os.kill(pid, signal.SIGTERM)
+    ends_at = time.monotonic() + request["timeout_s"]
+    while start_time(pid) == began and time.monotonic() < ends_at:
+        time.sleep(POLL_S)
+    if start_time(pid) == began:
+        os.kill(pid, signal.SIGKILL)
+    return {}
+
+
+REQUESTS = {"look": look, "start": start, "wait": wait, "enable": enable, "end": end, "end_stray": end_stray}
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    print(json.dumps(REQUESTS[asked.pop("do")](asked)))
