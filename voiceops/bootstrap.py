@@ -155,8 +155,8 @@ def _install(environment: Path, lock: bytes) -> None:
     python = str(environment / "bin" / "python")
     requirements = environment / "requirements.txt"
     requirements.write_bytes(lock)
-    pip = [*_pip(), "install", "--quiet", "--no-deps", "--retries", "1", "--timeout", "15", "--require-hashes"]
-    pip = [python, "-I", *pip, "--disable-pip-version-check", "--no-warn-script-location", "-r"]
+    pip = [python, "-I", *_pip(), "install", "--quiet", "--no-deps", "--require-hashes"]
+    pip += ["--retries", "1", "--timeout", "15", "--disable-pip-version-check", "-r"]
     registry = "check the network, the proxy (HTTPS_PROXY) and the mirror (PIP_INDEX_URL)"
     uv = _uv_of_another(environment.parent, lock)
     if uv is None:

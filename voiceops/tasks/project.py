@@ -20,6 +20,9 @@ def init(run: Run, force: bool = False) -> Report:
     created = [name for name, new in made.items() if new]
     text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""
     return Report(
-        {"changed": len(created), "files": {name: "created" if new else "kept" for name, new in made.items()}},
+        {
+            "changed": len(created),
+            "files": {name: "created" if new else "kept" for name, new in made.items()},
+        },
         text or "nothing to do: the project is complete",
     )
