@@ -1,4 +1,8 @@
-"""Callers in processes of their own: many calls share a few, vanishing ones get forks."""
+"""Callers in processes of their own: many calls share a few, vanishing ones get forks.
+
+Never in this process: LiveKit's engine calls back into Python from threads of its own, and
+a callback that meets an ending interpreter aborts the whole process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ import msgspec
 
 from voiceops.calls.ports import Inquiry
 from voiceops.calls.worker import Order, Reply
-from voiceops.model.calls import CallFailure, CallJob, CallResult, FailureKind, Hangup
+from voiceops.model.calls import CallFailure, CallJob, CallPlan, CallResult, FailureKind, Hangup
 
 CALLS_PER_PROCESS = 10
 _LINE_LIMIT = 1 << 20
@@ -32,9 +36,13 @@ class CallerPool:
         self._processes: list[_Process] = []
         """All that were started, the dead ones too: each has to be ended."""
 
+    async def warm_up(self, plan: CallPlan) -> None:
+        """Start the first processes that a plan needs, and let them load while others work."""
+        for vanishing in sorted({hangup is Hangup.ABRUPT for hangup in plan.hangups}):
+            await self._least(vanishing=vanishing).started()
+
     async def place(self, job: CallJob, inquire: Inquiry | None = None) -> CallResult:
-        process = self._for(job)
-        return await process.place(job, inquire)
+        return await self._least(vanishing=job.hangup is Hangup.ABRUPT).place(job, inquire)
 
     async def usage(self) -> tuple[int, float, Sequence[float]]:
         lags = [lag for process in self._processes for lag in process.lags]
@@ -43,8 +51,7 @@ class CallerPool:
     async def aclose(self) -> None:
         await asyncio.gather(*(process.end() for process in self._processes))
 
-    def _for(self, job: CallJob) -> _Process:
-        vanishing = job.hangup is Hangup.ABRUPT
+    def _least(self, *, vanishing: bool) -> _Process:
         alive = [one for one in self._processes if one.vanishing is vanishing and not one.dead]
         least = min(alive, key=lambda process: process.busy, default=None)
         full = least is not None and least.busy >= CALLS_PER_PROCESS and len(alive) < self._most
@@ -72,6 +79,10 @@ class _Process:
     @property
     def busy(self) -> int:
         return len(self._calls)
+
+    async def started(self) -> None:
+        """Returns once it is running; ``OSError`` if it can't be started."""
+        await asyncio.shield(self._starting)
 
     async def place(self, job: CallJob, inquire: Inquiry | None) -> CallResult:
         answer: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()

@@ -68,10 +68,14 @@ def main() -> None:
         _serve_forks(send)
     else:
         asyncio.run(_serve(send))
+    # Not by sys.exit: the engine's threads abort a process whose interpreter ends before them.
+    os._exit(0)
 
 
 async def _serve(send: Send) -> None:
     """Many calls in one event loop."""
+    import voiceops.adapters.livekit_rtc  # noqa: F401 - loaded before the first call is timed
+
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_LINE_LIMIT)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -141,7 +145,7 @@ async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallRe
 
 def _serve_forks(send: Send) -> None:
     """One fork per call. A fork ends when its pipe is closed, or by its own hand."""
-    # Imported once, before the forks; the engine itself is loaded by the first Room.
+    # Once, before the forks; the engine itself is loaded by the first Room.
     import voiceops.adapters.livekit_rtc  # noqa: F401
 
     decode = msgspec.json.Decoder(Order).decode
