@@ -234,6 +234,26 @@ def test_a_full_disk_keeps_the_old_binary_and_leaves_no_litter(
             assert host.shell("ls -A /var/lib/full/blobs 2>/dev/null", check=False).stdout == ""
 
 
+def test_a_disk_that_fills_up_in_the_middle_of_an_upload_keeps_nothing_of_it(
+    host: hosts.Machine, transport: SshTransport, tmp_path: Path
+) -> None:
+    (tmp_path / "new").write_bytes(random.Random(2).randbytes(12 << 20))
+    filled: list[int] = []
+
+    def fill(kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "upload" and not filled:
+            filled.append(data["sent"])
+            host.shell("head -c 20M /dev/zero > /var/lib/filling/filler", check=False)
+
+    with host.small_disk("/var/lib/filling", 16 << 20):
+        desired = state(Blob(path="/opt/filled", source=tmp_path / "new"), project="filling")
+        with pytest.raises(StorageError, match="disk is full"):
+            apply(transport, desired, on_event=fill)
+        assert host.shell("ls -A /var/lib/filling/blobs").stdout == ""
+        host.shell("rm /var/lib/filling/filler")
+        apply(transport, desired).raise_for_failure()
+
+
 def test_of_two_deploys_at_once_one_waits_or_is_told_who_is_there(
     host: hosts.Machine, transport: SshTransport
 ) -> None:

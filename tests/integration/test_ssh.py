@@ -22,7 +22,7 @@ from voiceops.adapters.ssh_errors import UnknownHostKeyError
 from voiceops.errors import CredentialsError, HostError, UnreachableError
 from voiceops.model.secret import Secret
 from voiceops.ports import Transport
-from voiceops.resources import on_hosts, read_facts
+from voiceops.resources import install_python, on_hosts, read_facts
 
 
 @pytest.fixture
@@ -79,9 +79,14 @@ def test_sudo_works_with_and_without_a_password(host: hosts.Machine) -> None:
     assert uid(SshTransport(target(host)), root=True) == "0"
     password = Secret(hosts.SUDO_PASSWORD)
     assert uid(SshTransport(target(host, user="pwsudo", sudo_password=password)), root=True) == "0"
-    # A password that sudo does not ask for must not end up in the program's input.
-    with closing(SshTransport(target(host, sudo_password=password))) as transport:
-        assert read_facts(transport, "demo")["uid"] == 0
+
+
+def test_a_sudo_password_never_ends_up_in_the_input_of_the_program(host: hosts.Machine) -> None:
+    password = Secret(hosts.SUDO_PASSWORD)
+    for user in ("deploy", "pwsudo"):  # sudo does not ask the first one
+        with closing(SshTransport(target(host, user=user, sudo_password=password))) as transport:
+            assert transport.run(["cat"], stdin=b"input\n", root=True).stdout == b"input\n"
+            assert read_facts(transport, "demo")["uid"] == 0
 
 
 def test_a_wrong_or_missing_sudo_password_is_named(host: hosts.Machine) -> None:
@@ -188,6 +193,15 @@ def test_a_host_without_python_is_told_apart_and_helped(host_run: hosts.HostRun)
         with pytest.raises(HostError, match="python3 is not installed") as caught:
             read_facts(transport, "demo")
         assert caught.value.data["lacks"] == "python3"
+        # Without internet the installer fails, and its own words say so.
+        with pytest.raises(HostError, match="can't be installed") as refused:
+            install_python(transport)
+        assert any("apt" in line or "package" in line for line in refused.value.log_tail)
+
+
+def test_python_that_is_there_is_not_installed_again(host: hosts.Machine) -> None:
+    with closing(SshTransport(target(host))) as transport:
+        install_python(transport)
 
 
 def test_noise_from_rc_files_breaks_nothing(fresh_host: hosts.Machine) -> None:

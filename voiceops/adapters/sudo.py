@@ -14,24 +14,30 @@ from voiceops.model.secret import Secret
 
 
 class Sudo:
-    """One start through sudo. The password goes over stdin; whoever reads there skips it if sudo did not."""
+    """One start through sudo. The password goes over stdin, and where sudo does not take it the shell does."""
 
     def __init__(self, password: Secret | None) -> None:
         self._password = password
         self._began = f"<{secrets.token_hex(6)}>"
         self._prompt = f"<{secrets.token_hex(6)}?>"
+        self._input = f"<{secrets.token_hex(6)}:>"
 
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """The arguments to start."""
-        begin = ["sh", "-c", f"echo '{self._began}' >&2; exec \"$@\"", "sh", *argv]
+        script = f"echo '{self._began}' >&2; exec \"$@\""
         if self._password is None:
-            return ["sudo", "-n", "--", *begin]
+            return ["sudo", "-n", "--", "sh", "-c", script, "sh", *argv]
+        # The shell's read takes byte by byte, so the program's input begins right behind the mark.
+        script = f"while IFS= read -r line && [ \"$line\" != '{self._input}' ]; do :; done; {script}"
+        begin = ["sh", "-c", script, "sh", *argv]
         # -k: a password that sudo remembers would let a wrong one pass unnoticed.
         return ["sudo", "-k", "-S", "-p", self._prompt, "--", *begin]
 
     def first_input(self) -> bytes:
         """What stdin starts with."""
-        return b"" if self._password is None else self._password.reveal().encode() + b"\n"
+        if self._password is None:
+            return b""
+        return f"{self._password.reveal()}\n{self._input}\n".encode()
 
     def refused(self, stderr: bytes) -> bool:
         """Whether sudo asked for the password once more: the one it got is wrong."""

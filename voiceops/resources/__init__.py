@@ -5,6 +5,7 @@ Also a toolkit for tasks of one's own: see docs/resources.md and examples/harden
 
 from __future__ import annotations
 
+from voiceops.resources.bare import install_python
 from voiceops.resources.client import Lease, apply, check, read_facts, release_lock, take_lock
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
 from voiceops.resources.fleet import Outcome, on_hosts
@@ -38,6 +39,7 @@ __all__ = [
     "Venv",
     "apply",
     "check",
+    "install_python",
     "on_hosts",
     "read_facts",
     "release_lock",

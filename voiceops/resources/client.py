@@ -116,7 +116,7 @@ class _Conversation:
         place = f"{self._state.folder}/payload-{payload.version()}"
         argv = ["python3", "-ISc", f"exec({payload.BOOT!r})", self._mark, place]
         with contextlib.closing(self._transport.start(argv, root=True)) as process:
-            process.write(self._mark.encode() + b"\n" + payload.packed() + request)
+            process.write(payload.packed() + request)
             while True:
                 kind, value = self._frame(process)
                 if kind == "done":

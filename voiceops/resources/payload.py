@@ -30,10 +30,6 @@ BOOT = """\
 import marshal,os,sys,zlib
 r=sys.stdin.buffer
 m,p=sys.argv[1:]
-while 1:
- l=r.readline()
- if not l:sys.exit(94)
- if l.decode('latin1').strip()==m:break
 v=sys.version_info
 if v<(3,9):
  print(m+'["error",{"kind":"python","message":"%d.%d"}]'%v[:2])
@@ -50,9 +46,8 @@ g={'__name__':'voiceops_payload','CODE':c}
 exec(c,g)
 g['main'](m,p)
 """
-"""What stands in the command line, with the mark and a place on the host as arguments. It skips
-what precedes the mark (a sudo password that nobody asked for), reads the payload, and runs it.
-At the place an earlier run left the compiled payload: compiling is a third of a no-op's work on
+"""What stands in the command line, with the mark of all frames and a place on the host as
+arguments. It reads the payload and runs it. At the place an earlier run left the compiled payload: compiling is a third of a no-op's work on
 the host. Only a file that nobody else could have written counts. No secret is ever part of this."""
 
 
