@@ -14,7 +14,8 @@ from pathlib import Path
 from tests import parts
 
 SUITE = "bookworm"
-MIRROR = os.environ.get("VOICEOPS_DEBIAN_MIRROR", "")
+MIRROR = [one for one in [os.environ.get("VOICEOPS_DEBIAN_MIRROR")] if one]
+"""None: the one that debootstrap knows."""
 # What a freshly rented Debian 12 server has and voiceops touches: no pip, no python3-venv, no compiler.
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3"),
@@ -89,7 +90,7 @@ def _build(ready: Path, lock: int) -> None:
     building = ready.with_name(ready.name + ".building")
     log = ready.parent / "build.log"
     steps = (
-        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(building), MIRROR],
+        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(building), *MIRROR],
         ["chroot", str(building), "/bin/sh", "-c", _SETUP],
     )
     environment = os.environ | {"SUDO_PASSWORD": SUDO_PASSWORD, "LC_ALL": "C"}
