@@ -169,6 +169,6 @@ def test_logs_are_merged_filtered_and_followed(project: stacks.Project) -> None:
 
 def test_progress_off_a_terminal_is_plain_lines_on_stderr(project: stacks.Project) -> None:
     ended = project.run("start")
-    assert "one: start (not running)" in ended.stderr
+    assert "one: starting (not running)" in ended.stderr
     assert "\x1b" not in ended.stdout + ended.stderr
     assert "start: 3 changed" in ended.stdout

@@ -25,6 +25,15 @@ DEFAULT_TIMEOUT_S = 120.0
 _DRAIN_BEGINS_S = 4.0
 """How long an overlap watches the old agent begin to drain; it then goes on alone."""
 
+_DOING = {
+    Verb.KEEP: "tidying up",
+    Verb.WAIT: "waiting",
+    Verb.START: "starting",
+    Verb.RESTART: "restarting",
+    Verb.OVERLAP: "overlapping",
+    Verb.STOP: "stopping",
+}
+
 Progress = Callable[[str, str, str], None]
 """(service, state, words): what is going on, for people."""
 
@@ -185,7 +194,7 @@ class _Starter:
     def run(self, actions: Sequence[Action]) -> Results:
         for action in actions:
             if action.changes or action.verb is Verb.WAIT:
-                self._stack.progress(action.service, action.verb.value, action.reason)
+                self._stack.progress(action.service, _DOING[action.verb], action.reason)
         self._make_room(actions)
         steps = [action for action in actions if action.verb is not Verb.STOP]
         self._done = {action.service: threading.Event() for action in steps}

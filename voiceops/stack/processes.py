@@ -144,7 +144,7 @@ class ProcessBackend:
             while True:
                 seen = self._look(service, record, notify, not_worker_id)
                 if seen is None:
-                    raise self._died(service, record)
+                    raise self._died(service, instance, record)
                 if seen.state is ServiceState.READY:
                     self._note_ready(record)
                     return seen
@@ -184,11 +184,11 @@ class ProcessBackend:
         if record.ready_at is None:
             self._records.update(msgspec.structs.replace(record, ready_at=processes.boot_clock()))
 
-    def _died(self, service: Declared, record: Record) -> ServiceError:
+    def _died(self, service: Declared, instance: Instance, record: Record) -> ServiceError:
         status = processes.exit_status(record.pid)
         how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
         tail = last_lines(Path(record.log), record.log_offset)
-        self._records.remove(service.name, record.launch)
+        self._sweep(instance, record, [])
         return ServiceError(
             f"{service.name} ended before it was ready{how}",
             hint=f"see `inv logs --only {service.name}`; then `inv start` again",
@@ -211,7 +211,6 @@ class ProcessBackend:
         runs, _ = sighting.find_runs(self._folder, processes.table())
         for run in runs:
             if run.record.launch == instance.launch:
-                self._records.update(run.record)
                 return run.record
         main = processes.find(instance.pid)
         return Record(

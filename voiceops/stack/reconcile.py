@@ -173,8 +173,8 @@ def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts
     if keeper.state is ServiceState.STARTING:
         if not service.is_agent and service.probe and service.probe.notify:
             return Verb.RESTART, "its readiness message went to a command that is gone"
-        if keeper.age_s > service.ready_timeout_s and not service.is_agent:
-            return Verb.RESTART, f"not ready for {keeper.age_s:.0f} s"
+        if keeper.age_s > service.ready_timeout_s:
+            return replace, keeper.detail or f"not ready after {keeper.age_s:.0f} s"
         return Verb.WAIT, keeper.detail or "starting"
     if keeper.state is ServiceState.UNRESPONSIVE:
         return replace, keeper.detail or "does not answer"

@@ -145,6 +145,14 @@ def test_what_is_starting_is_waited_for() -> None:
     assert verbs(plan_start(STACK, observed))["web"] is Verb.WAIT
 
 
+def test_an_agent_that_has_lost_its_server_for_good_is_replaced_without_dropping_its_calls() -> None:
+    lost = run(AGENT, state=ServiceState.STARTING, age_s=5000, calls=1)
+    observed = healthy() | {"agent": seen(lost)}
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["agent"] is Verb.OVERLAP
+    assert calls_at_risk(actions, observed) == ()
+
+
 def test_a_notify_service_whose_starter_was_killed_is_restarted() -> None:
     service = Declared(name="web", kind="command", cwd=Path("/"), digest="a", probe=Probe(notify=True))
     observed = {"web": seen(run(service, state=ServiceState.STARTING, age_s=1))}

@@ -1,0 +1,125 @@
+"""From what a host says of its units to what reconcile decides on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from voiceops.model.states import ServiceState
+from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.systemd.names import UNIT_MARK, Names
+
+_RUNNING = ("active", "activating", "reloading")
+
+
+def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, Any]) -> dict[str, Observed]:
+    """Each declared service, and each other one whose units run on the host."""
+    units = [unit for unit in answer["units"] if _ours(names, unit)]
+    declared = {service.name: service for service in services}
+    by_service: dict[str, list[Mapping[str, Any]]] = {name: [] for name in declared}
+    for unit in units:
+        by_service.setdefault(names.split(unit["unit"])[0], []).append(unit)
+    strays = _strays(names, services, answer["owners"])
+    return {
+        name: Observed(
+            instances=tuple(
+                sorted(
+                    (instance(names, declared.get(name), unit) for unit in found if _alive(unit)),
+                    key=lambda one: -one.age_s,
+                )
+            ),
+            strays=strays.get(name, ()),
+            stale=_failure(found),
+        )
+        for name, found in by_service.items()
+    }
+
+
+def _ours(names: Names, unit: Mapping[str, Any]) -> bool:
+    service = names.split(unit["unit"])[0]
+    return (
+        unit["type"] != "oneshot" and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
+    )
+
+
+def _alive(unit: Mapping[str, Any]) -> bool:
+    return unit["active"] in _RUNNING or unit["active"] == "deactivating"
+
+
+def _failure(units: Sequence[Mapping[str, Any]]) -> str:
+    failed = [unit for unit in units if unit["active"] == "failed"]
+    if not failed:
+        return ""
+    last = failed[-1]
+    return f"{last['unit']} failed: {last['result']} (status {last['status']}, {last['restarts']} restarts)"
+
+
+def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) -> Instance:
+    """One unit that runs, starts or stops."""
+    name, which = names.split(unit["unit"])
+    health = unit.get("health") or {}
+    state, detail = _state(service, unit, is_agent=bool(which))
+    return Instance(
+        service=name,
+        kind=service.kind if service else "agent" if which else "command",
+        launch=unit["unit"],
+        pid=unit["pid"],
+        digest=_digest(unit),
+        state=state,
+        detail=detail,
+        age_s=unit["age_s"],
+        release=which.partition(".")[0],
+        calls=int(health.get("calls", 0)),
+        rooms=tuple(health.get("rooms", ())),
+        worker_id=str(health.get("worker_id", "")),
+        signalled=unit["active"] == "deactivating",
+    )
+
+
+def _digest(unit: Mapping[str, Any]) -> str:
+    """Of what the process was started with, not of the files as they are now."""
+    parts = str(unit.get("service", "")).split("/")
+    return parts[2] if len(parts) == 3 else ""
+
+
+def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool) -> tuple[ServiceState, str]:
+    if unit["active"] == "deactivating":
+        health = unit.get("health") or {}
+        calls = (
+            f"drains, {health['calls']} calls left" if health.get("calls") else unit["text"] or "told to stop"
+        )
+        return ServiceState.DRAINING, calls
+    if unit["sub"].startswith("auto-restart"):
+        detail = f"ended with status {unit['status']}, will be restarted ({unit['restarts']} restarts so far)"
+        return ServiceState.UNRESPONSIVE, detail
+    if unit["active"] == "activating":
+        return ServiceState.STARTING, unit["text"] or unit["sub"]
+    if not is_agent:
+        return ServiceState.READY, ""
+    health = unit.get("health")
+    if health is None:
+        return ServiceState.UNRESPONSIVE, "does not answer its health check"
+    if health.get("draining"):
+        return ServiceState.DRAINING, f"drains, {health.get('calls', 0)} calls left"
+    if not health.get("registered"):
+        return ServiceState.STARTING, "not registered with LiveKit"
+    return ServiceState.READY, ""
+
+
+def _strays(
+    names: Names, services: Sequence[Declared], owners: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[Stray, ...]]:
+    found: dict[str, dict[int, Stray]] = {}
+    for service in services:
+        for owner in owners:
+            if owner["port"] not in service.ports or owner["unit"] == names.unit(service.name):
+                continue
+            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {owner['command'][:160]}"
+            found.setdefault(service.name, {})[owner["pid"]] = Stray(
+                service=service.name,
+                pid=owner["pid"],
+                command=owner["command"],
+                age_s=owner["age_s"],
+                reason=reason,
+            )
+    return {name: tuple(strays.values()) for name, strays in found.items()}
