@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 PROPERTIES = (
-    "Id,Type,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
+    "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
     "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic"
 )
 DRAIN_BEGINS_S = 3.0
@@ -27,9 +27,8 @@ Unit = dict[str, Any]
 
 
 def systemctl(*arguments: str) -> str:
-    return subprocess.run(
-        ["systemctl", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False
-    ).stdout.decode(errors="replace")
+    ended = subprocess.run(["systemctl", *arguments], capture_output=True, timeout=60, check=False)
+    return ended.stdout.decode(errors="replace")
 
 
 def units(*patterns: str) -> list[Unit]:
@@ -45,6 +44,8 @@ def _typed(block: dict[str, str]) -> Unit:
     return {
         "unit": block["Id"],
         "type": block.get("Type", ""),
+        "loaded": block.get("LoadState", "") == "loaded",
+        "job": int(block.get("Job") or 0),
         "active": block.get("ActiveState", ""),
         "sub": block.get("SubState", ""),
         "pid": pid,
@@ -178,6 +179,8 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
         unit = request["unit"].replace(f"@{request['instance']}.service", f"@{twin}.service")
         for path in request["twins"]:
             link(path, path.replace(request["instance"], twin))
+    if units(unit)[0]["sub"].startswith("auto-restart"):
+        systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
     systemctl("reset-failed", unit)
     systemctl("start", "--no-block", unit)
     return {"unit": units(unit)[0]}
@@ -232,8 +235,8 @@ def died(unit: Unit, first: int) -> str:
         return f"{unit['result']}, {ending(unit)}"
     if unit["sub"].startswith("auto-restart") or unit["restarts"] > first:
         return f"it ended and was restarted, {ending(unit)}"
-    if unit["active"] == "inactive":
-        return "it was stopped"
+    if unit["active"] == "inactive" and not unit["job"]:  # with a job it waits for its turn
+        return "it was stopped" if unit["loaded"] else "the host has no such unit"
     if unit["active"] == "deactivating":
         return "it stops"
     return ""
