@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,17 @@ class Lease:
         return {name: getattr(self, name) for name in self.__slots__} | more
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A read-only look at more of the host in the same exec: ``program`` defines ``look(request)``."""
+
+    program: str
+    request: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"program": self.program, "request": dict(self.request)}
+
+
 def apply(
     transport: Transport,
     state: State,
@@ -72,11 +83,37 @@ def apply(
     return read_report(transport.name, state, done)
 
 
+@contextlib.contextmanager
+def applied(
+    transport: Transport,
+    state: State,
+    *,
+    lease: Lease,
+    stay_s: float,
+    look: Look | None = None,
+    diff: bool = False,
+    on_event: Event | None = None,
+    silence_s: float = SILENCE_S,
+) -> Iterator[HostReport]:
+    """``apply``, and the host stays locked until the block ends, this process dies, or ``stay_s`` is over."""
+    request = state.request(
+        "apply", diff=diff, lock=lease.as_json(), stay_s=stay_s, **({"look": look.as_json()} if look else {})
+    )
+    with _Conversation(transport, state, on_event, silence_s).holding(request) as done:
+        yield read_report(transport.name, state, done)
+
+
 def check(
-    transport: Transport, state: State, *, diff: bool = False, silence_s: float = SILENCE_S
+    transport: Transport,
+    state: State,
+    *,
+    diff: bool = False,
+    look: Look | None = None,
+    silence_s: float = SILENCE_S,
 ) -> HostReport:
     """What ``apply`` would do, as far as the host can know without doing it. Changes nothing."""
-    done = _Conversation(transport, state, None, silence_s).hold(state.request("check", diff=diff))
+    request = state.request("check", diff=diff, **({"look": look.as_json()} if look else {}))
+    done = _Conversation(transport, state, None, silence_s).hold(request)
     return read_report(transport.name, state, done)
 
 
@@ -113,21 +150,30 @@ class _Conversation:
 
     def hold(self, request: bytes) -> dict[str, Any]:
         """Send the request, serve what the host asks for, and return its answer."""
+        with self.holding(request) as answer:
+            return answer
+
+    @contextlib.contextmanager
+    def holding(self, request: bytes) -> Iterator[dict[str, Any]]:
+        """The same, and the line stays open until the block ends."""
         place = f"{self._state.folder}/payload-{payload.version()}"
         argv = ["python3", "-ISc", f"exec({payload.BOOT!r})", self._mark, place]
         with contextlib.closing(self._transport.start(argv, root=True)) as process:
             process.write(payload.packed() + request)
-            while True:
-                kind, value = self._frame(process)
-                if kind == "done":
-                    answer: dict[str, Any] = value
-                    return answer
-                if kind == "error":
-                    raise self._error(value)
-                if kind == "need":
-                    self._upload(process, value)
-                elif kind != "beat":
-                    self._on_event(kind, value)
+            yield self._answer(process)
+
+    def _answer(self, process: RemoteProcess) -> dict[str, Any]:
+        while True:
+            kind, value = self._frame(process)
+            if kind == "done":
+                answer: dict[str, Any] = value
+                return answer
+            if kind == "error":
+                raise self._error(value)
+            if kind == "need":
+                self._upload(process, value)
+            elif kind != "beat":
+                self._on_event(kind, value)
 
     def _frame(self, process: RemoteProcess) -> tuple[str, Any]:
         """The next frame; what shells print around frames is dropped."""

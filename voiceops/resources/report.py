@@ -46,6 +46,8 @@ class HostReport:
     results: tuple[Result, ...]
     failed: str = ""
     """The id of the first resource that failed."""
+    look: Mapping[str, Any] | None = None
+    """What ``client.Look`` found, when it was asked for and nothing failed."""
 
     @property
     def ok(self) -> bool:
@@ -82,7 +84,7 @@ def read_report(host: str, state: State, document: Mapping[str, Any]) -> HostRep
     """The payload's answer, with diffs made here: the new text never left this machine for them."""
     specs = {spec["id"]: spec for spec in state.specs}
     results = tuple(_result(state, specs[found["id"]], found) for found in document["results"])
-    return HostReport(host=host, results=results, failed=document["failed"])
+    return HostReport(host=host, results=results, failed=document["failed"], look=document.get("look"))
 
 
 def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> Result:

@@ -141,7 +141,9 @@ class Venv(Resource):
     wheels: str | None = None
     """A folder of wheels on the host: nothing else is asked then. None: the host's index."""
     uv: str | None = None
-    """Path of uv on the host; None: the venv and pip of ``python``."""
+    """uv on the host: its path, or the name of its wheel in ``wheels``; None: the venv and pip of ``python``."""
+    files: Mapping[str, Content] = field(default_factory=dict)
+    """Wheels by name that are brought to ``wheels``, which they own; only when the environment must be built."""
 
     @property
     def key(self) -> str:
@@ -160,10 +162,18 @@ class Venv(Resource):
                 key=self.digest,
                 requirements=self.requirements,
                 python=self.python,
-                wheels=self.wheels,
+                wheels=absolute(self.wheels) if self.wheels else None,
                 uv=self.uv,
+                files=[
+                    {"name": absolute(f"/{name}")[1:], "sha256": content.sha256, "size": content.size}
+                    for name, content in sorted(self.files.items())
+                ]
+                or None,
             )
         ]
+
+    def contents(self) -> list[Content]:
+        return list(self.files.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

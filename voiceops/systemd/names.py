@@ -47,6 +47,11 @@ class Names:
         return f"/var/lib/{self.project}"
 
     @property
+    def data(self) -> str:
+        """The services' own folder. The one above is root's: root acts on what lies in it."""
+        return f"{self.state}/data"
+
+    @property
     def run(self) -> str:
         return f"/run/{self.project}"
 

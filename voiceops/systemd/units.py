@@ -123,7 +123,7 @@ class UnitWriter:
         values = self._base(job.name) | {
             "exec_start": escape.command(job.argv, f"the command of {job.name}"),
             "start_timeout_s": _seconds(job.timeout_s),
-            "working_directory": escape.value(self._names.state),
+            "working_directory": escape.value(self._names.data),
             "calendar": escape.value(job.calendar, f"the calendar of {job.name}"),
             "spread_s": _seconds(job.spread_s),
         }
@@ -139,7 +139,7 @@ class UnitWriter:
             "service": name,
             "description": escape.value(f"{name} of {self._names.project}"),
             "user": self._names.user,
-            "state": self._names.state,
+            "state": self._names.data,
             "mark": f"{UNIT_MARK}={self._names.project}/{name}",
             "environment_file": self._names.environment_file(name),
             "open_files_max": 65536,

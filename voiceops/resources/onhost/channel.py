@@ -78,6 +78,21 @@ class Channel:
             self.cancel.reason = "the connection to the controller was cut"
         self.cancel.check()
 
+    def stay(self, seconds: float, renew: Callable[[], None]) -> None:
+        """Keep the lock until the controller hangs up, as it does when it dies."""
+        ends_at = time.monotonic() + seconds
+        beat_at = time.monotonic() + BEAT_S
+        while not self.cancel.reason and time.monotonic() < ends_at:
+            if self._reading.acquire(timeout=0.05):
+                try:
+                    if select.select([0], [], [], 0.2)[0] and not os.read(0, 1):
+                        return
+                finally:
+                    self._reading.release()
+            if time.monotonic() >= beat_at:
+                beat_at += BEAT_S
+                renew()
+
     def watch(self, renew: Callable[[], None]) -> None:
         """From now on: heartbeats, lease renewal, and noticing that the controller is gone."""
         threading.Thread(target=self._watch, args=(renew,), daemon=True).start()

@@ -254,6 +254,7 @@ def serve(channel: Channel, code_path: str) -> None:
     try:
         if action == "apply":
             channel.send("done", apply_all(request, channel, folder, lock, code_path))
+            channel.stay(float(request.get("stay_s", 0)), lock.renew)
         else:
             channel.send("done", {"lease": read_lease(os.path.join(folder, "lock"))})
     finally:
@@ -312,7 +313,13 @@ def keep_code(path: str) -> None:
 def answer(runner: Runner, request: Spec) -> dict[str, Any]:
     results = [runner.results[spec["id"]] for spec in request["resources"]]
     failed = runner.failed or next((result["id"] for result in results if result["result"] == "failed"), "")
-    return {"results": results, "failed": failed}
+    found: dict[str, Any] = {"results": results, "failed": failed}
+    look = request.get("look")
+    if look and not failed:
+        names: dict[str, Any] = {"__name__": "look"}
+        exec(look["program"], names)
+        found["look"] = names["look"](look["request"])
+    return found
 
 
 def main(mark: str, code_path: str) -> None:

@@ -6,7 +6,7 @@ import os
 import time
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
-from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link
+from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link, temporary
 from voiceops.resources.onhost.host import Handler, Run, first_existing
 from voiceops.resources.onhost.journal import write_all
 
@@ -77,8 +77,16 @@ class VenvHandler(Handler):
         complete = os.path.exists(os.path.join(real, STAMP)) and os.path.exists(
             os.path.join(real, "bin/python")
         )
-        plan.data.update(real=real, complete=complete)
+        plan.data.update(real=real, complete=complete, lacking=[])
         if not complete:
+            for file in spec.get("files", ()):
+                found = look(os.path.join(spec["wheels"], file["name"]))
+                if found is None or run.hashes.sha256(
+                    os.path.join(spec["wheels"], file["name"]), found
+                ) != str(file["sha256"]):
+                    plan.blobs.append((file["sha256"], file["size"]))
+                    plan.data["lacking"].append(file)
+
             plan.changes.append("rebuild what was left half made" if look(real) else "build")
         found = look(spec["path"])
         if found is not None and not os.path.islink(spec["path"]):
@@ -92,15 +100,46 @@ class VenvHandler(Handler):
         if not plan.data["complete"]:
             remove_all(real)
             os.makedirs(os.path.dirname(real), 0o755, exist_ok=True)
+            self._bring_wheels(spec, run, plan)
             self._build(spec, run, real)
             self._stamp(spec, real)
         before = os.readlink(spec["path"]) if os.path.islink(spec["path"]) else ""
         switch_link(spec["path"], os.path.basename(real))
         self._clean(spec["path"], {os.path.basename(real), before})
 
+    def _bring_wheels(self, spec: Spec, run: Run, plan: Plan) -> None:
+        names = {file["name"] for file in spec.get("files", ())}
+        if not names:
+            return
+        os.makedirs(spec["wheels"], 0o755, exist_ok=True)
+        for name in set(os.listdir(spec["wheels"])) - names:
+            remove_all(os.path.join(spec["wheels"], name))
+        for file in plan.data["lacking"]:
+            path = os.path.join(spec["wheels"], file["name"])
+            fresh = temporary(path)
+            remove_all(fresh)
+            run.blobs.place(file["sha256"], file["size"], fresh)
+            os.replace(fresh, path)
+
+    def _uv(self, spec: Spec) -> str | None:
+        """uv, unpacked from its wheel: a program in a zip."""
+        uv: str | None = spec.get("uv")
+        if not uv or not uv.endswith(".whl"):
+            return uv
+        import zipfile
+
+        target = os.path.join(spec["wheels"], ".uv")
+        with zipfile.ZipFile(os.path.join(spec["wheels"], uv)) as wheel:
+            inside = next(name for name in wheel.namelist() if name.endswith(".data/scripts/uv"))
+            with wheel.open(inside) as source, open(target, "wb") as file:
+                while data := source.read(1 << 20):
+                    file.write(data)
+        os.chmod(target, 0o755)
+        return target
+
     def _build(self, spec: Spec, run: Run, real: str) -> None:
         python = spec["python"]
-        uv = spec.get("uv")
+        uv = self._uv(spec)
         env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}
         env["UV_CACHE_DIR"] = os.path.join(run.folder, "uv-cache")
         env["UV_PYTHON_DOWNLOADS"] = "never"
