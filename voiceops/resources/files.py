@@ -72,12 +72,17 @@ def Template(
     """
     import jinja2
 
+    from jinja2 import meta
+
     found: list[str] = []
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     try:
-        text = environment.from_string(template).render(_revealed(variables, found))
+        # Only what is used is fetched: a reference to a password manager may cost a question.
+        used = meta.find_undeclared_variables(environment.parse(template))
+        values = {key: _revealed(value, found) for key, value in variables.items() if key in used}
+        text = environment.from_string(template).render(values)
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(str(error), file=name or path, line=line) from None
@@ -91,10 +96,30 @@ def _revealed(value: Any, found: list[str]) -> Any:
         found.append(value.reveal())
         return value.reveal()
     if isinstance(value, Mapping):
-        return {key: _revealed(item, found) for key, item in value.items()}
+        return _Revealing(value, found)
     if isinstance(value, (list, tuple)):
         return [_revealed(item, found) for item in value]
     return value
+
+
+class _Revealing(dict[str, Any]):
+    """A mapping for templates that fetches a secret when it is read."""
+
+    def __init__(self, values: Mapping[str, Any], found: list[str]) -> None:
+        super().__init__(values)
+        self._found = found
+
+    def __getitem__(self, key: str) -> Any:
+        return _revealed(super().__getitem__(key), self._found)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+    def values(self) -> Any:
+        return [self[key] for key in self]
+
+    def items(self) -> Any:
+        return [(key, self[key]) for key in self]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

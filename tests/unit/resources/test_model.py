@@ -92,6 +92,20 @@ def test_a_template_that_prints_a_secret_makes_a_secret_file() -> None:
     assert not silent.is_secret
 
 
+def test_a_template_fetches_only_the_secrets_that_it_prints() -> None:
+    def never() -> str:
+        raise AssertionError("fetched")
+
+    variables = {
+        "unused": Secret.of("command:x", never),
+        "keys": {"used": Secret("s3cret"), "unused": Secret.of("command:x", never)},
+    }
+    file = Template(
+        path="/srv/a", template="{{ keys.used ~ ':' }}{{ keys['used'] | tojson }}", variables=variables
+    )
+    assert (file.content, file.is_secret) == ('s3cret:"s3cret"', True)
+
+
 def test_an_undefined_template_variable_is_an_error_and_not_an_empty_text() -> None:
     with pytest.raises(ConfigError, match="nonesuch"):
         Template(path="/srv/a", template="{{ nonesuch }}", variables={})
