@@ -24,7 +24,7 @@ from voiceops.model.settings import (
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
-_AT_LEAST_ONE = {"concurrency", "max_concurrent_jobs", "log_max_bytes", "memory_max_bytes"}
+_AT_LEAST_ONE = {"concurrency", "parallel", "keep_releases", "max_concurrent_jobs", "log_max_bytes", "memory_max_bytes"}
 _ABOVE_ZERO = {"interval_s", "ready_timeout_s"}
 
 
@@ -35,6 +35,7 @@ def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
     for path, value in _walk(settings, ()):
         _check_number(decoder, path, value)
     _check_livekit(settings, decoder)
+    _check_serial(settings.deploy.serial, decoder, ("deploy", "serial"))
     for name, service in settings.services.items():
         _check_name(decoder, ("services", name), name)
         _check_service(service, decoder, ("services", name))
@@ -84,6 +85,13 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
     if bool(settings.livekit.api_key) != bool(settings.livekit.api_secret):
         missing = "api_secret" if settings.livekit.api_key else "api_key"
         raise decoder.error(("livekit", missing), f"{missing} is empty but its partner is not")
+
+
+def _check_serial(serial: int | str, decoder: Decoder, path: Path) -> None:
+    percent = re.fullmatch(r"(\d{1,3})%", serial) if isinstance(serial, str) else None
+    number = serial if isinstance(serial, int) else int(percent[1]) if percent else 0
+    if not number >= 1 or (percent and number > 100):
+        raise decoder.error(path, f"{serial!r} is no number of hosts", 'write 1 or more, or "25%"')
 
 
 def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Union
+from typing import Literal, Union
 
 import msgspec
 
@@ -113,6 +113,30 @@ class RoomsSettings(_Settings, frozen=True, kw_only=True):
     """How long a dispatched agent may take to become ready."""
 
 
+class DeploySettings(_Settings, frozen=True, kw_only=True):
+    """How hosts are brought to what is declared."""
+
+    serial: Union[int, str] = "100%"
+    """Hosts of one batch, as a number or a percentage; of the first batch, one host goes ahead alone."""
+    max_fail: int = 0
+    """So many hosts may fail before no further batch begins."""
+    parallel: int = 16
+    """Connections at once."""
+    wheels: Literal["upload", "index"] = "upload"
+    """``upload``: fetched here for the host's Python and sent; ``index``: the host asks its package index."""
+    requirements: Union[str, None] = None
+    """File with what agents import beyond livekit-agents, from the inventory's folder."""
+    keep_releases: int = 5
+    settle_s: float = 1.5
+    """A service has to stay up for so long before it counts as started."""
+    lock_wait_s: float = 10.0
+    """How long to wait for somebody else's deploy."""
+    call: bool = True
+    """End with one real call that must hear an agent."""
+    schedule: bool = True
+    """Timers for the cleanup of rooms on hosts that run an agent or LiveKit."""
+
+
 class Settings(_Settings, frozen=True, kw_only=True):
     """Everything that voiceops reads for one host."""
 
@@ -120,6 +144,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
     livekit: LivekitSettings = LivekitSettings()
     services: dict[str, Service] = {}
     rooms: RoomsSettings = RoomsSettings()
+    deploy: DeploySettings = DeploySettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
 
