@@ -11,8 +11,9 @@ from voiceops.model.settings import LivekitService
 from voiceops.stack import declare
 from voiceops.stack.folder import Folder
 from voiceops.stack.lock import locked, this_command
-from voiceops.stack.operations import Progress, Stack
+from voiceops.stack.operations import Stack
 from voiceops.stack.processes import ProcessBackend
+from voiceops.stack.results import Progress
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries import Progress as Fetched

@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from voiceops.deadline import Deadline
-from voiceops.errors import CallsInProgressError, ServiceError, StrayError, VoiceopsError
+from voiceops.errors import ServiceError, StrayError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
 from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, plan_start, plan_stop
+from voiceops.stack.results import Progress, Result, Results, calls_error, side_by_side, silent
 
 DEFAULT_TIMEOUT_S = 120.0
 _DRAIN_BEGINS_S = 4.0
@@ -33,13 +33,6 @@ _DOING = {
     Verb.OVERLAP: "overlapping",
     Verb.STOP: "stopping",
 }
-
-Progress = Callable[[str, str, str], None]
-"""(service, state, words): what is going on, for people."""
-
-
-def _silent(service: str, state: str, words: str) -> None:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,38 +48,7 @@ class Stack:
     """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
-    progress: Progress = _silent
-
-
-@dataclass(slots=True)
-class Result:
-    """What became of one service."""
-
-    state: ServiceState
-    changed: bool = False
-    pid: int = 0
-    ready_s: float | None = None
-    detail: str = ""
-    action: str = "keep"
-    error: VoiceopsError | None = None
-    draining: list[int] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"state": str(self.state), "changed": self.changed, "action": self.action}
-        if self.pid:
-            document["pid"] = self.pid
-        if self.ready_s is not None:
-            document["ready_s"] = round(self.ready_s, 3)
-        if self.detail:
-            document["detail"] = self.detail
-        if self.draining:
-            document["draining"] = self.draining
-        if self.error:
-            document["error"] = self.error.as_json()
-        return document
-
-
-Results = dict[str, Result]
+    progress: Progress = silent
 
 
 def check(stack: Stack) -> dict[str, Verdict]:
@@ -154,20 +116,7 @@ def _refuse(actions: Sequence[Action], observed: Mapping[str, Observed], *, drop
         f"(a call of stray pid {s.pid})" for a in actions for s in a.strays for _ in range(s.calls)
     )
     if rooms and not drop_calls:
-        raise _calls_error(rooms, "this would cut them off", stray_calls)
-
-
-def _calls_error(rooms: Sequence[str], what: str, stray_calls: int = 0) -> CallsInProgressError:
-    count = f"{len(rooms)} call{'s' if len(rooms) != 1 else ''}"
-    return CallsInProgressError(
-        f"{count} in progress: {what}",
-        hint="give --yes to drop them"
-        if stray_calls
-        else "wait for them with `inv stop --drain S`, or give --yes to drop them",
-        # A room name can identify a caller: it is shown where somebody looks, not in logs.
-        log_tail=tuple(f"room {room}" for room in rooms),
-        data={"rooms": list(rooms)},
-    )
+        raise calls_error(rooms, "this would cut them off", stray_calls)
 
 
 class _Starter:
@@ -243,7 +192,7 @@ class _Starter:
         if self._backend.end(instance, self._limit, Force.STOP):
             return
         if not self._drop_calls:
-            raise _calls_error(instance.rooms or ("(unknown)",), f"{instance.service} drains")
+            raise calls_error(instance.rooms or ("(unknown)",), f"{instance.service} drains")
         self._backend.end(instance, self._limit, Force.KILL)
 
     def _keep(self, action: Action) -> None:
@@ -309,32 +258,6 @@ class _Starter:
         return result
 
 
-def side_by_side(jobs: Sequence[Callable[[], None]]) -> None:
-    """Run all of them at once and raise the first error, when all have ended.
-
-    The threads are daemons: Ctrl-C ends the command at once, and what it has started is
-    found again by the next one.
-    """
-    errors: list[BaseException] = []
-
-    def run(job: Callable[[], None]) -> None:
-        try:
-            job()
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
-            errors.append(error)
-
-    if len(jobs) == 1:
-        jobs[0]()
-        return
-    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def stop(
     stack: Stack,
     *,
@@ -356,7 +279,7 @@ def stop(
         actions = plan_stop(stack.outline, observed, only=only)
         rooms = calls_at_risk(actions, observed)
         if rooms and drain_s is None and not drop_calls:
-            raise _calls_error(rooms, "stop would drop them")
+            raise calls_error(rooms, "stop would drop them")
         if rooms and drain_s is not None and any(a.ended and a.ended[0].kind == "livekit" for a in actions):
             _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
         return _Stopper(stack, limit, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
@@ -371,7 +294,7 @@ def _require_agents_too(
         one for seen in observed.values() for one in seen.instances if one.calls and one.launch not in ended
     ]
     if left and not drop_calls:
-        raise _calls_error(rooms, f"{left[0].service} is not being stopped and would lose them")
+        raise calls_error(rooms, f"{left[0].service} is not being stopped and would lose them")
 
 
 class _Stopper:
@@ -417,7 +340,7 @@ class _Stopper:
         elif self._backend.end(instance, self._limit, Force.STOP):
             return
         if not self._drop_calls:
-            raise _calls_error(
+            raise calls_error(
                 instance.rooms or (f"(a call of pid {instance.pid})",),
                 f"{instance.service} takes no new ones and ends with the last of them",
             )

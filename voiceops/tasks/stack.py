@@ -8,7 +8,7 @@ from voiceops.tasks.command import Report, Run, command, names
 
 if TYPE_CHECKING:
     from voiceops.stack.model import Verdict
-    from voiceops.stack.operations import Results
+    from voiceops.stack.results import Results
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
 _TARGETS = ("host", "group", "limit")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from voiceops.model.settings import Host
     from voiceops.stack.model import Verdict
-    from voiceops.stack.operations import Progress, Results
+    from voiceops.stack.results import Progress, Results
     from voiceops.tasks.command import Run
 
 _STYLE = {
