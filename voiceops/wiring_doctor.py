@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voiceops.errors import UsageError
 from voiceops.wiring import call_target, place_call
 
 if TYPE_CHECKING:
+    from voiceops.calls.ports import Why
     from voiceops.doctor.local_hands import LocalHands
     from voiceops.wiring import Project
 
@@ -44,3 +45,25 @@ def local_hands(
         rooms=LocalRooms(settings=host.settings),
         call=lambda: place_call(call_target([host]), timeout_s=call_timeout_s),
     )
+
+
+def why_of(project: Project) -> Why | None:
+    """Asks the rules about the room of a failed call; None where there is no one host to look at."""
+    if len(project.hosts) != 1 or not project.hosts[0].local:
+        return None
+
+    async def why(room: str) -> dict[str, Any]:
+        import asyncio
+
+        from voiceops.doctor.diagnose import diagnose
+
+        hands = local_hands(project, say=lambda _line: None)
+        facts = await asyncio.to_thread(hands.facts, room)
+        findings = diagnose(facts)
+        return {
+            "ok": not any(finding.severity == "error" for finding in findings),
+            "findings": [finding.as_json() for finding in findings],
+            "problems": list(facts.problems),
+        }
+
+    return why

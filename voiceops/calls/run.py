@@ -152,7 +152,10 @@ class _Run:
             nonlocal verdict
             reachable = result.failure is not None and result.failure.kind not in _NOTHING_TO_ASK
             if self.why is not None and reachable:
-                verdict = await self.why(room)
+                try:
+                    verdict = await self.why(room)
+                except VoiceopsError as error:
+                    verdict = {"ok": False, "findings": [], "problems": [error.message]}
 
         if self.target.room:
             await self.desk.invite(room)

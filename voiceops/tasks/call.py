@@ -58,6 +58,7 @@ def call(
     from voiceops.calls.plan import make_plan
     from voiceops.calls.progress import progress
     from voiceops.calls.text import summary
+    from voiceops.wiring_doctor import why_of
 
     plan = make_plan(
         count=count,
@@ -75,7 +76,8 @@ def call(
     target = wiring.call_target(run.project.hosts, service=service, room=room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     with progress(plan, run.say, quiet=run.json) as on_result:
-        done = aio.run(wiring.run_calls(target, plan, on_result=on_result))
+        why = why_of(run.project)
+        done = aio.run(wiring.run_calls(target, plan, why=why, on_result=on_result))
     _save(run, done, target, report=report, plot=plot)
     return Report(done.as_json(), summary(done), done.exit_code)
 

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from voiceops.calls.stats import CallReport
+from voiceops.calls.text import describe, summary
+from voiceops.model.calls import CallerLoad, CallFailure, CallPlan, CallResult, FailureKind, Hangup
+
+GOOD = CallResult(id=0, ok=True, room="r", identity="i", connect_s=0.07, agent_s=0.34, audio_s=0.4)
+FAILURE = CallFailure(
+    kind=FailureKind.NO_AGENT, detail="no agent joined within 15 s", seen=("connected after 0.07 s",)
+)
+VERDICT = {"findings": [{"rule": "no-worker", "sentence": "No worker.", "mend": "inv start --only agent"}]}
+BAD = CallResult(id=1, ok=False, room="r", identity="i", connect_s=0.07, failure=FAILURE, verdict=VERDICT)
+
+
+def said(*results: CallResult, load: CallerLoad | None = None) -> str:
+    return summary(
+        CallReport(
+            plan=CallPlan(count=len(results)), results=results, load=load or CallerLoad(), duration_s=2.0
+        )
+    )
+
+
+def test_one_call_is_one_sentence() -> None:
+    assert said(GOOD) == "ok: connected 0.07 s, agent joined 0.34 s, first audio 0.40 s"
+
+
+def test_a_failed_call_says_what_was_seen_why_and_what_mends_it() -> None:
+    text = said(BAD)
+    assert "failed (no-agent): no agent joined within 15 s" in text
+    assert "connected after 0.07 s" in text
+    assert "why: no-worker: No worker." in text
+    assert "mend: inv start --only agent" in text
+
+
+def test_many_calls_are_a_table_with_a_verdict() -> None:
+    text = said(GOOD, BAD)
+    assert "p95" in text
+    assert "1 of 2 calls answered (50.0%) in 2.0 s: fewer than the 95.0% expected" in text
+    assert "call 1: failed (no-agent)" in text
+
+
+def test_starved_callers_are_noted() -> None:
+    assert "note: too slow" in said(GOOD, load=CallerLoad(starved=True, detail="too slow"))
+
+
+def test_a_plan_is_described_before_it_runs() -> None:
+    plan = CallPlan(count=20, rate_per_s=2.0, redial=True, hangups=(Hangup.CLEAN, Hangup.ABRUPT))
+    assert describe(plan, 3) == "20 calls, 3 at once, 2 per second, hang up: clean,abrupt, redial"
