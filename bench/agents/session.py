@@ -63,7 +63,8 @@ else:
 
     @server.rtc_session()
     async def entrypoint(ctx: JobContext) -> None:
-        """One call."""
+        """One call. Connects first, as the guarded one does: starting the session alone would cost 0.1 s."""
+        await ctx.connect()
         await misbehave(ctx.job.room.name)
         await speech.session().start(Greeter(), room=ctx.room)
 
