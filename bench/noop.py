@@ -12,14 +12,30 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import fabric
 
 from tests.hosts import Machine
 from voiceops.adapters.ssh import SshTarget, SshTransport
-from voiceops.resources import Blob, Command, CronEntry, Directory, File, Resource, State
-from voiceops.resources import Symlink, Sysctl, Template, Tree, Unit, User, apply, on_hosts
+from voiceops.resources import (
+    Blob,
+    Command,
+    CronEntry,
+    Directory,
+    File,
+    Resource,
+    State,
+    Symlink,
+    Sysctl,
+    Template,
+    Tree,
+    Unit,
+    User,
+    apply,
+    on_hosts,
+)
 
 BINARY_BYTES = 75_000_000
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
@@ -30,11 +46,17 @@ def full_job(binary: Path, source: Path) -> list[Resource]:
     """A voice host: account, folders, binary, configuration, a release, units, schedule."""
     root, etc = f"/opt/{PROJECT}", f"/etc/{PROJECT}"
     user = User(name=PROJECT, system=True, home=f"/var/lib/{PROJECT}", shell="/usr/sbin/nologin")
-    folders = [Directory(path=path) for path in (root, f"{root}/bin", f"{root}/releases", etc, f"/var/log/{PROJECT}")]
+    folders = [
+        Directory(path=path) for path in (root, f"{root}/bin", f"{root}/releases", etc, f"/var/log/{PROJECT}")
+    ]
     livekit = Blob(path=f"{root}/bin/livekit-server", source=binary, mode=0o755)
     tree = Tree.of_folder(f"{root}/releases/r1", source, patterns=("*.py",))
     configs = [
-        Template(path=f"{etc}/{name}.conf", template="project={{ p }}\nname={{ n }}\n", variables={"p": PROJECT, "n": name})
+        Template(
+            path=f"{etc}/{name}.conf",
+            template="project={{ p }}\nname={{ n }}\n",
+            variables={"p": PROJECT, "n": name},
+        )
         for name in ("livekit", "agent", "monitor", "web", "cleanup", "rotate", "alerts", "metrics")
     ]
     link = Symlink(path=f"{root}/current", target="releases/r1")
@@ -42,7 +64,10 @@ def full_job(binary: Path, source: Path) -> list[Resource]:
     for number in range(5):
         name = f"{PROJECT}-{number}.service"
         file = File(path=f"/etc/systemd/system/{name}", content=UNIT, mode=0o644)
-        job += [file, Unit(name=name, enabled=True, running=True, restart_on=[file, configs[number]], settle_s=0.2)]
+        job += [
+            file,
+            Unit(name=name, enabled=True, running=True, restart_on=[file, configs[number]], settle_s=0.2),
+        ]
     job += [
         CronEntry(name=PROJECT, schedule="*/5 * * * *", command="true"),
         Sysctl(path=f"/etc/sysctl.d/60-{PROJECT}.conf", values={"net.core.rmem_max": "5000000"}),
@@ -81,7 +106,9 @@ def bare_all(machines: Sequence[Machine]) -> None:
         list(pool.map(bare, machines))
 
 
-def deploy_all(machines: Sequence[Machine], job: Callable[[], list[Resource]], *, expect_changes: bool = False) -> None:
+def deploy_all(
+    machines: Sequence[Machine], job: Callable[[], list[Resource]], *, expect_changes: bool = False
+) -> None:
     """Build the state and bring all hosts to it."""
     state = State(PROJECT, job())
     transports = [SshTransport(target(machine)) for machine in machines]
@@ -122,13 +149,15 @@ def measure(machines: Sequence[Machine], delays_ms: Sequence[float], rounds: int
                     deploy_all(some, job)
                     floors, costs = [], []
                     for _ in range(rounds):
-                        floors.append(seconds(lambda some=some: bare_all(some)))
-                        costs.append(seconds(lambda some=some: deploy_all(some, job)))
+                        floors.append(seconds(partial(bare_all, some)))
+                        costs.append(seconds(partial(deploy_all, some, job)))
                     rows.append(_row(delay_ms, count, len(State(PROJECT, job()).specs), floors, costs))
     return rows
 
 
-def _row(delay_ms: float, count: int, resources: int, floors: list[float], costs: list[float]) -> dict[str, object]:
+def _row(
+    delay_ms: float, count: int, resources: int, floors: list[float], costs: list[float]
+) -> dict[str, object]:
     floor, cost = statistics.median(floors), statistics.median(costs)
     return {
         "part": "no-op",

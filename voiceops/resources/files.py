@@ -71,7 +71,6 @@ def Template(
     Raises ``ConfigError`` for an undefined variable or a mistake in the template.
     """
     import jinja2
-
     from jinja2 import meta
 
     found: list[str] = []
@@ -113,7 +112,7 @@ class _Revealing(dict[str, Any]):
         return _revealed(super().__getitem__(key), self._found)
 
     def get(self, key: str, default: Any = None) -> Any:
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 - get() is this very method
 
     def values(self) -> Any:
         return [self[key] for key in self]
