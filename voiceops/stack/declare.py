@@ -105,20 +105,22 @@ def _with_servers(service: AgentService, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*service.needs, *servers]))
 
 
-def _plain(values: Mapping[str, str | Secret]) -> dict[str, str]:
+def plain_environment(values: Mapping[str, str | Secret]) -> dict[str, str]:
+    """Variables as a process gets them."""
     return {
         name: value.reveal() if isinstance(value, Secret) else str(value) for name, value in values.items()
     }
 
 
-def _digest(*parts: object) -> str:
+def digest_of(*parts: object) -> str:
+    """Short, and another one for other values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _livekit(bare: Declared, service: LivekitService, settings: Settings, around: Surroundings) -> Declared:
     values = livekit_config.variables(service, settings.livekit)
     template = around.template(livekit_config.TEMPLATE)
-    env = _plain(service.env)
+    env = plain_environment(service.env)
     config = around.folder.base / f"{bare.name}.yaml"
 
     def prepare() -> tuple[str, ...]:
@@ -132,7 +134,7 @@ def _livekit(bare: Declared, service: LivekitService, settings: Settings, around
     return replace(
         bare,
         argv=("livekit-server", "--config", str(config)),
-        digest=_digest(service.version, service.binary, template.read_text(), values, service.config, env),
+        digest=digest_of(service.version, service.binary, template.read_text(), values, service.config, env),
         env=env,
         without_env=livekit_config.FOREIGN_VARIABLES,
         prepare=prepare,
@@ -146,8 +148,23 @@ def _agent(bare: Declared, service: AgentService, settings: Settings, around: Su
             f"service {bare.name}: the entry {service.entry} is no file", path=f"services.{bare.name}.entry"
         )
     argv = (service.python or sys.executable, "-m", "voiceops.agentkit", "start", str(entry))
+    env = agent_environment(service, settings, around.dotenv())
+    release = release_digest(entry.parent, service.files)
+    return replace(
+        bare,
+        argv=argv,
+        digest=digest_of(argv, env, release),
+        env=_importable(env, service.python),
+        release=release,
+    )
+
+
+def agent_environment(
+    service: AgentService, settings: Settings, dotenv: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables of an agent, here and on servers; secrets are in the clear."""
     env = {
-        **around.dotenv(),
+        **dotenv,
         "LIVEKIT_URL": settings.livekit.url,
         "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
         "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
@@ -160,15 +177,7 @@ def _agent(bare: Declared, service: AgentService, settings: Settings, around: Su
         env[protocol.MAX_JOBS_ENV] = str(service.max_concurrent_jobs)
     if service.health_port is not None:
         env[protocol.HEALTH_PORT_ENV] = str(service.health_port)
-    env |= _plain(service.env)
-    release = release_digest(entry.parent, service.files)
-    return replace(
-        bare,
-        argv=argv,
-        digest=_digest(argv, env, release),
-        env=_importable(env, service.python),
-        release=release,
-    )
+    return env | plain_environment(service.env)
 
 
 def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:
@@ -185,11 +194,11 @@ def _command(bare: Declared, service: CommandService) -> Declared:
         raise ConfigError(
             f"service {bare.name}: the folder {service.cwd} does not exist", path=f"services.{bare.name}.cwd"
         )
-    env = _plain(service.env)
+    env = plain_environment(service.env)
     return replace(
         bare,
         argv=tuple(service.command),
-        digest=_digest(service.command, str(bare.cwd), env, service.stop_signal, service.port),
+        digest=digest_of(service.command, str(bare.cwd), env, service.stop_signal, service.port),
         env=env,
     )
 
