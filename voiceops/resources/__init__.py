@@ -6,7 +6,17 @@ Also a toolkit for tasks of one's own: see docs/resources.md and examples/harden
 from __future__ import annotations
 
 from voiceops.resources.bare import install_python
-from voiceops.resources.client import Lease, Look, applied, apply, check, read_facts, release_lock, take_lock
+from voiceops.resources.client import (
+    Lease,
+    Look,
+    applied,
+    apply,
+    check,
+    locked,
+    read_facts,
+    release_lock,
+    take_lock,
+)
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
 from voiceops.resources.fleet import Outcome, on_hosts
 from voiceops.resources.model import Content, Resource
@@ -42,6 +52,7 @@ __all__ = [
     "apply",
     "check",
     "install_python",
+    "locked",
     "on_hosts",
     "read_facts",
     "release_lock",

@@ -124,6 +124,15 @@ def read_facts(transport: Transport, project: str) -> dict[str, Any]:
     return {**done["facts"], "lease": done["lease"]}
 
 
+@contextlib.contextmanager
+def locked(transport: Transport, project: str, lease: Lease, *, stay_s: float) -> Iterator[None]:
+    """Hold the host's lock until the block ends, this process dies, or ``stay_s`` is over."""
+    state = State(project, ())
+    request = state.request("lock", lock=lease.as_json(), stay_s=stay_s)
+    with _Conversation(transport, state, None, SILENCE_S).holding(request):
+        yield
+
+
 def take_lock(transport: Transport, project: str, lease: Lease) -> None:
     """Hold the lock without a run; ``LockedError`` names who has it."""
     _lock(transport, project, lease.as_json(hold=True))

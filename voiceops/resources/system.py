@@ -142,6 +142,8 @@ class Venv(Resource):
     """A folder of wheels on the host: nothing else is asked then. None: the host's index."""
     uv: str | None = None
     """uv on the host: its path, or the name of its wheel in ``wheels``; None: the venv and pip of ``python``."""
+    index: bool = False
+    """Ask the host's index for what ``wheels`` lacks."""
     files: Mapping[str, Content] = field(default_factory=dict)
     """Wheels by name that are brought to ``wheels``, which they own; only when the environment must be built."""
 
@@ -164,6 +166,7 @@ class Venv(Resource):
                 python=self.python,
                 wheels=absolute(self.wheels) if self.wheels else None,
                 uv=self.uv,
+                index=self.index or None,
                 files=[
                     {"name": absolute(f"/{name}")[1:], "sha256": content.sha256, "size": content.size}
                     for name, content in sorted(self.files.items())

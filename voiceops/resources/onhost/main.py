@@ -254,9 +254,9 @@ def serve(channel: Channel, code_path: str) -> None:
     try:
         if action == "apply":
             channel.send("done", apply_all(request, channel, folder, lock, code_path))
-            channel.stay(float(request.get("stay_s", 0)), lock.renew)
         else:
             channel.send("done", {"lease": read_lease(os.path.join(folder, "lock"))})
+        channel.stay(float(request.get("stay_s", 0)), lock.renew)
     finally:
         lock.release()
 

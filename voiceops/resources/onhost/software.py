@@ -149,7 +149,7 @@ class VenvHandler(Handler):
             [uv, "pip", "install", "--python", f"{real}/bin/python"] if uv else [f"{real}/bin/pip", "install"]
         )
         if spec.get("wheels"):
-            install += ["--no-index", "--find-links", spec["wheels"]]
+            install += ["--find-links", spec["wheels"], *([] if spec.get("index") else ["--no-index"])]
         if uv:
             install.append("--compile-bytecode")
         requirements = os.path.join(real, "requirements.txt")
