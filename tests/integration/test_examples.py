@@ -44,8 +44,11 @@ class Person:
         task.add_done_callback(self._tasks.discard)
 
     async def _read(self, reader: rtc.TextStreamReader) -> None:
-        self.heard.append(await reader.read_all())
-        self._news.set()
+        self.heard.append("")
+        mine = len(self.heard) - 1
+        async for text in reader:
+            self.heard[mine] += text
+            self._news.set()
 
     async def _listen(self, track: rtc.Track) -> None:
         loudness = Loudness()
@@ -58,7 +61,10 @@ class Person:
         """Wait until the agent has said a sentence with these words."""
         while not any(words in sentence for sentence in self.heard):
             self._news.clear()
-            await asyncio.wait_for(self._news.wait(), 20)
+            try:
+                await asyncio.wait_for(self._news.wait(), 20)
+            except asyncio.TimeoutError:
+                raise AssertionError(f"no {words!r} in {self.heard}") from None
         return next(sentence for sentence in self.heard if words in sentence)
 
     async def says(self, text: str) -> None:
@@ -140,7 +146,7 @@ async def test_the_rental_answers_every_call_whatever_its_source_does(
 
         office.status, office.delay_s = 200, 0.4
         office.requests.clear()
-        for _ in range(3):
+        for _ in range(2):
             async with call(server) as person:
                 await person.hears("2 diggers at 120 euros")
         assert office.requests["equipment"] == 1, "the jobs share one cache"
@@ -153,9 +159,3 @@ async def test_the_rental_answers_every_call_whatever_its_source_does(
             await person.hears("1 diggers")
         assert office.requests["bookings"] == 1
         assert office.requests["equipment"] == 2, "once more after the booking"
-
-        office.stock["digger"] = 0
-        async with call(server) as person:
-            await person.hears("1 diggers")
-            await person.says("Yes please.")
-            await person.hears("I can't book the digger right now")
