@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,8 +57,8 @@ def ready_host(host: hosts.Machine) -> hosts.Machine:
     return host
 
 
-@pytest.fixture
-def backend(ready_host: hosts.Machine) -> Iterator[SystemdBackend]:
+@pytest.fixture(scope="module")
+def transport(ready_host: hosts.Machine) -> Iterator[SshTransport]:
     target = SshTarget(
         name=ready_host.name,
         address=ready_host.address,
@@ -65,11 +66,16 @@ def backend(ready_host: hosts.Machine) -> Iterator[SystemdBackend]:
         key_file=ready_host.key_path,
         known_hosts=(ready_host.known_hosts,),
     )
-    transport = SshTransport(target)
+    with contextlib.closing(SshTransport(target)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def backend(ready_host: hosts.Machine, transport: SshTransport) -> Iterator[SystemdBackend]:
     yield SystemdBackend(NAMES, transport, settle_s=SETTLE_S)
-    transport.close()
     ready_host.shell(
-        "rm -f /var/lib/frontdesk/*; systemctl stop 'frontdesk-*.service'; systemctl reset-failed 'frontdesk-*';"
+        "rm -f /var/lib/frontdesk/data/*; systemctl stop 'frontdesk-*.service';"
+        "systemctl reset-failed 'frontdesk-*';"
         "rm -f /etc/systemd/system/multi-user.target.wants/frontdesk-*",
         check=False,
     )
@@ -128,7 +134,7 @@ def test_agents_overlap_and_the_old_one_drains_with_one_signal(
     backend: SystemdBackend, ready_host: hosts.Machine
 ) -> None:
     old = up(backend, agent("r1"))
-    ready_host.shell("touch /var/lib/frontdesk/calls-r1")
+    ready_host.shell("touch /var/lib/frontdesk/data/calls-r1")
     new = up(backend, agent("r2"))
     assert not backend.end(old, limit(0.5), Force.DRAIN)
     assert not backend.end(old, limit(0.5), Force.DRAIN), "asked twice"
@@ -137,9 +143,9 @@ def test_agents_overlap_and_the_old_one_drains_with_one_signal(
 
     assert (seen["r2"].state, seen["r2"].pid, seen["r2"].digest) == (ServiceState.READY, new.pid, "d-r2")
     assert (seen["r1"].state, seen["r1"].calls, seen["r1"].signalled) == (ServiceState.DRAINING, 1, True)
-    ready_host.shell("rm /var/lib/frontdesk/calls-r1")
+    ready_host.shell("rm /var/lib/frontdesk/data/calls-r1")
     assert backend.end(old, limit(), Force.DRAIN)
-    assert ready_host.read("/var/lib/frontdesk/signals-r1") == "1"
+    assert ready_host.read("/var/lib/frontdesk/data/signals-r1") == "1"
     assert only(backend, agent("r2")).pid == new.pid, "its runtime folder went with the old one's"
 
 
@@ -178,10 +184,10 @@ def test_an_agent_with_a_call_is_not_killed_by_a_stop_but_by_force(
     backend: SystemdBackend, ready_host: hosts.Machine
 ) -> None:
     running = up(backend, agent("r1"))
-    ready_host.shell("touch /var/lib/frontdesk/calls-r1")
+    ready_host.shell("touch /var/lib/frontdesk/data/calls-r1")
     assert not backend.end(running, limit(1), Force.STOP)
     assert backend.end(running, limit(), Force.KILL)
-    assert ready_host.read("/var/lib/frontdesk/signals-r1") == "1"
+    assert ready_host.read("/var/lib/frontdesk/data/signals-r1") == "1"
 
 
 def test_a_killed_service_comes_back_by_itself(backend: SystemdBackend, ready_host: hosts.Machine) -> None:

@@ -66,13 +66,11 @@ class SystemdBackend:
             settle_s=self._settle_s,
             log=log,
             not_worker_id=not_worker_id,
+            # Only what has proved itself starts with the host; the one before it does no longer.
+            enable=self._names.template_unit(service.name).replace("@.", "@*.") if service.is_agent else "",
         )
         if not answer["ready"]:
             raise self._not_ready(service, instance, answer)
-        if service.is_agent:
-            # Only what has proved itself starts with the host; the one before it does no longer.
-            pattern = self._names.unit(service.name, "X").replace("@X.", "@*.")
-            self._ask("enable", _LOOK_S, unit=instance.launch, pattern=pattern)
         return systemd_sight.instance(self._names, service, answer["unit"])
 
     def _not_ready(self, service: Declared, instance: Instance, answer: Mapping[str, Any]) -> ServiceError:

@@ -213,6 +213,8 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
         if missing or seen["pid"] != settled[0]:
             settled = (0 if missing else seen["pid"], now)
         elif now - settled[1] >= request["settle_s"]:
+            if request["enable"]:
+                enable(request["unit"], request["enable"])
             return {"unit": look_at(seen), "ready": True}
         if now > ends_at:
             return {"unit": seen, "ready": False, "died": False, "why": missing, "log": journal(last_run)}
@@ -260,16 +262,13 @@ def unready(unit: Unit, request: dict[str, Any]) -> str:
     return ""
 
 
-def enable(request: dict[str, Any]) -> dict[str, Any]:
-    """Make this instance the one that starts with the host."""
-    kept = request["unit"]
-    pattern = f"/etc/systemd/system/*.wants/{request['pattern']}"
-    present = {os.path.basename(path) for path in glob.glob(pattern)}
-    if kept not in present:
-        systemctl("enable", "--quiet", kept)
-    if present - {kept}:
-        systemctl("disable", "--quiet", *sorted(present - {kept}))
-    return {}
+def enable(unit: str, pattern: str) -> None:
+    """Of the instances that the pattern names, make this the one that starts with the host."""
+    present = {os.path.basename(path) for path in glob.glob(f"/etc/systemd/system/*.wants/{pattern}")}
+    if unit not in present:
+        systemctl("enable", "--quiet", unit)
+    if present - {unit}:
+        systemctl("disable", "--quiet", *sorted(present - {unit}))
 
 
 def end(request: dict[str, Any]) -> dict[str, Any]:
@@ -312,7 +311,7 @@ def end_stray(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-REQUESTS = {"look": look, "start": start, "wait": wait, "enable": enable, "end": end, "end_stray": end_stray}
+REQUESTS = {"look": look, "start": start, "wait": wait, "end": end, "end_stray": end_stray}
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
