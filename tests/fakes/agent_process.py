@@ -74,7 +74,7 @@ def stop(_number: int, _frame: FrameType | None) -> None:
 def main() -> None:
     """Serve until drained."""
     signal.signal(signal.SIGTERM, stop)
-    subprocess.Popen(["sleep", "1000"])
+    job = subprocess.Popen(["sleep", "1000"])
     socket_path = os.environ["VOICEOPS_HEALTH_SOCKET"]
     server = ThreadingUnixStreamServer(socket_path, Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -91,6 +91,8 @@ def main() -> None:
     while not (done.wait(0.02) and not rooms()):
         if done.is_set():
             time.sleep(0.02)
+    job.kill()
+    job.wait()
     sys.exit(0)
 
 

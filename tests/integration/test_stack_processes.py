@@ -214,6 +214,7 @@ def test_a_recycled_pid_in_the_state_is_never_signalled(folder: Path) -> None:
         assert verdict.state is ServiceState.STALE
         assert "another process" in verdict.detail
         operations.stop(stack)
+        assert operations.check(stack)["one"].state is ServiceState.MISSING
         operations.start(stack)
         operations.stop(stack)
         assert other.poll() is None
@@ -236,9 +237,21 @@ def test_a_damaged_state_file_neither_loses_nor_doubles_a_service(folder: Path, 
         )
     again = operations.start(stack)
     assert again["one"].pid == pid
+    assert not operations.start(stack)["one"].changed
     assert len([process for process in stacks.marked(folder) if process.leads]) == 1
     operations.stop(stack)
     assert stacks.marked(folder) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"format": 1, "records": [{"launch": 3}]}'])
+def test_a_state_file_that_makes_no_sense_is_replaced(folder: Path, text: str) -> None:
+    Folder(folder).create()
+    (Folder(folder).state / "one.json").write_text(text)
+    stack = stack_of(folder, sleeper("one", folder))
+    assert operations.check(stack)["one"].state is ServiceState.STALE
+    operations.stop(stack)
+    assert operations.check(stack)["one"].state is ServiceState.MISSING
+    assert operations.start(stack)["one"].changed
 
 
 def test_two_runs_of_a_service_are_seen_as_duplicates_and_start_keeps_one(folder: Path) -> None:
@@ -405,6 +418,7 @@ def test_an_agent_is_replaced_by_overlap_and_the_old_one_gets_exactly_one_signal
         operations.stop(stack)
     calls.unlink()
     assert processes.wait_gone([p.key for p in [processes.find(first.pid)] if p], 5) == []
+    assert not operations.start(stack)["agent"].changed
     log = Folder(folder).log_file("agent").read_text()
     assert log.index("registered worker", log.index("registered worker") + 1) < log.index("got SIGTERM")
     assert log.count("got SIGTERM") == 1

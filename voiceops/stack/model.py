@@ -88,7 +88,7 @@ class Observed:
     instances: tuple[Instance, ...] = ()
     strays: tuple[Stray, ...] = ()
     leftovers: tuple[Instance, ...] = ()
-    """Runs whose main process is gone while something that it started lives on."""
+    """Runs whose main process is gone: what they left running, or no more than a record."""
     stale: str = ""
     """Our record names a process that is gone, or can't be read: says which."""
 

@@ -121,7 +121,8 @@ class ProcessBackend:
         """Drop records and sockets of runs that are gone; the marks in the process table stay the truth."""
         known, damage = self._records.read(service)
         table = processes.table() if any(not record.pid for record in known) else []
-        alive = {run.record.launch for run in sighting.find_runs(self._folder, table)[0]} if table else set()
+        runs = sighting.find_runs(self._folder, table)[0] if table else []
+        alive = {run.record.launch for run in runs if run.main}
         kept = [one for one in known if one.launch in alive or (one.pid and processes.alive(one.key))]
         for record in known:
             if record not in kept:
@@ -210,16 +211,11 @@ class ProcessBackend:
                 return record
         runs, _ = sighting.find_runs(self._folder, processes.table())
         for run in runs:
-            if run.record.launch == instance.launch:
+            if run.main and run.record.launch == instance.launch:
                 return run.record
-        main = processes.find(instance.pid)
+        # Known to nobody: a pid alone proves nothing, so this names no process.
         return Record(
-            launch=instance.launch,
-            service=instance.service,
-            kind=instance.kind,
-            digest=instance.digest,
-            pid=instance.pid,
-            start=main.key.start if main else "gone",
+            launch=instance.launch, service=instance.service, kind=instance.kind, digest=instance.digest
         )
 
     # -- the end -----------------------------------------------------------
@@ -239,6 +235,8 @@ class ProcessBackend:
         """What a run has started, by its mark and, while its main process lives, by its session."""
         table = processes.table()
         main_lives = processes.alive(record.key)
+        if not record.launch:  # of a damaged file: nothing carries it
+            return []
         text = f"{protocol.LAUNCH_ENV}={record.launch}".encode()
         return [
             process.key
@@ -313,6 +311,7 @@ class ProcessBackend:
         self._folder.health_socket(record.launch).unlink(missing_ok=True)
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
         self._records.remove(instance.service, record.launch)
+        self._forget_dead(instance.service)
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         main = processes.find(stray.pid)

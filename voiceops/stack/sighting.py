@@ -54,7 +54,7 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
         instances = (state_of(folder, declared.get(name), run, own.get(name, set())) for run in living)
         observed[name] = Observed(
             instances=tuple(sorted(instances, key=lambda one: -one.age_s)),
-            leftovers=tuple(_leftover(run) for run in mine if not run.main and run.members),
+            leftovers=tuple(_leftover(run) for run in mine if not run.main),
             strays=strays.get(name, ()),
             stale=stale.get(name, ""),
         )
@@ -62,7 +62,7 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
 
 
 def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[Run], dict[str, str]]:
-    """All runs of this project that live, and what is stale in the records, by service."""
+    """All runs of this project, those included of which only a record is left, and what is stale, by service."""
     runs = {run.record.launch: run for run in _marked(folder, table)}
     records = Records(folder.state)
     stale: dict[str, str] = {}
@@ -70,14 +70,17 @@ def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[Run], dict
         known, damage = records.read(name)
         if damage:
             stale[name] = damage
+            # Nothing carries the empty launch: to end this run is to remove the file.
+            runs[f"damaged {name}"] = Run(Record(launch="", service=name, kind="", digest=""), None)
         for record in known:
             run = runs.get(record.launch)
             if run is None and record.pid and processes.alive(record.key):
                 run = runs[record.launch] = Run(record, processes.find(record.pid))  # environment unreadable
+            if run is None and record.signalled_at is not None:
+                continue  # it was told to stop, and did
             if run is None or (record.pid and not processes.alive(record.key)):
                 stale.setdefault(name, _gone(record))
-            if run is not None:
-                runs[record.launch] = _merge(run, record)
+            runs[record.launch] = _merge(run or Run(record, None), record)
     return list(runs.values()), stale
 
 
@@ -131,15 +134,15 @@ def _gone(record: Record) -> str:
 
 
 def _leftover(run: Run) -> Instance:
-    pids = ", ".join(str(process.pid) for process in run.members)
+    pids = ", ".join(str(process.pid) for process in run.members) or "none"
     return Instance(
         service=run.record.service,
         kind=run.record.kind,
         launch=run.record.launch,
-        pid=run.members[0].pid,
+        pid=run.members[0].pid if run.members else 0,
         digest=run.record.digest,
         state=ServiceState.STALE,
-        detail=f"left over from a run that died: pids {pids}",
+        detail=f"left over from a run that died; its processes: {pids}",
         signalled=True,
     )
 

@@ -175,8 +175,13 @@ def status(run: Run, watch: bool = False) -> Report:
 
     Example: inv status --watch
     """
+    from voiceops.errors import UsageError
     from voiceops.tasks.stack_view import show_status, status_data, watch_status
 
+    if watch and run.json:
+        raise UsageError(
+            "--watch and --json contradict each other", hint="call `inv status --json` again and again"
+        )
     if watch:
         watch_status(run)
         return Report({})

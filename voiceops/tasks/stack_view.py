@@ -239,12 +239,20 @@ def _span(seconds: float | None) -> str:
 
 
 def watch_status(run: Run) -> None:
-    """Draw the status every second until Ctrl-C; on no terminal, one table each time."""
+    """Draw the status every second until Ctrl-C; where there is no terminal, one table after the other."""
     from rich.console import Console, Group
     from rich.live import Live
 
     console = Console()
-    with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
-        while True:
-            live.update(Group(*_status_tables(status_data(run))), refresh=True)
-            time.sleep(1.0)
+    try:
+        if not console.is_terminal:
+            while True:
+                show_status(status_data(run))
+                sys.stdout.flush()
+                time.sleep(1.0)
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            while True:
+                live.update(Group(*_status_tables(status_data(run))), refresh=True)
+                time.sleep(1.0)
+    except KeyboardInterrupt:
+        return
