@@ -116,7 +116,8 @@ class HostRun:
         (etc / "hostname").write_text(machine.name + "\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {machine.name}\n")
         (etc / "systemd/network/10-host0.network").write_text(
-            f"[Match]\nName=host0\n[Link]\nMACAddress={mac}\n[Network]\nAddress={machine.address}/24\nGateway={self.controller_address}\n"
+            f"[Match]\nName=host0\n[Link]\nMACAddress={mac}\n"
+            f"[Network]\nAddress={machine.address}/24\nGateway={self.controller_address}\n"
             "LinkLocalAddressing=no\nIPv6AcceptRA=no\nConfigureWithoutCarrier=yes\n"
             f"[Neighbor]\nAddress={self.controller_address}\nLinkLayerAddress={mac_address(self.bridge, 1)}\n"
         )
@@ -168,15 +169,15 @@ def run() -> Iterator[HostRun]:
         made.known_hosts.touch(mode=0o600)
         yield made
     finally:
-        _destroy(folder)
+        with locked(BASE / "lock"):
+            _destroy(folder)
         owner.close()
 
 
 def _sweep() -> None:
-    """Remove what dead runs left behind; a live run holds its lock."""
+    """Remove what dead runs left behind; a live run holds its lock. Runs come and go under ``BASE/lock``."""
     for folder in BASE.glob("run-*"):
-        file = folder / "lock"
-        with file.open("a") as owner:
+        with (folder / "lock").open("a") as owner:
             try:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
