@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -70,11 +71,10 @@ def ansible() -> Path:
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port that was free a moment ago, below those that the kernel gives to outgoing connections."""
     while True:
-        port = random.randrange(12_000, 32_000)
+        port: int = random.randrange(12_000, 32_000)
         with socket.socket(socket.AF_INET, kind) as probe:
             try:
                 probe.bind(("", port))
             except OSError:
                 continue
             return port
-

@@ -58,6 +58,10 @@ def end_all(folder: Path) -> None:
     for process in marked(folder):
         processes.send_signal(process.key, signal.SIGKILL)
     processes.wait_gone([process.key for process in marked(folder)], 5)
+    sockets = Folder(folder).sockets
+    for path in sockets.glob("*"):
+        path.unlink(missing_ok=True)
+    Folder(folder).tidy()
 
 
 def stack_of(

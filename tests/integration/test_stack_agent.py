@@ -142,7 +142,7 @@ def test_stop_ends_all_of_it_agents_first(project: stacks.Project) -> None:
     project.json("start")
     assert list(project.json("stop")["services"]) == ["agent", "livekit"]
     assert stacks.marked(project.folder) == []
-    assert list(Folder(project.folder).sockets.iterdir()) == []
+    assert list(Folder(project.folder).sockets.glob("*")) == []
 
 
 def test_a_server_that_was_just_ready_does_not_swallow_its_stop_signal(project: stacks.Project) -> None:

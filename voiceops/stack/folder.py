@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -70,3 +71,9 @@ class Folder:
                 raise StorageError(
                     f"{folder} belongs to another user", hint="remove it, or run as the user that owns it"
                 )
+
+    def tidy(self) -> None:
+        """Remove the folder for sockets where it stands outside of the project and is empty."""
+        if self.sockets.parent != self.base:
+            with contextlib.suppress(OSError):  # another service's socket is in it
+                self.sockets.rmdir()

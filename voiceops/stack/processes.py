@@ -312,6 +312,7 @@ class ProcessBackend:
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
         self._records.remove(instance.service, record.launch)
         self._forget_dead(instance.service)
+        self._folder.tidy()
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         main = processes.find(stray.pid)
