@@ -67,8 +67,8 @@ def test_a_host_without_python(host_run: hosts.HostRun) -> None:
 def test_pulling_the_plug_keeps_the_disk_and_the_host_key(fresh_host: hosts.Machine) -> None:
     fresh_host.write("/srv/kept", "x")
     fresh_host.power_off()
-    with pytest.raises(AssertionError, match="exit 255"):
-        fresh_host.ssh("true", timeout_s=30)
+    with pytest.raises(subprocess.TimeoutExpired):
+        fresh_host.ssh("true", timeout_s=0.5)
     fresh_host.power_on()
     assert fresh_host.ssh("cat /srv/kept").stdout == "x"
 
