@@ -118,8 +118,11 @@ async def run_calls(
     on_result: Callable[[CallResult], None] | None = None,
 ) -> CallReport:
     """Place synthetic calls and delete the rooms they made; see ``voiceops.calls.run``."""
+    from voiceops.adapters.wav import read_wav
     from voiceops.calls.pool import CallerPool
 
+    if plan.script:
+        read_wav(plan.script)  # refused here, not once per call
     pool = CallerPool()
     try:
         # The caller process imports LiveKit's engine while this one imports the API.

@@ -18,6 +18,7 @@ import msgspec
 
 from voiceops.calls.ports import Inquiry
 from voiceops.calls.worker import Order, Reply
+from voiceops.errors import ServiceError
 from voiceops.model.calls import CallFailure, CallJob, CallPlan, CallResult, FailureKind, Hangup
 
 CALLS_PER_PROCESS = 10
@@ -81,7 +82,7 @@ class _Process:
         return len(self._calls)
 
     async def started(self) -> None:
-        """Returns once it is running; ``OSError`` if it can't be started."""
+        """Returns once it is running; ``ServiceError`` if it can't be started."""
         await asyncio.shield(self._starting)
 
     async def place(self, job: CallJob, inquire: Inquiry | None) -> CallResult:
@@ -97,14 +98,14 @@ class _Process:
             self._calls.pop(job.id, None)
             self._inquiries.pop(job.id, None)
             # Lets a call that was given up hang up, and a fork that is done be reaped.
-            if self._starting.done() and not self._starting.cancelled():
+            if self._starting.done() and not self._starting.cancelled() and not self._starting.exception():
                 self._send(self._starting.result(), Order(hang_up=job.id))
 
     async def end(self) -> None:
         """Close its stdin, which hangs up what is left; kill it if it does not go."""
         try:
             process = await self._starting
-        except OSError:
+        except ServiceError:
             self._errors.close()
             return
         assert process.stdin is not None
@@ -120,19 +121,22 @@ class _Process:
 
     async def _start(self) -> asyncio.subprocess.Process:
         path = os.pathsep.join(filter(None, (_PACKAGE, os.environ.get("PYTHONPATH", ""))))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "voiceops.calls.worker",
-            *(["--vanish"] if self.vanishing else []),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=self._errors,
-            env=os.environ | {"PYTHONPATH": path},
-            # Ctrl-C is for the pool, which then closes the pipes.
-            start_new_session=True,
-            limit=_LINE_LIMIT,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "voiceops.calls.worker",
+                *(["--vanish"] if self.vanishing else []),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=self._errors,
+                env=os.environ | {"PYTHONPATH": path},
+                # Ctrl-C is for the pool, which then closes the pipes.
+                start_new_session=True,
+                limit=_LINE_LIMIT,
+            )
+        except OSError as error:
+            raise ServiceError(f"can't start a caller process: {error.strerror or error}") from error
         self._reading = asyncio.get_running_loop().create_task(self._read(process))
         return process
 

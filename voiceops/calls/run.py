@@ -58,6 +58,7 @@ async def run_calls(
             cores=os.cpu_count() or 1,
             machine=run.machine_cpu,
             lags=lags,
+            late_s=run.late_s,
         ),
         duration_s=duration_s,
         rooms_kept=tuple(sorted(run.open_rooms)),
@@ -100,6 +101,8 @@ class _Run:
         """Rooms of ours that may still stand, with the caller's identity."""
         self.restless: list[str] = []
         """Deleted before their agent had come: its dispatch may recreate them."""
+        self.late_s = 0.0
+        """By how much a call began later than the rate asked for, because every caller was busy."""
         self.never_in: set[str] = set()
         self.machine_cpu: list[float] = []
         self._numbers: Iterator[int] = itertools.count()
@@ -163,7 +166,9 @@ class _Run:
             self.open_rooms[room] = identity
         started_s = time.monotonic() - self.started_at
         result = await self.callers.place(job, inquire)
-        result = msgspec.structs.replace(result, started_s=round(started_s, 4), verdict=verdict)
+        result = msgspec.structs.replace(
+            result, room=room, identity=identity, started_s=round(started_s, 4), verdict=verdict
+        )
         self.results.append(result)
         if self.on_result is not None:
             self.on_result(result)

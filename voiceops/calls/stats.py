@@ -19,6 +19,7 @@ MEASURES = {
 }
 PERCENTILES = (50, 90, 95, 99)
 LAG_LIMIT_S = 0.05
+LATE_LIMIT_S = 0.5
 BUSY_MACHINE = 0.9
 CALLERS_PART = 0.25
 _NOBODY_ANSWERS = {FailureKind.NO_CONNECT, FailureKind.CREDENTIALS}
@@ -110,6 +111,7 @@ def weigh(
     cores: int,
     machine: Sequence[float],
     lags: Sequence[float],
+    late_s: float = 0.0,
 ) -> CallerLoad:
     """Say how the callers fared. ``machine`` are shares 0 to 1 of all cores, ``lags`` seconds."""
     share = cpu_s / (wall_s * cores) if wall_s > 0 else 0.0
@@ -123,6 +125,8 @@ def weigh(
             f"the machine was {busy:.0%} busy and the callers took {share:.0%} of it: "
             "they slowed down what they measure; call from another machine"
         )
+    elif late_s > LATE_LIMIT_S:
+        detail = f"calls began up to {late_s:.1f} s late, because every caller was busy: raise --concurrency"
     return CallerLoad(
         processes=processes,
         cpu_share=round(share, 4),

@@ -71,3 +71,9 @@ def test_starved_callers_are_told(
     load = weigh(processes=1, cpu_s=cpu_s, wall_s=10.0, cores=2, machine=machine, lags=lags)
     assert load.starved is starved
     assert bool(load.detail) is starved
+
+
+def test_a_rate_that_the_callers_could_not_keep_is_told() -> None:
+    load = weigh(processes=1, cpu_s=0.1, wall_s=10.0, cores=2, machine=[0.5], lags=[0.001], late_s=3.0)
+    assert load.starved
+    assert "raise --concurrency" in load.detail
