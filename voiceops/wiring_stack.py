@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from voiceops.errors import UsageError, VoiceopsError
+from voiceops.errors import VoiceopsError
 from voiceops.model.settings import LivekitService
 from voiceops.stack import declare
 from voiceops.stack.folder import Folder
@@ -17,15 +18,20 @@ from voiceops.stack.results import Progress
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries import Progress as Fetched
+    from voiceops.adapters.livekit_api import LivekitApi
     from voiceops.model.settings import Host
     from voiceops.stack.model import Declared
     from voiceops.wiring import Project
 
+T = TypeVar("T")
+
 
 def build_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
-    """The services of this machine on the process backend."""
+    """The services of this machine on the process backend, those of a server on systemd."""
     if not host.local:
-        raise UsageError(f"{host.name} is not this machine", hint="leave out --host, --group and --limit")
+        from voiceops.wiring_deploy import server_stack
+
+        return server_stack(project, host, progress=progress, say=say)
     folder = Folder(project.root)
     around = _surroundings(project, folder, progress)
     settings = host.settings
@@ -46,9 +52,65 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         backend=ProcessBackend(folder, say=say),
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=fetch,
-        before_agents=lambda: _clean_rooms(host, folder, say),
+        occupancy=_People(host),
+        before_agents=lambda: clean_rooms(host, folder, say),
         progress=progress,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _People:
+    """``stack.occupancy.Occupancy`` on the host's LiveKit."""
+
+    host: Host
+
+    def occupied(self) -> frozenset[str] | None:
+        """Rooms with a person in them, within 3 s; None when the server does not say."""
+        import asyncio
+
+        from voiceops.rooms.presence import persons
+
+        async def look(api: LivekitApi) -> frozenset[str]:
+            rooms = await api.list_rooms()
+            lists = await asyncio.gather(*(api.list_participants(room.name) for room in rooms))
+            settings = self.host.settings.rooms
+            pairs = zip(rooms, lists, strict=True)
+            return frozenset(room.name for room, everybody in pairs if persons(everybody, settings))
+
+        return _ask(self.host, look, "looking who is in a call")
+
+    def hang_up(self, rooms: Sequence[str]) -> None:
+        """Delete the rooms; one that can't be deleted ends with its agent."""
+        from voiceops.rooms.removal import delete_room
+
+        async def delete(api: LivekitApi) -> None:
+            for room in rooms:
+                await delete_room(api, room)
+
+        _ask(self.host, delete, "hanging up")
+
+
+def _ask(
+    host: Host, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float = 3.0
+) -> T | None:
+    """One conversation with the host's LiveKit; None when it fails or takes too long."""
+    from voiceops import aio
+    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.deadline import deadline
+
+    livekit = host.settings.livekit
+
+    async def main() -> T:
+        async with (
+            deadline(timeout_s, what),
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
+        ):
+            return await act(api)
+
+    try:
+        return aio.run(main())
+    except VoiceopsError:
+        return None
 
 
 def _surroundings(project: Project, folder: Folder, progress: Progress) -> declare.Surroundings:
@@ -84,7 +146,7 @@ def _fetch_words(seen: Fetched) -> str:
     return f"{seen.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"
 
 
-def _clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None:
+def clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None:
     """What can be proved to be unused goes before an agent takes calls; no start fails for it."""
     from voiceops import aio
     from voiceops.adapters.livekit_api import LivekitApi
@@ -112,22 +174,10 @@ def _clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None
         say(f"rooms cleaned: {deleted} deleted")
 
 
-def count_rooms(host: Host, *, timeout_s: float = 3.0) -> int | None:
+def count_rooms(host: Host) -> int | None:
     """How many rooms the host's LiveKit has; None when it does not say."""
-    from voiceops import aio
-    from voiceops.adapters.livekit_api import LivekitApi
-    from voiceops.deadline import deadline
 
-    livekit = host.settings.livekit
+    async def count(api: LivekitApi) -> int:
+        return len(await api.list_rooms())
 
-    async def count() -> int:
-        async with (
-            deadline(timeout_s, "counting rooms"),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
-        ):
-            return len(await api.list_rooms())
-
-    try:
-        return aio.run(count())
-    except VoiceopsError:
-        return None
+    return _ask(host, count, "counting rooms")

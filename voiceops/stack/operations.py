@@ -18,6 +18,7 @@ from voiceops.errors import ServiceError, StrayError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
+from voiceops.stack.occupancy import Occupancy, calls_of, forsaken
 from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, plan_start, plan_stop
 from voiceops.stack.results import Progress, Result, Results, calls_error, side_by_side, silent
 
@@ -48,6 +49,8 @@ class Stack:
     """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
+    occupancy: Occupancy | None = None
+    """Asked only when calls may be at risk."""
     progress: Progress = silent
 
 
@@ -90,11 +93,40 @@ def start(
         services = stack.services()
         observed = stack.backend.observe(services)
         actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
-        _refuse(actions, observed, drop_calls=drop_calls)
-        return _Starter(stack, services, observed, limit, drop_calls=drop_calls).run(actions)
+        _refuse_strays(actions)
+        risk = _weigh(stack, actions, observed, drop_calls=drop_calls)
+        stray_calls = sum(stray.calls for action in actions for stray in action.strays)
+        rooms = (*risk.rooms, *_calls_of_strays(actions))
+        if rooms and not drop_calls:
+            raise calls_error(rooms, "this would cut them off", stray_calls)
+        return _Starter(stack, services, observed, limit, risk, drop_calls=drop_calls).run(actions)
 
 
-def _refuse(actions: Sequence[Action], observed: Mapping[str, Observed], *, drop_calls: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Risk:
+    """The calls that a list of actions would cut off."""
+
+    rooms: tuple[str, ...] = ()
+    forsaken: frozenset[str] = frozenset()
+    """Launches with jobs and without people: they may be killed instead of waited for."""
+
+
+def _weigh(
+    stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed], *, drop_calls: bool
+) -> _Risk:
+    rooms = calls_at_risk(actions, observed)
+    ended = [one for action in actions for one in action.ended]
+    whole_server = any(one.kind == "livekit" for one in ended)
+    if stack.occupancy is None or not (rooms or whole_server):
+        return _Risk(rooms)
+    occupied = stack.occupancy.occupied()
+    calls = calls_of(rooms, occupied, whole_server=whole_server)
+    if drop_calls and occupied:
+        stack.occupancy.hang_up([room for room in calls if room in occupied])
+    return _Risk(calls, forsaken(ended, occupied))
+
+
+def _refuse_strays(actions: Sequence[Action]) -> None:
     for action in actions:
         if action.verb is Verb.REFUSE:
             stray = action.strays[0]
@@ -110,13 +142,15 @@ def _refuse(actions: Sequence[Action], observed: Mapping[str, Observed], *, drop
                     "command": stray.command,
                 },
             )
-    stray_calls = sum(stray.calls for action in actions for stray in action.strays)
-    rooms = calls_at_risk(actions, observed)
-    rooms += tuple(
-        f"(a call of stray pid {s.pid})" for a in actions for s in a.strays for _ in range(s.calls)
+
+
+def _calls_of_strays(actions: Sequence[Action]) -> tuple[str, ...]:
+    return tuple(
+        f"(a call of stray pid {stray.pid})"
+        for action in actions
+        for stray in action.strays
+        for _ in range(stray.calls)
     )
-    if rooms and not drop_calls:
-        raise calls_error(rooms, "this would cut them off", stray_calls)
 
 
 class _Starter:
@@ -128,10 +162,12 @@ class _Starter:
         services: Sequence[Declared],
         observed: Mapping[str, Observed],
         limit: Deadline,
+        risk: _Risk,
         *,
         drop_calls: bool,
     ) -> None:
         self._stack = stack
+        self._forsaken = risk.forsaken
         self._backend = stack.backend
         self._services = {service.name: service for service in services}
         self._observed = observed
@@ -189,7 +225,8 @@ class _Starter:
         return Deadline(min(_DRAIN_BEGINS_S, self._limit.remaining_s), "beginning to drain")
 
     def _end(self, instance: Instance) -> None:
-        if self._backend.end(instance, self._limit, Force.STOP):
+        force = Force.KILL if instance.launch in self._forsaken else Force.STOP
+        if self._backend.end(instance, self._limit, force):
             return
         if not self._drop_calls:
             raise calls_error(instance.rooms or ("(unknown)",), f"{instance.service} drains")
@@ -228,7 +265,8 @@ class _Starter:
         finally:
             result = self._results.get(service.name)
             if result:
-                self._stack.progress(service.name, str(result.state), result.detail)
+                took = f"in {result.ready_s:.1f} s" if result.ready_s is not None else result.detail
+                self._stack.progress(service.name, str(result.state), took)
             self._done[service.name].set()
 
     def _bring_up(self, service: Declared, action: Action) -> Result:
@@ -240,7 +278,7 @@ class _Starter:
                 service, old, self._limit, not_worker_id=old.worker_id if action.renew else ""
             )
         else:
-            new = self._backend.wait_ready(service, self._backend.start(service), self._limit)
+            new = self._start(service, replaced=old if action.verb is Verb.OVERLAP else None)
         ready_s = time.monotonic() - began
         result = Result(
             ServiceState.READY,
@@ -256,6 +294,17 @@ class _Starter:
         if replaced and not self._backend.end(replaced, self._shortly(), Force.DRAIN):
             result.draining.append(replaced.pid)
         return result
+
+
+    def _start(self, service: Declared, *, replaced: Instance | None) -> Instance:
+        started = self._backend.start(service)
+        try:
+            return self._backend.wait_ready(service, started, self._limit)
+        except VoiceopsError as error:
+            if replaced:
+                self._backend.end(started, Deadline(service.stop_timeout_s, "ending the new one"), Force.KILL)
+                error.message += f"; the old one (pid {replaced.pid}) keeps serving"
+            raise
 
 
 def stop(
@@ -277,12 +326,13 @@ def stop(
     with stack.lock(Deadline(timeout_s, "stop")):
         observed = stack.backend.observe(stack.outline)
         actions = plan_stop(stack.outline, observed, only=only)
-        rooms = calls_at_risk(actions, observed)
+        risk = _weigh(stack, actions, observed, drop_calls=drop_calls and drain_s is None)
+        rooms = risk.rooms
         if rooms and drain_s is None and not drop_calls:
             raise calls_error(rooms, "stop would drop them")
         if rooms and drain_s is not None and any(a.ended and a.ended[0].kind == "livekit" for a in actions):
             _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
-        return _Stopper(stack, limit, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
+        return _Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
 
 
 def _require_agents_too(
@@ -299,9 +349,17 @@ def _require_agents_too(
 
 class _Stopper:
     def __init__(
-        self, stack: Stack, limit: Deadline, *, drain_s: float | None, now: bool, drop_calls: bool
+        self,
+        stack: Stack,
+        limit: Deadline,
+        risk: _Risk,
+        *,
+        drain_s: float | None,
+        now: bool,
+        drop_calls: bool,
     ) -> None:
         self._stack = stack
+        self._forsaken = risk.forsaken
         self._backend = stack.backend
         self._limit = limit
         self._drain_s = drain_s
@@ -327,7 +385,8 @@ class _Stopper:
         return results
 
     def _end(self, instance: Instance) -> None:
-        if self._now or (instance.calls and self._drop_calls and self._drain_s is None):
+        dropped = instance.calls and self._drop_calls and self._drain_s is None
+        if self._now or dropped or instance.launch in self._forsaken:
             self._backend.end(instance, self._limit, Force.KILL)
             return
         if instance.calls and self._drain_s is not None:

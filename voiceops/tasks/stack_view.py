@@ -105,7 +105,8 @@ def results_text(
                 took = f"{result.ready_s:.1f} s" if result.ready_s is not None else ""
                 pid = f"pid {result.pid}" if result.pid else ""
                 changed = result.action if result.changed else "ok"
-                detail = result.detail if result.changed else ""
+                before = "was: " if result.ready_s is not None else ""
+                detail = f"{before}{result.detail}" if result.changed else ""
                 if result.draining:
                     detail += f"{'; ' if detail else ''}pid {', '.join(map(str, result.draining))} drains"
                 rows.append(
