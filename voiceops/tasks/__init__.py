@@ -9,6 +9,7 @@ from __future__ import annotations
 from invoke import Collection
 
 from voiceops.tasks.call import call
+from voiceops.tasks.deploy import deploy
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
 from voiceops.tasks.project import init
@@ -27,3 +28,5 @@ namespace.add_task(cleanup_rooms)
 namespace.add_collection(rooms)
 namespace.add_task(schedule)
 namespace.add_task(rotate_logs)
+for _task in (deploy,):
+    namespace.add_task(_task)

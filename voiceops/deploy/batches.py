@@ -1,0 +1,58 @@
+"""In which order hosts are deployed: what is needed first, one host ahead, then batches. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from voiceops.model.settings import Host
+
+
+def services_of(host: Host) -> set[str]:
+    """The names of the services that a host runs."""
+    settings = host.settings
+    return set(settings.services) if settings.run is None else set(settings.run)
+
+
+def tiers(hosts: Sequence[Host]) -> list[list[Host]]:
+    """Hosts by what they need of each other: those of one tier need nobody of it or of a later one.
+
+    Hosts that need each other in a circle share a tier: for them there is no order.
+    """
+    providers: dict[str, set[str]] = {}
+    for host in hosts:
+        for service in services_of(host):
+            providers.setdefault(service, set()).add(host.name)
+    needed = {host.name: _needed_hosts(host, providers) for host in hosts}
+    left = list(hosts)
+    ordered: list[list[Host]] = []
+    while left:
+        names = {host.name for host in left}
+        ready = [host for host in left if not needed[host.name] & names] or left
+        ordered.append(ready)
+        left = [host for host in left if host not in ready]
+    return ordered
+
+
+def _needed_hosts(host: Host, providers: Mapping[str, set[str]]) -> set[str]:
+    own = services_of(host)
+    wanted = {need for name in own for need in host.settings.services[name].needs} - own
+    return {name for need in wanted for name in providers.get(need, ())} - {host.name}
+
+
+def batches(hosts: Sequence[Host], serial: int | str, *, barrier: bool = True) -> list[list[Host]]:
+    """Tiers cut into batches of ``serial``; the very first host goes ahead alone."""
+    size = batch_size(serial, len(hosts))
+    cut: list[list[Host]] = []
+    for tier in tiers(hosts):
+        rest = list(tier)
+        if barrier and not cut and len(hosts) > 1:
+            cut.append([rest.pop(0)])
+        cut += [rest[at : at + size] for at in range(0, len(rest), size)]
+    return cut
+
+
+def batch_size(serial: int | str, count: int) -> int:
+    """At least one; a percentage is of all hosts of this run."""
+    if isinstance(serial, int):
+        return max(1, serial)
+    return max(1, count * int(serial.rstrip("%")) // 100)

@@ -1,0 +1,281 @@
+"""The desired state of one host, as a pure function of settings, facts and materials.
+
+Names on the host come from ``systemd.names``. What an agent's instance runs on is named by its
+release: code, environment, unit and wheels. So another secret is another release, and the old
+instance drains on what it was started with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from voiceops.deploy.wheelhouse import Wheelhouse
+from voiceops.errors import ConfigError
+from voiceops.model.settings import AgentService, CommandService, LivekitService, Settings
+from voiceops.resources import (
+    Blob,
+    Content,
+    Directory,
+    File,
+    Resource,
+    Symlink,
+    Sysctl,
+    Tree,
+    Unit,
+    User,
+    Venv,
+)
+from voiceops.stack import declare, livekit_config
+from voiceops.stack.folder import Folder
+from voiceops.stack.model import Declared
+from voiceops.stack.release_files import release_files
+from voiceops.systemd.escape import environment_file
+from voiceops.systemd.names import Names
+from voiceops.systemd.units import Job, UnitFile, UnitWriter
+
+UNITS = "/etc/systemd/system"
+_BUFFER_BYTES = "5000000"
+"""For UDP: with the kernel's default, bursts of media are dropped (livekit-server warns of it)."""
+SERVICE_VARIABLE = "VOICEOPS_SERVICE"
+CLEANUP = "cleanup-rooms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Materials:
+    """What of this machine goes into a host."""
+
+    root: Path
+    """The inventory's folder."""
+    templates: Sequence[Path]
+    """Folders, the project's own first."""
+    dotenv: Mapping[str, str]
+    livekit_binary: Callable[[LivekitService], Content]
+    wheels: Callable[[], Wheelhouse]
+    """Only asked for when the host runs something of Python."""
+    ready_script: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostState:
+    """What a host should be: files and units for the payload, services for reconcile."""
+
+    names: Names
+    resources: tuple[Resource, ...]
+    services: tuple[Declared, ...]
+
+    @property
+    def releases(self) -> dict[str, str]:
+        """The release of each agent."""
+        return {one.name: one.release for one in self.services if one.is_agent}
+
+
+def host_outline(settings: Settings) -> tuple[Declared, ...]:
+    """The services of a host, as far as needed to look at them: no file is read for it."""
+    return declare.outline(settings, _surroundings(Names(settings.project)))
+
+
+def _surroundings(names: Names) -> declare.Surroundings:
+    def never(*_: object) -> Any:
+        raise AssertionError("an outline needs neither templates nor programs")
+
+    folder = Folder(Path(names.opt))
+    return declare.Surroundings(folder=folder, dotenv=dict, template=never, livekit_binary=never)
+
+
+def desired_state(settings: Settings, materials: Materials) -> HostState:
+    """Everything that a host gets; ``ConfigError`` for what can't be on a server."""
+    return _Writer(settings, materials).state()
+
+
+class _Writer:
+    def __init__(self, settings: Settings, materials: Materials) -> None:
+        self.settings = settings
+        self.materials = materials
+        self.names = Names(settings.project)
+        self.units = UnitWriter(self.names, materials.templates)
+        self.outline = {service.name: service for service in host_outline(settings)}
+        self.services = {name: settings.services[name] for name in self.outline}
+        self.resources: list[Resource] = []
+
+    def state(self) -> HostState:
+        self._ground()
+        agents = any(isinstance(service, AgentService) for service in self.services.values())
+        with_rooms = agents or any(isinstance(one, LivekitService) for one in self.services.values())
+        cleanup = self.settings.deploy.schedule and with_rooms
+        self.venv = self._venv() if agents or cleanup else None
+        declared = []
+        for name, service in self.services.items():
+            if isinstance(service, LivekitService):
+                declared.append(self._livekit(name, service))
+            elif isinstance(service, AgentService):
+                declared.append(self._agent(name, service))
+            else:
+                declared.append(self._command(name, service))
+        if cleanup:
+            self._cleanup()
+        return HostState(
+            names=self.names, resources=tuple(self.resources), services=tuple(declared)
+        )
+
+    # -- what all hosts have -----------------------------------------------
+
+    def _ground(self) -> None:
+        names = self.names
+        user = User(name=names.user, system=True, home=names.data, shell="/usr/sbin/nologin")
+        folders = [names.opt, f"{names.opt}/bin", f"{names.opt}/releases", f"{names.opt}/venvs", names.etc]
+        self.resources += [user, *(Directory(path=path, owner="root", mode=0o755) for path in folders)]
+        self.resources.append(Directory(path=names.data, owner=names.user, group=names.user, mode=0o750))
+        self.resources.append(
+            File(path=names.ready_script, content=self.materials.ready_script, owner="root", mode=0o755)
+        )
+        values = {"net.core.rmem_max": _BUFFER_BYTES, "net.core.wmem_max": _BUFFER_BYTES}
+        self.resources.append(Sysctl(path=f"/etc/sysctl.d/60-{names.project}.conf", values=values))
+
+    def _venv(self) -> Venv:
+        house = self.materials.wheels()
+        key = _hash(house.requirements)
+        venv = Venv(
+            path=f"{self.names.opt}/venvs/{key}",
+            requirements=house.requirements,
+            wheels=f"{self.names.state}/wheels",
+            uv=house.uv,
+            files=house.files,
+            index=len(house.files) == 2,
+        )
+        self.resources.append(venv)
+        return venv
+
+    def _environment(self, name: str, instance: str, values: Mapping[str, str]) -> File:
+        file = File(
+            path=self.names.environment_file(name, instance),
+            content=environment_file(values),
+            owner="root",
+            mode=0o600,
+            secret=True,
+        )
+        self.resources.append(file)
+        return file
+
+    def _unit_file(self, unit: UnitFile) -> File:
+        file = File(path=f"{UNITS}/{unit.name}", content=unit.text, owner="root", mode=0o644)
+        self.resources.append(file)
+        return file
+
+    def _mark(self, name: str, digest: str) -> dict[str, str]:
+        return {SERVICE_VARIABLE: f"{self.names.project}/{name}/{digest}"}
+
+    # -- services ----------------------------------------------------------
+
+    def _livekit(self, name: str, service: LivekitService) -> Declared:
+        names = self.names
+        program, config = f"{names.opt}/bin/livekit-server", f"{names.etc}/{name}.yaml"
+        content = self.materials.livekit_binary(service)
+        port = livekit_config.port_of(self.settings.livekit.url)
+        unit = self.units.livekit(name, service, binary=program, port=port, config_file=config)
+        template = declare.find_template(livekit_config.TEMPLATE, self.materials.templates)
+        text = livekit_config.render(
+            template, livekit_config.variables(service, self.settings.livekit), service.config
+        )
+        env = declare.plain_environment(service.env)
+        digest = declare.digest_of(content.sha256, unit.text, text, env)
+        self.resources += [
+            Blob(path=program, source=Path(content.label), content=content, owner="root", mode=0o755),
+            File(path=config, content=text, owner="root", mode=0o600, secret=True),
+        ]
+        self._environment(name, "", env | self._mark(name, digest))
+        self._unit_file(unit)
+        self.resources.append(Unit(name=unit.name, enabled=True))
+        return replace(self.outline[name], digest=digest)
+
+    def _agent(self, name: str, service: AgentService) -> Declared:
+        names, venv = self.names, self.venv
+        assert venv is not None
+        entry = self.materials.root / service.entry
+        if not entry.is_file():
+            raise ConfigError(
+                f"service {name}: the entry {service.entry} is no file", path=f"services.{name}.entry"
+            )
+        paths = release_files(entry.parent, service.files)
+        files = {path.as_posix(): Content.of_file(entry.parent / path) for path in paths}
+        executable = frozenset(
+            path.as_posix() for path in paths if (entry.parent / path).stat().st_mode & 0o100
+        )
+        unit = self.units.agent(name, service, entry=entry.name, needs=self.outline[name].needs)
+        env = declare.agent_environment(service, self.settings, self.materials.dotenv)
+        code = [(path, content.sha256, path in executable) for path, content in sorted(files.items())]
+        release = declare.digest_of(name, code, venv.path, venv.digest, unit.text, env)
+        folder = names.release(release)
+        real = f"../../venvs/{Path(venv.path).name}-{venv.digest}"
+        self._unit_file(unit)
+        self.resources.append(Directory(path=f"{names.etc}/{name}", owner="root", mode=0o700))
+        self.resources += [
+            Tree(path=folder, files=files, executable=executable, owner="root", mode=0o755),
+            Symlink(path=f"{folder}/venv", target=real),
+        ]
+        self._environment(name, release, env | self._mark(name, release))
+        return replace(self.outline[name], digest=release, release=release)
+
+    def _command(self, name: str, service: CommandService) -> Declared:
+        if service.cwd and not service.cwd.startswith("/"):
+            raise ConfigError(
+                f"service {name}: on a server the folder must be absolute, not {service.cwd!r}",
+                path=f"services.{name}.cwd",
+            )
+        cwd = service.cwd or self.names.data
+        unit = self.units.command(name, service, cwd=cwd, needs=service.needs)
+        env = declare.plain_environment(service.env)
+        digest = declare.digest_of(unit.text, env)
+        self._environment(name, "", env | self._mark(name, digest))
+        self._unit_file(unit)
+        self.resources.append(Unit(name=unit.name, enabled=True))
+        return replace(self.outline[name], digest=digest, cwd=Path(cwd))
+
+    # -- schedule ----------------------------------------------------------
+
+    def _cleanup(self) -> None:
+        """A timer that cleans up rooms, with an inventory of its own: the host knows nothing but itself."""
+        assert self.venv is not None
+        names, settings = self.names, self.settings
+        folder = f"{names.etc}/schedule"
+        inventory = {
+            "project": settings.project,
+            "livekit": {
+                "url": settings.livekit.url,
+                "api_key": {"env": "LIVEKIT_API_KEY"},
+                "api_secret": {"env": "LIVEKIT_API_SECRET"},
+            },
+            "rooms": msgspec.to_builtins(settings.rooms),
+        }
+        text = json.dumps({"all": {"vars": inventory}}, indent=1) + "\n"
+        self.resources += [
+            Directory(path=folder, owner="root", mode=0o755),
+            File(path=f"{folder}/inventory.yaml", content=text, owner="root", mode=0o644),
+            File(path=f"{folder}/tasks.py", content=_TASKS, owner="root", mode=0o644),
+            Directory(path=f"{names.data}/schedule", owner=names.user, group=names.user, mode=0o750),
+            Symlink(path=f"{folder}/.voiceops", target=f"{names.data}/schedule"),
+        ]
+        python = f"{self.venv.path}/bin/python"
+        argv = [python, "-m", "voiceops", "--project", folder, CLEANUP, "--quiet"]
+        job = Job(name=CLEANUP, argv=argv, calendar="*:0/5", spread_s=30.0)
+        keys = {
+            "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
+            "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
+        }
+        self._environment(CLEANUP, "", keys)
+        files = [self._unit_file(unit) for unit in self.units.job(job)]
+        timer = names.unit(CLEANUP).replace(".service", ".timer")
+        self.resources.append(Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0))
+
+
+_TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,193 @@
+"""Runs on a host as ``python3 -c THIS REQUEST``: which releases were deployed, which one serves, what may go.
+
+Standard library only, Python 3.9; as root. REQUEST and the answer are JSON.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def current(request: dict[str, Any]) -> dict[str, Any]:
+    """What the last deploy that succeeded left in service."""
+    try:
+        with open(request["state"] + "/current.json") as file:
+            found: dict[str, Any] = json.load(file)
+            return found
+    except (OSError, ValueError):
+        return {}
+
+
+def history(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """All entries, oldest first; a line that a crash cut is left out."""
+    entries = []
+    try:
+        with open(request["state"] + "/releases.jsonl") as file:
+            for line in file:
+                try:
+                    entries.append(json.loads(line))
+                except ValueError:
+                    continue
+    except FileNotFoundError:
+        pass
+    return entries
+
+
+def write(path: str, text: str) -> None:
+    """Whole or not at all."""
+    with open(path + ".tmp", "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(path + ".tmp", path)
+
+
+def append(request: dict[str, Any], entries: list[dict[str, Any]]) -> None:
+    kept = history(request)[-500:] + [dict(entry, at=round(time.time(), 3)) for entry in entries]
+    write(request["state"] + "/releases.jsonl", "".join(json.dumps(entry) + "\n" for entry in kept))
+
+
+def record(request: dict[str, Any]) -> dict[str, Any]:
+    """Services that are proved to run become the current ones; then what nobody needs goes."""
+    before = current(request).get("services", {})
+    wanted = request["services"]
+    news = [
+        {"service": name, "release": one["release"], "result": "ok", "by": request["by"], "action": request["action"]}
+        for name, one in wanted.items()
+        if one["release"] and before.get(name, {}).get("release") != one["release"]
+    ]
+    if news:
+        append(request, news)
+    os.makedirs(request["opt"] + "/current", exist_ok=True)
+    for name, one in wanted.items():
+        if one["release"]:
+            link(f"{request['opt']}/current/{name}", f"../releases/{one['release']}")
+    write(request["state"] + "/current.json", json.dumps({"services": wanted, "at": time.time()}))
+    return {"removed": tidy(request)}
+
+
+def link(path: str, target: str) -> None:
+    if os.path.islink(path) and os.readlink(path) == target:
+        return
+    if os.path.islink(path + ".tmp"):
+        os.unlink(path + ".tmp")
+    os.symlink(target, path + ".tmp")
+    os.replace(path + ".tmp", path)
+
+
+def mark_bad(request: dict[str, Any]) -> dict[str, Any]:
+    """Rollback must not choose these."""
+    append(request, [dict(entry, result="bad") for entry in request["entries"]])
+    return {}
+
+
+def releases(request: dict[str, Any]) -> dict[str, Any]:
+    """The history, what is current, and which releases are still there."""
+    folder = request["opt"] + "/releases"
+    present = sorted(name for name in os.listdir(folder) if not name.startswith(".")) if os.path.isdir(folder) else []
+    return {"history": history(request), "current": current(request), "present": present}
+
+
+# -- tidying -----------------------------------------------------------------
+
+
+def tidy(request: dict[str, Any]) -> list[str]:
+    """Remove releases beyond those to keep, their environments, and units that are no longer declared."""
+    removed = undeclared(request)
+    keep = in_use(request)
+    by_service: dict[str, list[str]] = {}
+    for entry in history(request):
+        order = by_service.setdefault(entry["service"], [])
+        if entry["release"] in order:
+            order.remove(entry["release"])
+        if entry["result"] == "ok":
+            order.append(entry["release"])
+    for order in by_service.values():
+        keep |= set(order[-request["keep"] :])
+    folder = request["opt"] + "/releases"
+    for name in os.listdir(folder):
+        if name.startswith(".") or name.partition(".")[0] in keep:
+            continue
+        path = os.path.join(folder, name)
+        os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+        removed.append(path)
+    for path in glob.glob(request["etc"] + "/*/*.env"):
+        if os.path.basename(path).partition(".")[0] not in keep:
+            os.unlink(path)
+            removed.append(path)
+    return removed + unused_venvs(request)
+
+
+def in_use(request: dict[str, Any]) -> set[str]:
+    """The current releases, and those of instances that still run or drain."""
+    found = {one["release"] for one in request["services"].values()}
+    pattern = f"{request['project']}-*@*.service"
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=Id,ActiveState", pattern],
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    ).stdout.decode()
+    for block in shown.split("\n\n"):
+        unit = dict(line.partition("=")[::2] for line in block.splitlines())
+        if unit.get("ActiveState") not in (None, "inactive", "failed"):
+            found.add(unit["Id"].partition("@")[2].rpartition(".service")[0].partition(".")[0])
+    return found
+
+
+def unused_venvs(request: dict[str, Any]) -> list[str]:
+    folder = request["opt"] + "/venvs"
+    links = glob.glob(request["opt"] + "/releases/*/venv")
+    used = {request["venv"], *(os.path.basename(os.readlink(link)) for link in links)}
+    removed = []
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        path = os.path.join(folder, name)
+        real = os.readlink(path) if os.path.islink(path) else name
+        if real not in used and not name.startswith("."):
+            os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+            removed.append(path)
+    return removed
+
+
+def undeclared(request: dict[str, Any]) -> list[str]:
+    """Units of this project that nobody declares any more, stopped already: they must not start with the host."""
+    removed = []
+    for path in glob.glob(f"/etc/systemd/system/{request['project']}-*"):
+        if not path.endswith((".service", ".timer")) or os.path.basename(path) in request["units"]:
+            continue
+        service = path[: -len(".timer")] + ".service" if path.endswith(".timer") else path
+        if owner(service) != request["project"]:
+            continue
+        name = os.path.basename(path)
+        subprocess.run(["systemctl", "disable", "--quiet", "--now", name], timeout=60, check=False)
+        removed.append(path)
+    for path in removed:
+        os.unlink(path)
+    if removed:
+        subprocess.run(["systemctl", "daemon-reload"], timeout=60, check=False)
+    return removed
+
+
+def owner(path: str) -> str:
+    """The project that a unit file belongs to, by its mark: of ``a`` and ``a-b`` none touches the other's."""
+    try:
+        with open(path) as file:
+            found = re.search(r"^Environment=VOICEOPS_UNIT=([^/\s]+)/", file.read(), re.MULTILINE)
+    except OSError:
+        return ""
+    return found.group(1) if found else ""
+
+
+REQUESTS: dict[str, Any] = {"record": record, "mark_bad": mark_bad, "releases": releases}
+
+if __name__ == "__main__":
+    asked = json.loads(sys.argv[1])
+    print(json.dumps(REQUESTS[asked.pop("do")](asked)))

@@ -1,0 +1,206 @@
+"""Bring one host to its desired state, and prove that it is there.
+
+One exec carries payload and desired state, and looks at the units as well: where nothing differs,
+that was all. Else the services follow by the same reconcile as everywhere, under the lock of that
+first exec, which falls with this process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voiceops.deadline import Deadline
+from voiceops.deploy import ledger, ledger_onhost
+from voiceops.deploy.desired import HostState
+from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.ports import Transport
+from voiceops.resources import HostReport, Lease, Look, State, Venv, applied, check
+from voiceops.resources.client import Event
+from voiceops.stack import operations, systemd_sight
+from voiceops.stack.model import Observed, judge
+from voiceops.stack.operations import Stack
+from voiceops.stack.reconcile import Action, Verb, plan_start
+from voiceops.stack.results import Results
+from voiceops.systemd import onhost
+
+MakeStack = Callable[[HostState, Callable[[Deadline], AbstractContextManager[None]]], Stack]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How hosts are deployed; the same for all hosts of one run."""
+
+    by: str
+    timeout_s: float = 300.0
+    drop_calls: bool = False
+    diff: bool = False
+    lock_wait_s: float = 10.0
+    keep_releases: int = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Deployed:
+    """What a deploy did to one host, or would do."""
+
+    host: str
+    report: HostReport
+    actions: tuple[Action, ...] = ()
+    services: Results = field(default_factory=dict)
+    releases: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> int:
+        """Resources and services that changed, or would."""
+        acted = sum(result.changed for result in self.services.values())
+        return self.report.changed + (acted if self.services else sum(one.changes for one in self.actions))
+
+    @property
+    def as_declared(self) -> bool:
+        """Of a check: nothing would change, and nothing is unknown."""
+        return self.report.as_declared and not any(_acts(one) for one in self.actions)
+
+
+def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> Deployed:
+    """What ``deploy`` would do. Changes nothing."""
+    report = check(transport, _payload_state(state), diff=diff, look=_look(state))
+    actions: tuple[Action, ...] = ()
+    if report.look is not None:
+        actions = plan_start(state.services, _observed(state, report.look))
+    return Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
+
+
+def deploy_host(
+    transport: Transport,
+    state: HostState,
+    make_stack: MakeStack,
+    rollout: Rollout,
+    *,
+    on_event: Event | None = None,
+) -> Deployed:
+    """Make the host as declared; safe to call again at any time, also after a run that was killed.
+
+    Raises what failed, the log's end with it. An agent that does not become ready is stopped and
+    the one before it goes on.
+    """
+    lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
+    with applied(
+        transport,
+        _payload_state(state),
+        lease=lease,
+        stay_s=rollout.timeout_s,
+        look=_look(state),
+        diff=rollout.diff,
+        on_event=on_event,
+    ) as report:
+        report.raise_for_failure()
+        assert report.look is not None
+        actions = plan_start(state.services, _observed(state, report.look))
+        done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
+        recorded = report.look["current"].get("services", {}) == ledger.as_current(state.services)
+        if not report.changed and recorded and not any(_acts(one) for one in actions):
+            return done
+        stack = make_stack(state, lambda limit: _Held())
+        done.services = _bring_up(transport, state, stack, rollout)
+        _prove(transport.name, state, stack)
+        ledger.record(
+            transport,
+            state.names,
+            state.services,
+            units=_units(state),
+            venv=_venv(state),
+            keep=rollout.keep_releases,
+            by=rollout.by,
+        )
+    return done
+
+
+class _Held:
+    """The lock that the payload's run holds already."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _bring_up(transport: Transport, state: HostState, stack: Stack, rollout: Rollout) -> Results:
+    try:
+        return operations.start(stack, drop_calls=rollout.drop_calls, timeout_s=rollout.timeout_s)
+    except ServiceError as error:
+        service = str(error.data.get("service", ""))
+        release = state.releases.get(service, "")
+        if release:
+            bad = ledger.Entry(
+                service=service, release=release, result="bad", by=rollout.by, action="deploy", why=error.message
+            )
+            ledger.mark_bad(transport, state.names, [bad])
+        raise
+
+
+def _prove(host: str, state: HostState, stack: Stack) -> None:
+    """The host read back: what runs was started with what is declared."""
+    seen = stack.backend.observe(state.services)
+    for service in state.services:
+        verdict = judge(seen.get(service.name, Observed()))
+        running = verdict.instance
+        if verdict.ok and running is not None and running.digest == service.digest:
+            continue
+        detail = verdict.detail or "it runs with another configuration than the one declared"
+        raise ServiceError(
+            f"{host}: the deploy did not take effect on {service.name}: {verdict.state}, {detail}",
+            hint=f"`inv logs --host {host} --only {service.name}` shows more; then deploy again",
+            data={"host": host, "service": service.name},
+        )
+
+
+def _acts(action: Action) -> bool:
+    return action.changes or action.verb is Verb.WAIT
+
+
+def _payload_state(state: HostState) -> State:
+    return State(state.names.project, state.resources)
+
+
+def _look(state: HostState) -> Look:
+    """The units as the backend sees them, and the ledger's current releases."""
+    program = "\n".join(
+        [
+            _code(onhost.__file__),
+            "_look_at_units = look",
+            _code(ledger_onhost.__file__),
+            "look = lambda asked: {'units': _look_at_units(asked), 'current': current(asked)}",
+        ]
+    )
+    ports = sorted({port for service in state.services for port in service.ports})
+    pattern = f"{state.names.project}-*.service"
+    return Look(program=program, request={"pattern": pattern, "ports": ports, "state": state.names.state})
+
+
+def _code(file: str) -> str:
+    """A program to be part of another: a future import must stand first."""
+    return re.sub(r"^from __future__.*\n", "", Path(file).read_text(), flags=re.MULTILINE)
+
+
+def _observed(state: HostState, look: Mapping[str, Any]) -> dict[str, Observed]:
+    return systemd_sight.observed(state.names, state.services, look["units"])
+
+
+def _units(state: HostState) -> Sequence[str]:
+    prefix = "file:/etc/systemd/system/"
+    return [one.id.removeprefix(prefix) for one in state.resources if one.id.startswith(prefix)]
+
+
+def _venv(state: HostState) -> str:
+    found = next((one for one in state.resources if isinstance(one, Venv)), None)
+    return f"{Path(found.path).name}-{found.digest}" if found else ""
+
+
+def host_failed(host: str, error: VoiceopsError) -> dict[str, Any]:
+    """What ``--json`` says of a host that failed."""
+    return {"ok": False, "changed": 0, "error": error.as_json()}

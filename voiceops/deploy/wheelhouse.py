@@ -1,0 +1,221 @@
+"""The wheels that a host needs: resolved for its Python and machine, fetched once, kept by their lock.
+
+What is wanted is text (``Wanted``), and its hash names the folder in the user's cache; so a deploy
+that changes nothing reads one small file here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voiceops.deploy.own_wheel import OwnWheel
+from voiceops.errors import ConfigError, StorageError, VoiceopsError
+from voiceops.resources import Content
+
+ROOTS = (
+    *("livekit-agents", "livekit-api", "livekit", "invoke", "msgspec", "pyyaml", "jinja2", "rich"),
+    *("psutil", "prometheus-client", "espeakng-loader", "pillow", "uv"),
+)
+"""What runs on hosts. Fabric and Paramiko stay here: hosts deploy nobody."""
+_FETCH_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a host runs wheels on."""
+
+    python: tuple[int, int]
+    machine: str
+    libc: str
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Facts:
+        """From what the payload says; ``ConfigError`` where no wheels exist for it."""
+        name, version = facts["libc"]
+        if name != "glibc" or facts["machine"] not in ("x86_64", "aarch64"):
+            raise ConfigError(
+                f"{facts['hostname']} is {facts['machine']} with {name or 'an unknown C library'}",
+                hint="LiveKit has wheels for glibc on x86_64 and aarch64",
+            )
+        major, minor, _ = facts["python"]
+        if (major, minor) < (3, 10):
+            raise ConfigError(
+                f"{facts['hostname']} has Python {major}.{minor}; agents need 3.10 or newer",
+                hint="Debian 12 and Ubuntu 22.04 have it",
+            )
+        return cls((major, minor), facts["machine"], version)
+
+    @property
+    def version(self) -> str:
+        return f"{self.python[0]}.{self.python[1]}"
+
+    @property
+    def platform(self) -> str:
+        """As uv names it."""
+        return f"{self.machine}-manylinux_{self.libc.replace('.', '_')}"
+
+    def tags(self) -> list[str]:
+        """The platform tags of wheels that run there, the newest first."""
+        newest = int(self.libc.split(".")[1])
+        tags = [f"manylinux_2_{minor}_{self.machine}" for minor in range(newest, 4, -1)]
+        old = ("manylinux2014", "manylinux2010", "manylinux1", "linux")
+        return [*tags, *(f"{name}_{self.machine}" for name in old)]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheelhouse:
+    """Locked requirements, and the files that satisfy them."""
+
+    requirements: str
+    files: Mapping[str, Content]
+    uv: str
+    """The name of uv's own wheel."""
+
+
+def wheelhouse(
+    facts: Facts,
+    *,
+    requirements: str,
+    constraints: Path | None,
+    upload: bool,
+    own: OwnWheel,
+    cache: Path,
+    say: Callable[[str], None],
+) -> Wheelhouse:
+    """Resolve and fetch what is not in the cache yet; many processes may ask at once."""
+    pinned = constraints.read_text() if constraints else ""
+    parts = (requirements, pinned, facts.platform, facts.version, ",".join(ROOTS), "1")
+    folder = cache / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    with _only_one(folder):
+        if not (folder / "requirements.txt").exists():
+            say(f"resolving what agents need on Python {facts.version}, {facts.machine}")
+            _resolve(folder, facts, requirements, constraints)
+        locked = (folder / "requirements.txt").read_text()
+        known = folder / "wheels.json"
+        if not known.exists():
+            say("fetching wheels")
+            _fetch(folder, facts, only=None if upload else _pinned_uv(locked))
+    listed: dict[str, list[Any]] = json.loads(known.read_text())
+    if upload and len(listed) == 1:
+        known.unlink()  # it was fetched for hosts with an index
+        return wheelhouse(
+            facts,
+            requirements=requirements,
+            constraints=constraints,
+            upload=upload,
+            own=own,
+            cache=cache,
+            say=say,
+        )
+    files = {name: _content(folder / "wheels" / name, *entry) for name, entry in listed.items()}
+    uv = next(name for name in files if name.startswith("uv-"))
+    if not upload:
+        files = {uv: files[uv]}
+    files[own.name] = own.content
+    mine = f"voiceops=={own.version} --hash=sha256:{own.content.sha256}\n"
+    return Wheelhouse(requirements=locked + mine, files=files, uv=uv)
+
+
+def _content(path: Path, sha256: str, size: int) -> Content:
+    return Content(sha256, size, lambda: path.open("rb"), path.name)
+
+
+@contextlib.contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StorageError(f"can't write to {folder}: {error.strerror}") from None
+
+
+def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path | None) -> None:
+    wanted = folder / "requirements.in"
+    wanted.write_text("\n".join([*ROOTS, requirements, ""]))
+    target = folder / "requirements.tmp"
+    argv = [_uv(), "pip", "compile", str(wanted), "-o", str(target), "--quiet", "--no-header"]
+    argv += ["--no-annotate", "--generate-hashes", "--no-emit-index-url"]
+    argv += ["--python-platform", facts.platform, "--python-version", facts.version]
+    argv += ["-c", str(constraints)] if constraints else []
+    _run(argv, "resolving the requirements", hint="see `deploy.requirements` in inventory.yaml")
+    target.replace(folder / "requirements.txt")
+
+
+def _fetch(folder: Path, facts: Facts, *, only: str | None) -> None:
+    wheels = folder / "wheels"
+    wheels.mkdir(exist_ok=True)
+    named = folder / "requirements.txt"
+    if only:
+        named = folder / "uv.txt"
+        named.write_text(only)
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    argv += ["--disable-pip-version-check", "--implementation", "cp", "--python-version", facts.version]
+    for tag in facts.tags():
+        argv += ["--platform", tag]
+    argv += ["--dest", str(wheels), "--requirement", str(named)]
+    _run(
+        argv,
+        "fetching wheels",
+        env={"PYTHONPATH": str(_pip(folder.parent))},
+        hint="a package without a wheel for the host can't be installed there; see `deploy.requirements`",
+    )
+    listed = {}
+    for wheel in sorted(wheels.glob("*.whl")):
+        content = Content.of_file(wheel)
+        listed[wheel.name] = [content.sha256, content.size]
+    target = folder / "wheels.tmp"
+    target.write_text(json.dumps(listed))
+    target.replace(folder / "wheels.json")
+
+
+def _pinned_uv(locked: str) -> str:
+    found = re.search(r"^uv==(?:.*\\\n)*.*\n?", locked, re.MULTILINE)
+    assert found is not None, "uv is one of ROOTS"
+    return found[0]
+
+
+def _pip(cache: Path) -> Path:
+    """pip, which uv environments lack: uv can't fetch wheels without installing them."""
+    folder = cache / "pip"
+    if not (folder / "pip").is_dir():
+        fresh = cache / f"pip.{os.getpid()}"
+        _run([_uv(), "pip", "install", "--quiet", "--target", str(fresh), "pip>=25"], "fetching pip")
+        try:
+            fresh.rename(folder)
+        except OSError:  # another process was faster
+            shutil.rmtree(fresh)
+    return folder
+
+
+def _uv() -> str:
+    import uv
+
+    return str(uv.find_uv_bin())
+
+
+def _run(
+    argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None, hint: str | None = None
+) -> None:
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=_FETCH_S, env=os.environ | (env or {}), check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise VoiceopsError(f"{what} took longer than {_FETCH_S:g} s", retryable=True) from None
+    if done.returncode != 0:
+        tail = tuple((done.stdout + done.stderr).splitlines()[-10:])
+        raise VoiceopsError(f"{what} failed", log_tail=tail, hint=hint)

@@ -1,0 +1,180 @@
+"""What a deploy shows: a table of hosts and resources, progress for each host, and the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from voiceops.tasks.command import Report, Run, show_error
+
+if TYPE_CHECKING:
+    from voiceops.deploy.fleet import Fleet, HostRun
+    from voiceops.deploy.rollout import Deployed
+    from voiceops.model.calls import CallResult
+    from voiceops.wiring_deploy import DeployRun
+
+
+class View:
+    """Lines on stderr; uploads redraw their line in a terminal."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._terminal = sys.stderr.isatty()
+        self._open_line = False
+        self._uploads: dict[str, int] = {}
+
+    def say(self, line: str) -> None:
+        """One line of progress."""
+        if self._open_line:
+            sys.stderr.write("\n")
+            self._open_line = False
+        self._run.say(line)
+
+    def event(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
+        """What the payload reports while it works."""
+        if kind == "step":
+            self.say(f"{host}: {data['id']}: {', '.join(data['changes'][:3])}")
+        elif kind == "upload":
+            self._upload(host, data)
+        elif kind == "waiting":
+            reason = f" ({data['reason']})" if data.get("reason") else ""
+            self.say(f"{host}: waits for {data['owner']}{reason}")
+
+    def _upload(self, host: str, data: Mapping[str, Any]) -> None:
+        if data["size"] < 1_000_000:
+            return
+        percent = data["sent"] * 100 // data["size"]
+        name = str(data["label"]).rpartition("/")[2]
+        text = f"{host}: {name} [{'#' * (percent // 5):.<20}] {percent} % of {data['size'] / 1e6:.0f} MB"
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._open_line = percent < 100
+            if percent == 100:
+                sys.stderr.write("\n")
+        elif percent == 100:
+            self.say(text)
+
+    def service(self, host: str, service: str, state: str, words: str) -> None:
+        """What the stack reports while it works."""
+        self.say(f"{host}: {service}: {state}{' ' + words if words else ''}")
+
+    def plan(self, fleet: Fleet) -> None:
+        """The table of what differs, host by host."""
+        if not self._run.json:
+            lines = plan_lines([run for run in fleet.runs if run.planned])
+            for line in lines:
+                self.say(line)
+
+    def done(self, run: HostRun) -> None:
+        """One host is through."""
+        if run.error is not None:
+            self.say(f"{run.name}: failed")
+            if not self._run.json:
+                show_error(run.error, as_json=False)
+
+
+def plan_lines(runs: list[HostRun]) -> list[str]:
+    """Rows are what differs, columns hosts: ``+`` changes, ``?`` can't be known yet, ``.`` is as declared."""
+    rows: dict[str, dict[str, str]] = {}
+    for run in runs:
+        assert run.planned is not None
+        for result in run.planned.report.results:
+            if result.result != "ok":
+                rows.setdefault(result.id, {})[run.name] = "?" if result.result == "unknown" else "+"
+        for action in run.planned.actions:
+            if action.changes:
+                rows.setdefault(f"service:{action.service}", {})[run.name] = action.verb.value
+    if not rows:
+        return []
+    width = min(70, max(len(row) for row in rows))
+    widths = {run.name: max(len(run.name), 7) for run in runs}
+    head = " " * width + "  " + "  ".join(name.ljust(widths[name]) for name in widths)
+    body = [
+        row[:width].ljust(width) + "  " + "  ".join(marks.get(name, ".").ljust(widths[name]) for name in widths)
+        for row, marks in rows.items()
+    ]
+    return [head.rstrip(), *(line.rstrip() for line in body)]
+
+
+def deploy_report(run: Run, done: DeployRun) -> Report:
+    """The JSON of DESIGN, the text for people, and the exit code."""
+    fleet, check = done.fleet, run.check
+    hosts = {one.name: _host_json(one, check=check) for one in fleet.runs}
+    data: dict[str, Any] = {
+        "hosts": hosts,
+        "changed": sum(one.result.changed for one in fleet.runs if one.result and one.ok),
+    }
+    if done.call is not None:
+        data["call"] = done.call.as_json()
+    code = fleet.exit_code()
+    if not code and check and not all(one.planned and one.planned.as_declared for one in fleet.runs):
+        code = 2
+    if not code and done.call is not None and not done.call.ok:
+        code = 1
+    return Report(data, "\n".join(_text(run, done)), code)
+
+
+def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
+    if run.error is not None:
+        return {"ok": False, "changed": 0, "error": run.error.as_json()}
+    if run.skipped:
+        return {"ok": False, "changed": 0, "skipped": run.skipped}
+    result = run.result
+    assert result is not None
+    document: dict[str, Any] = {
+        "ok": True,
+        "changed": result.changed,
+        "release": release_of(result),
+        "resources": [one.as_json() for one in result.report.results],
+    }
+    if result.services:
+        document["services"] = {name: one.as_json() for name, one in result.services.items()}
+    elif check:
+        document["services"] = {
+            one.service: {"action": one.verb.value, "reason": one.reason} for one in result.actions if one.changes
+        }
+    return document
+
+
+def release_of(result: Deployed) -> str:
+    """One word for what the agents of a host run: of several, each with its name."""
+    if len(result.releases) == 1:
+        return next(iter(result.releases.values()))
+    return ",".join(f"{name}={release}" for name, release in result.releases.items())
+
+
+def _text(run: Run, done: DeployRun) -> list[str]:
+    lines = []
+    for one in done.fleet.runs:
+        if one.error is not None:
+            lines.append(f"{one.name}: failed: {one.error.message}")
+        elif one.skipped:
+            lines.append(f"{one.name}: not touched: {one.skipped}")
+        elif one.result is not None:
+            lines += _host_text(one.name, one.result, run)
+    if done.call is not None:
+        lines.append(_call_text(done.call))
+    return lines
+
+
+def _host_text(name: str, result: Deployed, run: Run) -> list[str]:
+    word = "would change" if run.check else "changed"
+    release = release_of(result)
+    lines = [f"{name}: {result.changed} {word}{f', release {release}' if release else ''}"]
+    for one in result.report.results:
+        if run.check and one.result != "ok":
+            lines.append(f"  {one.id}: {', '.join(one.changes) or one.note or one.error}")
+        if run.diff and one.diff:
+            lines += [f"    {line}" for line in one.diff.splitlines()]
+    if run.check:
+        lines += [f"  {one.service}: {one.verb.value}, {one.reason}" for one in result.actions if one.changes]
+    return lines
+
+
+def _call_text(call: CallResult) -> str:
+    data = call.as_json()
+    if call.ok:
+        return f"a call heard the agent after {data['audio_s']:.2f} s"
+    return f"the call failed: {data.get('error') or data}"
