@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.hosts import Machine
-    from voiceops.resources import Resource
+    from voiceops.ports import Transport
+    from voiceops.resources import HostReport, Resource, State
 
 BINARY_BYTES = 75_000_000
 UNIT = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
@@ -133,9 +134,8 @@ def bare_all(hosts: Sequence[Place], job: Job | None = None) -> None:
 def deploy_all(hosts: Sequence[Place], job: Job, *, expect_changes: bool = False) -> None:
     """Build the state and bring all hosts to it."""
     from voiceops.adapters.ssh import SshTarget, SshTransport
-    from voiceops.resources import State, apply, on_hosts
+    from voiceops.resources import apply, on_hosts
 
-    state = State(PROJECT, full_job(job))
     transports = [
         SshTransport(
             SshTarget(
@@ -149,12 +149,26 @@ def deploy_all(hosts: Sequence[Place], job: Job, *, expect_changes: bool = False
         )
         for one in hosts
     ]
-    for outcome in on_hosts(transports, lambda transport: apply(transport, state)).values():
+    with ThreadPoolExecutor(1) as pool:
+        building = pool.submit(lambda: _state(job))  # while the connections are being made
+
+        def work(transport: Transport) -> HostReport:
+            transport.open()
+            return apply(transport, building.result())
+
+        outcomes = on_hosts(transports, work)
+    for outcome in outcomes.values():
         report = outcome.get()
         report.raise_for_failure()
         if bool(report.changed) != expect_changes:
             changed = [result.id for result in report.results if result.result == "changed"]
             raise AssertionError(f"{report.host} changed {changed}")
+
+
+def _state(job: Job) -> State:
+    from voiceops.resources import State
+
+    return State(PROJECT, full_job(job))
 
 
 def fresh_process(what: str, hosts: Sequence[Place], job: Job) -> None:

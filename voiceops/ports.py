@@ -111,6 +111,10 @@ class Transport(Protocol):
         """The host's name in the inventory."""
         ...
 
+    def open(self) -> None:
+        """Connect now, while there is other work to do; what else is called connects by itself."""
+        ...
+
     def start(self, argv: Sequence[str], *, root: bool = False) -> RemoteProcess:
         """Run a program there, through sudo where ``root`` asks for more than the login has.
 

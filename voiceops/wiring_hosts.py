@@ -32,19 +32,31 @@ def bring(
 ) -> dict[str, Outcome[HostReport]]:
     """Bring every host to the resources that ``resources`` lists for it; one outcome each, in order.
 
-    Everything is checked before the first host is asked. Safe to call again at any time.
+    Connecting and making the states go on side by side; no host is asked for anything before the
+    states of all are checked. Safe to call again at any time.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from voiceops.resources import Lease, State, apply, on_hosts
     from voiceops.resources import check as check_only
 
-    states = {host.name: State(host.settings.project, tuple(resources(host))) for host in hosts}
-    for state in states.values():
-        _ = state.specs  # a mistake in the last host's resources must not come up after the first was changed
+    def checked_states() -> dict[str, State]:
+        made = {host.name: State(host.settings.project, tuple(resources(host))) for host in hosts}
+        for state in made.values():
+            _ = state.specs  # a mistake in the last host's resources must not come up after the first changed
+        return made
 
-    def work(transport: Transport) -> HostReport:
-        state = states[transport.name]
-        if check:
-            return check_only(transport, state, diff=diff)
-        return apply(transport, state, diff=diff, lease=Lease(reason=reason, wait_s=wait_s))
+    transports = transports_to(hosts, accept_new=accept_new)
+    with ThreadPoolExecutor(1) as pool:
+        states = pool.submit(checked_states)
 
-    return on_hosts(transports_to(hosts, accept_new=accept_new), work, on_done=on_done)
+        def work(transport: Transport) -> HostReport:
+            transport.open()
+            state = states.result()[transport.name]
+            if check:
+                return check_only(transport, state, diff=diff)
+            return apply(transport, state, diff=diff, lease=Lease(reason=reason, wait_s=wait_s))
+
+        outcomes = on_hosts(transports, work, on_done=on_done)
+        states.result()  # a mistake in the resources is the command's, not a host's
+        return outcomes

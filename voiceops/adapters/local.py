@@ -35,6 +35,9 @@ class LocalTransport:
     def name(self) -> str:
         return self._name
 
+    def open(self) -> None:
+        """Nothing to connect."""
+
     def start(self, argv: Sequence[str], *, root: bool = False) -> LocalProcess:
         arguments = list(argv)
         if arguments[0] == "python3":

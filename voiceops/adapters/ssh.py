@@ -78,6 +78,9 @@ class SshTransport:
                     self._connection = connect(self.target)
             return self._connection
 
+    def open(self) -> None:
+        self.connection()
+
     def start(self, argv: Sequence[str], *, root: bool = False) -> SshProcess:
         connection = self.connection()
         sudo = Sudo(self.target.sudo_password) if root and connection.user != "root" else None

@@ -6,9 +6,11 @@ applies on the host; content travels apart, by hash, and only when the host lack
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
+import os
 import posixpath
 import re
 from collections.abc import Callable, Sequence
@@ -44,7 +46,7 @@ class Content:
         """Hash a local file; ``ConfigError`` if it can't be read."""
         try:
             found = path.stat()
-            sha256 = _file_sha256(path, found.st_ino, found.st_size, found.st_mtime_ns)
+            sha256 = _file_sha256(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
         except OSError as error:
             raise ConfigError(f"{path}: {error.strerror}") from None
         return cls(sha256, found.st_size, lambda: path.open("rb"), label or str(path))
@@ -52,12 +54,16 @@ class Content:
 
 @functools.lru_cache(maxsize=4096)
 def _file_sha256(path: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
-    """Many hosts get the same file, and one spec asks more than once."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
+    """Many hosts get the same file, one spec asks more than once, and tomorrow's run asks again."""
+    from voiceops.resources.onhost.hashes import Hashes
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops"
+    hashes = Hashes(str(cache))
+    sha256 = hashes.sha256(str(path), path.stat())
+    with contextlib.suppress(OSError):  # a cache that can't be written costs time only
+        cache.mkdir(parents=True, exist_ok=True)
+        hashes.save()
+    return sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ The journal has one line per step, synced before the step: a run that was killed
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -38,14 +39,19 @@ def sync_folder(path: str) -> None:
 
 
 def write_file(path: str, data: bytes, mode: int) -> None:
-    """A file of the state folder, whole or not at all."""
-    fd = os.open(path + ".tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    """A file of the state folder, whole or not at all, also when two look at the host at once."""
+    fresh = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         write_all(fd, data)
         os.fsync(fd)
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        raise
     finally:
         os.close(fd)
-    os.replace(path + ".tmp", path)
 
 
 def boot_id() -> str:

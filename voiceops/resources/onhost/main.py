@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -246,6 +247,7 @@ def serve(channel: Channel, code_path: str) -> None:
         run = Run(request, channel, Journal(folder, readonly=True))
         runner = Runner(run)
         runner.survey()
+        keep_caches(run, code_path)
         channel.send("done", answer(runner, request))
         return
     open_folder(folder)
@@ -264,8 +266,7 @@ def serve(channel: Channel, code_path: str) -> None:
 def open_folder(folder: str) -> None:
     """The state folder, with the format that wrote it."""
     os.makedirs(folder, 0o755, exist_ok=True)
-    found = os.stat(folder)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if not is_ours(folder):
         raise Failed(
             f"{folder} belongs to or can be written by somebody else, and root acts on what is in it"
         )
@@ -291,16 +292,33 @@ def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock, code_pat
         if not runner.failed:
             run.blobs.clear()
         run.journal.write({"end": runner.failed or "ok", "changed": len(run.changed)})
-    run.hashes.save()
-    keep_code(code_path)
+    keep_caches(run, code_path)
     return answer(runner, request)
 
 
+def keep_caches(run: Run, code_path: str) -> None:
+    """For the next run, also after a check: what files hash to, and the compiled payload."""
+    if not is_ours(run.folder):
+        return
+    with contextlib.suppress(OSError):  # a cache that can't be written costs time, never a run
+        run.hashes.save()
+        keep_code(code_path)
+
+
+def is_ours(folder: str) -> bool:
+    """Whether only root can have written what is in the folder."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return False
+    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
 def keep_code(path: str) -> None:
-    """Leave the compiled payload for the next run, instead of those of other versions."""
+    """The compiled payload, instead of those of other versions."""
     code = globals().get("CODE")
     folder, name = os.path.split(path)
-    if code is None or os.path.exists(path) or not os.path.isdir(folder):
+    if code is None or os.path.exists(path):
         return
     import marshal
 
