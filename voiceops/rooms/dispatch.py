@@ -20,13 +20,16 @@ from voiceops.errors import NotFoundError, VoiceopsError
 from voiceops.model.rooms import Dispatch, JobStatus, Participant
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.locking import room_lock
-from voiceops.rooms.presence import live_agents
+from voiceops.rooms.presence import Serving, live_agents, serving
+from voiceops.rooms.reading import remove_participant
 
 log = logging.getLogger(__name__)
 
 RETRY_DELAYS_S = (0.2, 0.4, 0.8)
 LOST_AFTER_S = 20.0
 """Joins took up to 17 s under load: until then a dispatch without an agent is still on its way."""
+EXTRA_AFTER_S = 6.0
+"""ListDispatch tells up to 5 s late which dispatch an agent came by."""
 
 
 class Decision(str, Enum):
@@ -47,6 +50,10 @@ class DispatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     pending: Dispatch | None = None
     lost: tuple[Dispatch, ...] = ()
     """Dispatches that brought nobody: withdrawn first, or a late agent would be a second one."""
+    extras: tuple[Participant, ...] = ()
+    """Agents beside the one that serves, as a restart of the server leaves them."""
+    surplus: tuple[str, ...] = ()
+    """The dispatches by which the extras came."""
 
 
 class Dispatched(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +87,16 @@ def plan_dispatch(
         one for one in live_agents(participants) if one.identity in identities or one.agent_name == agent_name
     ]
     if alive:
-        return DispatchPlan(decision=Decision.HAS_AGENT, reason="the agent is in the room", agent=alive[0])
+        extras, surplus_ids = extra_agents(alive, dispatches)
+        if any(now - one.joined_at < EXTRA_AFTER_S for one in alive):
+            extras, surplus_ids = (), ()  # not known yet who came by which dispatch
+        return DispatchPlan(
+            decision=Decision.HAS_AGENT,
+            reason="the agent is in the room",
+            agent=alive[0],
+            extras=extras,
+            surplus=surplus_ids,
+        )
     pending = [one for one in of_name if _on_the_way(one, participants, now, lost_after_s)]
     if pending:
         return DispatchPlan(
@@ -92,6 +108,26 @@ def plan_dispatch(
     if of_name:
         reason = f"a dispatch {now - of_name[-1].created_at:.0f} s old brought no agent that stayed"
     return DispatchPlan(decision=Decision.DISPATCH, reason=reason, lost=tuple(of_name))
+
+
+def extra_agents(
+    alive: Sequence[Participant], dispatches: Sequence[Dispatch]
+) -> tuple[tuple[Participant, ...], tuple[str, ...]]:
+    """The agents that are too many, and the dispatches that brought them. ``alive`` has the one
+    that serves first; nobody is extra while none of them is ready.
+
+    One dispatch may bring several on purpose (workers per participant). An agent of no known
+    dispatch has lived through a restart of the server, and counts alone.
+    """
+    if not alive or serving(alive[0]) is not Serving.READY:
+        return (), ()
+    came_by = {job.participant_identity: one.id for one in dispatches for job in one.jobs}
+    serves = came_by.get(alive[0].identity)
+    extras = tuple(
+        one for one in alive[1:] if came_by.get(one.identity) is None or came_by.get(one.identity) != serves
+    )
+    brought = dict.fromkeys(came_by[one.identity] for one in extras if one.identity in came_by)
+    return extras, tuple(brought)
 
 
 def _on_the_way(one: Dispatch, participants: Sequence[Participant], now: float, lost_after_s: float) -> bool:
@@ -128,7 +164,8 @@ async def dispatch_agent(
     lock_timeout_s: float = 30.0,
 ) -> Dispatched:
     """See that one agent of ``agent_name`` is in the room or on its way. Safe to call any number
-    of times, by any number of processes at once: never two agents.
+    of times, by any number of processes at once: never two agents. Where a restart of the server
+    left two, the one that serves stays.
 
     On one machine a lock orders the callers; of two hosts that asked within the same
     milliseconds, the later one withdraws. Makes a missing room. An agent counts as lost after
@@ -180,6 +217,10 @@ async def _look_and_dispatch(
         room=room, agent_name=agent_name, created=False, made_room=False, reason=plan.reason, agent=plan.agent
     )
     if plan.decision is Decision.HAS_AGENT:
+        for extra in plan.extras:
+            await remove_participant(api, room, extra.identity)
+        for dispatch_id in plan.surplus:
+            await _withdraw(api, room, dispatch_id)
         return outcome
     if plan.pending is not None:
         return msgspec.structs.replace(outcome, dispatch_id=plan.pending.id)

@@ -16,16 +16,13 @@ from voiceops.errors import NotFoundError, VoiceopsError
 from voiceops.model.rooms import Dispatch, Participant, ParticipantState, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
-from voiceops.rooms.dispatch import LOST_AFTER_S, dispatch_agent
+from voiceops.rooms.dispatch import EXTRA_AFTER_S, LOST_AFTER_S, dispatch_agent, extra_agents
 from voiceops.rooms.each import each
 from voiceops.rooms.presence import Serving, live_agents, persons, serving
 from voiceops.rooms.reading import remove_participant
 from voiceops.rooms.rules import protected_by
 
 log = logging.getLogger(__name__)
-
-EXTRA_AFTER_S = 6.0
-"""ListDispatch tells up to 5 s late which dispatch an agent came by."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +79,8 @@ def plan_watch(
     ready = any(serving(one) is Serving.READY for one in alive)
     ready_since = None if not ready else now if seen.ready_since is None else seen.ready_since
     stays = ready_since is not None and now - ready_since >= sure_after_s
-    groups = _by_dispatch(alive, dispatches)
-    doubled_since = None if len(groups) < 2 else now if seen.doubled_since is None else seen.doubled_since
+    extras, surplus = extra_agents(alive, dispatches)
+    doubled_since = None if not extras else now if seen.doubled_since is None else seen.doubled_since
     plan = WatchPlan(
         seen=Watched(
             agent_seen_at=now,
@@ -92,14 +89,9 @@ def plan_watch(
             tried=seen.tried and not stays,
         )
     )
-    if doubled_since is None or now - doubled_since < EXTRA_AFTER_S or not ready:
+    if doubled_since is None or now - doubled_since < EXTRA_AFTER_S:
         return plan
-    serves = groups[0][0]
-    return msgspec.structs.replace(
-        plan,
-        extras=tuple(one for dispatch_id, group in groups if dispatch_id != serves for one in group),
-        withdraw=tuple(dispatch_id for dispatch_id, _ in groups[1:] if not dispatch_id.startswith("agent ")),
-    )
+    return msgspec.structs.replace(plan, extras=extras, withdraw=surplus)
 
 
 def _plan_missing(
@@ -143,23 +135,6 @@ def _is_ours(agent: Participant, dispatches: Sequence[Dispatch], agent_name: str
         if one.agent_name == agent_name
         for job in one.jobs
     )
-
-
-def _by_dispatch(
-    alive: Sequence[Participant], dispatches: Sequence[Dispatch]
-) -> list[tuple[str, list[Participant]]]:
-    """The agents by the dispatch that brought them, the one that serves first.
-
-    One dispatch may bring several on purpose (workers per participant). An agent of no known
-    dispatch has lived through a restart of the server, and counts alone.
-    """
-    came_by = {
-        job.participant_identity: one.id for one in dispatches for job in one.jobs if job.participant_identity
-    }
-    groups: dict[str, list[Participant]] = {}
-    for agent in alive:
-        groups.setdefault(came_by.get(agent.identity, f"agent {agent.identity}"), []).append(agent)
-    return list(groups.items())
 
 
 class AgentWatcher:

@@ -79,6 +79,16 @@ def test_dispatches_that_brought_nobody_are_withdrawn() -> None:
     assert [one.id for one in plan.lost] == ["AD_1", "AD_2"]
 
 
+def test_of_two_agents_the_one_that_serves_stays_once_it_is_known_who_came_how() -> None:
+    serves = agent(attributes=READY, joined_at=NOW - 8)
+    survivor = agent("agent-AJ_9", joined_at=NOW - 30)
+    plan = plan_dispatch("a", [survivor, serves], [dispatch(job())], NOW)
+    assert [one.identity for one in plan.extras] == ["agent-AJ_9"]
+    fresh = agent(attributes=READY, joined_at=NOW - 5)
+    assert not plan_dispatch("a", [survivor, fresh], [dispatch(job())], NOW).extras
+    assert not plan_dispatch("a", [survivor], [dispatch(job())], NOW).extras
+
+
 def test_of_two_hosts_that_ask_at_once_exactly_one_withdraws() -> None:
     first, second = dispatch(age_s=0.002, id="AD_2"), dispatch(age_s=0.001, id="AD_1")
     both = [second, first]
