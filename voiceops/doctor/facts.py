@@ -26,12 +26,17 @@ class LogEvent:
 
     @property
     def room(self) -> str:
-        pii = self.fields.get("pii")  # agentkit's lines keep names there
-        return str(self.fields.get("room") or (pii.get("room") if isinstance(pii, dict) else "") or "")
+        """livekit's lines have it in the open, agentkit's under ``pii``."""
+        pii = self.fields.get("pii")
+        inner = pii.get("room") if isinstance(pii, dict) else ""
+        return str(self.fields.get("room") or inner or "")
 
     @property
     def job_id(self) -> str:
-        return str(self.fields.get("jobID") or self.fields.get("job_id") or "")
+        """``AJ_...``: livekit-server, livekit-agents and agentkit each have a name for it."""
+        return str(
+            next((self.fields[key] for key in ("jobID", "job_id", "call_id") if self.fields.get(key)), "")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

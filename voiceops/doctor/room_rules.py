@@ -7,7 +7,7 @@ on a full one, so that "no agent yet" alone says nothing before ``PATIENCE_S``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voiceops.doctor.facts import Facts, RoomFact
 from voiceops.doctor.room_look import Look, dead, inert, waiting_rooms
@@ -110,15 +110,35 @@ def _inert_agent(look: Look) -> RoomVerdict | None:
 
 
 def _raised(look: Look) -> RoomVerdict | None:
-    for event in reversed(look.events("unhandled exception while running the job task", "entrypoint raised")):
+    for event in reversed(look.events("unhandled exception while running the job task")):
         line = (event.message + "\n" + str(event.fields.get("exc_info", ""))).strip().splitlines()[-1]
-        return RoomVerdict(
-            rule="entrypoint-raised",
-            sentence=f"The agent's code raised {line.split(':')[0] or 'an error'} in this call, so it has no agent.",
-            evidence=(f"worker log: {line}",),
-            mends=(look.dispatch(),),
+        return _code_failed(look, line.split(":")[0] or "an error", f"worker log: {line}")
+    return None
+
+
+def _guard_gave_up(look: Look) -> RoomVerdict | None:
+    """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
+    for event in reversed(look.events("call failed")):
+        phase = str(event.fields.get("phase", ""))
+        if phase == "process" or event.fields.get("fallback"):
+            continue  # the process ended: said by its exit code; or the call went on with the fallback
+        error = str(event.fields.get("error", "no error given"))
+        verdict = _code_failed(
+            look, error.split("(")[0].split(":")[0], f"worker log: call failed in phase {phase}: {error}"
+        )
+        return (
+            replace(verdict, rule="entrypoint-hung") if "eadline" in error or "imeout" in error else verdict
         )
     return None
+
+
+def _code_failed(look: Look, what: str, evidence: str) -> RoomVerdict:
+    return RoomVerdict(
+        rule="entrypoint-raised",
+        sentence=f"The agent's code failed with {what} in this call, so it has no agent.",
+        evidence=(evidence,),
+        mends=(look.dispatch(),),
+    )
 
 
 def _killed_in_call(look: Look) -> RoomVerdict | None:
@@ -281,6 +301,7 @@ _ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,
     _raised,
+    _guard_gave_up,
     _killed_in_call,
     _exited,
     _wrong_name,

@@ -196,13 +196,16 @@ def status(run: Run, watch: bool = False) -> Report:
         "follow": "Go on with new lines until Ctrl-C.",
         "since": "Only lines since then: 90s, 10m, 2h, 1d or an ISO time.",
         "lines": "At most this many of the last lines (0: all).",
+        "raw": "The lines as the services wrote them, not shortened.",
     },
 )
-def logs(run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = 200) -> None:
+def logs(
+    run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = 200, raw: bool = False
+) -> None:
     """Logs of all services, merged by time; rotated files are part of it.
 
     Example: inv logs --follow --only agent --since 10m
     """
     from voiceops.tasks.stack_logs import show_logs
 
-    show_logs(run, only=names(only), follow=follow, since=since, count=lines)
+    show_logs(run, only=names(only), follow=follow, since=since, count=lines, raw=raw)

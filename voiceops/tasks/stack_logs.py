@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ _PAUSE_S = 0.2
 _COLOURS = ("36", "33", "35", "32", "34", "31")
 
 
-def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count: int) -> None:
+def show_logs(
+    run: Run, *, only: Sequence[str], follow: bool, since: str, count: int, raw: bool = False
+) -> None:
     """Print what is there, then, with ``follow``, what comes.
 
     ``--json`` prints one document; while following, one object per line.
@@ -43,7 +46,7 @@ def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count:
     lines = log_files.merged(files, start)
     if count > 0 and not since:
         lines = lines[-count:]
-    printer = _Printer(run, [name for name, _, _ in files])
+    printer = _Printer(run, [name for name, _, _ in files], raw=raw)
     if run.json and not follow:
         document = [printer.fields(line) for line in lines]
         print(json.dumps({"lines": document}, ensure_ascii=False, indent=2))
@@ -65,7 +68,8 @@ def show_logs(run: Run, *, only: Sequence[str], follow: bool, since: str, count:
 
 
 class _Printer:
-    def __init__(self, run: Run, services: Sequence[str]) -> None:
+    def __init__(self, run: Run, services: Sequence[str], *, raw: bool) -> None:
+        self._raw = raw
         self._json = run.json
         self._width = max(map(len, services), default=0)
         colours = dict(zip(services, _COLOURS * (len(services) // len(_COLOURS) + 1), strict=False))
@@ -74,7 +78,7 @@ class _Printer:
     def fields(self, line: Line) -> dict[str, object]:
         from voiceops.stack.log_files import show_time
 
-        return {"time": show_time(line.at), "service": line.service, "line": line.text}
+        return {"time": show_time(line.at), "service": line.service, "line": redacted(line.text)}
 
     def show(self, line: Line) -> None:
         if self._json:
@@ -82,4 +86,44 @@ class _Printer:
             return
         name = line.service.ljust(self._width)
         colour = self._colours.get(line.service)
-        print(f"\033[{colour}m{name}\033[0m | {line.text}" if colour else f"{name} | {line.text}")
+        text = redacted(line.text if self._raw else readable(line))
+        print(f"\033[{colour}m{name}\033[0m | {text}" if colour else f"{name} | {text}")
+
+
+_TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
+_MESSAGE_KEYS = ("message", "msg")
+_DULL_KEYS = frozenset(
+    {"level", "name", "logger", "caller", "pid", "ts", "timestamp", "exc_info", *_MESSAGE_KEYS}
+    | {"code.file.path", "code.function.name", "code.line.number", "nodeID", "service", "remote"}
+)
+_LONGEST_VALUE = 120
+
+
+def redacted(text: str) -> str:
+    """livekit-server repeats a refused token in its log: nobody needs to see it again."""
+    return _TOKEN.sub("[token]", text)
+
+
+def readable(line: Line) -> str:
+    """A structured line as time, level, message and its own fields; any other line as it is."""
+    try:
+        fields = json.loads(line.text) if line.text.startswith("{") else None
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict) or not any(key in fields for key in _MESSAGE_KEYS):
+        return line.text
+    message = str(next(fields[key] for key in _MESSAGE_KEYS if key in fields))
+    level = str(fields.get("level", "")).lower()
+    clock = time.strftime("%H:%M:%S", time.localtime(line.at)) + f".{int(line.at % 1 * 1000):03d}"
+    own = [
+        f"{key}={_short(value)}"
+        for key, value in fields.items()
+        if key not in _DULL_KEYS and value not in ("", None, [], {})
+    ]
+    return " ".join([clock, f"{level:<7}", message, *own])
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() else text
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."

@@ -172,6 +172,15 @@ def test_a_healthy_stack_gives_no_finding(facts: Facts) -> None:
     assert diagnose(facts) == ()
 
 
+def test_a_failure_that_agentkit_caught_is_named_with_its_phase() -> None:
+    line = worker_line(
+        "call failed", 59, phase="session", error="ValueError: no voice", call_id="AJ_1", pii={"room": "r"}
+    )
+    (finding,) = diagnose(scene(room(caller()), events=(assigned(), line)))
+    assert finding.rule == "entrypoint-raised"
+    assert finding.evidence == ("worker log: call failed in phase session: ValueError: no voice",)
+
+
 def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_dispatch() -> None:
     (finding,) = diagnose(CASES["no-worker"])
     assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
