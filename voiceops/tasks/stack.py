@@ -71,18 +71,22 @@ def _verify(run: Run) -> dict[str, Any]:
     import logging
 
     from voiceops import wiring
+    from voiceops.calls.text import one_call
     from voiceops.errors import ServiceError
+    from voiceops.wiring_doctor import why_of
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
-    heard = wiring.place_call(wiring.call_target(run.project.hosts))
+    heard = wiring.place_call(wiring.call_target(run.project.hosts), why=why_of(run.project))
     data: dict[str, Any] = heard.as_json()
-    if not heard.ok:
-        raise ServiceError(
-            "all services are ready, and yet a call was not answered",
-            hint="`inv why` looks for the cause",
-            data={"call": data},
-        )
-    return data
+    if heard.ok:
+        return data
+    causes = (heard.verdict or {}).get("findings") or [{}]
+    raise ServiceError(
+        f"all services are ready, and yet a call was not answered: {causes[0].get('sentence') or one_call(heard)}",
+        hint="mend it, then `inv start --verify` again" if causes[0] else "`inv why` looks for the cause",
+        log_tail=tuple(causes[0].get("evidence", ())),
+        data={"call": data},
+    )
 
 
 def _results_data(results: dict[str, Results]) -> dict[str, Any]:
