@@ -12,18 +12,33 @@ from livekit import rtc
 from tests.live import LiveServer
 
 
-def token(server: LiveServer, room: str, identity: str) -> str:
-    """A caller's token."""
-    grants = lkapi.VideoGrants(room_join=True, room=room)
-    made = lkapi.AccessToken(server.api_key, server.api_secret)
-    return made.with_identity(identity).with_grants(grants).to_jwt()
+def token(
+    server: LiveServer,
+    room: str,
+    identity: str,
+    *,
+    agent: bool = False,
+    attributes: dict[str, str] | None = None,
+) -> str:
+    """A caller's token, or one by which the server takes its owner for an agent."""
+    grants = lkapi.VideoGrants(room_join=True, room=room, agent=agent)
+    made = lkapi.AccessToken(server.api_key, server.api_secret).with_identity(identity).with_grants(grants)
+    made = made.with_attributes(attributes or {})
+    return (made.with_kind("agent") if agent else made).to_jwt()
 
 
 @asynccontextmanager
-async def person(server: LiveServer, room: str, identity: str = "caller") -> AsyncIterator[rtc.Room]:
+async def person(
+    server: LiveServer,
+    room: str,
+    identity: str = "caller",
+    *,
+    agent: bool = False,
+    attributes: dict[str, str] | None = None,
+) -> AsyncIterator[rtc.Room]:
     """Somebody who is really connected until the block ends."""
     connection = rtc.Room()
-    await connection.connect(server.url, token(server, room, identity))
+    await connection.connect(server.url, token(server, room, identity, agent=agent, attributes=attributes))
     try:
         yield connection
     finally:

@@ -21,6 +21,7 @@ from tests.projects import Project
 from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.deadline import deadline
 from voiceops.errors import CallsInProgressError
+from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.secret import Secret
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms import presence
@@ -105,6 +106,20 @@ async def test_each_kind_of_room_is_kept_or_deleted_for_its_own_reason(
         assert "caller" in kept
         assert "half" not in kept
         assert len(kept) == 2
+
+
+async def test_an_agent_that_says_it_has_ended_is_replaced_for_its_caller(
+    api: LivekitApi, server: live.LiveServer, worker: subprocess.Popen[bytes], room: str
+) -> None:
+    says = {READY_ATTRIBUTE: "0", "lk.agent.name": AGENT, "lk.agent.state": "listening"}
+    await api.create_room(room, agents=["__nobody__"])
+    async with person(server, room), person(server, room, "agent-inert", agent=True, attributes=says):
+        report = await cleanup_stale_rooms(api)
+        assert [(one.participant.identity, one.rule) for one in report.removed] == [
+            ("agent-inert", Rule.INERT_AGENT)
+        ]
+        ready = await wait_for_agent(api, room, AGENT, timeout_s=15)
+        assert ready.participant.identity != "agent-inert"
 
 
 async def test_the_default_rules_touch_nothing_that_is_minutes_old(

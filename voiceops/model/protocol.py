@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 READY_ATTRIBUTE = "voiceops.ready"
-"""Participant attribute that an agent sets to ``"1"`` once it listens to the caller, and to
-``"0"`` when its session has ended and it serves nobody any more though it stays in the room."""
+"""Participant attribute that an agent sets to ``"1"`` once it listens to the caller. Anything else
+says that it serves nobody (any more) though it is in the room; agentkit's agents leave instead."""
 READY_TOPIC = "voiceops.ready"
 """Data topic of the message that says the same to those already in the room."""
 ROOM_CLEANUP_TOPIC = "room_cleanup"

@@ -74,10 +74,10 @@ async def cleanup_stale_rooms(
     """Delete every room that nobody uses, and disconnect what is stuck in the others.
 
     Never by age alone, never a room with a person (unless ``force``, which deletes all rooms but
-    those of the ``keep`` patterns). ``names`` limits it to these rooms. Each room is looked at again right before it is deleted, and
-    the server is listed afterwards. Safe to run at any time, by several at once. ``memory`` lets
-    a later run know what this one saw; without it only what can be proved within
-    ``confirm_within_s`` goes. One room's failure stands in the report and stops no other;
+    those of the ``keep`` patterns). ``names`` limits it to these rooms. Each room is looked at
+    again right before it is deleted, and the server is listed afterwards. Safe to run at any
+    time, by several at once. ``memory`` lets a later run know what this one saw; without it only
+    what can be proved within ``confirm_within_s`` goes. One room's failure stands in the report and stops no other;
     ``UnreachableError`` if the server does not answer at all.
     """
     settings = settings or RoomsSettings()

@@ -35,8 +35,8 @@ class Serving(str, Enum):
 def serving(agent: Participant) -> Serving:
     """Whether an agent answers the caller, as far as its participant shows.
 
-    ``voiceops.ready`` is exact: agentkit sets it to ``1`` when the session listens and to ``0``
-    when the session ends. Without it ``lk.agent.state`` counts, which livekit-agents sets for an
+    ``voiceops.ready`` is exact: ``1`` once the session listens, anything else once it has ended
+    (agents under agentkit leave then instead). Without it ``lk.agent.state`` counts, which livekit-agents sets for an
     AgentSession and **keeps** when the caller it was linked to has left: such an agent can't be
     told from a good one in the API, so it is not called inert here.
     """
