@@ -79,13 +79,13 @@ def _check_secrets(project: Project, settings: Settings) -> None:
             )
 
 
-def _renderer(project: Project) -> _Renderer:
+def _renderer(project: Project) -> Renderer:
     from voiceops.config.shipped import shipped
 
-    return _Renderer((project.root / "templates", shipped("templates")))
+    return Renderer((project.root / "templates", shipped("templates")))
 
 
-class _Renderer:
+class Renderer:
     """Templates by name; the project's own win over the shipped ones."""
 
     def __init__(self, folders: tuple[Path, ...]) -> None:

@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests import live, parts
+from tests.hosts import Machine
 from tests.projects import Project
 from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.model.secret import Secret
+from voiceops.systemd.schedule import How, Place, jobs, unit_texts
+from voiceops.wiring_schedule import Renderer
 
 
 def write_project(folder: Path, url: str, server: live.LiveServer, name: str) -> Project:
@@ -152,3 +155,29 @@ def test_logs_that_have_grown_are_rotated(project: Project) -> None:
     assert project.inv("rotate-logs", "--json").json["rotated"] == ["one"]
     assert log.with_name("one.log.1").read_text() == "more than ten bytes\n"
     assert project.inv("rotate-logs", "--json").json["rotated"] == []
+
+
+def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:
+    """The rendered units, on a host with systemd; what they start is a script of the test."""
+    render = Renderer((Path(__file__).parents[2] / "templates",))
+    place = Place(
+        project="timed",
+        root=Path("/srv/a 100% 'odd' $HOME \"d\""),
+        command=("true",),
+        path="/usr/bin:/bin",
+        user="root",
+    )
+    (cleanup, _) = all_jobs = jobs(1)
+    marker = "/run/schedule-was-here"
+    host.write(str(place.script(cleanup)), f"#!/bin/sh\nid -un > {marker}\n", mode=0o755)
+    units = unit_texts(place, all_jobs, How.SYSTEMD, render)
+    for name, text in units.items():
+        host.write(f"/etc/systemd/system/{name}", text)
+    timer = f"{place.label}-cleanup-rooms.timer"
+    service = timer.replace(".timer", ".service")
+    host.shell(f"systemctl daemon-reload && systemctl enable --now {timer}")
+    listed = host.shell(f"systemctl list-timers --no-legend {timer}").stdout
+    assert service in listed
+    host.shell(f"systemctl start {service}")
+    assert host.read(marker).strip() == "root"
+    host.shell(f"systemctl disable --now {timer} && rm /etc/systemd/system/{place.label}-*")

@@ -22,9 +22,9 @@ from voiceops.systemd.schedule import (
     script_text,
     unit_texts,
 )
-from voiceops.wiring_schedule import _Renderer
+from voiceops.wiring_schedule import Renderer
 
-RENDER = _Renderer((Path(__file__).parents[3] / "templates",))
+RENDER = Renderer((Path(__file__).parents[3] / "templates",))
 ODD = "/srv/a b/100% $HOME `x` 'q' \"d\""
 
 
