@@ -8,13 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests import parts
 from voiceops.adapters.local import LocalTransport
-from voiceops.resources import payload, read_facts
+from voiceops.resources import Command, File, State, Symlink, Tree, apply, check, payload, read_facts
 
 ONHOST = Path(payload.__file__).with_name("onhost")
 
@@ -110,8 +111,21 @@ def _without_texts(tree: ast.AST) -> ast.AST:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the payload runs as root")
-def test_payload_answers_on_python_3_9(tmp_path: Path) -> None:
-    transport = LocalTransport(python=python39())
-    facts = read_facts(transport, "nobody")
-    transport.close()
-    assert facts["python"][:2] == [3, 9]
+def test_payload_works_on_python_3_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(State, "folder", property(lambda self: str(tmp_path / "state")))
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/a.py").write_text("a = 1\n")
+    config = File(path=str(tmp_path / "file"), content="x" * 300_000)
+    desired = State(
+        "test",
+        [
+            config,
+            Tree.of_folder(str(tmp_path / "tree"), tmp_path / "code"),
+            Symlink(path=str(tmp_path / "link"), target="file"),
+            Command(name="react", argv=["true"], on_change=[config]),
+        ],
+    )
+    with closing(LocalTransport(python=python39())) as transport:
+        assert read_facts(transport, "test")["python"][:2] == [3, 9]
+        assert [apply(transport, desired).changed for _ in range(2)] == [4, 0]
+        assert check(transport, desired, diff=True).as_declared
