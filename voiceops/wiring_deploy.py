@@ -6,12 +6,10 @@ import getpass
 import json
 import os
 import socket
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from voiceops.errors import ConfigError, UsageError
 from voiceops.wiring_stack import clean_rooms
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from voiceops.deadline import Deadline
     from voiceops.deploy.desired import HostState, Materials
     from voiceops.deploy.fleet import Fleet, HostRun
+    from voiceops.deploy.operations import Deployer, Lock, Options, Shown
     from voiceops.deploy.wheelhouse import Facts
     from voiceops.model.calls import CallResult
     from voiceops.model.settings import Host, LivekitService
@@ -56,17 +55,17 @@ class FactsCache:
     def _file(self, host: Host) -> Path:
         return self._folder / f"{host.name}-{host.address}-{host.port or 22}.json".replace("/", "_")
 
-    def read(self, host: Host, transport: Transport) -> Facts:
-        """From the file, else from the host."""
+    def read(self, host: Host) -> Facts | None:
+        """What was noted of the host, if anything was."""
         from voiceops.deploy.wheelhouse import Facts
 
         try:
             return Facts.of(json.loads(self._file(host).read_text()))
         except (OSError, ValueError, KeyError):
-            return self.renew(host, transport)
+            return None
 
-    def renew(self, host: Host, transport: Transport) -> Facts:
-        """From the host."""
+    def learn(self, host: Host, transport: Transport) -> Facts:
+        """Ask the host, and note it."""
         from voiceops.deploy.wheelhouse import Facts
         from voiceops.resources import read_facts
 
@@ -203,142 +202,49 @@ def server_stack(project: Project, host: Host, *, progress: Progress, say: Calla
 
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The flags of a deploy; None: what the inventory says."""
+def deployer(project: Project, options: Options, view: Shown) -> Deployer:
+    """A deploy with everything real."""
+    from voiceops.deploy.operations import Deployer, Hands
 
-    serial: str = ""
-    max_fail: int | None = None
-    parallel: int | None = None
-    wait_s: float | None = None
-    accept_new: bool = False
-    call: bool = True
-    check: bool = False
-    diff: bool = False
-    timeout_s: float = 300.0
-    drop_calls: bool = False
-
-
-@dataclass(slots=True)
-class DeployRun:
-    """What came of a deploy: the hosts, and the call at its end."""
-
-    fleet: Fleet
-    call: CallResult | None = None
+    facts = FactsCache(project)
+    hands = Hands(
+        facts=facts.read,
+        learn=facts.learn,
+        state=lambda host, known: host_state(project, host, known, say=view.say),
+        stack=stacks(project, view),
+        call=lambda hosts: prove_by_call(hosts, view.say),
+    )
+    return Deployer(hands, options, view)
 
 
-class Shown(Protocol):
-    """Whoever shows a deploy while it runs."""
+def stacks(project: Project, view: Shown) -> Callable[[HostRun, tuple[Declared, ...], Lock], Stack]:
+    """Makes the stack of a host over the connection that its run has already."""
 
-    def say(self, line: str) -> None: ...
+    def stack(run: HostRun, services: tuple[Declared, ...], lock: Lock) -> Stack:
+        return host_stack(
+            project,
+            run.host,
+            run.transport,
+            outline=services,
+            services=lambda: services,
+            lock=lock,
+            progress=lambda service, word, words: view.service(run.name, service, word, words),
+            say=view.say,
+        )
 
-    def event(self, host: str, kind: str, data: Mapping[str, Any]) -> None: ...
-
-    def service(self, host: str, service: str, state: str, words: str) -> None: ...
-
-    def plan(self, fleet: Fleet) -> None: ...
-
-    def done(self, run: HostRun) -> None: ...
-
-
-def run_deploy(project: Project, options: Options, *, view: Shown) -> DeployRun:
-    """Look at all hosts, then bring those that differ to what is declared, and call the agent."""
-    hosts = servers(project, what="deploy")
-    settings = hosts[0].settings.deploy
-    fleet = connect(project, hosts, parallel=options.parallel or settings.parallel, accept_new=options.accept_new)
-    fleet.on_done = view.done
-    deployer = Deployer(project, options, view)
-    done = DeployRun(fleet)
-    try:
-        fleet.each(fleet.runs, deployer.look)
-        if not any(run.ok for run in fleet.runs):
-            return done
-        view.plan(fleet)
-        if not options.check:
-            serial = options.serial or settings.serial
-            max_fail = settings.max_fail if options.max_fail is None else options.max_fail
-            fleet.roll(deployer.deploy, serial=serial_of(serial), max_fail=max_fail)
-            changed = [run.host for run in fleet.runs if run.deployed is not None and run.ok]
-            if changed and options.call and settings.call:
-                done.call = prove_by_call(changed, view.say)
-    finally:
-        fleet.close()
-    return done
+    return stack
 
 
-def connect(project: Project, hosts: Sequence[Host], *, parallel: int, accept_new: bool = False) -> Fleet:
-    """The hosts with a way to each; nothing is connected yet."""
+def fleet_of(
+    project: Project, *, what: str, parallel: int = 0, accept_new: bool = False, on_done: Callable[[HostRun], None]
+) -> Fleet:
+    """The selected servers with a way to each; nothing is connected yet."""
     from voiceops.adapters.transports import transport_to
     from voiceops.deploy.fleet import Fleet, HostRun
 
+    hosts = servers(project, what=what)
     runs = [HostRun(host, transport_to(host, accept_new=accept_new)) for host in hosts]
-    return Fleet(runs=runs, parallel=parallel)
-
-
-def serial_of(text: int | str) -> int | str:
-    """As the inventory has it: a number, or a percentage."""
-    if isinstance(text, int):
-        return text
-    number = text.removesuffix("%")
-    if not number.isdecimal() or int(number) < 1 or (text.endswith("%") and int(number) > 100):
-        raise UsageError(f"--serial {text!r} is no number of hosts", hint="write 2 or 25%")
-    return text if text.endswith("%") else int(text)
-
-
-class Deployer:
-    """The work of a deploy on one host, in its two steps."""
-
-    def __init__(self, project: Project, options: Options, view: Shown) -> None:
-        self._project = project
-        self._options = options
-        self._view = view
-        self._facts = FactsCache(project)
-        self._preparing = threading.Lock()
-
-    def look(self, run: HostRun) -> None:
-        """Decide what the host should be, and what it would take."""
-        from voiceops.deploy.rollout import inspect
-
-        facts = self._facts.read(run.host, run.transport)
-        with self._preparing:  # hosts of one kind get the same wheels: fetched and hashed once
-            run.state = host_state(self._project, run.host, facts, say=self._view.say)
-        run.planned = inspect(run.transport, run.state, diff=self._options.diff)
-
-    def deploy(self, run: HostRun) -> None:
-        """Carry it out."""
-        from voiceops.deploy.rollout import Rollout, deploy_host
-
-        settings = run.host.settings.deploy
-        wait_s = settings.lock_wait_s if self._options.wait_s is None else self._options.wait_s
-        rollout = Rollout(
-            by=whoami(),
-            timeout_s=self._options.timeout_s,
-            drop_calls=self._options.drop_calls,
-            diff=self._options.diff,
-            lock_wait_s=wait_s,
-            keep_releases=settings.keep_releases,
-        )
-        assert run.state is not None
-
-        def make_stack(state: HostState, lock: Callable[[Deadline], AbstractContextManager[None]]) -> Stack:
-            return host_stack(
-                self._project,
-                run.host,
-                run.transport,
-                outline=state.services,
-                services=lambda: state.services,
-                lock=lock,
-                progress=lambda service, word, words: self._view.service(run.name, service, word, words),
-                say=self._view.say,
-            )
-
-        run.deployed = deploy_host(
-            run.transport,
-            run.state,
-            make_stack,
-            rollout,
-            on_event=lambda kind, data: self._view.event(run.name, kind, data),
-        )
+    return Fleet(runs=runs, parallel=parallel or hosts[0].settings.deploy.parallel, on_done=on_done)
 
 
 def prove_by_call(hosts: Sequence[Host], say: Callable[[str], None]) -> CallResult | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from voiceops.errors import UsageError
 from voiceops.model.settings import Host
 
 
@@ -56,3 +57,11 @@ def batch_size(serial: int | str, count: int) -> int:
     if isinstance(serial, int):
         return max(1, serial)
     return max(1, count * int(serial.rstrip("%")) // 100)
+
+
+def serial_of(text: str) -> int | str:
+    """The flag, as the inventory has it: a number, or a percentage."""
+    number = text.removesuffix("%")
+    if not number.isdecimal() or int(number) < 1 or (text.endswith("%") and int(number) > 100):
+        raise UsageError(f"--serial {text!r} is no number of hosts", hint="write 2 or 25%")
+    return text if text.endswith("%") else int(text)

@@ -69,11 +69,18 @@ class HostState:
     names: Names
     resources: tuple[Resource, ...]
     services: tuple[Declared, ...]
+    ground: frozenset[str] = frozenset()
+    """Keys of the resources that no release and no service owns."""
 
     @property
     def releases(self) -> dict[str, str]:
         """The release of each agent."""
         return {one.name: one.release for one in self.services if one.is_agent}
+
+    def prepared(self) -> HostState:
+        """What ``setup`` makes of a host: no release, no service."""
+        ground = tuple(one for one in self.resources if one.key in self.ground)
+        return replace(self, resources=ground, services=())
 
 
 def host_outline(settings: Settings) -> tuple[Declared, ...]:
@@ -110,6 +117,7 @@ class _Writer:
         with_rooms = agents or any(isinstance(one, LivekitService) for one in self.services.values())
         cleanup = self.settings.deploy.schedule and with_rooms
         self.venv = self._venv() if agents or cleanup else None
+        ground = {one.key for one in self.resources}
         declared = []
         for name, service in self.services.items():
             if isinstance(service, LivekitService):
@@ -120,8 +128,12 @@ class _Writer:
                 declared.append(self._command(name, service))
         if cleanup:
             self._cleanup()
+        programs = {one.key for one in self.resources if isinstance(one, Blob)}
         return HostState(
-            names=self.names, resources=tuple(self.resources), services=tuple(declared)
+            names=self.names,
+            resources=tuple(self.resources),
+            services=tuple(declared),
+            ground=frozenset(ground | programs),
         )
 
     # -- what all hosts have -----------------------------------------------

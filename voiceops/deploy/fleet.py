@@ -102,8 +102,6 @@ class Fleet:
             run.transport.close()
 
     def exit_code(self) -> int:
-        """Of the first host that failed; 5 only when hosts failed for no other reason."""
+        """The gravest first: hosts that could not be asked, then failures, then hosts never reached."""
         codes = [run.error.exit_code for run in self.runs if run.error is not None]
-        if not codes:
-            return 1 if any(run.skipped for run in self.runs) else 0
-        return next((code for code in codes if code != 5), 5)
+        return max(codes, default=1 if any(run.skipped for run in self.runs) else 0)

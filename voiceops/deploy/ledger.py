@@ -100,6 +100,13 @@ def record(
     )
 
 
+def record_only(
+    transport: Transport, names: Names, services: Sequence[Declared], *, by: str, action: str
+) -> None:
+    """Write down what serves now; nothing is let go of."""
+    ask(transport, names, "record", services=as_current(services), by=by, action=action, tidy=False)
+
+
 def mark_bad(transport: Transport, names: Names, entries: Sequence[Entry]) -> None:
     """From now on no rollback chooses these."""
     ask(transport, names, "mark_bad", entries=[msgspec.to_builtins(entry) for entry in entries])

@@ -71,7 +71,7 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
         if one["release"]:
             link(f"{request['opt']}/current/{name}", f"../releases/{one['release']}")
     write(request["state"] + "/current.json", json.dumps({"services": wanted, "at": time.time()}))
-    return {"removed": tidy(request)}
+    return {"removed": tidy(request) if request.get("tidy", True) else []}
 
 
 def link(path: str, target: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,18 @@ from typing import Any
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger, ledger_onhost
 from voiceops.deploy.desired import HostState
-from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.errors import ServiceError
 from voiceops.ports import Transport
-from voiceops.resources import HostReport, Lease, Look, State, Venv, applied, check
+from voiceops.resources import HostReport, Lease, Look, State, Venv, applied, apply, check
 from voiceops.resources.client import Event
 from voiceops.stack import operations, systemd_sight
 from voiceops.stack.model import Observed, judge
 from voiceops.stack.operations import Stack
-from voiceops.stack.reconcile import Action, Verb, plan_start
-from voiceops.stack.results import Results
+from voiceops.stack.reconcile import Action, Verb, calls_at_risk, plan_start
+from voiceops.stack.results import Results, calls_error
 from voiceops.systemd import onhost
 
-MakeStack = Callable[[HostState, Callable[[Deadline], AbstractContextManager[None]]], Stack]
+MakeStack = Callable[[Callable[[Deadline], AbstractContextManager[None]]], Stack]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,10 @@ class Deployed:
     host: str
     report: HostReport
     actions: tuple[Action, ...] = ()
+    unrecorded: bool = False
+    """An earlier deploy ended before it wrote down what it had proved."""
+    at_risk: tuple[str, ...] = ()
+    """Rooms whose calls it would cut off."""
     services: Results = field(default_factory=dict)
     releases: Mapping[str, str] = field(default_factory=dict)
 
@@ -62,21 +66,36 @@ class Deployed:
     @property
     def as_declared(self) -> bool:
         """Of a check: nothing would change, and nothing is unknown."""
-        return self.report.as_declared and not any(_acts(one) for one in self.actions)
+        acts = any(_acts(one) for one in self.actions)
+        return self.report.as_declared and not acts and not self.unrecorded
 
 
 def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> Deployed:
     """What ``deploy`` would do. Changes nothing."""
     report = check(transport, _payload_state(state), diff=diff, look=_look(state))
-    actions: tuple[Action, ...] = ()
+    done = Deployed(host=transport.name, report=report, releases=state.releases)
     if report.look is not None:
-        actions = plan_start(state.services, _observed(state, report.look))
-    return Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
+        observed = _observed(state, report.look)
+        done.actions = plan_start(state.services, observed) if state.services else ()
+        done.at_risk = calls_at_risk(done.actions, observed)
+        done.unrecorded = not _recorded(state, report.look)
+    return done
+
+
+def prepare_host(
+    transport: Transport, state: HostState, rollout: Rollout, *, on_event: Event | None = None
+) -> Deployed:
+    """The host without its services: account, folders, programs, wheels, kernel settings."""
+    lease = Lease(owner=rollout.by, reason="setup", wait_s=rollout.lock_wait_s)
+    report = apply(transport, _payload_state(state), lease=lease, diff=rollout.diff, on_event=on_event)
+    report.raise_for_failure()
+    return Deployed(host=transport.name, report=report)
 
 
 def deploy_host(
     transport: Transport,
     state: HostState,
+    planned: Deployed,
     make_stack: MakeStack,
     rollout: Rollout,
     *,
@@ -85,8 +104,10 @@ def deploy_host(
     """Make the host as declared; safe to call again at any time, also after a run that was killed.
 
     Raises what failed, the log's end with it. An agent that does not become ready is stopped and
-    the one before it goes on.
+    the one before it goes on. ``CallsInProgressError`` comes before anything has changed.
     """
+    if planned.at_risk and not rollout.drop_calls:
+        raise calls_error(planned.at_risk, "this deploy would cut them off")
     lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
     with applied(
         transport,
@@ -101,10 +122,9 @@ def deploy_host(
         assert report.look is not None
         actions = plan_start(state.services, _observed(state, report.look))
         done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
-        recorded = report.look["current"].get("services", {}) == ledger.as_current(state.services)
-        if not report.changed and recorded and not any(_acts(one) for one in actions):
-            return done
-        stack = make_stack(state, lambda limit: _Held())
+        if not report.changed and _recorded(state, report.look) and not any(_acts(one) for one in actions):
+            return done  # somebody else was faster
+        stack = make_stack(lambda limit: nullcontext())
         done.services = _bring_up(transport, state, stack, rollout)
         _prove(transport.name, state, stack)
         ledger.record(
@@ -119,14 +139,9 @@ def deploy_host(
     return done
 
 
-class _Held:
-    """The lock that the payload's run holds already."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        return None
+def _recorded(state: HostState, look: Mapping[str, Any]) -> bool:
+    found: Mapping[str, Any] = look["current"]
+    return bool(found.get("services", {}) == ledger.as_current(state.services))
 
 
 def _bring_up(transport: Transport, state: HostState, stack: Stack, rollout: Rollout) -> Results:
@@ -199,8 +214,3 @@ def _units(state: HostState) -> Sequence[str]:
 def _venv(state: HostState) -> str:
     found = next((one for one in state.resources if isinstance(one, Venv)), None)
     return f"{Path(found.path).name}-{found.digest}" if found else ""
-
-
-def host_failed(host: str, error: VoiceopsError) -> dict[str, Any]:
-    """What ``--json`` says of a host that failed."""
-    return {"ok": False, "changed": 0, "error": error.as_json()}

@@ -9,10 +9,11 @@ from __future__ import annotations
 from invoke import Collection
 
 from voiceops.tasks.call import call
-from voiceops.tasks.deploy import deploy
+from voiceops.tasks.deploy import deploy, drift, setup
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
 from voiceops.tasks.project import init
+from voiceops.tasks.releases import lock, releases, render, rollback, unlock
 from voiceops.tasks.rooms import cleanup_rooms
 from voiceops.tasks.rooms import collection as rooms
 from voiceops.tasks.schedule import rotate_logs, schedule
@@ -28,5 +29,5 @@ namespace.add_task(cleanup_rooms)
 namespace.add_collection(rooms)
 namespace.add_task(schedule)
 namespace.add_task(rotate_logs)
-for _task in (deploy,):
+for _task in (setup, deploy, drift, rollback, releases, lock, unlock, render):
     namespace.add_task(_task)

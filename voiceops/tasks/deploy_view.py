@@ -10,16 +10,17 @@ from voiceops.tasks.command import Report, Run, show_error
 
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
+    from voiceops.deploy.operations import DeployRun
     from voiceops.deploy.rollout import Deployed
     from voiceops.model.calls import CallResult
-    from voiceops.wiring_deploy import DeployRun
 
 
 class View:
     """Lines on stderr; uploads redraw their line in a terminal."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, what: str) -> None:
+        self.run = run
+        self.what = what
         self._terminal = sys.stderr.isatty()
         self._open_line = False
         self._uploads: dict[str, int] = {}
@@ -29,7 +30,7 @@ class View:
         if self._open_line:
             sys.stderr.write("\n")
             self._open_line = False
-        self._run.say(line)
+        self.run.say(line)
 
     def event(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
         """What the payload reports while it works."""
@@ -61,8 +62,8 @@ class View:
         self.say(f"{host}: {service}: {state}{' ' + words if words else ''}")
 
     def plan(self, fleet: Fleet) -> None:
-        """The table of what differs, host by host."""
-        if not self._run.json:
+        """The table of what differs, host by host; one host alone is listed at the end."""
+        if not self.run.json and len(fleet.runs) > 1:
             lines = plan_lines([run for run in fleet.runs if run.planned])
             for line in lines:
                 self.say(line)
@@ -71,7 +72,7 @@ class View:
         """One host is through."""
         if run.error is not None:
             self.say(f"{run.name}: failed")
-            if not self._run.json:
+            if not self.run.json:
                 show_error(run.error, as_json=False)
 
 
@@ -98,9 +99,9 @@ def plan_lines(runs: list[HostRun]) -> list[str]:
     return [head.rstrip(), *(line.rstrip() for line in body)]
 
 
-def deploy_report(run: Run, done: DeployRun) -> Report:
+def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
     """The JSON of DESIGN, the text for people, and the exit code."""
-    fleet, check = done.fleet, run.check
+    fleet = done.fleet
     hosts = {one.name: _host_json(one, check=check) for one in fleet.runs}
     data: dict[str, Any] = {
         "hosts": hosts,
@@ -113,7 +114,7 @@ def deploy_report(run: Run, done: DeployRun) -> Report:
         code = 2
     if not code and done.call is not None and not done.call.ok:
         code = 1
-    return Report(data, "\n".join(_text(run, done)), code)
+    return Report(data, "\n".join(_text(view, done, check=check)), code)
 
 
 def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
@@ -145,7 +146,7 @@ def release_of(result: Deployed) -> str:
     return ",".join(f"{name}={release}" for name, release in result.releases.items())
 
 
-def _text(run: Run, done: DeployRun) -> list[str]:
+def _text(view: View, done: DeployRun, *, check: bool) -> list[str]:
     lines = []
     for one in done.fleet.runs:
         if one.error is not None:
@@ -153,22 +154,27 @@ def _text(run: Run, done: DeployRun) -> list[str]:
         elif one.skipped:
             lines.append(f"{one.name}: not touched: {one.skipped}")
         elif one.result is not None:
-            lines += _host_text(one.name, one.result, run)
+            lines += _host_text(one.name, one.result, view, check=check)
     if done.call is not None:
         lines.append(_call_text(done.call))
     return lines
 
 
-def _host_text(name: str, result: Deployed, run: Run) -> list[str]:
-    word = "would change" if run.check else "changed"
+def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[str]:
     release = release_of(result)
-    lines = [f"{name}: {result.changed} {word}{f', release {release}' if release else ''}"]
+    told = f", release {release}" if release else ""
+    if view.what == "drift":
+        differ = [one.id for one in result.report.results if one.result != "ok"]
+        count = len(differ) + sum(one.changes for one in result.actions)
+        lines = [f"{name}: {count} differ{told}" if count else f"{name}: as declared{told}"]
+    else:
+        lines = [f"{name}: {result.changed} {'would change' if check else 'changed'}{told}"]
     for one in result.report.results:
-        if run.check and one.result != "ok":
+        if check and one.result != "ok":
             lines.append(f"  {one.id}: {', '.join(one.changes) or one.note or one.error}")
-        if run.diff and one.diff:
+        if view.run.diff and one.diff:
             lines += [f"    {line}" for line in one.diff.splitlines()]
-    if run.check:
+    if check:
         lines += [f"  {one.service}: {one.verb.value}, {one.reason}" for one in result.actions if one.changes]
     return lines
 

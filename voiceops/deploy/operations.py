@@ -1,0 +1,244 @@
+"""deploy, setup, drift, rollback: what the commands do, with everything real handed in by the wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from voiceops.deadline import Deadline
+from voiceops.deploy import ledger
+from voiceops.deploy.desired import HostState
+from voiceops.deploy.fleet import Fleet, HostRun
+from voiceops.deploy.rollout import Rollout, deploy_host, inspect, prepare_host
+from voiceops.deploy.wheelhouse import Facts
+from voiceops.errors import ConfigError, HostError, VoiceopsError
+from voiceops.model.calls import CallResult
+from voiceops.model.settings import Host
+from voiceops.ports import Transport
+from voiceops.resources import Lease, install_python, locked
+from voiceops.stack import operations
+from voiceops.stack.model import Declared
+from voiceops.stack.operations import Stack
+from voiceops.stack.results import Results
+from voiceops.systemd.names import Names
+
+Lock = Callable[[Deadline], AbstractContextManager[None]]
+
+
+class Shown(Protocol):
+    """Whoever shows a deploy while it runs."""
+
+    def say(self, line: str) -> None:
+        """One line of progress."""
+
+    def event(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
+        """What the payload reports while it works."""
+
+    def service(self, host: str, service: str, state: str, words: str) -> None:
+        """What the stack reports while it works."""
+
+    def plan(self, fleet: Fleet) -> None:
+        """Everything that is going to be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """What a deploy needs of the world beyond the hosts themselves."""
+
+    facts: Callable[[Host], Facts | None]
+    """What is known of a host from before."""
+    learn: Callable[[Host, Transport], Facts]
+    """Ask the host, and remember."""
+    state: Callable[[Host, Facts], HostState]
+    stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack]
+    call: Callable[[Sequence[Host]], CallResult | None]
+    """One real call to an agent of these hosts; None where there is none to call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The flags of a deploy; None: what the inventory says."""
+
+    by: str
+    serial: int | str | None = None
+    max_fail: int | None = None
+    wait_s: float | None = None
+    call: bool = True
+    check: bool = False
+    diff: bool = False
+    timeout_s: float = 300.0
+    drop_calls: bool = False
+    prepare_only: bool = False
+    """``setup``: everything but releases and services."""
+
+
+@dataclass(slots=True)
+class DeployRun:
+    """What came of a deploy: the hosts, and the call at its end."""
+
+    fleet: Fleet
+    call: CallResult | None = None
+
+
+class Deployer:
+    """One run over many hosts."""
+
+    def __init__(self, hands: Hands, options: Options, view: Shown) -> None:
+        self._hands = hands
+        self._options = options
+        self._view = view
+        # Hosts of one kind get the same files: fetched and hashed by one thread, while others connect.
+        self._states = ThreadPoolExecutor(1)
+
+    def deploy(self, fleet: Fleet) -> DeployRun:
+        """Look at all hosts, then bring those that differ to what is declared, and call the agent."""
+        done = DeployRun(fleet)
+        settings = fleet.runs[0].host.settings.deploy
+        options = self._options
+        try:
+            fleet.each(fleet.runs, self._look)
+            self._view.plan(fleet)
+            if options.check:
+                return done
+            fleet.roll(
+                self._prepare if options.prepare_only else self._deploy,
+                serial=settings.serial if options.serial is None else options.serial,
+                max_fail=settings.max_fail if options.max_fail is None else options.max_fail,
+            )
+            changed = [run.host for run in fleet.runs if run.deployed is not None and run.ok]
+            if changed and options.call and settings.call and not options.prepare_only:
+                done.call = self._hands.call(changed)
+        finally:
+            fleet.close()
+            self._states.shutdown(cancel_futures=True)
+        return done
+
+    def _look(self, run: HostRun) -> None:
+        facts = self._hands.facts(run.host)
+        making = self._states.submit(self._hands.state, run.host, facts) if facts else None
+        run.transport.open()
+        if making is None:
+            making = self._states.submit(self._hands.state, run.host, self._learn(run))
+        run.state = making.result()
+        if self._options.prepare_only:
+            run.state = run.state.prepared()
+        run.planned = inspect(run.transport, run.state, diff=self._options.diff)
+
+    def _learn(self, run: HostRun) -> Facts:
+        try:
+            return self._hands.learn(run.host, run.transport)
+        except HostError as error:
+            if error.data.get("lacks") != "python3" or self._options.check:
+                raise
+        self._view.say(f"{run.name}: installing python3")
+        install_python(run.transport)
+        return self._hands.learn(run.host, run.transport)
+
+    def _rollout(self, run: HostRun) -> Rollout:
+        settings, options = run.host.settings.deploy, self._options
+        return Rollout(
+            by=options.by,
+            timeout_s=options.timeout_s,
+            drop_calls=options.drop_calls,
+            diff=options.diff,
+            lock_wait_s=settings.lock_wait_s if options.wait_s is None else options.wait_s,
+            keep_releases=settings.keep_releases,
+        )
+
+    def _event(self, run: HostRun) -> Callable[[str, Mapping[str, Any]], None]:
+        return lambda kind, data: self._view.event(run.name, kind, data)
+
+    def _prepare(self, run: HostRun) -> None:
+        assert run.state is not None
+        run.deployed = prepare_host(run.transport, run.state, self._rollout(run), on_event=self._event(run))
+
+    def _deploy(self, run: HostRun) -> None:
+        try:
+            self._deploy_once(run)
+        except VoiceopsError as error:
+            # A host that got another Python since its facts were noted refuses its wheels.
+            if not str(error.data.get("resource", "")).startswith("venv:"):
+                raise
+            known = self._hands.facts(run.host)
+            if self._hands.learn(run.host, run.transport) == known:
+                raise
+            self._look(run)
+            self._deploy_once(run)
+
+    def _deploy_once(self, run: HostRun) -> None:
+        state = run.state
+        assert state is not None
+        assert run.planned is not None
+        run.deployed = deploy_host(
+            run.transport,
+            state,
+            run.planned,
+            lambda lock: self._hands.stack(run, state.services, lock),
+            self._rollout(run),
+            on_event=self._event(run),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack:
+    """Where each agent of a host went."""
+
+    services: Results
+    releases: Mapping[str, tuple[str, str]]
+    """Service to the release before and after."""
+
+
+def roll_back(
+    run: HostRun,
+    outline: Sequence[Declared],
+    stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack],
+    *,
+    only: Sequence[str],
+    to: str,
+    by: str,
+    wait_s: float,
+    timeout_s: float,
+) -> RolledBack:
+    """Agents go back to their last good release, by overlap; the one left is marked bad.
+
+    Servers and commands stay as they are: their files belong to no release.
+    """
+    names = Names(run.host.settings.project)
+    lease = Lease(owner=by, reason="rollback", wait_s=wait_s)
+    with locked(run.transport, names.project, lease, stay_s=timeout_s):
+        known = ledger.read_ledger(run.transport, names)
+        agents = [one for one in outline if one.is_agent and (not only or one.name in only)]
+        if not agents:
+            raise ConfigError(f"{run.name} runs no agent to roll back", hint="`inv status` shows what runs")
+        moves: dict[str, tuple[str, str]] = {}
+        for one in agents:
+            now = known.current.get(one.name, {}).get("release", "")
+            moves[one.name] = (now, known.previous(one.name, to=to))
+        services = _with_releases(outline, known, moves)
+        made = stack(run, services, lambda limit: nullcontext())
+        results = operations.start(made, only=list(moves), timeout_s=timeout_s)
+        bad = [
+            ledger.Entry(service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from")
+            for name, (left, _) in moves.items()
+            if left
+        ]
+        ledger.mark_bad(run.transport, names, bad)
+        ledger.record_only(run.transport, names, services, by=by, action="rollback")
+    return RolledBack(services=results, releases=moves)
+
+
+def _with_releases(
+    outline: Sequence[Declared], known: ledger.Ledger, moves: Mapping[str, tuple[str, str]]
+) -> tuple[Declared, ...]:
+    found = []
+    for one in outline:
+        current = known.current.get(one.name, {"release": "", "digest": ""})
+        release = moves[one.name][1] if one.name in moves else current["release"]
+        digest = release if one.name in moves else current["digest"]
+        found.append(replace(one, release=release, digest=digest))
+    return tuple(found)
+
+

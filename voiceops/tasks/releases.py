@@ -1,0 +1,215 @@
+"""rollback, releases, lock, unlock, render."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from voiceops.tasks.command import TARGETS, Report, Run, command, names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from voiceops.deploy.fleet import Fleet, HostRun
+    from voiceops.deploy.ledger import Ledger
+
+
+def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
+    """``work`` on all selected hosts at once; errors stay with their hosts."""
+    from voiceops.tasks.deploy_view import View
+    from voiceops.wiring_deploy import fleet_of
+
+    fleet = fleet_of(run.project, what=what, on_done=View(run, what).done)
+    try:
+        fleet.each(fleet.runs, work)
+    finally:
+        fleet.close()
+    return fleet
+
+
+def _hosts(fleet: Fleet, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "hosts": {
+            run.name: {"ok": False, "error": run.error.as_json()}
+            if run.error is not None
+            else {"ok": True, **found[run.name]}
+            for run in fleet.runs
+        }
+    }
+
+
+@command(
+    *TARGETS,
+    "timeout",
+    help={
+        "only": "Agents, comma-separated (default: all).",
+        "to": "Release to go back to (default: the last good one before the current).",
+        "wait": "Seconds to wait for somebody else's deploy.",
+    },
+)
+def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Report:
+    """Agents go back to their last good release, by overlap: calls in progress go on.
+
+    The one left is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
+    """
+    from voiceops.deploy.desired import host_outline
+    from voiceops.deploy.operations import roll_back
+    from voiceops.tasks.deploy_view import View
+    from voiceops.wiring_deploy import stacks, whoami
+
+    stack = stacks(run.project, View(run, "rollback"))
+    found: dict[str, dict[str, Any]] = {}
+
+    def work(one: HostRun) -> None:
+        done = roll_back(
+            one,
+            host_outline(one.host.settings),
+            stack,
+            only=names(only),
+            to=to,
+            by=whoami(),
+            wait_s=wait,
+            timeout_s=run.timeout or 300.0,
+        )
+        found[one.name] = {
+            "services": {
+                name: {"before": before, "release": after, **done.services[name].as_json()}
+                for name, (before, after) in done.releases.items()
+            }
+        }
+
+    fleet = _fleet(run, "rollback", work)
+    lines = [
+        f"{host}: {name}: {one['before']} -> {one['release']}"
+        for host, document in found.items()
+        for name, one in document["services"].items()
+    ]
+    lines += ["the inventory still declares what was deployed: the next `inv deploy` brings it back"] if lines else []
+    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
+
+
+@command(*TARGETS)
+def releases(run: Run) -> Report:
+    """Which releases were deployed, when, by whom, and which one serves.
+
+    Example: inv releases --host web1
+    """
+    from voiceops.deploy.ledger import read_ledger
+    from voiceops.systemd.names import Names
+
+    ledgers: dict[str, Ledger] = {}
+
+    def work(one: HostRun) -> None:
+        ledgers[one.name] = read_ledger(one.transport, Names(one.host.settings.project))
+
+    fleet = _fleet(run, "releases", work)
+    rows = {host: _rows(ledger) for host, ledger in ledgers.items()}
+    found = {host: {"releases": rows[host], "current": ledger.current} for host, ledger in ledgers.items()}
+    lines: list[str] = []
+    for host, listed in rows.items():
+        lines.append(f"{host}:" if listed else f"{host}: nothing was deployed yet")
+        lines += [
+            f"  {row['at']}  {row['service']:<10} {row['release']}  {row['result']:<4} {row['state']:<8}"
+            f" {row['action']} by {row['by']}{' - ' + row['why'] if row['why'] else ''}"
+            for row in listed
+        ]
+    return Report(_hosts(fleet, found), "\n".join(line.rstrip() for line in lines), fleet.exit_code())
+
+
+def _rows(ledger: Ledger) -> list[dict[str, str]]:
+    import datetime
+
+    rows = []
+    for entry in ledger.history:
+        current = ledger.current.get(entry.service, {}).get("release")
+        state = "current" if entry.release == current else "kept" if entry.release in ledger.present else "gone"
+        at = datetime.datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
+        rows.append(
+            {
+                "at": at,
+                "service": entry.service,
+                "release": entry.release,
+                "result": entry.result,
+                "state": state,
+                "action": entry.action,
+                "by": entry.by,
+                "why": entry.why,
+            }
+        )
+    return rows
+
+
+@command(
+    *TARGETS,
+    help={
+        "reason": "Shown to whoever meets the lock.",
+        "minutes": "The lock falls by itself after that long.",
+    },
+)
+def lock(run: Run, reason: str = "", minutes: float = 60.0) -> Report:
+    """Keep everybody from deploying to servers, until `inv unlock` or until the time is over.
+
+    Example: inv lock --group voice --reason "load test" --minutes 30
+    """
+    from voiceops.errors import UsageError
+    from voiceops.resources import Lease, take_lock
+    from voiceops.wiring_deploy import whoami
+
+    if not 0 < minutes <= 7 * 24 * 60:
+        raise UsageError("--minutes is more than 0 and at most a week")
+    owner = whoami().partition(" (pid")[0]
+
+    def work(one: HostRun) -> None:
+        lease = Lease(owner=owner, reason=reason or "inv lock", lease_s=minutes * 60)
+        take_lock(one.transport, one.host.settings.project, lease)
+
+    fleet = _fleet(run, "lock", work)
+    held = [one.name for one in fleet.runs if one.ok]
+    text = "\n".join(f"{name}: locked for {minutes:g} minutes" for name in held)
+    return Report(_hosts(fleet, {name: {"locked": True} for name in held}), text, fleet.exit_code())
+
+
+@command(*TARGETS)
+def unlock(run: Run) -> Report:
+    """Take the lock off servers, whoever holds it; a deploy that is at work keeps its own.
+
+    Example: inv unlock --group voice
+    """
+    from voiceops.resources import release_lock
+
+    def work(one: HostRun) -> None:
+        release_lock(one.transport, one.host.settings.project, force=True)
+
+    fleet = _fleet(run, "unlock", work)
+    free = [one.name for one in fleet.runs if one.ok]
+    text = "\n".join(f"{name}: unlocked" for name in free)
+    return Report(_hosts(fleet, {name: {"locked": False} for name in free}), text, fleet.exit_code())
+
+
+@command(*TARGETS, help={"out": "Folder to write the files to, one below it for each host."})
+def render(run: Run, out: str = "") -> Report:
+    """Every file that a deploy would write to servers; secrets are masked.
+
+    Example: inv render --host web1 --out rendered
+    """
+    from pathlib import Path
+
+    from voiceops.deploy.rendered import rendered_files, write_files
+    from voiceops.wiring_deploy import FactsCache, host_state
+
+    facts = FactsCache(run.project)
+    texts: dict[str, dict[str, str]] = {}
+
+    def work(one: HostRun) -> None:
+        known = facts.read(one.host) or facts.learn(one.host, one.transport)
+        texts[one.name] = rendered_files(host_state(run.project, one.host, known, say=run.say), one.host)
+
+    fleet = _fleet(run, "render", work)
+    if out:
+        for host, files in texts.items():
+            write_files(Path(out) / host, files)
+    lines = []
+    for host, files in sorted(texts.items()):
+        for path, text in files.items():
+            lines += [f"{Path(out) / host}{path}"] if out else [f"== {host}:{path}", text.rstrip("\n")]
+    found = {host: {"files": files if not out else list(files)} for host, files in texts.items()}
+    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
