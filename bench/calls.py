@@ -186,15 +186,20 @@ def row(calls: int) -> None:
         server = stack.enter_context(live.livekit_server(Path(stack.enter_context(_folder()))))
         one = stack.enter_context(side(server, "agentkit", SESSION, agentkit=True))
         hangups = (Hangup.CLEAN, Hangup.MID_GREETING, Hangup.ABRUPT)
+        place(one.target)
+        time.sleep(5)  # the spare process that replaces the one of this call
+        spare = len(psutil.Process(one.process.pid).children(recursive=True))
         first = place(one.target, count=calls // 4, redial=True, hangups=hangups)
-        _wait_until_idle(one.process)
+        _wait_until_idle(one.process, spare)
         before = _memory(one.process)
         second = place(one.target, count=calls - calls // 4, redial=True, hangups=hangups)
-        _wait_until_idle(one.process)
+        _wait_until_idle(one.process, spare)
         after = _memory(one.process)
+        processes = len(psutil.Process(one.process.pid).children(recursive=True))
         same = one.process.poll() is None
     print(f"{calls} calls in a row, every third caller vanishes")
     print(f"  answered {first.ok + second.ok} of {calls}; worker pid {'unchanged' if same else 'CHANGED'}")
+    print(f"  processes below the worker: {spare} when idle before, {processes} at the end")
     for label, index in (("worker and its processes", 0), ("worker alone", 1)):
         change = after[index] / before[index] - 1
         print(
@@ -265,13 +270,13 @@ def _answered(report: CallReport) -> str:
     return f"{report.ok} of {len(report.results)} answered{times}"
 
 
-def _wait_until_idle(process: subprocess.Popen[bytes]) -> None:
-    """Until the worker has no more processes than its spare ones, for a second."""
+def _wait_until_idle(process: subprocess.Popen[bytes], spare: int = 0) -> None:
+    """Until the worker has no more processes than its ``spare`` ones, for a second."""
     worker = psutil.Process(process.pid)
     quiet_since = time.monotonic()
     ends_at = time.monotonic() + SETTLE_S
     # The forkserver, the resource tracker, the spare processes and their inference process.
-    spare = (os.cpu_count() or 1) + 3
+    spare = spare or (os.cpu_count() or 1) + 3
     while time.monotonic() < ends_at and time.monotonic() - quiet_since < 1.0:
         if len(worker.children(recursive=True)) > spare:
             quiet_since = time.monotonic()
