@@ -1,0 +1,285 @@
+"""Deploys to real hosts with faults: what failed is said, what served goes on, and the next run mends it."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import hosts, parts
+from tests.integration.conftest import Fleet
+from tests.servers import PROJECT, Servers, cheap_servers, sleeper
+
+UNIT = f"{PROJECT}-web.service"
+
+
+@pytest.fixture
+def servers(tmp_path: Path, fresh_host: hosts.Machine) -> Servers:
+    return cheap_servers(tmp_path / "project", [fresh_host])
+
+
+@pytest.fixture
+def deployed(servers: Servers) -> Servers:
+    servers.deploy()
+    return servers
+
+
+def pid(host: hosts.Machine, unit: str = UNIT) -> str:
+    return host.shell(f"systemctl show -P MainPID {unit}").stdout.strip()
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, fresh_host: hosts.Machine) -> None:
+    before = pid(fresh_host)
+    assert deployed.deploy()["changed"] == 0
+    deployed.inv("drift", "--group", "servers")
+    deployed.inv("deploy", "--group", "servers", "--check")
+    assert pid(fresh_host) == before != "0"
+
+
+def test_a_file_touched_by_hand_is_drift_and_the_only_thing_mended(deployed: Servers, fresh_host: hosts.Machine) -> None:
+    before = pid(fresh_host)
+    listed = deployed.deploy()["hosts"][fresh_host.name]["resources"]
+    files = [one["id"].removeprefix("file:") for one in listed if one["id"].startswith("file:")]
+    for path in files:
+        fresh_host.shell(f"echo '# by hand' >> {path}")
+        found = deployed.inv("drift", "--group", "servers", code=2)
+        assert path in found.out
+        mended = deployed.deploy()["hosts"][fresh_host.name]
+        assert [one["id"] for one in mended["resources"] if one["result"] == "changed"] == [f"file:{path}"]
+        deployed.inv("drift", "--group", "servers")
+    assert pid(fresh_host) == before
+
+
+def test_a_restart_loop_fails_the_deploy_with_its_cause_and_the_next_one_mends_it(
+    deployed: Servers, fresh_host: hosts.Machine
+) -> None:
+    loop = sleeper(command=["/bin/sh", "-c", "echo no such table: calls; sleep 0.5; exit 1"])
+    deployed.variables["services"]["web"] = loop
+    deployed.write()
+    failed = deployed.inv("deploy", "--group", "servers", code=1)
+    assert "no such table: calls" in failed.err
+    deployed.variables["services"]["web"] = sleeper()
+    deployed.write()
+    deployed.deploy()
+    assert fresh_host.shell(f"systemctl is-active {UNIT}").stdout.strip() == "active"
+
+
+def test_ssh_cut_between_configuration_and_restart_the_next_run_restarts(
+    deployed: Servers, fresh_host: hosts.Machine
+) -> None:
+    before = pid(fresh_host)
+    deployed.variables["services"]["web"] = sleeper(env={"COLOUR": "red"})
+    deployed.write()
+    process = deployed.spawn("deploy", "--group", "servers")
+    try:
+        _wait_until(lambda: "red" in fresh_host.shell(f"cat /etc/{PROJECT}/web.env").stdout)
+        fresh_host.shell("pkill -9 -f 'sshd: root'", check=False)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    deployed.deploy()
+    after = pid(fresh_host)
+    assert after != before
+    assert "COLOUR=red" in fresh_host.shell(f"tr '\\0' '\\n' < /proc/{after}/environ").stdout
+
+
+def test_two_deploys_at_once_one_waits_or_exits_4_naming_the_owner(
+    servers: Servers, fresh_host: hosts.Machine
+) -> None:
+    servers.variables["deploy"]["settle_s"] = 4.0
+    servers.write()
+    first = servers.spawn("deploy", "--group", "servers")
+    try:
+        _wait_until(lambda: fresh_host.shell(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "active")
+        refused = servers.inv("deploy", "--group", "servers", "--wait", "0", code=4)
+        assert "locked by" in refused.err
+        assert str(first.pid) in refused.err
+        waited = servers.deploy()
+        out, err = first.communicate(timeout=60)
+        assert first.returncode == 0, out + err
+    finally:
+        first.kill()
+        first.wait()
+    assert waited["changed"] == 0
+
+
+def test_a_deployer_killed_at_random_moments_ends_as_if_it_had_run_once(
+    servers: Servers, fresh_host: hosts.Machine
+) -> None:
+    chance = random.Random(7)
+    for _ in range(20):
+        process = servers.spawn("deploy", "--group", "servers")
+        try:
+            process.wait(chance.uniform(0.3, 3.0))
+        except Exception:  # noqa: BLE001 - still running: that is when it is killed
+            pass
+        process.kill()
+        process.communicate()
+    servers.deploy()
+    assert servers.deploy()["changed"] == 0
+    litter = fresh_host.shell(f"find / -xdev -name '*.voiceops-tmp' -o -xdev -path '/var/lib/{PROJECT}/blobs/*'").stdout
+    assert litter == ""
+    history = servers.inv("status", "--group", "servers", "--json").json["hosts"][fresh_host.name]["services"]
+    assert history["web"]["state"] == "ready"
+
+
+def test_a_changed_host_key_is_refused(deployed: Servers, fresh_host: hosts.Machine) -> None:
+    fresh_host.shell("rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh")
+    refused = deployed.inv("deploy", "--group", "servers", code=5)
+    assert "key" in refused.err
+
+
+def test_a_wrong_sudo_password_is_exit_5_and_says_so(servers: Servers) -> None:
+    servers.variables |= {"ansible_user": "pwsudo", "ansible_become_password": "wrong"}
+    servers.write()
+    refused = servers.inv("deploy", "--group", "servers", code=5)
+    assert "sudo refuses the password" in refused.err
+
+
+def test_sudo_with_a_password_deploys(servers: Servers) -> None:
+    servers.variables |= {"ansible_user": "pwsudo", "ansible_become_password": hosts.SUDO_PASSWORD}
+    servers.write()
+    assert servers.deploy()["changed"] > 0
+    assert servers.deploy()["changed"] == 0
+
+
+def test_state_of_a_newer_voiceops_is_refused(deployed: Servers, fresh_host: hosts.Machine) -> None:
+    fresh_host.shell(f"echo 99 > /var/lib/{PROJECT}/format")
+    refused = deployed.inv("deploy", "--group", "servers", code=1)
+    assert "99" in refused.err
+    assert "newer" in refused.err
+
+
+def test_a_pattern_that_matches_no_host_is_exit_3(servers: Servers) -> None:
+    for flags in (["--host", "nobody"], ["--group", "nobody"], ["--limit", "no*body"]):
+        servers.inv("deploy", *flags, code=3)
+
+
+def test_this_machine_is_never_deployed_by_accident(servers: Servers) -> None:
+    assert "this machine" in servers.inv("deploy", code=3).err
+
+
+HOSTILE = {
+    "QUOTES": "it's \"quoted\"",
+    "SHELL": "$(touch /tmp/pwned) `id` ${HOME} $$",
+    "PERCENT": "100% %i %n %%",
+    "LINES": "two\nlines",
+    "UNICODE": "ünïcode 日本",
+    "BACKSLASH": "a\\b\\",
+}
+
+
+def test_hostile_values_arrive_unchanged(servers: Servers, fresh_host: hosts.Machine) -> None:
+    arguments = [*HOSTILE.values(), "-x", ""]
+    script = "import sys,time; print('up', flush=True); time.sleep(1000)"
+    command = ["/usr/bin/python3", "-c", script, *arguments]
+    servers.variables["services"]["web"] = sleeper(command=command, env=HOSTILE)
+    servers.write()
+    servers.deploy()
+    main = pid(fresh_host)
+    told = fresh_host.shell(f"cat /proc/{main}/cmdline").stdout.split("\0")
+    environment = dict(
+        part.partition("=")[::2] for part in fresh_host.shell(f"cat /proc/{main}/environ").stdout.split("\0")
+    )
+    assert told[3:-1] == arguments
+    assert {name: environment[name] for name in HOSTILE} == HOSTILE
+    assert fresh_host.shell("test -e /tmp/pwned", check=False).returncode == 1
+
+
+def test_a_service_that_is_no_longer_declared_is_stopped_and_its_unit_goes(
+    servers: Servers, fresh_host: hosts.Machine
+) -> None:
+    servers.variables["services"]["extra"] = sleeper()
+    servers.write()
+    servers.deploy()
+    del servers.variables["services"]["extra"]
+    servers.write()
+    servers.deploy()
+    assert servers.deploy()["changed"] == 0
+    listed = fresh_host.shell(f"ls /etc/systemd/system /etc/systemd/system/*.wants; systemctl list-units '{PROJECT}-*'")
+    assert "extra" not in listed.stdout
+
+
+@pytest.fixture
+def small_opt(fresh_host: hosts.Machine) -> Iterator[hosts.Machine]:
+    with fresh_host.small_disk(f"/opt/{PROJECT}", 90 << 20), fresh_host.small_disk(f"/var/lib/{PROJECT}", 90 << 20):
+        yield fresh_host
+
+
+def test_a_full_disk_in_an_upload_leaves_the_old_binary_and_no_litter(
+    tmp_path: Path, small_opt: hosts.Machine
+) -> None:
+    binary = tmp_path / "livekit-server"
+    binary.write_bytes(parts.livekit_server_binary().read_bytes())
+    binary.chmod(0o755)
+    livekit = {"kind": "livekit", "binary": str(binary)}
+    servers = cheap_servers(tmp_path / "project", [small_opt], livekit=livekit)
+    servers.deploy()
+    before = small_opt.shell(f"sha256sum /opt/{PROJECT}/bin/livekit-server").stdout
+    running = pid(small_opt, f"{PROJECT}-livekit.service")
+    with binary.open("ab") as file:
+        file.write(b"\0" * (1 << 20))
+    failed = servers.inv("deploy", "--group", "servers", code=1)
+    assert "disk" in failed.err
+    assert small_opt.shell(f"sha256sum /opt/{PROJECT}/bin/livekit-server").stdout == before
+    assert small_opt.shell(f"ls -A /opt/{PROJECT}/bin /var/lib/{PROJECT}/blobs").stdout.count("livekit-server") == 1
+    assert pid(small_opt, f"{PROJECT}-livekit.service") == running
+
+
+def test_a_new_binary_replaces_the_one_that_runs(tmp_path: Path, fresh_host: hosts.Machine) -> None:
+    binary = tmp_path / "livekit-server"
+    binary.write_bytes(parts.livekit_server_binary().read_bytes())
+    binary.chmod(0o755)
+    servers = cheap_servers(tmp_path / "project", [fresh_host], livekit={"kind": "livekit", "binary": str(binary)})
+    servers.deploy()
+    before = pid(fresh_host, f"{PROJECT}-livekit.service")
+    with binary.open("ab") as file:
+        file.write(b"\0")  # an ELF file may have a tail
+    changed = servers.deploy()["hosts"][fresh_host.name]
+    assert changed["services"]["livekit"]["action"] == "restart"
+    after = pid(fresh_host, f"{PROJECT}-livekit.service")
+    assert after not in (before, "0")
+
+
+def test_a_host_that_is_down_is_exit_5_and_the_others_are_deployed(tmp_path: Path, fleet: Fleet) -> None:
+    machines = fleet(3)
+    servers = cheap_servers(tmp_path / "project", machines)
+    with machines[1].unplugged():
+        document = servers.deploy(code=5)
+    states = {name: one["ok"] for name, one in document["hosts"].items()}
+    assert states == {machines[0].name: True, machines[1].name: False, machines[2].name: True}
+    assert servers.deploy()["hosts"][machines[1].name]["changed"] > 0
+
+
+def test_a_first_host_that_fails_keeps_the_others_untouched(tmp_path: Path, fleet: Fleet) -> None:
+    machines = fleet(3)
+    servers = cheap_servers(tmp_path / "project", machines)
+    servers.deploy()
+    servers.variables["services"]["web"] = sleeper(command=["/bin/false"])
+    servers.write()
+    document = servers.deploy(code=1)["hosts"]
+    assert "skipped" in document[machines[1].name]
+    assert "skipped" in document[machines[2].name]
+    running = machines[1].shell(f"systemctl is-active {UNIT}").stdout.strip()
+    assert running == "active"
+
+
+def _wait_until(seen: object, timeout_s: float = 30) -> None:
+    assert callable(seen)
+    ends_at = time.monotonic() + timeout_s
+    while not seen():
+        assert time.monotonic() < ends_at, "it never came"
+        time.sleep(0.02)
+
+
+def test_the_json_of_a_deploy_has_the_documented_shape(deployed: Servers, fresh_host: hosts.Machine) -> None:
+    document = deployed.deploy()["hosts"][fresh_host.name]
+    assert document["ok"] is True
+    assert document["changed"] == 0
+    assert {"release", "resources"} <= document.keys()
+    assert json.dumps(document)
