@@ -205,6 +205,7 @@ class _Run:
             await health.close()
             await self.hub.close()
             self.limiter.report()
+            _kill_job_processes()
 
     def _collect_metrics(self) -> Metrics:
         from voiceops.agentkit.metrics import Metrics
@@ -267,7 +268,7 @@ class _Run:
         done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
         if not done:
             log.error("jobs did not end and are killed", extra={"calls": self.worker.calls})
-            _kill_children()
+            _kill_job_processes()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(closing, 10)
             return False
@@ -316,9 +317,13 @@ def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
 
 
-def _kill_children() -> None:
+def _kill_job_processes() -> None:
+    """The forkserver, which otherwise outlives us by the seconds of its imports, and its jobs."""
     import psutil
 
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            child.kill()
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                # The resource tracker stays: it has to clean up after them, and ends with us.
+                if "multiprocessing.resource_tracker" not in " ".join(child.cmdline()):
+                    child.kill()
