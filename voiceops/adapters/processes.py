@@ -52,6 +52,15 @@ class Process:
         return self.key.pid == self.session
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the kernel has stopped it (SIGSTOP, a debugger): no signal but SIGKILL reaches it."""
+    if not LINUX:
+        from voiceops.adapters import processes_portable
+
+        return processes_portable.is_stopped(pid)
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
+
+
 def boot_clock() -> float:
     """Seconds since boot, sleep included: shared by all processes, and never set by hand."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if LINUX else time.monotonic()

@@ -70,3 +70,11 @@ def listeners(port: int) -> set[int]:
         }
     except (*_GONE, OSError):
         return set()
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether it is stopped by a signal or a debugger."""
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    except psutil.Error:
+        return False

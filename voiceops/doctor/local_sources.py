@@ -136,7 +136,7 @@ class LocalSources:
             pid=instance.pid,
             url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
             started_at=time.time() - instance.age_s,
-            stopped=_is_stopped(instance.pid),
+            stopped=processes.is_stopped(instance.pid),
             draining=state is ServiceState.DRAINING,
             release_current=current,
             pids=pids or (instance.pid,),
@@ -147,13 +147,6 @@ class LocalSources:
             load=health.load if health else None,
             max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
         )
-
-
-def _is_stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    except psutil.Error:
-        return False
 
 
 def _host(root: Path) -> HostFact:

@@ -224,7 +224,8 @@ class ProcessBackend:
         record = self._record(instance)
         members = self._members(record)
         if processes.alive(record.key):
-            if force is not Force.KILL and not self._ask_to_end(instance, record, limit, force):
+            deaf = force is Force.STOP and processes.is_stopped(record.pid)
+            if force is not Force.KILL and not deaf and not self._ask_to_end(instance, record, limit, force):
                 return False
             members += [key for key in self._members(record) if key not in members]
             processes.kill_all([record.key])
