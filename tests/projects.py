@@ -109,7 +109,8 @@ def project(
             },
             "services": services,
         },
-        env={"LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": secret},
+        # A busy machine must not make the worker refuse calls: LiveKit never offers them again.
+        env={"LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": secret, "VOICEOPS_LOAD_LIMIT": "off"},
     )
     made.write()
     (folder / "tasks.py").write_text("from voiceops.tasks import namespace\n")

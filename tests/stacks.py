@@ -125,7 +125,8 @@ class Project:
     @staticmethod
     def environment() -> dict[str, str]:
         keep = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
-        return keep | {"PYTHONPATH": str(REPOSITORY)}
+        # A busy machine must not make the worker refuse calls: LiveKit never offers them again.
+        return keep | {"PYTHONPATH": str(REPOSITORY), "VOICEOPS_LOAD_LIMIT": "off"}
 
 
 @contextmanager
