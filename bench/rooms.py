@@ -36,6 +36,7 @@ from voiceops.rooms.waiting import bring_agent
 
 AGENT = "bench-tone"
 ENTRY = Path(__file__).resolve().parent.parent / "tests" / "integration" / "agents" / "tone.py"
+BATCH = 20
 AGE_S = 20.0
 """Rooms this old have no implicit dispatch in flight, as every room that cron finds."""
 
@@ -154,7 +155,7 @@ class Ended:
 
 async def bring(api: LivekitApi, room: str) -> VoiceopsError | None:
     try:
-        await bring_agent(api, room, AGENT, timeout_s=15)
+        await bring_agent(api, room, AGENT, timeout_s=30)
     except VoiceopsError as error:
         return error
     return None
@@ -181,7 +182,7 @@ async def judge(api: LivekitApi, rooms: Sequence[str], ended: Ended, *, faulty: 
 
 
 async def dispatches_with_faults(folder: Path, dispatches: int) -> None:
-    """Every second batch of ten loses the server or a worker while its agents are on the way."""
+    """Every second batch of twenty loses the server or a worker while its agents are on the way."""
     port = parts.free_port()
     ended = Ended()
     first: list[str] = []
@@ -191,11 +192,11 @@ async def dispatches_with_faults(folder: Path, dispatches: int) -> None:
         named = {"TONE_AGENT_NAME": AGENT}
         workers = [stack.enter_context(live.worker(server, ENTRY, env=named)) for _ in range(2)]
         async with session(server) as api:
-            for number in range(0, dispatches, 10):
-                rooms = [f"fault-{number + index}" for index in range(min(10, dispatches - number))]
+            for number in range(0, dispatches, BATCH):
+                rooms = [f"fault-{number + index}" for index in range(min(BATCH, dispatches - number))]
                 running = [asyncio.ensure_future(bring(api, room)) for room in rooms]
                 await asyncio.sleep(random.uniform(0.0, 1.0))
-                fault = ("none", "server", "none", "worker")[number // 10 % 4]
+                fault = ("none", "server", "none", "worker")[number // BATCH % 4]
                 if fault == "server":
                     node.close()
                     await asyncio.sleep(random.uniform(0.1, 3.0))

@@ -9,6 +9,7 @@ polling loses. Who is in the room already learns it at once from the message on 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -31,10 +32,13 @@ from voiceops.rooms.dispatch import Dispatched, dispatch_agent
 from voiceops.rooms.presence import Serving, persons, serving
 from voiceops.rooms.removal import delete_room
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.1
 WAIT_S = 10.0
 WAIT_ENV = "LIVEKIT_AGENT_WAIT_TIMEOUT"
 _DISPATCH_LOOK_S = 1.0
+_ASK_AGAIN_S = 3.0
 
 
 class AgentNotReadyError(DeadlineError):
@@ -188,17 +192,45 @@ async def bring_agent(
     timeout_s: float | None = None,
     settings: RoomsSettings | None = None,
 ) -> tuple[Dispatched, ReadyAgent]:
-    """``dispatch_agent``, then ``wait_for_agent``: afterwards the room has its agent.
+    """``dispatch_agent`` and ``wait_for_agent`` until the room has its agent.
 
-    If the agent does not come, the error says why, and a room that this call made is gone again
-    unless a person has come into it meanwhile.
+    Asks again every few seconds, which is idempotent: a server that restarts meanwhile forgets
+    room and dispatch. If the agent does not come, the error says why, and a room that this call
+    made is gone again unless a person has come into it meanwhile.
     """
-    dispatched = await dispatch_agent(api, room, agent_name, metadata=metadata)
+    limit = Deadline(default_wait_s() if timeout_s is None else timeout_s, "bringing the agent")
+    made_room = False
+    first: Dispatched | None = None
     try:
-        return dispatched, await wait_for_agent(api, room, agent_name, timeout_s=timeout_s)
+        while True:
+            try:
+                dispatched = await dispatch_agent(api, room, agent_name, metadata=metadata)
+                made_room = made_room or dispatched.made_room
+                if first is None or dispatched.created:
+                    first = dispatched
+                wait_s = min(_ASK_AGAIN_S, limit.remaining_s)
+                ready = await wait_for_agent(api, room, agent_name, timeout_s=wait_s)
+                waited_s = limit.timeout_s - limit.remaining_s
+                asked = msgspec.structs.replace(first, made_room=made_room)
+                return asked, msgspec.structs.replace(ready, waited_s=waited_s)
+            except AgentNotReadyError as error:
+                if limit.expired:
+                    raise AgentNotReadyError(
+                        agent_name, limit.timeout_s, error.cause, error.data["seen"]
+                    ) from None
+            except VoiceopsError as error:
+                if not (error.retryable and made_room) or limit.expired:
+                    raise
     except BaseException:
-        if dispatched.made_room and not persons(
-            await api.list_participants(room), settings or RoomsSettings()
-        ):
-            await delete_room(api, room)
+        if made_room:
+            await _take_back(api, room, settings or RoomsSettings())
         raise
+
+
+async def _take_back(api: AgentRoomApi, room: str, settings: RoomsSettings) -> None:
+    """Delete the room that was made for an agent; what hinders it must not hide why none came."""
+    try:
+        if not persons(await api.list_participants(room), settings):
+            await delete_room(api, room)
+    except VoiceopsError as error:
+        log.warning("room stays", extra={"error": type(error).__name__, "pii": {"room": room}})

@@ -22,6 +22,7 @@ from voiceops.model.rooms import (
     Track,
     TrackKind,
 )
+from voiceops.rooms import waiting
 from voiceops.rooms.dispatch import Decision, dispatch_agent, plan_dispatch, surplus
 from voiceops.rooms.presence import Serving, serving
 from voiceops.rooms.waiting import (
@@ -209,6 +210,30 @@ async def test_an_agent_that_does_not_come_leaves_no_room_that_was_made_for_it()
         await bring_agent(api, "r", "a", timeout_s=0.01)
     assert "r" not in api.rooms
     assert caught.value.data["seen"]["dispatches"][0]["agent_name"] == "a"
+
+
+async def test_a_room_that_a_restart_of_the_server_forgot_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "_ASK_AGAIN_S", 0.02)
+    api = FakeLivekitApi()
+    create = api.create_room
+    made: list[str] = []
+
+    async def forget_the_first(name: str, **options: Any) -> Room:
+        room = await create(name, **options)
+        made.append(room.sid)
+        if len(made) == 1:
+            api.failures["list_participants"] = [UnreachableError("restarting", retryable=True)]
+            asyncio.get_running_loop().call_later(0.005, api.rooms.clear)
+        else:
+            api.participants[name] = [agent(attributes=READY)]
+        return room
+
+    monkeypatch.setattr(api, "create_room", forget_the_first)
+    _, ready = await bring_agent(api, "r", "a", timeout_s=5)
+    assert ready.participant.identity == "agent-AJ_1"
+    assert len(made) == 2
 
 
 async def test_a_room_that_was_there_or_has_a_caller_stays(monkeypatch: pytest.MonkeyPatch) -> None:
