@@ -43,7 +43,7 @@ BARE_RENTAL = ROOT / "bench" / "agents" / "bare_rental.py"
 RENTAL = ROOT / "examples" / "rental" / "agent.py"
 SOURCE = ROOT / "examples" / "rental" / "source.py"
 FAULT_TIMEOUT_S = 6.0
-SETTLE_S = 60.0
+SETTLE_S = 180.0
 
 SOURCE_FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("source answers in 400 ms", {"delay_s": 0.4}),
@@ -193,13 +193,15 @@ def row(calls: int) -> None:
         _wait_until_idle(one.process, spare)
         before = _memory(one.process)
         second = place(one.target, count=calls - calls // 4, redial=True, hangups=hangups)
-        _wait_until_idle(one.process, spare)
+        settled_s = _wait_until_idle(one.process, spare)
         after = _memory(one.process)
         processes = len(psutil.Process(one.process.pid).children(recursive=True))
         same = one.process.poll() is None
     print(f"{calls} calls in a row, every third caller vanishes")
     print(f"  answered {first.ok + second.ok} of {calls}; worker pid {'unchanged' if same else 'CHANGED'}")
-    print(f"  processes below the worker: {spare} when idle before, {processes} at the end")
+    print(
+        f"  processes below the worker: {spare} when idle before, {processes} {settled_s:.0f} s after the end"
+    )
     for label, index in (("worker and its processes", 0), ("worker alone", 1)):
         change = after[index] / before[index] - 1
         print(
@@ -270,8 +272,8 @@ def _answered(report: CallReport) -> str:
     return f"{report.ok} of {len(report.results)} answered{times}"
 
 
-def _wait_until_idle(process: subprocess.Popen[bytes], spare: int = 0) -> None:
-    """Until the worker has no more processes than its ``spare`` ones, for a second."""
+def _wait_until_idle(process: subprocess.Popen[bytes], spare: int = 0) -> float:
+    """Until the worker has no more processes than its ``spare`` ones, for a second; how long that took."""
     worker = psutil.Process(process.pid)
     quiet_since = time.monotonic()
     ends_at = time.monotonic() + SETTLE_S
@@ -281,6 +283,7 @@ def _wait_until_idle(process: subprocess.Popen[bytes], spare: int = 0) -> None:
         if len(worker.children(recursive=True)) > spare:
             quiet_since = time.monotonic()
         time.sleep(0.1)
+    return SETTLE_S - (ends_at - time.monotonic())
 
 
 def _memory(process: subprocess.Popen[bytes]) -> tuple[float, float]:
