@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path)
     options = parser.parse_args(arguments)
     stages = options.stages.split(",")
+    # A shell that starts us in the background ignores SIGINT for all that follow, and tests send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") == "true":
         os.environ.setdefault("VOICEOPS_REQUIRE_PARTS", "1")
     outcome = Outcome()

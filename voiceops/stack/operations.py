@@ -19,7 +19,7 @@ from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
 from voiceops.stack.occupancy import Occupancy, calls_of, forsaken
-from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, plan_start, plan_stop
+from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, ends_a_server, plan_start, plan_stop
 from voiceops.stack.results import Progress, Result, Results, calls_error, side_by_side, silent
 
 DEFAULT_TIMEOUT_S = 120.0
@@ -52,6 +52,8 @@ class Stack:
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk."""
     progress: Progress = silent
+    close: Callable[[], None] = lambda: None
+    """Lets go of the way to the host; safe to call again."""
 
 
 def check(stack: Stack) -> dict[str, Verdict]:
@@ -111,12 +113,17 @@ class _Risk:
     """Launches with jobs and without people: they may be killed instead of waited for."""
 
 
+def at_risk(stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed]) -> tuple[str, ...]:
+    """The rooms whose calls these actions would cut off, as far as the server says who is in one."""
+    return _weigh(stack, actions, observed, drop_calls=False).rooms
+
+
 def _weigh(
     stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed], *, drop_calls: bool
 ) -> _Risk:
     rooms = calls_at_risk(actions, observed)
     ended = [one for action in actions for one in action.ended]
-    whole_server = any(one.kind == "livekit" for one in ended)
+    whole_server = ends_a_server(actions)
     if stack.occupancy is None or not (rooms or whole_server):
         return _Risk(rooms)
     occupied = stack.occupancy.occupied()
@@ -330,7 +337,7 @@ def stop(
         rooms = risk.rooms
         if rooms and drain_s is None and not drop_calls:
             raise calls_error(rooms, "stop would drop them")
-        if rooms and drain_s is not None and any(a.ended and a.ended[0].kind == "livekit" for a in actions):
+        if rooms and drain_s is not None and ends_a_server(actions):
             _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
         return _Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
 

@@ -240,9 +240,18 @@ def calls_at_risk(actions: Sequence[Action], observed: Mapping[str, Observed]) -
             drained = (*drained, action.instance)
         ended = [one for one in action.ended if one.kind != "agent" or one not in drained]
         rooms += [room for one in ended for room in _rooms(one)]
-        if any(one.kind == "livekit" for one in ended):
+        if ends_a_server([action]):
             rooms += [room for seen in observed.values() for one in seen.instances for room in _rooms(one)]
     return tuple(dict.fromkeys(rooms))
+
+
+def ends_a_server(actions: Sequence[Action]) -> bool:
+    """Whether a livekit-server that lives is among what ends; what one left behind serves nobody."""
+    return any(
+        one.kind == "livekit" and one.state is not ServiceState.STALE
+        for action in actions
+        for one in action.ended
+    )
 
 
 def _rooms(instance: Instance) -> tuple[str, ...]:

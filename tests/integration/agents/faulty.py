@@ -24,7 +24,7 @@ async def entry(ctx: JobContext) -> None:
     if fault == "exit":
         os._exit(3)
     if fault == "hang":
-        time.sleep(600)
+        time.sleep(600)  # noqa: ASYNC251 - a hang is what this fault is
     await ctx.connect()
     if fault == "late":
         raise ValueError("lost after connect")

@@ -104,6 +104,17 @@ def test_an_agent_waits_to_register_anew_when_its_server_starts() -> None:
     assert next(action for action in actions if action.service == "agent").renew
 
 
+def test_a_server_that_died_is_started_without_asking_about_calls_that_it_no_longer_has() -> None:
+    left = run(SERVER, state=ServiceState.STALE, pid=0)
+    observed = healthy() | {
+        "livekit": Observed(leftovers=(left,), stale="pid 7 is gone"),
+        "agent": seen(run(AGENT, state=ServiceState.STARTING, calls=1)),
+    }
+    actions = plan_start(STACK, observed)
+    assert verbs(actions)["livekit"] is Verb.START
+    assert calls_at_risk(actions, observed) == ()
+
+
 @pytest.mark.parametrize("state", [ServiceState.DRAINING, ServiceState.READY])
 def test_an_agent_that_was_told_to_stop_gets_a_successor_beside_it(state: ServiceState) -> None:
     observed = healthy() | {"agent": seen(run(AGENT, state=state, calls=1, signalled=True))}
