@@ -89,10 +89,12 @@ async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[
 
 async def _rooms(api: AgentRoomApi, wanted: str) -> tuple[RoomFact, ...]:
     listed = await api.list_rooms([wanted] if wanted else ())
-    return tuple(await asyncio.gather(*(_room(api, room) for room in listed)))
+    looks = await asyncio.gather(*(_room(api, room) for room in listed))
+    return tuple(look for look in looks if look is not None)
 
 
-async def _room(api: AgentRoomApi, room: Room) -> RoomFact:
+async def _room(api: AgentRoomApi, room: Room) -> RoomFact | None:
+    """One room with its people and dispatches; None when it has ended meanwhile."""
     participants = await api.list_participants(room.name)
     if participants and all(one.is_agent for one in participants):
         # Nobody waits here, so its dispatches don't matter.
@@ -100,6 +102,8 @@ async def _room(api: AgentRoomApi, room: Room) -> RoomFact:
     try:
         dispatches = await api.list_dispatches(room.name)
     except VoiceopsError as error:
+        if not any(again.sid == room.sid for again in await api.list_rooms([room.name])):
+            return None  # it closed under our eyes, which looks like an orphan's error
         return RoomFact(
             name=room.name,
             created_at=room.created_at,
