@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceops.errors import ConfigError, UsageError
-from voiceops.wiring_stack import clean_rooms
+from voiceops.wiring_stack import People, clean_rooms
 
 if TYPE_CHECKING:
     from voiceops.deadline import Deadline
@@ -161,16 +161,26 @@ def host_stack(
     from voiceops.stack.systemd_backend import SystemdBackend
     from voiceops.systemd.names import Names
 
+    backend = SystemdBackend(Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s)
+    asked = reachable(host)
     return Stack(
         services=services,
         outline=outline,
-        backend=SystemdBackend(
-            Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s
-        ),
+        backend=backend,
         lock=lock,
-        before_agents=lambda: clean_rooms(host, Folder(project.root), say),
+        occupancy=People(host) if asked else None,
+        before_agents=(lambda: clean_rooms(host, Folder(project.root), say)) if asked else None,
         progress=progress,
+        close=transport.close,
     )
+
+
+def reachable(host: Host) -> bool:
+    """Whether the host's LiveKit can be asked from here: an address of loopback means another machine there."""
+    from urllib.parse import urlsplit
+
+    name = urlsplit(host.settings.livekit.url).hostname or ""
+    return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
 
 
 def server_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
@@ -247,18 +257,43 @@ def fleet_of(
     return Fleet(runs=runs, parallel=parallel or hosts[0].settings.deploy.parallel, on_done=on_done)
 
 
-def prove_by_call(hosts: Sequence[Host], say: Callable[[str], None]) -> CallResult | None:
+def prove_by_call(
+    hosts: Sequence[HostRun], say: Callable[[str], None]
+) -> CallResult | None:
     """One real call to an agent of these hosts; None where there is no agent to call."""
     import logging
 
     from voiceops.model.settings import AgentService
     from voiceops.wiring import call_target, place_call
 
-    for host in hosts:
+    for run in hosts:
+        host = run.host
         running = host.settings.run if host.settings.run is not None else list(host.settings.services)
         agents = [name for name in running if isinstance(host.settings.services[name], AgentService)]
         if agents:
-            say(f"calling {agents[0]}")
+            say(f"calling {agents[0]}{'' if reachable(host) else f' from {run.name}'}")
             logging.getLogger("livekit").setLevel(logging.CRITICAL)
+            if not reachable(host):
+                return call_from_host(run, agents[0])
             return place_call(call_target([host], service=agents[0]))
     return None
+
+
+def call_from_host(run: HostRun, service: str) -> CallResult:
+    """The same call, placed by the host itself: its LiveKit listens on loopback only."""
+    import msgspec
+
+    from voiceops.deploy.desired import host_call
+    from voiceops.errors import ServiceError
+    from voiceops.model.calls import CallResult
+
+    argv = host_call(run.host.settings, service)
+    ended = run.transport.run(argv, root=True, timeout_s=90.0)
+    try:
+        return msgspec.convert(json.loads(ended.stdout)["calls"][0], CallResult)
+    except (ValueError, KeyError, IndexError, msgspec.ValidationError):
+        raise ServiceError(
+            f"{run.name}: the call from the host broke off (exit {ended.exit_code})",
+            log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-10:]),
+            data={"host": run.name},
+        ) from None

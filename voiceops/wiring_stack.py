@@ -52,14 +52,14 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         backend=ProcessBackend(folder, say=say),
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=fetch,
-        occupancy=_People(host),
+        occupancy=People(host),
         before_agents=lambda: clean_rooms(host, folder, say),
         progress=progress,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _People:
+class People:
     """``stack.occupancy.Occupancy`` on the host's LiveKit."""
 
     host: Host

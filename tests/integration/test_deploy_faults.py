@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,15 +114,16 @@ def test_a_deployer_killed_at_random_moments_ends_as_if_it_had_run_once(
     servers: Servers, fresh_host: hosts.Machine
 ) -> None:
     chance = random.Random(7)
-    for _ in range(20):
+    for number in range(20):
+        servers.variables["services"]["web"] = sleeper(env={"TURN": str(number)})
+        servers.write()
         process = servers.spawn("deploy", "--group", "servers")
-        try:
-            process.wait(chance.uniform(0.3, 3.0))
-        except Exception:  # noqa: BLE001 - still running: that is when it is killed
-            pass
+        with contextlib.suppress(subprocess.TimeoutExpired):  # still running: that is when it is killed
+            process.wait(chance.uniform(0.3, 2.5))
         process.kill()
         process.communicate()
     servers.deploy()
+    assert "TURN=19" in fresh_host.shell(f"tr '\\0' '\\n' < /proc/{pid(fresh_host)}/environ").stdout
     assert servers.deploy()["changed"] == 0
     litter = fresh_host.shell(f"find / -xdev -name '*.voiceops-tmp' -o -xdev -path '/var/lib/{PROJECT}/blobs/*'").stdout
     assert litter == ""

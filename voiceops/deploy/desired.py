@@ -256,7 +256,13 @@ class _Writer:
         assert self.venv is not None
         names, settings = self.names, self.settings
         folder = f"{names.etc}/schedule"
+        agents = {
+            name: {"kind": "agent", "entry": "tasks.py", "agent_name": service.agent_name}
+            for name, service in self.services.items()
+            if isinstance(service, AgentService)
+        }
         inventory = {
+            "services": agents,
             "project": settings.project,
             "livekit": {
                 "url": settings.livekit.url,
@@ -284,6 +290,17 @@ class _Writer:
         files = [self._unit_file(unit) for unit in self.units.job(job)]
         timer = names.unit(CLEANUP).replace(".service", ".timer")
         self.resources.append(Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0))
+
+
+def host_call(settings: Settings, service: str) -> list[str]:
+    """A call to an agent, placed on the host by the project's user; the keys come from systemd."""
+    names = Names(settings.project)
+    folder = f"{names.etc}/schedule"
+    program = f'exec "$(readlink -f {names.opt}/current/{service}/venv)/bin/python" "$@"'
+    argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
+    argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
+    argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
+    return [*argv, "-m", "voiceops", "--project", folder, "call", "--json", "--service", service]
 
 
 _TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'

@@ -54,7 +54,7 @@ class Hands:
     """Ask the host, and remember."""
     state: Callable[[Host, Facts], HostState]
     stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack]
-    call: Callable[[Sequence[Host]], CallResult | None]
+    call: Callable[[Sequence[HostRun]], CallResult | None]
     """One real call to an agent of these hosts; None where there is none to call."""
 
 
@@ -108,7 +108,7 @@ class Deployer:
                 serial=settings.serial if options.serial is None else options.serial,
                 max_fail=settings.max_fail if options.max_fail is None else options.max_fail,
             )
-            changed = [run.host for run in fleet.runs if run.deployed is not None and run.ok]
+            changed = [run for run in fleet.runs if run.deployed is not None and run.ok]
             if changed and options.call and settings.call and not options.prepare_only:
                 done.call = self._hands.call(changed)
         finally:

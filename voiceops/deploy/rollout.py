@@ -24,7 +24,7 @@ from voiceops.resources.client import Event
 from voiceops.stack import operations, systemd_sight
 from voiceops.stack.model import Observed, judge
 from voiceops.stack.operations import Stack
-from voiceops.stack.reconcile import Action, Verb, calls_at_risk, plan_start
+from voiceops.stack.reconcile import Action, Verb, plan_start
 from voiceops.stack.results import Results, calls_error
 from voiceops.systemd import onhost
 
@@ -52,8 +52,8 @@ class Deployed:
     actions: tuple[Action, ...] = ()
     unrecorded: bool = False
     """An earlier deploy ended before it wrote down what it had proved."""
-    at_risk: tuple[str, ...] = ()
-    """Rooms whose calls it would cut off."""
+    observed: Mapping[str, Observed] = field(default_factory=dict, repr=False)
+    """The services as they were when the plan was made."""
     services: Results = field(default_factory=dict)
     releases: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> De
     if report.look is not None:
         observed = _observed(state, report.look)
         done.actions = plan_start(state.services, observed) if state.services else ()
-        done.at_risk = calls_at_risk(done.actions, observed)
+        done.observed = observed
         done.unrecorded = not _recorded(state, report.look)
     return done
 
@@ -106,8 +106,10 @@ def deploy_host(
     Raises what failed, the log's end with it. An agent that does not become ready is stopped and
     the one before it goes on. ``CallsInProgressError`` comes before anything has changed.
     """
-    if planned.at_risk and not rollout.drop_calls:
-        raise calls_error(planned.at_risk, "this deploy would cut them off")
+    stack = make_stack(lambda limit: nullcontext())
+    rooms = operations.at_risk(stack, planned.actions, planned.observed)
+    if rooms and not rollout.drop_calls:
+        raise calls_error(rooms, "this deploy would cut them off; nothing was changed")
     lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
     with applied(
         transport,
@@ -124,7 +126,6 @@ def deploy_host(
         done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
         if not report.changed and _recorded(state, report.look) and not any(_acts(one) for one in actions):
             return done  # somebody else was faster
-        stack = make_stack(lambda limit: nullcontext())
         done.services = _bring_up(transport, state, stack, rollout)
         _prove(transport.name, state, stack)
         ledger.record(

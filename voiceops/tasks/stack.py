@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from voiceops.tasks.command import Report, Run, command, names
 
 if TYPE_CHECKING:
+    from voiceops.model.settings import Host
     from voiceops.stack.model import Verdict
+    from voiceops.stack.operations import Stack
     from voiceops.stack.results import Results
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
@@ -46,25 +48,27 @@ def restart(run: Run, only: str = "", verify: bool = False) -> Report:
 
 def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, renew: bool) -> Report:
     from voiceops.stack import operations
+    from voiceops.tasks.hosts import on_stacks
     from voiceops.tasks.stack_view import live_progress, results_text
 
     chosen = names(only)
-    results: dict[str, Results] = {}
-    for host in run.project.hosts:
-        with live_progress(run, host) as progress:
-            stack = run.project.stack(host, progress=progress, say=run.say)
-            results[host.name] = operations.start(
-                stack,
-                only=chosen,
-                replace_strays=replace,
-                drop_calls=run.yes,
-                renew=renew,
-                timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
-            )
-    data = _results_data(results)
-    if verify:
+
+    def work(_host: Host, stack: Stack) -> Results:
+        return operations.start(
+            stack,
+            only=chosen,
+            replace_strays=replace,
+            drop_calls=run.yes,
+            renew=renew,
+            timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+        )
+
+    with live_progress(run) as progress:
+        done = on_stacks(run, work, progress=progress)
+    data = _results_data(done.values, several=len(run.project.hosts) > 1)
+    if verify and not done.errors:
         data["verify"] = _verify(run)
-    return Report(data, results_text(results, verb, data.get("verify")))
+    return done.report(run, Report(data, results_text(done.values, verb, data.get("verify"))))
 
 
 def _verify(run: Run) -> dict[str, Any]:
@@ -89,11 +93,11 @@ def _verify(run: Run) -> dict[str, Any]:
     )
 
 
-def _results_data(results: dict[str, Results]) -> dict[str, Any]:
+def _results_data(results: dict[str, Results], *, several: bool) -> dict[str, Any]:
     flat = {name: result for per_host in results.values() for name, result in per_host.items()}
     changed = sum(result.changed for per_host in results.values() for result in per_host.values())
     data: dict[str, Any] = {"changed": changed}
-    if len(results) == 1:
+    if not several:
         return data | {"services": {name: result.as_json() for name, result in flat.items()}}
     return data | {
         "hosts": {
@@ -120,23 +124,26 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
     """
     from voiceops.errors import UsageError
     from voiceops.stack import operations
+    from voiceops.tasks.hosts import on_stacks
     from voiceops.tasks.stack_view import live_progress, results_text
 
     if now and drain >= 0:
         raise UsageError("--now and --drain contradict each other")
-    results: dict[str, Results] = {}
-    for host in run.project.hosts:
-        with live_progress(run, host) as progress:
-            stack = run.project.stack(host, progress=progress, say=run.say)
-            results[host.name] = operations.stop(
-                stack,
-                only=names(only),
-                drain_s=drain if drain >= 0 else None,
-                now=now,
-                drop_calls=run.yes,
-                timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
-            )
-    return Report(_results_data(results), results_text(results, "stop", None))
+
+    def work(_host: Host, stack: Stack) -> Results:
+        return operations.stop(
+            stack,
+            only=names(only),
+            drain_s=drain if drain >= 0 else None,
+            now=now,
+            drop_calls=run.yes,
+            timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+        )
+
+    with live_progress(run) as progress:
+        done = on_stacks(run, work, progress=progress, first_needed=False)
+    data = _results_data(done.values, several=len(run.project.hosts) > 1)
+    return done.report(run, Report(data, results_text(done.values, "stop", None)))
 
 
 @command(*_TARGETS, name="check-running", help=_ONLY)
@@ -147,26 +154,29 @@ def check_running(run: Run, only: str = "") -> Report:
     """
     from voiceops.stack import operations
     from voiceops.stack.reconcile import choose
+    from voiceops.tasks.hosts import on_stacks
     from voiceops.tasks.stack_view import verdicts_text
 
     chosen = names(only)
-    found: dict[str, dict[str, Verdict]] = {}
-    for host in run.project.hosts:
-        stack = run.project.stack(host)
+
+    def work(_host: Host, stack: Stack) -> dict[str, Verdict]:
         choose(stack.outline, chosen)
         verdicts = operations.check(stack)
-        found[host.name] = {name: one for name, one in verdicts.items() if not chosen or name in chosen}
+        return {name: one for name, one in verdicts.items() if not chosen or name in chosen}
+
+    done = on_stacks(run, work)
+    found = done.values
     ok = all(verdict.ok for verdicts in found.values() for verdict in verdicts.values())
     services = {
         host: {name: _verdict_data(verdict) for name, verdict in verdicts.items()}
         for host, verdicts in found.items()
     }
-    data: dict[str, Any] = {"ok": ok}
-    if len(services) == 1:
+    data: dict[str, Any] = {"ok": ok and not done.errors}
+    if len(run.project.hosts) == 1:
         data["services"] = next(iter(services.values()))
     else:
         data["hosts"] = {host: {"services": per_host} for host, per_host in services.items()}
-    return Report(data, verdicts_text(found), exit_code=0 if ok else 2)
+    return done.report(run, Report(data, verdicts_text(found), exit_code=0 if ok else 2))
 
 
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:
@@ -180,7 +190,7 @@ def status(run: Run, watch: bool = False) -> Report:
     Example: inv status --watch
     """
     from voiceops.errors import UsageError
-    from voiceops.tasks.stack_view import show_status, status_data, watch_status
+    from voiceops.tasks.stack_view import show_status, status_of, watch_status
 
     if watch and run.json:
         raise UsageError(
@@ -189,8 +199,9 @@ def status(run: Run, watch: bool = False) -> Report:
     if watch:
         watch_status(run)
         return Report({})
-    data = status_data(run)
-    return Report(data, lambda: show_status(data))
+    done = status_of(run)
+    data = {"hosts": done.values}
+    return done.report(run, Report(data, lambda: show_status(data)))
 
 
 @command(

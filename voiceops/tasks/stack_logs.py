@@ -30,6 +30,11 @@ def show_logs(
     from voiceops.stack.folder import Folder
     from voiceops.stack.reconcile import choose
 
+    if not all(host.local for host in run.project.hosts):
+        from voiceops.tasks.server_logs import show_server_logs
+
+        show_server_logs(run, only=only, follow=follow, since=since, count=count, printer=Printer, raw=raw)
+        return
     folder = Folder(run.project.root)
     files = []
     for host in run.project.hosts:
@@ -46,7 +51,7 @@ def show_logs(
     lines = log_files.merged(files, start)
     if count > 0 and not since:
         lines = lines[-count:]
-    printer = _Printer(run, [name for name, _, _ in files], raw=raw)
+    printer = Printer(run, [name for name, _, _ in files], raw=raw)
     if run.json and not follow:
         document = [printer.fields(line) for line in lines]
         print(json.dumps({"lines": document}, ensure_ascii=False, indent=2))
@@ -67,7 +72,9 @@ def show_logs(
             follower.close()
 
 
-class _Printer:
+class Printer:
+    """Lines for a terminal, a file, or as JSON."""
+
     def __init__(self, run: Run, services: Sequence[str], *, raw: bool) -> None:
         self._raw = raw
         self._json = run.json

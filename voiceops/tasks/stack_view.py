@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
     from voiceops.model.settings import Host
     from voiceops.stack.model import Verdict
+    from voiceops.stack.operations import Stack
     from voiceops.stack.results import Progress, Results
     from voiceops.tasks.command import Run
+    from voiceops.tasks.hosts import Outcomes
 
 _STYLE = {
     "ready": "green",
@@ -30,7 +32,7 @@ _STYLE = {
 
 
 @contextmanager
-def live_progress(run: Run, host: Host) -> Iterator[Progress]:
+def live_progress(run: Run) -> Iterator[Progress]:
     """A table that lives on a terminal; plain lines, one per change, anywhere else; silent with --json."""
     if run.json:
         yield lambda service, state, words: None
@@ -153,43 +155,49 @@ def _print_rows(rows: list[list[str]]) -> None:
 
 
 def status_data(run: Run) -> dict[str, Any]:
-    """What `inv status --json` prints."""
+    """Services, releases, rooms and calls per host; a host that can't be asked says why."""
+    done = status_of(run)
+    errors = {name: {"error": error.as_json()} for name, error in done.errors.items()}
+    return {"hosts": {**done.values, **errors}}
+
+
+def status_of(run: Run) -> Outcomes[dict[str, Any]]:
+    """What `inv status --json` prints for each host."""
+    from voiceops.tasks.hosts import on_stacks
+
+    return on_stacks(run, _status)
+
+
+def _status(host: Host, stack: Stack) -> dict[str, Any]:
     from voiceops.model.states import ServiceState
     from voiceops.stack import operations
+    from voiceops.wiring_deploy import reachable
     from voiceops.wiring_stack import count_rooms
 
-    hosts: dict[str, Any] = {}
-    for host in run.project.hosts:
-        stack = run.project.stack(host)
-        observed = stack.backend.observe(stack.outline)
-        services: dict[str, Any] = {}
-        release = ""
-        calls = 0
-        for name, verdict in operations.verdicts(stack, observed).items():
-            one = verdict.instance
-            services[name] = {
-                "state": str(verdict.state),
-                "pids": list(verdict.pids),
-                "detail": verdict.detail,
-                "uptime_s": round(one.age_s, 1) if one else None,
-                "release": one.release if one else "",
-                "calls": sum(each.calls for each in observed[name].instances) if name in observed else 0,
-                "draining": [each.pid for each in observed[name].draining] if name in observed else [],
-            }
-            calls += services[name]["calls"]
-            release = release or (one.release if one else "")
-        ready = any(
-            entry["state"] == ServiceState.READY and service.kind == "livekit"
-            for service in stack.outline
-            for entry in [services[service.name]]
-        )
-        hosts[host.name] = {
-            "services": services,
-            "release": release,
-            "calls": calls,
-            "rooms": count_rooms(host) if ready else None,
+    observed = stack.backend.observe(stack.outline)
+    services: dict[str, Any] = {}
+    release = ""
+    calls = 0
+    for name, verdict in operations.verdicts(stack, observed).items():
+        one = verdict.instance
+        services[name] = {
+            "state": str(verdict.state),
+            "pids": list(verdict.pids),
+            "detail": verdict.detail,
+            "uptime_s": round(one.age_s, 1) if one else None,
+            "release": one.release if one else "",
+            "calls": sum(each.calls for each in observed[name].instances) if name in observed else 0,
+            "draining": [each.pid for each in observed[name].draining] if name in observed else [],
         }
-    return {"hosts": hosts}
+        calls += services[name]["calls"]
+        release = release or (one.release if one else "")
+    ready = any(
+        entry["state"] == ServiceState.READY and service.kind == "livekit"
+        for service in stack.outline
+        for entry in [services[service.name]]
+    )
+    rooms = count_rooms(host) if ready and reachable(host) else None
+    return {"services": services, "release": release, "calls": calls, "rooms": rooms}
 
 
 def show_status(data: Mapping[str, Any]) -> None:
@@ -207,6 +215,9 @@ def _status_tables(data: Mapping[str, Any]) -> list[Table]:
 
     tables = []
     for host, seen in data["hosts"].items():
+        if "error" in seen:
+            tables.append(Table(title=f"{host}: {seen['error']['message']}", title_justify="left", box=None))
+            continue
         rooms = "?" if seen["rooms"] is None else seen["rooms"]
         release = f", release {seen['release']}" if seen["release"] else ""
         title = f"{host}: {seen['calls']} calls, {rooms} rooms{release}"

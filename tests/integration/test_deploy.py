@@ -1,0 +1,219 @@
+"""From a bare host to a call, and everything after that: on one real host, with a real agent and real calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import callers, hosts
+from tests.live import API_SECRET
+from tests.servers import PROJECT, Servers, agent_servers
+
+ENTRY = Path(__file__).parent / "agents" / "tone.py"
+AGENTS = f"'{PROJECT}-agent@*.service'"
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Iterator[Servers]:
+    """A bare host and a project; the first test deploys it, the others find it deployed."""
+    yield agent_servers(tmp_path_factory.mktemp("deploy") / "project", [host], ENTRY)
+
+
+@pytest.fixture
+def deployed(servers: Servers) -> Servers:
+    (servers.folder / "agent" / "agent.py").write_text(ENTRY.read_text())
+    servers.variables["services"]["agent"] = {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"]}
+    servers.write()
+    servers.deploy("--no-call")
+    return servers
+
+
+def change_agent(servers: Servers, text: str) -> None:
+    """Another release: the same agent, and ``text`` before it."""
+    (servers.folder / "agent" / "agent.py").write_text(f"{text}\n{ENTRY.read_text()}".replace("from __future__", "#", 1))
+
+
+def main_pids(host: hosts.Machine) -> dict[str, str]:
+    """Unit to main pid, of all agents that run or drain."""
+    shown = host.shell(f"systemctl show -p Id,MainPID {AGENTS}").stdout
+    found = {}
+    for block in shown.split("\n\n"):
+        unit = dict(line.partition("=")[::2] for line in block.splitlines())
+        if unit.get("MainPID", "0") != "0":
+            found[unit["Id"]] = unit["MainPID"]
+    return found
+
+
+@pytest.mark.timeout(180)
+def test_from_a_bare_host_to_a_call_with_audio_by_one_command(servers: Servers, host: hosts.Machine) -> None:
+    document = servers.deploy()
+    assert document["call"]["ok"] is True
+    assert document["call"]["audio_s"] > 0
+    assert len(document["hosts"][host.name]["resources"]) >= 28
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, host: hosts.Machine) -> None:
+    before = host.shell(f"systemctl show -P MainPID {PROJECT}-livekit {AGENTS}").stdout
+    document = deployed.deploy()
+    assert document["changed"] == 0
+    assert "call" not in document
+    deployed.inv("drift", "--group", "servers")
+    assert host.shell(f"systemctl show -P MainPID {PROJECT}-livekit {AGENTS}").stdout == before
+
+
+async def test_a_changed_agent_takes_over_while_the_old_one_finishes_its_call(
+    deployed: Servers, host: hosts.Machine
+) -> None:
+    (old,) = main_pids(host).items()
+    url = f"ws://{host.address}:7880"
+    async with callers.caller(url, "overlap-call") as person:
+        agent = await _agent_in(person)
+        change_agent(deployed, "RELEASE = 2")
+        document = await asyncio.to_thread(deployed.deploy)
+        assert document["call"]["ok"] is True
+        result = document["hosts"][host.name]
+        changed = {one["id"].partition(":")[0] for one in result["resources"] if one["result"] == "changed"}
+        assert changed == {"tree", "symlink", "file"}
+        assert result["services"]["agent"]["action"] == "overlap"
+        running = main_pids(host)
+        assert running.get(old[0]) == old[1], "the old one finishes its call"
+        assert len(running) == 2
+        assert agent in person.remote_participants
+        # Deployed once more, the one that drains is left alone: a second signal would end its call.
+        assert (await asyncio.to_thread(deployed.deploy))["changed"] == 0
+        assert agent in person.remote_participants
+    log = host.shell(f"journalctl -u {old[0]} -o cat").stdout
+    assert log.count("Stopping ") <= 1
+    await asyncio.to_thread(deployed.inv, "rooms.delete", "overlap-call", "--host", host.name)
+    await asyncio.to_thread(_wait_gone, host, old[0])
+
+
+async def _agent_in(person: object) -> str:
+    for _ in range(200):
+        if person.remote_participants:  # type: ignore[attr-defined]
+            return str(next(iter(person.remote_participants)))  # type: ignore[attr-defined]
+        await asyncio.sleep(0.05)
+    raise AssertionError("no agent came")
+
+
+def _wait_gone(host: hosts.Machine, unit: str) -> None:
+    host.shell(f"timeout 40 sh -c 'while systemctl is-active -q {unit}; do sleep 0.2; done'")
+    host.shell(f"timeout 40 sh -c 'while [ $(systemctl show -P ActiveState {unit}) = deactivating ]; do sleep 0.2; done'")
+
+
+def test_an_agent_that_does_not_become_ready_is_stopped_and_the_old_one_serves(
+    deployed: Servers, host: hosts.Machine
+) -> None:
+    before = main_pids(host)
+    change_agent(deployed, "raise RuntimeError('no such customer table')")
+    failed = deployed.inv("deploy", "--group", "servers", code=1)
+    assert "no such customer table" in failed.err
+    assert main_pids(host) == before
+    deployed.inv("call", "--group", "servers")
+    bad = [one for one in _releases(deployed, host) if one["result"] == "bad"]
+    assert bad
+    # Nothing of it starts with the host either.
+    wants = host.shell(f"ls /etc/systemd/system/multi-user.target.wants | grep {PROJECT}-agent").stdout.split()
+    assert wants == list(before)
+
+
+def _releases(servers: Servers, host: hosts.Machine) -> list[dict[str, str]]:
+    document = servers.inv("releases", "--group", "servers", "--json").json
+    return list(document["hosts"][host.name]["releases"])
+
+
+def test_another_secret_is_another_release_and_nothing_else(deployed: Servers, host: hosts.Machine) -> None:
+    deployed.variables["services"]["agent"]["env"] = {"CRM_TOKEN": {"env": "CRM_TOKEN"}}
+    deployed.env["CRM_TOKEN"] = "hunter2-for-the-crm-of-the-tests"
+    deployed.write()
+    result = deployed.deploy("--no-call")["hosts"][host.name]
+    changed = [one["id"] for one in result["resources"] if one["result"] == "changed"]
+    assert all(result["release"] in one for one in changed), changed
+    assert result["services"]["livekit"]["changed"] is False
+
+
+def test_no_secret_leaks_anywhere(deployed: Servers, host: hosts.Machine) -> None:
+    deployed.variables["services"]["agent"]["env"] = {"CRM_TOKEN": {"env": "CRM_TOKEN"}}
+    token = "a-token-that-nobody-may-see-0123456789"
+    deployed.env["CRM_TOKEN"] = token
+    deployed.write()
+    host.shell(
+        "(while :; do cat /proc/[0-9]*/cmdline; sleep 0.02; done) > /run/sampled 2>/dev/null & echo $! > /run/sampler"
+    )
+    done = deployed.inv("deploy", "--group", "servers", "--diff")
+    rendered = deployed.inv("render", "--group", "servers")
+    host.shell("kill $(cat /run/sampler)")
+    said = done.out + done.err + rendered.out
+    world = host.shell(
+        f"find / -xdev -type f -perm -o+r -newer /etc/{PROJECT} ! -path '/proc/*' ! -path '/run/sampled'"
+        f" -exec grep -lF -e {token} -e {API_SECRET} {{}} + ; true"
+    ).stdout
+    sampled = host.shell(f"grep -aFc -e {token} -e {API_SECRET} /run/sampled", check=False).stdout.strip()
+    logs = host.shell("journalctl -o cat").stdout + host.shell(f"systemctl show {AGENTS} {PROJECT}-livekit").stdout
+    state = host.shell(f"cat /var/lib/{PROJECT}/journal /var/lib/{PROJECT}/*.json*; systemctl cat {AGENTS}").stdout
+    folders = host.shell(f"grep -rlF -e {token} -e {API_SECRET} /opt/{PROJECT}/releases", check=False).stdout
+    assert (world, sampled, folders) == ("", "0", "")
+    for text in (said, logs, state):
+        assert token not in text
+        assert API_SECRET not in text
+
+
+def test_rollback_goes_to_the_last_good_release_and_skips_bad_ones(deployed: Servers, host: hosts.Machine) -> None:
+    good = deployed.deploy("--no-call")["hosts"][host.name]["release"]
+    change_agent(deployed, "raise RuntimeError('broken')")
+    deployed.inv("deploy", "--group", "servers", code=1)
+    change_agent(deployed, "RELEASE = 4")
+    newest = deployed.deploy("--no-call")["hosts"][host.name]["release"]
+    moved = deployed.inv("rollback", "--group", "servers", "--json").json["hosts"][host.name]["services"]["agent"]
+    assert (moved["before"], moved["release"]) == (newest, good)
+    assert list(main_pids(host)) == [f"{PROJECT}-agent@{good}.service"] or len(main_pids(host)) == 2
+    assert deployed.inv("drift", "--group", "servers", code=2)
+
+
+async def test_a_deploy_that_would_cut_a_call_off_is_refused_before_anything_changed(
+    deployed: Servers, host: hosts.Machine
+) -> None:
+    before = host.read(f"/etc/{PROJECT}/livekit.yaml")
+    deployed.variables["services"]["livekit"]["log_level"] = "debug"
+    deployed.write()
+    try:
+        async with callers.caller(f"ws://{host.address}:7880", "kept-call") as person:
+            await _agent_in(person)
+            refused = await asyncio.to_thread(deployed.inv, "deploy", "--group", "servers", code=1)
+    finally:
+        del deployed.variables["services"]["livekit"]["log_level"]
+        deployed.write()
+    assert "--yes" in refused.err
+    assert host.read(f"/etc/{PROJECT}/livekit.yaml") == before
+
+
+def test_a_half_made_environment_is_repaired(deployed: Servers, host: hosts.Machine) -> None:
+    real = host.shell(f"readlink -f /opt/{PROJECT}/current/agent/venv").stdout.strip()
+    host.shell(f"rm {real}/.voiceops-complete {real}/bin/python")
+    result = deployed.deploy("--no-call")["hosts"][host.name]
+    assert [one["id"].partition(":")[0] for one in result["resources"] if one["result"] == "changed"] == ["venv"]
+
+
+def test_the_commands_of_the_stack_work_on_servers(deployed: Servers, host: hosts.Machine) -> None:
+    to = ("--host", host.name)
+    assert deployed.inv("check-running", *to, "--json").json["ok"] is True
+    deployed.inv("stop", *to, "--yes")
+    assert deployed.inv("check-running", *to, code=2)
+    assert deployed.inv("start", *to, "--json").json["changed"] == 2
+    assert deployed.inv("start", *to, "--json").json["changed"] == 0
+    assert deployed.inv("restart", *to, "--only", "agent", "--json").json["changed"] == 1
+    deployed.inv("call", *to)
+    status = deployed.inv("status", *to, "--json").json["hosts"][host.name]
+    assert {name: one["state"] for name, one in status["services"].items()} == {"livekit": "ready", "agent": "ready"}
+    assert "registered worker" in deployed.inv("logs", *to, "--only", "agent", "--raw").out
+    deployed.inv("cleanup-rooms", *to)
+    deployed.inv("why", *to)
+
+
+def test_the_timer_cleans_rooms_on_the_host(deployed: Servers, host: hosts.Machine) -> None:
+    assert "active" in host.shell(f"systemctl is-active {PROJECT}-cleanup-rooms.timer").stdout
+    host.shell(f"systemctl start {PROJECT}-cleanup-rooms.service")
+    assert host.shell(f"systemctl show -P Result {PROJECT}-cleanup-rooms.service").stdout.strip() == "success"

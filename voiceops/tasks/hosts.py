@@ -1,0 +1,107 @@
+"""The same command on several hosts: side by side, what is needed first, one result each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from voiceops.errors import VoiceopsError
+from voiceops.tasks.command import Report, Run, show_error
+
+if TYPE_CHECKING:
+    from voiceops.model.settings import Host
+    from voiceops.stack.operations import Stack
+    from voiceops.stack.results import Progress
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Outcomes(Generic[T]):
+    """What came of each host; of one host alone an error is raised instead."""
+
+    values: dict[str, T] = field(default_factory=dict)
+    errors: dict[str, VoiceopsError] = field(default_factory=dict)
+
+    def report(self, run: Run, report: Report) -> Report:
+        """``report`` of the values, and the errors of the other hosts with the gravest exit code."""
+        if not self.errors:
+            return report
+        data: dict[str, Any] = dict(report.data)
+        hosts = dict(data.get("hosts", {}))
+        for name, error in self.errors.items():
+            hosts[name] = {"ok": False, "error": error.as_json()}
+            if not run.json:
+                show_error(error, as_json=False)
+        data["hosts"] = hosts
+        code = max(error.exit_code for error in self.errors.values())
+        return Report(data, report.text, max(code, report.exit_code))
+
+
+def on_stacks(
+    run: Run,
+    work: Callable[[Host, Stack], T],
+    *,
+    progress: Progress | None = None,
+    first_needed: bool = True,
+) -> Outcomes[T]:
+    """``work`` on the stack of each selected host.
+
+    Hosts that others need come first, or last with ``first_needed=False``. A host that is down
+    does not stop the others.
+    """
+    from voiceops.deploy.batches import tiers
+
+    hosts = run.project.hosts
+    outcomes: Outcomes[T] = Outcomes()
+
+    def one(host: Host) -> None:
+        shown: Progress = progress or (lambda service, state, words: None)
+        if len(hosts) > 1:
+            shown = _named(host.name, shown)
+        try:
+            stack = run.project.stack(host, progress=shown, say=run.say)
+            try:
+                outcomes.values[host.name] = work(host, stack)
+            finally:
+                stack.close()
+        except VoiceopsError as error:
+            outcomes.errors[host.name] = error
+
+    order = tiers(hosts) if len(hosts) > 1 else [list(hosts)]
+    for tier in order if first_needed else reversed(order):
+        side_by_side(one, tier)
+    if len(hosts) == 1 and outcomes.errors:
+        raise next(iter(outcomes.errors.values()))
+    outcomes.values = {host.name: outcomes.values[host.name] for host in hosts if host.name in outcomes.values}
+    return outcomes
+
+
+def _named(host: str, progress: Progress) -> Progress:
+    return lambda service, state, words: progress(f"{host} {service}", state, words)
+
+
+def side_by_side(work: Callable[[Host], None], hosts: Iterable[Host]) -> None:
+    """One thread for each host; a bug in one is raised when all are through."""
+    bugs: list[BaseException] = []
+
+    def guarded(host: Host) -> None:
+        try:
+            work(host)
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            bugs.append(error)
+
+    chosen = list(hosts)
+    if len(chosen) == 1:
+        work(chosen[0])
+        return
+    threads = [threading.Thread(target=guarded, args=(host,), daemon=True) for host in chosen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if bugs:
+        raise bugs[0]
+
