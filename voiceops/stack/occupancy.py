@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from voiceops.model.calls import ROOM_PREFIX
 from voiceops.stack.model import Instance
 
 
@@ -28,7 +29,8 @@ def calls_of(rooms: Sequence[str], occupied: frozenset[str] | None, *, whole_ser
     What an agent could not name (it starts with a parenthesis) counts: better one question too many.
     """
     if occupied is None:
-        return tuple(rooms)
+        # The jobs of our own synthetic calls outlive them by seconds, and nobody would be cut off.
+        return tuple(room for room in rooms if not room.startswith(ROOM_PREFIX))
     own = [room for room in rooms if room in occupied or room.startswith("(")]
     return tuple(dict.fromkeys([*own, *(sorted(occupied) if whole_server else ())]))
 

@@ -34,6 +34,10 @@ def test_a_server_that_does_not_say_leaves_the_agents_word() -> None:
     assert forsaken([agent("r")], None) == frozenset()
 
 
+def test_the_job_of_a_synthetic_call_stops_nobody() -> None:
+    assert calls_of(["voiceops-call-1", "r"], None, whole_server=True) == ("r",)
+
+
 def test_what_the_agent_could_not_name_counts_as_a_call() -> None:
     assert calls_of(["(a call of pid 1)"], frozenset(), whole_server=False) == ("(a call of pid 1)",)
     assert forsaken([agent(calls=1)], frozenset()) == frozenset()
