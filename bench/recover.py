@@ -10,14 +10,12 @@ import argparse
 import os
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import live
 from tests.projects import REPOSITORY, Project, project
 
 FAULTY = REPOSITORY / "tests" / "integration" / "agents" / "faulty.py"
@@ -31,25 +29,7 @@ def kill(made: Project, service: str, number: signal.Signals) -> None:
 def stray(made: Project) -> None:
     """Stop our agent and start another version of it by hand: it joins, and never speaks."""
     made.inv("stop", "--only", "agent", "--yes")
-    entry = made.folder / "agent" / "agent.py"
-    good = entry.read_text()
-    entry.write_text(good.replace("await serve(ctx)", "await asyncio.sleep(600)"))
-    log_file = made.folder / f"stray-{time.monotonic_ns()}.log"
-    with log_file.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "livekit.agents", "start", str(entry)],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ
-            | {
-                "LIVEKIT_URL": made.url,
-                "LIVEKIT_API_KEY": live.API_KEY,
-                "LIVEKIT_API_SECRET": live.API_SECRET,
-            },
-        )
-    live.wait_for_line(process, log_file, "registered worker")
-    entry.write_text(good)
+    made.start_stray("await serve(ctx)", "await asyncio.sleep(600)")
 
 
 BREAKS: dict[str, Callable[[Project], None]] = {

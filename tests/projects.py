@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from tests import parts
-from tests.live import API_KEY, API_SECRET
+from tests.live import API_KEY, API_SECRET, wait_for_line
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -66,6 +67,29 @@ class Project:
             f"inv {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def start_stray(self, old: str, new: str) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start the agent's entry by hand with other code in it, as a script would; the entry is as before.
+
+        Returns the process, registered, and its log.
+        """
+        entry = self.folder / "agent" / "agent.py"
+        good = entry.read_text()
+        assert old in good
+        entry.write_text(good.replace(old, new))
+        log_file = self.folder / f"stray-{time.monotonic_ns()}.log"
+        with log_file.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "livekit.agents", "start", str(entry)],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=os.environ
+                | {"LIVEKIT_URL": self.url, "LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": API_SECRET},
+            )
+        wait_for_line(process, log_file, "registered worker")
+        entry.write_text(good)
+        return process, log_file
 
     def pid(self, service: str) -> int:
         """The pid of the only instance of a service."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.callers import caller
-from tests.live import API_KEY, API_SECRET, end, wait_for_line
+from tests.live import end
 from tests.projects import Project, project
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,23 +55,9 @@ def test_what_was_frozen_is_replaced_and_a_call_is_answered(stack: Project, serv
 
 
 def test_a_stray_with_other_code_is_ended_and_a_call_is_answered_by_ours(stack: Project) -> None:
-    entry = stack.folder / "agent" / "agent.py"
-    good = entry.read_text()
     stack.inv("stop", "--only", "agent", "--yes")
-    entry.write_text(good.replace("await serve(ctx)", "await asyncio.sleep(600)"))
-    log_file = stack.folder / "stray.log"
-    with log_file.open("ab") as log:
-        stray = subprocess.Popen(
-            [sys.executable, "-m", "livekit.agents", "start", str(entry)],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=os.environ
-            | {"LIVEKIT_URL": stack.url, "LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": API_SECRET},
-        )
+    stray, _log = stack.start_stray("await serve(ctx)", "await asyncio.sleep(600)")
     try:
-        wait_for_line(stray, log_file, "registered worker")
-        entry.write_text(good)
         document = recover(stack)
         assert "stray-worker" in [finding["rule"] for finding in document["findings"]]
         assert document["steps"][-1]["answered"]
