@@ -172,7 +172,8 @@ def agent_environment(
         "PYTHONUNBUFFERED": "1",
     }
     if service.agent_name:
-        env["LIVEKIT_AGENT_NAME"] = service.agent_name
+        # The first is only a default for agents that name themselves nothing; the inventory is the truth.
+        env["LIVEKIT_AGENT_NAME"] = env["LIVEKIT_AGENT_NAME_OVERRIDE"] = service.agent_name
     if service.max_concurrent_jobs is not None:
         env[protocol.MAX_JOBS_ENV] = str(service.max_concurrent_jobs)
     if service.health_port is not None:

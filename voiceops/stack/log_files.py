@@ -39,7 +39,21 @@ def last_lines(path: Path, offset: int = 0, count: int = 15) -> tuple[str, ...]:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ()
-    return tuple(line[:500] for line in lines if line.strip())[-count:]
+    return tuple(brief(line)[:500] for line in lines if line.strip())[-count:]
+
+
+def brief(text: str) -> str:
+    """A structured line as its message and, of a traceback, the one line that says it; others as they are."""
+    try:
+        fields = json.loads(text) if text.startswith("{") else None
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        return text
+    message = str(fields.get("message", fields.get("msg", text))).strip()
+    trace = str(fields.get("exc_info") or fields.get("error") or "").strip().splitlines()
+    first = message.splitlines()[0] if message else ""
+    return f"{first}: {trace[-1]}" if trace and trace[-1] not in first else first
 
 
 def rotate_stopped(path: Path, max_bytes: int, keep: int) -> bool:

@@ -119,3 +119,10 @@ def test_since_takes_spans_and_times() -> None:
     assert parse_since("2026-11-21T06:35:12Z", 0.0) == 1795242912.0
     with pytest.raises(ValueError, match="neither"):
         parse_since("yesterday", 0.0)
+
+
+def test_the_end_of_a_log_shows_of_a_traceback_the_line_that_says_it(tmp_path: Path) -> None:
+    log = tmp_path / "agent.log"
+    trace = "Traceback (most recent call last):\n  File x\nOSError: address already in use"
+    log.write_text(json.dumps({"message": "can't listen", "exc_info": trace}) + "\nplain words\n")
+    assert last_lines(log) == ("can't listen: OSError: address already in use", "plain words")
