@@ -69,6 +69,7 @@ def noop(servers: Servers, machines: Sequence[Machine]) -> None:
 
 def full_job(folder: Path, machines: Sequence[Machine]) -> Servers:
     """LiveKit, an agent, two services more and the schedule: more than 30 resources on each host."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands start with their bytecode, as users' do
     os.environ.update(LIVEKIT_API_KEY=API_KEY, LIVEKIT_API_SECRET=API_SECRET)
     servers = agent_servers(folder, machines, ENTRY, cache=sleeper(), relay=sleeper())
     servers.variables["deploy"]["serial"] = "100%"

@@ -6,12 +6,13 @@ import getpass
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voiceops.errors import ConfigError, UsageError
+from voiceops.errors import ConfigError, UsageError, VoiceopsError
 from voiceops.wiring_stack import People, clean_rooms
 
 if TYPE_CHECKING:
@@ -246,15 +247,46 @@ def stacks(project: Project, view: Shown) -> Callable[[HostRun, tuple[Declared, 
 
 
 def fleet_of(
-    project: Project, *, what: str, parallel: int = 0, accept_new: bool = False, on_done: Callable[[HostRun], None]
+    project: Project,
+    *,
+    what: str,
+    parallel: int = 0,
+    accept_new: bool = False,
+    on_done: Callable[[HostRun], None] = lambda run: None,
 ) -> Fleet:
-    """The selected servers with a way to each; nothing is connected yet."""
+    """The selected servers, with connections that are being opened while the rest is imported and made."""
     from voiceops.adapters.transports import transport_to
-    from voiceops.deploy.fleet import Fleet, HostRun
 
     hosts = servers(project, what=what)
-    runs = [HostRun(host, transport_to(host, accept_new=accept_new)) for host in hosts]
-    return Fleet(runs=runs, parallel=parallel or hosts[0].settings.deploy.parallel, on_done=on_done)
+    at_once = parallel or hosts[0].settings.deploy.parallel
+    transports = [transport_to(host, accept_new=accept_new) for host in hosts]
+    openings = [_Opening(transport).wait for transport in transports[:at_once]]
+    openings += [transport.open for transport in transports[at_once:]]
+    from voiceops.deploy.fleet import Fleet, HostRun
+
+    runs = [HostRun(*each) for each in zip(hosts, transports, openings, strict=True)]
+    return Fleet(runs=runs, parallel=at_once, on_done=on_done)
+
+
+class _Opening:
+    """A connection on its way; its error waits for whoever needs it, so that nobody tries twice."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._error: VoiceopsError | None = None
+        self._thread = threading.Thread(target=self._open, daemon=True)
+        self._thread.start()
+
+    def _open(self) -> None:
+        try:
+            self._transport.open()
+        except VoiceopsError as error:
+            self._error = error
+
+    def wait(self) -> None:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
 
 def prove_by_call(

@@ -21,6 +21,8 @@ class HostRun:
 
     host: Host
     transport: Transport
+    open: Callable[[], None]
+    """Waits until it is connected."""
     state: HostState | None = None
     planned: Deployed | None = None
     deployed: Deployed | None = None

@@ -119,7 +119,7 @@ class Deployer:
     def _look(self, run: HostRun) -> None:
         facts = self._hands.facts(run.host)
         making = self._states.submit(self._hands.state, run.host, facts) if facts else None
-        run.transport.open()
+        run.open()
         if making is None:
             making = self._states.submit(self._hands.state, run.host, self._learn(run))
         run.state = making.result()

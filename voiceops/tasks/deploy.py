@@ -70,12 +70,16 @@ def drift(run: Run, parallel: int = 0, accept_new: bool = False) -> Report:
 
 
 def _run(run: Run, what: str, *, accept_new: bool, call: bool, check: bool, **flags: Any) -> Report:
-    from voiceops.deploy.batches import serial_of
-    from voiceops.deploy.operations import Options
     from voiceops.tasks.deploy_view import View, deploy_report
     from voiceops.wiring_deploy import deployer, fleet_of, whoami
 
     view = View(run, what)
+    fleet = fleet_of(
+        run.project, what=what, parallel=flags["parallel"], accept_new=accept_new, on_done=view.done
+    )
+    from voiceops.deploy.batches import serial_of
+    from voiceops.deploy.operations import Options
+
     options = Options(
         by=whoami(),
         serial=serial_of(flags["serial"]) if flags["serial"] else None,
@@ -87,9 +91,6 @@ def _run(run: Run, what: str, *, accept_new: bool, call: bool, check: bool, **fl
         timeout_s=run.timeout or 300.0,
         drop_calls=run.yes,
         prepare_only=what == "setup",
-    )
-    fleet = fleet_of(
-        run.project, what=what, parallel=flags["parallel"], accept_new=accept_new, on_done=view.done
     )
     done = deployer(run.project, options, view).deploy(fleet)
     return deploy_report(view, done, check=check)
