@@ -56,7 +56,7 @@ async def collect(
     usable = server.reachable and server.credentials == "ok"
     looks: tuple[RoomFact, ...] | None = None
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
-        looks = await _look("the rooms", _rooms(rooms, wanted_room), timeout_s * 2, problems)
+        looks = await _look("the rooms", look_at_rooms(rooms, wanted_room), timeout_s * 2, problems)
     return Facts(
         now=sources.now() + server.clock_skew_s,
         server=server,
@@ -87,7 +87,8 @@ async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[
         return None
 
 
-async def _rooms(api: AgentRoomApi, wanted: str) -> tuple[RoomFact, ...]:
+async def look_at_rooms(api: AgentRoomApi, wanted: str = "") -> tuple[RoomFact, ...]:
+    """Every room with its people and dispatches, or just the ``wanted`` one."""
     listed = await api.list_rooms([wanted] if wanted else ())
     looks = await asyncio.gather(*(_room(api, room) for room in listed))
     return tuple(look for look in looks if look is not None)
