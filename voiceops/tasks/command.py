@@ -96,7 +96,7 @@ class Command(Task):  # type: ignore[type-arg]
 def command(
     *flags: str,
     name: str | None = None,
-    help: Mapping[str, str] | None = None,  # noqa: A002 - Invoke's own word
+    help: Mapping[str, str] | None = None,
     aliases: tuple[str, ...] = (),
     iterable: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Report | None]], Command]:
