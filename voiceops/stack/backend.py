@@ -18,6 +18,8 @@ class Force(str, Enum):
 
     DRAIN = "drain"
     """Signal once, then wait as long as the deadline allows; never kill."""
+    BEGIN = "begin"
+    """Signal once, and see it begin to drain, or end, before the deadline; it then goes on alone."""
     STOP = "stop"
     """Signal once, wait for the stop timeout, then kill what is left."""
     KILL = "kill"

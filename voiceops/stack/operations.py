@@ -218,7 +218,7 @@ class _Starter:
                 self._backend.end_stray(stray, self._limit)
             for instance in action.extra:
                 if action.gently and instance.kind == "agent" and not instance.signalled:
-                    self._backend.end(instance, self._shortly(), Force.DRAIN)
+                    self._backend.end(instance, self._shortly(), Force.BEGIN)
                 else:
                     self._end(instance)
             if action.verb is Verb.RESTART and action.instance:
@@ -298,7 +298,7 @@ class _Starter:
         )
         replaced = old if action.verb is Verb.OVERLAP else None
         # The server knows the new one; only now may the old one stop to take calls.
-        if replaced and not self._backend.end(replaced, self._shortly(), Force.DRAIN):
+        if replaced and not self._backend.end(replaced, self._shortly(), Force.BEGIN):
             result.draining.append(replaced.pid)
         return result
 

@@ -32,6 +32,7 @@ _SWALLOWED_S = 0.1
 """livekit-server loses a SIGTERM that arrives right after its first answer."""
 _DRAIN_BEGINS_S = 3.0
 """An agent that answers and does not drain this long after its signal has not seen it."""
+_PATIENT = (Force.DRAIN, Force.BEGIN)
 _FOREIGN = ("NOTIFY_SOCKET", protocol.SERVICE_ENV, protocol.LAUNCH_ENV, protocol.HEALTH_SOCKET_ENV)
 
 
@@ -249,14 +250,14 @@ class ProcessBackend:
         """Signal once and wait. True: gone, or to be killed; False: it drains, let it."""
         record = self._signal(record)
         told_at = time.monotonic()
-        patience = limit if force is Force.DRAIN else Deadline(record.stop_timeout_s, "stopping")
+        patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
         while processes.wait_gone([record.key], min(1.0, patience.remaining_s, limit.remaining_s)):
             if instance.kind == "agent" and time.monotonic() - told_at > _DRAIN_BEGINS_S:
                 record = self._signal(record)  # again only when it was swallowed
                 told_at = float("inf")
             if not patience.expired and not limit.expired:
                 continue
-            if force is Force.DRAIN:
+            if force in _PATIENT:
                 return False
             health = (
                 read_health(self._folder.health_socket(record.launch)) if instance.kind == "agent" else None

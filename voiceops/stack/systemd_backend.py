@@ -105,13 +105,17 @@ class SystemdBackend:
         if instance.kind == "agent" and force is Force.STOP:
             # Others are killed by systemd after their TimeoutStopSec; an agent's exceeds its drain.
             patience_s = min(patience_s, _STOP_S)
-        answer = self._end(instance, patience_s, kill=False)
-        if answer["gone"] or force is Force.DRAIN or (answer["health"] or {}).get("calls"):
+        answer = self._end(instance, patience_s, kill=False, begin=force is Force.BEGIN)
+        if answer["gone"] or force in (Force.DRAIN, Force.BEGIN) or (answer["health"] or {}).get("calls"):
             return bool(answer["gone"])
         return bool(self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"])
 
-    def _end(self, instance: Instance, timeout_s: float, *, kill: bool) -> Mapping[str, Any]:
-        return self._ask("end", timeout_s, unit=instance.launch, kill=kill, timeout_s=timeout_s)
+    def _end(
+        self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False
+    ) -> Mapping[str, Any]:
+        return self._ask(
+            "end", timeout_s, unit=instance.launch, kill=kill, begin=begin, timeout_s=timeout_s
+        )
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         timeout_s = min(limit.remaining_s, _STOP_S)

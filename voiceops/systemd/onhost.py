@@ -292,6 +292,10 @@ def end(request: dict[str, Any]) -> dict[str, Any]:
                 systemctl("kill", "--signal=TERM", "--kill-who=main", name)
         if waited_s > request["timeout_s"]:
             return {"gone": False, "health": health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))}
+        if request.get("begin"):
+            answer = health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))
+            if answer and answer.get("draining"):
+                return {"gone": False, "health": answer}
         time.sleep(POLL_S)
     return {"gone": True}
 
