@@ -12,6 +12,7 @@ import msgspec
 
 from voiceops.model.secret import Secret
 
+
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
