@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "integration" in stages:
             subprocess.run([*PYTHON, "tests.install_parts"], cwd=ROOT, check=False)
             real = ["tests/contract", "tests/integration", *select]
-            _timed(outcome, "integration", lambda o: _pytest(o, [*real, "-m", "not heavy"]))
+            # These wait more than they compute; a module's tests share its stacks and stay together.
+            side_by_side = ["-n", "2", "--dist", "loadfile"]
+            _timed(outcome, "integration", lambda o: _pytest(o, [*real, *side_by_side, "-m", "not heavy"]))
             if not options.fast:
                 _timed(outcome, "heavy", lambda o: _pytest(o, [*real, "-m", "heavy"]))
     except KeyboardInterrupt:

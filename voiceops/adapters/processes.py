@@ -215,13 +215,21 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: P
     return process.key if process else Key(child.pid, "gone")
 
 
-def exit_status(pid: int) -> int | None:
-    """Reap our own child: its exit code, negative for a signal, None while it lives or is another's."""
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return os.waitstatus_to_exitcode(status) if reaped else None
+def exit_status(pid: int, *, patience_s: float = 0.0) -> int | None:
+    """Reap our own child: its exit code, negative for a signal, None while it lives or is another's.
+
+    A process whose first thread has ended looks dead before its other threads are gone, and can't
+    be reaped until then: ``patience_s`` waits for them.
+    """
+    ends_at = time.monotonic() + patience_s
+    while True:
+        try:
+            reaped, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if reaped or time.monotonic() >= ends_at:
+            return os.waitstatus_to_exitcode(status) if reaped else None
+        time.sleep(0.01)
 
 
 def open_pidfd(key: Key) -> int | None:

@@ -187,7 +187,7 @@ class ProcessBackend:
             self._records.update(msgspec.structs.replace(record, ready_at=processes.boot_clock()))
 
     def _died(self, service: Declared, instance: Instance, record: Record) -> ServiceError:
-        status = processes.exit_status(record.pid)
+        status = processes.exit_status(record.pid, patience_s=0.5)
         how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
         tail = last_lines(Path(record.log), record.log_offset)
         self._sweep(instance, record, [])
