@@ -182,7 +182,7 @@ def _worker_start(machine: Machine) -> float:
         f"ln -sfn {release}.env /etc/frontdesk/agent/{release}.9.env"
     )
     twin = unit.replace(".service", ".9.service")
-    took = seconds(lambda: machine.shell(f"systemctl start {twin}") and None)
+    took = seconds(lambda: machine.shell(f"systemctl start {twin}"))
     machine.shell(f"systemctl kill -s KILL {twin}; systemctl stop {twin}; systemctl reset-failed", check=False)
     return took
 

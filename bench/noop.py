@@ -182,7 +182,7 @@ def fresh_process(what: str, hosts: Sequence[Place], job: Job) -> None:
     subprocess.run([sys.executable, "-c", program, arguments], check=True, timeout=120)
 
 
-def seconds(action: Callable[[], None]) -> float:
+def seconds(action: Callable[[], object]) -> float:
     started = time.perf_counter()
     action()
     return time.perf_counter() - started
