@@ -6,9 +6,9 @@ import pytest
 
 from voiceops.deploy.batches import batches, serial_of, tiers
 from voiceops.errors import UsageError
-from voiceops.model.settings import AgentService, Host, LivekitService, Settings
+from voiceops.model.settings import AgentService, Host, LivekitService, Service, Settings
 
-SERVICES = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py", needs=["livekit"])}
+SERVICES: dict[str, Service] = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py", needs=["livekit"])}
 
 
 def host(name: str, *run: str) -> Host:
