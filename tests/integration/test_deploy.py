@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,9 @@ AGENTS = f"'{PROJECT}-agent@*.service'"
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
     """A bare host and a project; the first test deploys it, the others find it deployed."""
-    yield agent_servers(tmp_path_factory.mktemp("deploy") / "project", [host], ENTRY)
+    return agent_servers(tmp_path_factory.mktemp("deploy") / "project", [host], ENTRY)
 
 
 @pytest.fixture
@@ -111,13 +110,17 @@ def test_an_agent_that_does_not_become_ready_is_stopped_and_the_old_one_serves(
     change_agent(deployed, "raise RuntimeError('no such customer table')")
     failed = deployed.inv("deploy", "--group", "servers", code=1)
     assert "no such customer table" in failed.err
-    assert main_pids(host) == before
+    after = main_pids(host)
+    # One of an earlier test may have ended its draining meanwhile; nothing was restarted or is new.
+    assert after
+    assert after.items() <= before.items()
     deployed.inv("call", "--group", "servers")
     bad = [one for one in _releases(deployed, host) if one["result"] == "bad"]
     assert bad
     # Nothing of it starts with the host either.
     wants = host.shell(f"ls /etc/systemd/system/multi-user.target.wants | grep {PROJECT}-agent").stdout.split()
-    assert wants == list(before)
+    assert len(wants) == 1
+    assert set(wants) <= set(before)
 
 
 def _releases(servers: Servers, host: hosts.Machine) -> list[dict[str, str]]:
