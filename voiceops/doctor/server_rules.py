@@ -185,6 +185,6 @@ def low_disk(facts: Facts) -> Iterator[Finding]:
             severity="warning",
             sentence=f"Only {facts.host.disk_free_bytes // 1_000_000} MB are free: logs and state can't be written soon.",
             evidence=(f"free: {facts.host.disk_free_bytes} bytes",),
-            mends=(Mend(command="inv schedule  # rotates logs", action=""),),
+            mends=(Mend(command="inv rotate-logs", action=""),),
             rank=45,
         )

@@ -86,7 +86,7 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             ),
             mends=(
                 Mend(
-                    command=f"inv restart --only {worker.service} --now --yes",
+                    command=f"inv stop --only {worker.service} --now --yes && inv start --only {worker.service}",
                     action="restart",
                     service=worker.service,
                     now=True,

@@ -16,6 +16,7 @@ from tests.unit.doctor.scenes import (
     worker,
     worker_line,
 )
+from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts, HostFact
 from voiceops.model.rooms import Dispatch
@@ -229,3 +230,12 @@ def test_a_token_never_stands_in_the_evidence() -> None:
         )
     )
     assert "eyJ" not in str(diagnose(facts))
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_each_mend_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
+    for finding in diagnose(CASES[rule]):
+        for mend in finding.mends:
+            for command in mend.command.split(" && "):
+                if command.startswith("inv "):
+                    assert parses(command.split("  #")[0]) == ""
