@@ -106,10 +106,10 @@ class Clerk(Agent):
 
 
 @server.rtc_session()
-# 2 s, not the usual 3: connecting, session and greeting take another second, and nobody waits for four.
-@guarded_entrypoint(load=equipment, fallback=None, load_timeout_s=2.0)
+# 1.5 s, not the usual 3: connecting, session and greeting take another second, and nobody waits for four.
+@guarded_entrypoint(load=equipment, fallback=None, load_timeout_s=1.5)
 async def entrypoint(ctx: JobContext, call: Call[list[Item] | None]) -> None:
-    """One call; ``call.data`` is the stock, or None when the source did not answer in 2 s."""
+    """One call; ``call.data`` is the stock, or None when the source did not answer in 1.5 s."""
     await call.start(speech.session(), Clerk(call.data))
 
 
