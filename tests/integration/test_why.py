@@ -75,7 +75,7 @@ async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
             assert await look(stack) == {}
 
 
-async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart(stack: Project) -> None:
+async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_mended(stack: Project) -> None:
     expected = {
         "raise-1": "entrypoint-raised",
         "exit-1": "entrypoint-exited",
@@ -87,6 +87,9 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart(
             await calls.enter_async_context(caller(stack.url, room))
         await until(stack, expected)
         (finding,) = stack.inv("why", "--room", "raise-1", "--json", code=1).json["findings"]
+        await mend(stack)
+        for room in expected:
+            assert len(await agents_in(stack, room)) == 1, room
     assert finding["evidence"] == ["worker log: ValueError: no such customer"]
     assert finding["mend"] == "inv rooms.dispatch raise-1"
 
