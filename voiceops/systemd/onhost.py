@@ -95,6 +95,8 @@ def journal(invocation: str, count: int = 15) -> list[str]:
     """The last lines of one run of a unit."""
     if not invocation:
         return []
+    # What a unit wrote right before it died may still be on its way to the journal.
+    subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30, check=False)
     match = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
     shown = subprocess.run(
         ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}", *match],
