@@ -101,7 +101,9 @@ def measure(
                 yield _changed(servers, machines[0], delay_ms, max(1, rounds // 2))
 
 
-def _noops(servers: Servers, machines: Sequence[Machine], delay_ms: float, rounds: int) -> list[dict[str, object]]:
+def _noops(
+    servers: Servers, machines: Sequence[Machine], delay_ms: float, rounds: int
+) -> list[dict[str, object]]:
     """One host and all of them in alternating rounds: as commands of their own, and in this process."""
     one, all_names = machines[:1], ",".join(machine.name for machine in machines)
     job = toolkit.Job("", "")
@@ -146,9 +148,7 @@ def _row(
     rows = [row | {"floor_s": round(floor, 3), "s": round(single, 3), "of_floor": round(single / floor, 2)}]
     if times["all"]:
         several = statistics.median(times["all"])
-        rows.append(
-            row | {"hosts": count, "s": round(several, 3), "of_one_host": round(several / single, 2)}
-        )
+        rows.append(row | {"hosts": count, "s": round(several, 3), "of_one_host": round(several / single, 2)})
     return rows
 
 
@@ -175,7 +175,9 @@ def _changed(servers: Servers, machine: Machine, delay_ms: float, rounds: int) -
 
 def _worker_start(machine: Machine) -> float:
     """A second worker of the same release, as bare as it gets: until systemd has its READY=1."""
-    unit = machine.shell("systemctl list-units --plain --no-legend --state=active 'frontdesk-agent@*'").stdout.split()[0]
+    unit = machine.shell(
+        "systemctl list-units --plain --no-legend --state=active 'frontdesk-agent@*'"
+    ).stdout.split()[0]
     release = unit.partition("@")[2].removesuffix(".service")
     machine.shell(
         f"ln -sfn {release} /opt/frontdesk/releases/{release}.9;"
@@ -183,7 +185,9 @@ def _worker_start(machine: Machine) -> float:
     )
     twin = unit.replace(".service", ".9.service")
     took = seconds(lambda: machine.shell(f"systemctl start {twin}"))
-    machine.shell(f"systemctl kill -s KILL {twin}; systemctl stop {twin}; systemctl reset-failed", check=False)
+    machine.shell(
+        f"systemctl kill -s KILL {twin}; systemctl stop {twin}; systemctl reset-failed", check=False
+    )
     return took
 
 

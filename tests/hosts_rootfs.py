@@ -90,7 +90,14 @@ def _build(ready: Path, lock: int) -> None:
     building = ready.with_name(ready.name + ".building")
     log = ready.parent / "build.log"
     steps = (
-        ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(building), *MIRROR],
+        [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            SUITE,
+            str(building),
+            *MIRROR,
+        ],
         ["chroot", str(building), "/bin/sh", "-c", _SETUP],
     )
     environment = os.environ | {"SUDO_PASSWORD": SUDO_PASSWORD, "LC_ALL": "C"}

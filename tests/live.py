@@ -142,7 +142,9 @@ def worker(
         end(process)
 
 
-def wait_for_line(process: subprocess.Popen[bytes], log_file: Path, text: str, *, timeout_s: float = 60) -> None:
+def wait_for_line(
+    process: subprocess.Popen[bytes], log_file: Path, text: str, *, timeout_s: float = 60
+) -> None:
     """Wait until ``text`` stands in the log of a process that must stay alive."""
     ends_at = time.monotonic() + timeout_s
     while time.monotonic() < ends_at:

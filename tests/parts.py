@@ -46,7 +46,9 @@ def ansible() -> Path:
     """The Python of an environment with the pinned ansible-core, made on first use."""
     # It needs Python 3.11; where the tests run on 3.10, any newer one on the machine does.
     wanted = sys.executable if sys.version_info >= (3, 11) else ">=3.11,<3.14"
-    folder = cache_folder() / "ansible-core" / f"{ANSIBLE_VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    folder = (
+        cache_folder() / "ansible-core" / f"{ANSIBLE_VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    )
     python = folder / "bin" / "python"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "lock").open("w") as lock:

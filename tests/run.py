@@ -20,6 +20,7 @@ PYTHON = [sys.executable, "-m"]
 SCRIPTS = Path(sys.executable).parent
 CHECKS = {
     "ruff": [str(SCRIPTS / "ruff"), "check", "--quiet", "."],
+    "ruff format": [str(SCRIPTS / "ruff"), "format", "--check", "--quiet", "."],
     "mypy": [*PYTHON, "mypy", "--no-error-summary"],
     "import-linter": [
         sys.executable,

@@ -37,7 +37,8 @@ class Servers:
             "ansible_ssh_common_args": f"-o UserKnownHostsFile={machine.known_hosts} -o ConnectTimeout=5",
         }
         listed = {
-            one.name: {"ansible_host": one.address, **self.host_variables.get(one.name, {})} for one in self.machines
+            one.name: {"ansible_host": one.address, **self.host_variables.get(one.name, {})}
+            for one in self.machines
         }
         inventory = {"all": {"vars": reached | self.variables, "children": {"servers": {"hosts": listed}}}}
         (self.folder / "inventory.yaml").write_text(json.dumps(inventory, indent=1))
@@ -100,9 +101,7 @@ def agent_servers(
     return _made(folder, machines, address, declared | services)
 
 
-def cheap_servers(
-    folder: Path, machines: Sequence[hosts.Machine], **services: dict[str, Any]
-) -> Servers:
+def cheap_servers(folder: Path, machines: Sequence[hosts.Machine], **services: dict[str, Any]) -> Servers:
     """Only commands: no wheels, up in a second."""
     folder.mkdir(parents=True, exist_ok=True)
     made = _made(folder, machines, "127.0.0.1", services or {"web": sleeper()})

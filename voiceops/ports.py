@@ -122,7 +122,9 @@ class Transport(Protocol):
         """
         ...
 
-    def run(self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0) -> Ended:
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
+    ) -> Ended:
         """Run a program to its end; exit 127 means that the host does not have it."""
         ...
 

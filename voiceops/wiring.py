@@ -103,7 +103,9 @@ def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> 
             )
             found.setdefault((livekit.url, agent_name), (f"{name or 'agent'} at {livekit.url}", target))
     if not found:
-        raise UsageError(f"no agent service is called {service!r}", hint="the services stand in inventory.yaml")
+        raise UsageError(
+            f"no agent service is called {service!r}", hint="the services stand in inventory.yaml"
+        )
     if len(found) > 1:
         several = ", ".join(label for label, _ in found.values())
         raise UsageError(f"several agents can be called: {several}", hint="choose with --service and --host")

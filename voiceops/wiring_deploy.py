@@ -211,8 +211,6 @@ def server_stack(project: Project, host: Host, *, progress: Progress, say: Calla
     )
 
 
-
-
 def deployer(project: Project, options: Options, view: Shown) -> Deployer:
     """A deploy with everything real."""
     from voiceops.deploy.operations import Deployer, Hands
@@ -289,9 +287,7 @@ class _Opening:
             raise self._error
 
 
-def prove_by_call(
-    hosts: Sequence[HostRun], say: Callable[[str], None]
-) -> CallResult | None:
+def prove_by_call(hosts: Sequence[HostRun], say: Callable[[str], None]) -> CallResult | None:
     """One real call to an agent of these hosts; None where there is no agent to call."""
     import logging
 

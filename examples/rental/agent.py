@@ -58,7 +58,9 @@ def greeting(stock: list[Item] | None) -> str:
     """What the caller hears first."""
     if stock is None:
         return FALLBACK_GREETING
-    offers = [f"{item['left']} {item['item']}s at {item['price']} euros a day" for item in stock if item["left"]]
+    offers = [
+        f"{item['left']} {item['item']}s at {item['price']} euros a day" for item in stock if item["left"]
+    ]
     if not offers:
         return "Hello, this is the equipment rental. Everything is rented out today."
     offer = "Say yes, and I book the first for you." if speech.offline else "What can I book for you?"
@@ -99,9 +101,7 @@ class Clerk(Agent):
             left = await book(item)
         except (aiohttp.ClientError, asyncio.TimeoutError):
             return f"I can't book the {item} right now. I noted your wish, and we call you back."
-        self._stock = [
-            {**line, "left": left} if line["item"] == item else line for line in self._stock or []
-        ]
+        self._stock = [{**line, "left": left} if line["item"] == item else line for line in self._stock or []]
         return f"The {item} is booked for you. {left} left."
 
 

@@ -1,11 +1,11 @@
 """A small equipment-rental back office that misbehaves on request: the data source of the example.
 
-    python examples/rental/source.py --port 8700
+python examples/rental/source.py --port 8700
 
-    GET  /equipment              what can be rented
-    POST /bookings               {"item": "digger"} books one
-    GET  /stats                  how often each was asked for
-    POST /switch                 {"delay_s": 0.4, "status": 429, "hang": true}; {} resets
+GET  /equipment              what can be rented
+POST /bookings               {"item": "digger"} books one
+GET  /stats                  how often each was asked for
+POST /switch                 {"delay_s": 0.4, "status": 429, "hang": true}; {} resets
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class Source:
     async def equipment(self, _request: web.Request) -> web.Response:
         self.requests["equipment"] += 1
         error = await self.misbehave()
-        items = [{"item": item, "left": left, "price": self.prices[item]} for item, left in self.stock.items()]
+        items = [
+            {"item": item, "left": left, "price": self.prices[item]} for item, left in self.stock.items()
+        ]
         return error or web.json_response(items)
 
     async def book(self, request: web.Request) -> web.Response:

@@ -44,7 +44,12 @@ def serve() -> None:
     while True:
         client, _ = server.accept()
         client.recv(4096)
-        document = {"registered": True, "draining": stop.is_set(), "calls": calls(), "worker_id": f"AW_{os.getpid()}"}
+        document = {
+            "registered": True,
+            "draining": stop.is_set(),
+            "calls": calls(),
+            "worker_id": f"AW_{os.getpid()}",
+        }
         client.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(document).encode())
         client.close()
 

@@ -256,9 +256,11 @@ async def test_a_dead_agent_of_the_worker_is_removed_before_the_next_one_joins(l
 
 
 async def test_bursts_are_taken_beyond_the_idle_processes(line: Line) -> None:
-    async with call(line, room_name("ok")) as one, call(line, room_name("ok")) as two, call(
-        line, room_name("ok")
-    ) as three:
+    async with (
+        call(line, room_name("ok")) as one,
+        call(line, room_name("ok")) as two,
+        call(line, room_name("ok")) as three,
+    ):
         agents = await asyncio.gather(*(agent_with(person, "voiceops.ready") for person in (one, two, three)))
 
     assert len({agent.identity for agent in agents}) == 3
@@ -270,14 +272,18 @@ async def test_metrics_come_from_the_jobs_and_names_of_rooms_only_under_pii(line
 
     values = {
         name: float(value)
-        for name, _, value in (entry.rpartition(" ") for entry in text.splitlines() if not entry.startswith("#"))
+        for name, _, value in (
+            entry.rpartition(" ") for entry in text.splitlines() if not entry.startswith("#")
+        )
     }
     assert values["voiceops_agent_registered"] == 1
     assert values["voiceops_agent_pickups_total"] >= 1
     assert values["voiceops_agent_pickup_seconds_count"] >= 1
     assert values["voiceops_agent_answer_seconds_count"] >= 1
     for event in line.lines("call connected"):
-        assert event["pii"]["room"] not in json.dumps({key: value for key, value in event.items() if key != "pii"})
+        assert event["pii"]["room"] not in json.dumps(
+            {key: value for key, value in event.items() if key != "pii"}
+        )
 
 
 async def test_no_job_process_outlives_its_call(line: Line) -> None:

@@ -34,7 +34,9 @@ class Supervisor:
     messages: list[str] = field(default_factory=list)
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, environment: dict[str, str], *arguments: str, entry: Path = ENTRY) -> subprocess.Popen[bytes]:
+    def start(
+        self, environment: dict[str, str], *arguments: str, entry: Path = ENTRY
+    ) -> subprocess.Popen[bytes]:
         own = {
             "NOTIFY_SOCKET": str(self.folder / "notify"),
             "VOICEOPS_HEALTH_SOCKET": str(self.folder / f"health{len(self.started)}"),
@@ -199,7 +201,9 @@ async def test_sigterm_while_it_starts_is_neither_lost_nor_a_kill(
     raise AssertionError("something of its session is left")
 
 
-async def test_a_worker_that_fails_exits_non_zero_and_says_why(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_a_worker_that_fails_exits_non_zero_and_says_why(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
     no_address = supervisor.start({})
     broken = tmp_path / "broken.py"
     broken.write_text("raise RuntimeError('broken agent')\n")
@@ -219,7 +223,13 @@ async def test_calls_that_outlast_the_drain_are_ended_and_the_starter_may_be_gon
 ) -> None:
     port = parts.free_port()
     process = supervisor.start(
-        livekit_alone.environment(), "--drain-timeout", "1", "--health-port", str(port), "--agent-name", "front"
+        livekit_alone.environment(),
+        "--drain-timeout",
+        "1",
+        "--health-port",
+        str(port),
+        "--agent-name",
+        "front",
     )
     await supervisor.hears("READY=1")
     supervisor.receiver.close()

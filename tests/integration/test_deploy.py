@@ -24,7 +24,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Se
 @pytest.fixture
 def deployed(servers: Servers) -> Servers:
     (servers.folder / "agent" / "agent.py").write_text(ENTRY.read_text())
-    servers.variables["services"]["agent"] = {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"]}
+    servers.variables["services"]["agent"] = {
+        "kind": "agent",
+        "entry": "agent/agent.py",
+        "needs": ["livekit"],
+    }
     servers.write()
     servers.deploy("--no-call")
     return servers
@@ -32,7 +36,9 @@ def deployed(servers: Servers) -> Servers:
 
 def change_agent(servers: Servers, text: str) -> None:
     """Another release: the same agent, and ``text`` before it."""
-    (servers.folder / "agent" / "agent.py").write_text(f"{text}\n{ENTRY.read_text()}".replace("from __future__", "#", 1))
+    (servers.folder / "agent" / "agent.py").write_text(
+        f"{text}\n{ENTRY.read_text()}".replace("from __future__", "#", 1)
+    )
 
 
 def main_pids(host: hosts.Machine) -> dict[str, str]:
@@ -100,7 +106,9 @@ async def _agent_in(person: object) -> str:
 
 def _wait_gone(host: hosts.Machine, unit: str) -> None:
     host.shell(f"timeout 40 sh -c 'while systemctl is-active -q {unit}; do sleep 0.2; done'")
-    host.shell(f"timeout 40 sh -c 'while [ $(systemctl show -P ActiveState {unit}) = deactivating ]; do sleep 0.2; done'")
+    host.shell(
+        f"timeout 40 sh -c 'while [ $(systemctl show -P ActiveState {unit}) = deactivating ]; do sleep 0.2; done'"
+    )
 
 
 def test_an_agent_that_does_not_become_ready_is_stopped_and_the_old_one_serves(
@@ -118,7 +126,9 @@ def test_an_agent_that_does_not_become_ready_is_stopped_and_the_old_one_serves(
     bad = [one for one in _releases(deployed, host) if one["result"] == "bad"]
     assert bad
     # Nothing of it starts with the host either.
-    wants = host.shell(f"ls /etc/systemd/system/multi-user.target.wants | grep {PROJECT}-agent").stdout.split()
+    wants = host.shell(
+        f"ls /etc/systemd/system/multi-user.target.wants | grep {PROJECT}-agent"
+    ).stdout.split()
     assert len(wants) == 1
     assert set(wants) <= set(before)
 
@@ -155,8 +165,13 @@ def test_no_secret_leaks_anywhere(deployed: Servers, host: hosts.Machine) -> Non
         f" -exec grep -lF -e {token} -e {API_SECRET} {{}} + ; true"
     ).stdout
     sampled = host.shell(f"grep -aFc -e {token} -e {API_SECRET} /run/sampled", check=False).stdout.strip()
-    logs = host.shell("journalctl -o cat").stdout + host.shell(f"systemctl show {AGENTS} {PROJECT}-livekit").stdout
-    state = host.shell(f"cat /var/lib/{PROJECT}/journal /var/lib/{PROJECT}/*.json*; systemctl cat {AGENTS}").stdout
+    logs = (
+        host.shell("journalctl -o cat").stdout
+        + host.shell(f"systemctl show {AGENTS} {PROJECT}-livekit").stdout
+    )
+    state = host.shell(
+        f"cat /var/lib/{PROJECT}/journal /var/lib/{PROJECT}/*.json*; systemctl cat {AGENTS}"
+    ).stdout
     folders = host.shell(f"grep -rlF -e {token} -e {API_SECRET} /opt/{PROJECT}/releases", check=False).stdout
     assert (world, sampled, folders) == ("", "0", "")
     for text in (said, logs, state):
@@ -164,13 +179,17 @@ def test_no_secret_leaks_anywhere(deployed: Servers, host: hosts.Machine) -> Non
         assert API_SECRET not in text
 
 
-def test_rollback_goes_to_the_last_good_release_and_skips_bad_ones(deployed: Servers, host: hosts.Machine) -> None:
+def test_rollback_goes_to_the_last_good_release_and_skips_bad_ones(
+    deployed: Servers, host: hosts.Machine
+) -> None:
     good = deployed.deploy("--no-call")["hosts"][host.name]["release"]
     change_agent(deployed, "raise RuntimeError('broken')")
     deployed.inv("deploy", "--group", "servers", code=1)
     change_agent(deployed, "RELEASE = 4")
     newest = deployed.deploy("--no-call")["hosts"][host.name]["release"]
-    moved = deployed.inv("rollback", "--group", "servers", "--json").json["hosts"][host.name]["services"]["agent"]
+    moved = deployed.inv("rollback", "--group", "servers", "--json").json["hosts"][host.name]["services"][
+        "agent"
+    ]
     assert (moved["before"], moved["release"]) == (newest, good)
     assert list(main_pids(host)) == [f"{PROJECT}-agent@{good}.service"] or len(main_pids(host)) == 2
     assert deployed.inv("drift", "--group", "servers", code=2)
@@ -197,7 +216,9 @@ def test_a_half_made_environment_is_repaired(deployed: Servers, host: hosts.Mach
     real = host.shell(f"readlink -f /opt/{PROJECT}/current/agent/venv").stdout.strip()
     host.shell(f"rm {real}/.voiceops-complete {real}/bin/python")
     result = deployed.deploy("--no-call")["hosts"][host.name]
-    assert [one["id"].partition(":")[0] for one in result["resources"] if one["result"] == "changed"] == ["venv"]
+    assert [one["id"].partition(":")[0] for one in result["resources"] if one["result"] == "changed"] == [
+        "venv"
+    ]
 
 
 def test_the_commands_of_the_stack_work_on_servers(deployed: Servers, host: hosts.Machine) -> None:
@@ -210,7 +231,10 @@ def test_the_commands_of_the_stack_work_on_servers(deployed: Servers, host: host
     assert deployed.inv("restart", *to, "--only", "agent", "--json").json["changed"] == 1
     deployed.inv("call", *to)
     status = deployed.inv("status", *to, "--json").json["hosts"][host.name]
-    assert {name: one["state"] for name, one in status["services"].items()} == {"livekit": "ready", "agent": "ready"}
+    assert {name: one["state"] for name, one in status["services"].items()} == {
+        "livekit": "ready",
+        "agent": "ready",
+    }
     assert "registered worker" in deployed.inv("logs", *to, "--only", "agent", "--raw").out
     deployed.inv("cleanup-rooms", *to)
     deployed.inv("why", *to)

@@ -34,7 +34,9 @@ def pid(host: hosts.Machine, unit: str = UNIT) -> str:
     return host.shell(f"systemctl show -P MainPID {unit}").stdout.strip()
 
 
-def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, fresh_host: hosts.Machine) -> None:
+def test_a_second_run_changes_nothing_and_restarts_nothing(
+    deployed: Servers, fresh_host: hosts.Machine
+) -> None:
     before = pid(fresh_host)
     assert deployed.deploy()["changed"] == 0
     deployed.inv("drift", "--group", "servers")
@@ -42,7 +44,9 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, fr
     assert pid(fresh_host) == before != "0"
 
 
-def test_a_file_touched_by_hand_is_drift_and_the_only_thing_mended(deployed: Servers, fresh_host: hosts.Machine) -> None:
+def test_a_file_touched_by_hand_is_drift_and_the_only_thing_mended(
+    deployed: Servers, fresh_host: hosts.Machine
+) -> None:
     before = pid(fresh_host)
     listed = deployed.deploy()["hosts"][fresh_host.name]["resources"]
     files = [one["id"].removeprefix("file:") for one in listed if one["id"].startswith("file:")]
@@ -97,7 +101,9 @@ def test_two_deploys_at_once_one_waits_or_exits_4_naming_the_owner(
     servers.write()
     first = servers.spawn("deploy", "--group", "servers")
     try:
-        _wait_until(lambda: fresh_host.shell(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "active")
+        _wait_until(
+            lambda: fresh_host.shell(f"systemctl is-active {UNIT}", check=False).stdout.strip() == "active"
+        )
         refused = servers.inv("deploy", "--group", "servers", "--wait", "0", code=4)
         assert "locked by" in refused.err
         assert str(first.pid) in refused.err
@@ -125,7 +131,9 @@ def test_a_deployer_killed_at_random_moments_ends_as_if_it_had_run_once(
     servers.deploy()
     assert "TURN=19" in fresh_host.shell(f"tr '\\0' '\\n' < /proc/{pid(fresh_host)}/environ").stdout
     assert servers.deploy()["changed"] == 0
-    litter = fresh_host.shell(f"find / -xdev -name '*.voiceops-tmp' -o -xdev -path '/var/lib/{PROJECT}/blobs/*'").stdout
+    litter = fresh_host.shell(
+        f"find / -xdev -name '*.voiceops-tmp' -o -xdev -path '/var/lib/{PROJECT}/blobs/*'"
+    ).stdout
     assert litter == ""
     history = servers.inv("status", "--group", "servers", "--json").json["hosts"][fresh_host.name]["services"]
     assert history["web"]["state"] == "ready"
@@ -168,7 +176,7 @@ def test_this_machine_is_never_deployed_by_accident(servers: Servers) -> None:
 
 
 HOSTILE = {
-    "QUOTES": "it's \"quoted\"",
+    "QUOTES": 'it\'s "quoted"',
     "SHELL": "$(touch /tmp/pwned) `id` ${HOME} $$",
     "PERCENT": "100% %i %n %%",
     "LINES": "two\nlines",
@@ -204,13 +212,18 @@ def test_a_service_that_is_no_longer_declared_is_stopped_and_its_unit_goes(
     servers.write()
     servers.deploy()
     assert servers.deploy()["changed"] == 0
-    listed = fresh_host.shell(f"ls /etc/systemd/system /etc/systemd/system/*.wants; systemctl list-units '{PROJECT}-*'")
+    listed = fresh_host.shell(
+        f"ls /etc/systemd/system /etc/systemd/system/*.wants; systemctl list-units '{PROJECT}-*'"
+    )
     assert "extra" not in listed.stdout
 
 
 @pytest.fixture
 def small_opt(fresh_host: hosts.Machine) -> Iterator[hosts.Machine]:
-    with fresh_host.small_disk(f"/opt/{PROJECT}", 90 << 20), fresh_host.small_disk(f"/var/lib/{PROJECT}", 90 << 20):
+    with (
+        fresh_host.small_disk(f"/opt/{PROJECT}", 90 << 20),
+        fresh_host.small_disk(f"/var/lib/{PROJECT}", 90 << 20),
+    ):
         yield fresh_host
 
 
@@ -230,7 +243,10 @@ def test_a_full_disk_in_an_upload_leaves_the_old_binary_and_no_litter(
     failed = servers.inv("deploy", "--group", "servers", code=1)
     assert "disk" in failed.err
     assert small_opt.shell(f"sha256sum /opt/{PROJECT}/bin/livekit-server").stdout == before
-    assert small_opt.shell(f"ls -A /opt/{PROJECT}/bin /var/lib/{PROJECT}/blobs").stdout.count("livekit-server") == 1
+    assert (
+        small_opt.shell(f"ls -A /opt/{PROJECT}/bin /var/lib/{PROJECT}/blobs").stdout.count("livekit-server")
+        == 1
+    )
     assert pid(small_opt, f"{PROJECT}-livekit.service") == running
 
 
@@ -238,7 +254,9 @@ def test_a_new_binary_replaces_the_one_that_runs(tmp_path: Path, fresh_host: hos
     binary = tmp_path / "livekit-server"
     binary.write_bytes(parts.livekit_server_binary().read_bytes())
     binary.chmod(0o755)
-    servers = cheap_servers(tmp_path / "project", [fresh_host], livekit={"kind": "livekit", "binary": str(binary)})
+    servers = cheap_servers(
+        tmp_path / "project", [fresh_host], livekit={"kind": "livekit", "binary": str(binary)}
+    )
     servers.deploy()
     before = pid(fresh_host, f"{PROJECT}-livekit.service")
     with binary.open("ab") as file:

@@ -35,7 +35,9 @@ class Person:
         self.silence = asyncio.Event()
         self._news = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        room.register_text_stream_handler("lk.transcription", lambda reader, _: self._keep(self._read(reader)))
+        room.register_text_stream_handler(
+            "lk.transcription", lambda reader, _: self._keep(self._read(reader))
+        )
         room.on("track_subscribed", lambda track, *_: self._keep(self._listen(track)))
 
     def _keep(self, work: object) -> None:

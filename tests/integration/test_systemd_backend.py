@@ -40,7 +40,9 @@ def ready_host(host: hosts.Machine) -> hosts.Machine:
         [
             write.agent("agent", AgentService(entry="agent.py", drain_timeout_s=60), entry="agent.py"),
             write.command("web", CommandService(command=server, probe=probe, port=4321), cwd="/srv"),
-            write.command("flaky", CommandService(command=["/bin/sh", "-c", "sleep 0.3; echo no luck; exit 3"]), cwd="/"),
+            write.command(
+                "flaky", CommandService(command=["/bin/sh", "-c", "sleep 0.3; echo no luck; exit 3"]), cwd="/"
+            ),
         ],
     )
     for service in ("web", "flaky"):
@@ -88,7 +90,9 @@ def agent(release: str) -> Declared:
 
 
 def command(name: str, *ports: int, probe: Probe | None = None) -> Declared:
-    return Declared(name=name, kind="command", cwd=Path("/"), digest="d1", ports=ports, probe=probe, ready_timeout_s=10)
+    return Declared(
+        name=name, kind="command", cwd=Path("/"), digest="d1", ports=ports, probe=probe, ready_timeout_s=10
+    )
 
 
 def up(backend: SystemdBackend, service: Declared) -> Instance:
@@ -114,7 +118,9 @@ def test_a_service_starts_is_seen_with_its_digest_and_stops(backend: SystemdBack
     assert not backend.observe([web])["web"].instances
 
 
-def test_the_digest_is_of_what_runs_not_of_the_files(backend: SystemdBackend, ready_host: hosts.Machine) -> None:
+def test_the_digest_is_of_what_runs_not_of_the_files(
+    backend: SystemdBackend, ready_host: hosts.Machine
+) -> None:
     web = command("web", 4321)
     up(backend, web)
     onhost.environment(ready_host, "web", {"VOICEOPS_SERVICE": f"{NAMES.project}/web/d2"})
@@ -204,7 +210,9 @@ def test_a_service_that_waits_for_its_restart_is_started_at_once(
 ) -> None:
     web = command("web", 4321)
     old = up(backend, web)
-    ready_host.shell(f"kill -9 {old.pid}; until systemctl show -P SubState frontdesk-web | grep -q auto; do :; done")
+    ready_host.shell(
+        f"kill -9 {old.pid}; until systemctl show -P SubState frontdesk-web | grep -q auto; do :; done"
+    )
     assert up(backend, web).pid not in (0, old.pid)
 
 

@@ -35,19 +35,25 @@ def _livekit(**settings: float) -> UnitFile:
 
 def _all_units() -> list[UnitFile]:
     write = onhost.writer()
-    command = CommandService(command=["/usr/bin/sleep", "inf"], probe=Probe(tcp="127.0.0.1:1"), memory_max_bytes=1 << 30)
+    command = CommandService(
+        command=["/usr/bin/sleep", "inf"], probe=Probe(tcp="127.0.0.1:1"), memory_max_bytes=1 << 30
+    )
     return [
         _livekit(),
         write.agent("agent", AgentService(entry="agent.py"), entry="agent.py", needs=["livekit"]),
         write.command("cache", command, cwd="/opt"),
-        write.command("notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"),
+        write.command(
+            "notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"
+        ),
         *write.job(Job(name="cleanup", argv=["/usr/bin/true", "--quiet"], calendar="*:0/5")),
     ]
 
 
 def test_systemd_analyze_verifies_every_unit_without_a_word(ready_host: hosts.Machine) -> None:
     onhost.install(ready_host, _all_units())
-    ready_host.shell(f"mkdir -p {NAMES.opt}/releases/r1/venv/bin && cp /bin/true {NAMES.opt}/releases/r1/venv/bin/python")
+    ready_host.shell(
+        f"mkdir -p {NAMES.opt}/releases/r1/venv/bin && cp /bin/true {NAMES.opt}/releases/r1/venv/bin/python"
+    )
     names = [unit.name.replace("@.", "@r1.") for unit in _all_units()]
     said = ready_host.shell("systemd-analyze verify " + " ".join(names))
     assert (said.stdout, said.stderr) == ("", "")
@@ -87,7 +93,7 @@ def test_livekit_is_started_when_it_answers_and_stops_at_once(livekit: hosts.Mac
 def test_livekit_fails_to_start_when_a_foreign_server_answers_on_its_port(livekit: hosts.Machine) -> None:
     livekit.shell(
         "systemd-run --unit=foreign python3 -c '"
-        "import http.server as h; h.HTTPServer((\"127.0.0.1\", 7880), h.SimpleHTTPRequestHandler).serve_forever()'"
+        'import http.server as h; h.HTTPServer(("127.0.0.1", 7880), h.SimpleHTTPRequestHandler).serve_forever()\''
     )
     try:
         started = livekit.shell(f"systemctl start {NAMES.unit('livekit')}", check=False, timeout_s=100)
@@ -110,16 +116,17 @@ def test_the_keys_reach_livekit_and_nobody_else(livekit: hosts.Machine) -> None:
     secret = onhost.SECRET
     assert secret not in livekit.shell(f"systemctl cat {unit}; systemctl show {unit}; ps axeww").stdout
     assert livekit.shell(f"cat {CONFIG}", user="deploy", check=False).returncode != 0
-    assert "Permission denied" in livekit.shell(
-        f"cat /run/credentials/{unit}/livekit.yaml", user="deploy", check=False
-    ).stderr
+    assert (
+        "Permission denied"
+        in livekit.shell(f"cat /run/credentials/{unit}/livekit.yaml", user="deploy", check=False).stderr
+    )
 
 
 HOSTILE = [
     "plain",
     "100% %i %% %n",
     "$HOME ${HOME} $$ $(id) `id`",
-    "it's \"quoted\" \\ back\\n",
+    'it\'s "quoted" \\ back\\n',
     "two\nlines\ttab",
     "-leading",
     ";",

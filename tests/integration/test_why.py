@@ -75,7 +75,9 @@ async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
             assert await look(stack) == {}
 
 
-async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_mended(stack: Project) -> None:
+async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_mended(
+    stack: Project,
+) -> None:
     expected = {
         "raise-1": "entrypoint-raised",
         "exit-1": "entrypoint-exited",

@@ -27,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     start.add_argument("entry", metavar="ENTRY", help="Python file that defines the AgentServer")
     start.add_argument("--agent-name", help="name for explicit dispatch; wins over the one in the code")
-    start.add_argument("--drain-timeout", type=float, help="seconds that calls may last after SIGTERM (0: forever)")
+    start.add_argument(
+        "--drain-timeout", type=float, help="seconds that calls may last after SIGTERM (0: forever)"
+    )
     start.add_argument("--health-port", type=int, help="TCP port on loopback for /health and /metrics")
     start.add_argument("--max-jobs", type=int, help="calls at once; offers beyond that go to other workers")
     start.add_argument("--log-level", default="INFO")

@@ -168,7 +168,9 @@ class Cached(Generic[P, T]):
         try:
             return await self._through(self._store(), key, args, kwargs)
         except _HubGoneError as error:
-            log.warning("the shared cache can't be reached, this call has its own", extra={"error": str(error)})
+            log.warning(
+                "the shared cache can't be reached, this call has its own", extra={"error": str(error)}
+            )
             self._shared = False
             return await self._through(self._store(), key, args, kwargs)
 
@@ -209,7 +211,8 @@ class Cached(Generic[P, T]):
                 raise
             self._count(old)
             log.warning(
-                "data source failed, serving the old value", extra={"function": self._name, "error": repr(error)}
+                "data source failed, serving the old value",
+                extra={"function": self._name, "error": repr(error)},
             )
             return old.value
         try:
@@ -236,7 +239,9 @@ class Cached(Generic[P, T]):
     def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if self._key is not None:
             return self._key(*args, **kwargs)
-        text = repr((tuple(map(_stable, args)), sorted((name, _stable(value)) for name, value in kwargs.items())))
+        text = repr(
+            (tuple(map(_stable, args)), sorted((name, _stable(value)) for name, value in kwargs.items()))
+        )
         return text if len(text) <= 200 else hashlib.sha256(text.encode()).hexdigest()
 
     def _count(self, answer: Answer) -> None:
@@ -254,7 +259,9 @@ def _stable(value: Any) -> Any:
         return [_stable(item) for item in value]
     if type(value) in _PLAIN:
         return value
-    raise TypeError(f"cached() can't make a key of {type(value).__name__}: pass key=, a function of the arguments")
+    raise TypeError(
+        f"cached() can't make a key of {type(value).__name__}: pass key=, a function of the arguments"
+    )
 
 
 def cached(

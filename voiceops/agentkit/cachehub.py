@@ -67,4 +67,3 @@ async def _reply(connection: Connection, answer: Answer | None) -> None:
         await connection.send({"is": "none"})
     else:
         await connection.send({"is": "failed", "message": getattr(answer, "message", "")})
-

@@ -32,7 +32,9 @@ class Call(Generic[T]):
     starts an AgentSession with everything around it; ``end`` ends the call.
     """
 
-    def __init__(self, ctx: JobContext, *, steps: Lifecycle, hangup_grace_s: float, delete_room: bool) -> None:
+    def __init__(
+        self, ctx: JobContext, *, steps: Lifecycle, hangup_grace_s: float, delete_room: bool
+    ) -> None:
         self.ctx = ctx
         self.id = steps.call_id
         self.steps = steps

@@ -172,7 +172,12 @@ class _Guard:
         error = _error_of(work) or f"no data after {self.options.load_timeout_s:g} s"
         self.call.data_is_fallback = True
         self.call.steps.emit(
-            lifecycle.FAILED, level=logging.WARNING, phase="load", error=repr(error), load_s=seconds, fallback=True
+            lifecycle.FAILED,
+            level=logging.WARNING,
+            phase="load",
+            error=repr(error),
+            load_s=seconds,
+            fallback=True,
         )
         fallback = self.options.fallback
         return fallback() if callable(fallback) else fallback
@@ -229,7 +234,9 @@ class _Guard:
         done = await _finishes(work, timeout_s=self.options.cleanup_timeout_s)
         if done:
             if not work.cancelled() and (error := _error_of(work)) is not None:
-                log.info("entrypoint ended by the hangup", extra=self.call.describe() | {"error": repr(error)})
+                log.info(
+                    "entrypoint ended by the hangup", extra=self.call.describe() | {"error": repr(error)}
+                )
             return
         self.call.fail("the entrypoint ignores its cancellation", where=_where(work))
 
@@ -254,7 +261,9 @@ class _Guard:
         cleaning = asyncio.create_task(call.clean_up(), name="voiceops_cleanup")
         done = await _finishes(cleaning, timeout_s=self.options.cleanup_timeout_s)
         if not done:
-            call.fail(f"cleanup took longer than {self.options.cleanup_timeout_s:g} s", where=_where(cleaning))
+            call.fail(
+                f"cleanup took longer than {self.options.cleanup_timeout_s:g} s", where=_where(cleaning)
+            )
             cleaning.cancel()
         self.watch.stop()
         call.steps.emit(lifecycle.ENDED, reason=call.reason or reason, failed=call.failed)

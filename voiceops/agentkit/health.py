@@ -85,7 +85,12 @@ class HealthServer:
             self._runner = None
         path = self._socket_path
         # A successor may already have bound its own socket to the same path.
-        if path is not None and self._inode is not None and path.exists() and path.stat().st_ino == self._inode:
+        if (
+            path is not None
+            and self._inode is not None
+            and path.exists()
+            and path.stat().st_ino == self._inode
+        ):
             path.unlink()
         self._inode = None
 

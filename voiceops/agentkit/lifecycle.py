@@ -106,7 +106,11 @@ class Lifecycle:
 
 def publish(event: CallEvent, *, level: int = logging.INFO) -> None:
     """Log an event and hand it to the listeners and to the worker's main process."""
-    extra: dict[str, Any] = {"call_id": event.call_id, "duration_s": event.duration_s, "total_s": event.total_s}
+    extra: dict[str, Any] = {
+        "call_id": event.call_id,
+        "duration_s": event.duration_s,
+        "total_s": event.total_s,
+    }
     log.log(level, event.step, extra=extra | dict(event.details) | {"pii": dict(event.pii)})
     hub.report(
         {

@@ -70,7 +70,9 @@ class Options:
         options = cls(
             entry=entry,
             agent_name=arguments.agent_name,
-            drain_timeout_s=drain if drain is not None else _number(DRAIN_TIMEOUT_ENV, DEFAULT_DRAIN_TIMEOUT_S),
+            drain_timeout_s=drain
+            if drain is not None
+            else _number(DRAIN_TIMEOUT_ENV, DEFAULT_DRAIN_TIMEOUT_S),
             health_socket=os.environ.get(HEALTH_SOCKET_ENV) or None,
             health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
             max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
@@ -160,9 +162,7 @@ def discover(entry: Path) -> AgentServer:
 class _Run:
     """One run of a worker in its event loop."""
 
-    def __init__(
-        self, options: Options, server: AgentServer, stop: StopRequest, limiter: LogLimiter
-    ) -> None:
+    def __init__(self, options: Options, server: AgentServer, stop: StopRequest, limiter: LogLimiter) -> None:
         self.options = options
         self.server: Any = server
         self.stop = stop
@@ -292,7 +292,10 @@ class _Run:
         fed_at = 0.0
         while True:
             self._tell()
-            if self.notifier.watchdog_s is not None and loop.time() - fed_at >= self.notifier.watchdog_s - 0.01:
+            if (
+                self.notifier.watchdog_s is not None
+                and loop.time() - fed_at >= self.notifier.watchdog_s - 0.01
+            ):
                 self.notifier.alive()
                 fed_at = loop.time()
             await asyncio.sleep(interval_s)

@@ -116,6 +116,8 @@ def _maker(environment: Mapping[str, str], kind: str, provider: str) -> Callable
             raise MissingPackageError(
                 f"{_KEYS[provider]} is set, but the package {package} is not installed: pip install {package}"
             ) from error
-    model = environment.get(f"VOICEOPS_{kind}") or (_INFERENCE_MODELS[kind] if provider == "inference" else "")
+    model = environment.get(f"VOICEOPS_{kind}") or (
+        _INFERENCE_MODELS[kind] if provider == "inference" else ""
+    )
     arguments = {"model": model} if model else {}
     return lambda: getattr(module, kind)(**arguments)

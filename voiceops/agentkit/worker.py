@@ -41,9 +41,7 @@ class Worker:
     ``attach`` before ``server.run()``; everything else may be read at any time.
     """
 
-    def __init__(
-        self, server: AgentServer, *, max_jobs: int | None = None, limit_load: bool = True
-    ) -> None:
+    def __init__(self, server: AgentServer, *, max_jobs: int | None = None, limit_load: bool = True) -> None:
         self.server: Any = server
         self.max_jobs = max_jobs
         self._limit_load = limit_load

@@ -24,7 +24,14 @@ from voiceops.model.settings import (
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
-_AT_LEAST_ONE = {"concurrency", "parallel", "keep_releases", "max_concurrent_jobs", "log_max_bytes", "memory_max_bytes"}
+_AT_LEAST_ONE = {
+    "concurrency",
+    "parallel",
+    "keep_releases",
+    "max_concurrent_jobs",
+    "log_max_bytes",
+    "memory_max_bytes",
+}
 _ABOVE_ZERO = {"interval_s", "ready_timeout_s"}
 
 

@@ -289,7 +289,9 @@ class _Writer:
         self._environment(CLEANUP, "", keys)
         files = [self._unit_file(unit) for unit in self.units.job(job)]
         timer = names.unit(CLEANUP).replace(".service", ".timer")
-        self.resources.append(Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0))
+        self.resources.append(
+            Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0)
+        )
 
 
 def host_call(settings: Settings, service: str) -> list[str]:

@@ -86,7 +86,9 @@ class Fleet:
 
     def roll(self, work: Work, *, serial: int | str, max_fail: int) -> None:
         """``work`` for the hosts that differ, what is needed first, one host ahead, then in batches."""
-        differ = {run.name: run for run in self.runs if run.ok and run.planned and not run.planned.as_declared}
+        differ = {
+            run.name: run for run in self.runs if run.ok and run.planned and not run.planned.as_declared
+        }
         failed = 0
         order = batches([run.host for run in differ.values()], serial)
         for number, batch in enumerate(order):

@@ -60,7 +60,13 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
     before = current(request).get("services", {})
     wanted = request["services"]
     news = [
-        {"service": name, "release": one["release"], "result": "ok", "by": request["by"], "action": request["action"]}
+        {
+            "service": name,
+            "release": one["release"],
+            "result": "ok",
+            "by": request["by"],
+            "action": request["action"],
+        }
         for name, one in wanted.items()
         if one["release"] and before.get(name, {}).get("release") != one["release"]
     ]
@@ -92,7 +98,11 @@ def mark_bad(request: dict[str, Any]) -> dict[str, Any]:
 def releases(request: dict[str, Any]) -> dict[str, Any]:
     """The history, what is current, and which releases are still there."""
     folder = request["opt"] + "/releases"
-    present = sorted(name for name in os.listdir(folder) if not name.startswith(".")) if os.path.isdir(folder) else []
+    present = (
+        sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        if os.path.isdir(folder)
+        else []
+    )
     return {"history": history(request), "current": current(request), "present": present}
 
 

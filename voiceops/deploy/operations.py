@@ -221,7 +221,9 @@ def roll_back(
         made = stack(run, services, lambda limit: nullcontext())
         results = operations.start(made, only=list(moves), timeout_s=timeout_s)
         bad = [
-            ledger.Entry(service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from")
+            ledger.Entry(
+                service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from"
+            )
             for name, (left, _) in moves.items()
             if left
         ]
@@ -240,5 +242,3 @@ def _with_releases(
         digest = release if one.name in moves else current["digest"]
         found.append(replace(one, release=release, digest=digest))
     return tuple(found)
-
-

@@ -27,7 +27,9 @@ def rendered_files(state: HostState, host: Host) -> dict[str, str]:
                 continue
             for secret in secrets:
                 text = text.replace(secret, MASK)
-            files[path] = _masked_lines(text) if isinstance(resource, File) and path.endswith(".env") else text
+            files[path] = (
+                _masked_lines(text) if isinstance(resource, File) and path.endswith(".env") else text
+            )
     return files
 
 

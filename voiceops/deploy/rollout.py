@@ -153,7 +153,12 @@ def _bring_up(transport: Transport, state: HostState, stack: Stack, rollout: Rol
         release = state.releases.get(service, "")
         if release:
             bad = ledger.Entry(
-                service=service, release=release, result="bad", by=rollout.by, action="deploy", why=error.message
+                service=service,
+                release=release,
+                result="bad",
+                by=rollout.by,
+                action="deploy",
+                why=error.message,
             )
             ledger.mark_bad(transport, state.names, [bad])
         raise

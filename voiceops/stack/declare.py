@@ -159,9 +159,7 @@ def _agent(bare: Declared, service: AgentService, settings: Settings, around: Su
     )
 
 
-def agent_environment(
-    service: AgentService, settings: Settings, dotenv: Mapping[str, str]
-) -> dict[str, str]:
+def agent_environment(service: AgentService, settings: Settings, dotenv: Mapping[str, str]) -> dict[str, str]:
     """The variables of an agent, here and on servers; secrets are in the clear."""
     env = {
         **dotenv,

@@ -302,7 +302,6 @@ class _Starter:
             result.draining.append(replaced.pid)
         return result
 
-
     def _start(self, service: Declared, *, replaced: Instance | None) -> Instance:
         started = self._backend.start(service)
         try:

@@ -113,9 +113,7 @@ class SystemdBackend:
     def _end(
         self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False
     ) -> Mapping[str, Any]:
-        return self._ask(
-            "end", timeout_s, unit=instance.launch, kill=kill, begin=begin, timeout_s=timeout_s
-        )
+        return self._ask("end", timeout_s, unit=instance.launch, kill=kill, begin=begin, timeout_s=timeout_s)
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         timeout_s = min(limit.remaining_s, _STOP_S)

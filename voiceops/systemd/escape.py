@@ -27,7 +27,9 @@ def program(path: str, what: str = "a program") -> str:
     if not path.startswith("/"):
         raise ConfigError(f"{what} of a unit needs an absolute path, not {path!r}")
     if "$" in path or not path.isprintable():
-        raise ConfigError(f"{what} can't be started by systemd: its path {path!r} has '$' or a control character")
+        raise ConfigError(
+            f"{what} can't be started by systemd: its path {path!r} has '$' or a control character"
+        )
     return '"' + "".join(_escaped(character) for character in path).replace("%", "%%") + '"'
 
 

@@ -78,7 +78,9 @@ class Names:
     def unit(self, service: str, instance: str = "") -> str:
         """``PROJECT-SERVICE.service``, or an instance of the template ``PROJECT-SERVICE@.service``."""
         if not _PART.fullmatch(service):
-            raise ConfigError(f"{service!r} can't name a unit", hint="lower-case letters, digits, '-' and '_'")
+            raise ConfigError(
+                f"{service!r} can't name a unit", hint="lower-case letters, digits, '-' and '_'"
+            )
         if instance and not _INSTANCE.fullmatch(instance):
             raise ConfigError(f"{instance!r} can't name an instance of a unit")
         return f"{self.project}-{service}" + (f"@{instance}" if instance else "") + ".service"

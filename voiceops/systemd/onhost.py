@@ -154,7 +154,13 @@ def process(pid: int) -> dict[str, Any]:
     with open(f"/proc/{pid}/cmdline", "rb") as raw:
         command = raw.read().replace(b"\0", b" ").decode(errors="replace").strip()
     unit = re.search(r"/([^/\n]+\.service)", groups)
-    return {"pid": pid, "start": start_time(pid), "unit": unit.group(1) if unit else "", "command": command, "age_s": age(pid)}
+    return {
+        "pid": pid,
+        "start": start_time(pid),
+        "unit": unit.group(1) if unit else "",
+        "command": command,
+        "age_s": age(pid),
+    }
 
 
 def start_time(pid: int) -> int:
@@ -255,7 +261,9 @@ def unready(unit: Unit, request: dict[str, Any]) -> str:
     """What is missing, empty when it is ready."""
     if unit["active"] != "active":
         return unit["text"] or f"systemd says {unit['sub']}"
-    if request["log"] and not re.search(request["log"], "\n".join(journal(unit["invocation"], 10_000)), re.MULTILINE):
+    if request["log"] and not re.search(
+        request["log"], "\n".join(journal(unit["invocation"], 10_000)), re.MULTILINE
+    ):
         return f"no line of the log matches {request['log']!r}"
     if request["not_worker_id"]:
         answer = health(variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET"))

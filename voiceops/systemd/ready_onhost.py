@@ -75,7 +75,9 @@ def probe(arguments: argparse.Namespace, pid: int) -> str:
             return f"{arguments.tcp} does not accept a connection: {error}"
     if arguments.command:
         try:
-            code = subprocess.run(arguments.command, timeout=10, stdout=subprocess.DEVNULL, check=False).returncode
+            code = subprocess.run(
+                arguments.command, timeout=10, stdout=subprocess.DEVNULL, check=False
+            ).returncode
         except (OSError, subprocess.TimeoutExpired) as error:
             return f"{arguments.command[0]}: {error}"
         if code != 0:

@@ -62,7 +62,9 @@ class UnitWriter:
         self._jinja.filters["word"] = escape.word
         self._jinja.filters["value"] = escape.value
 
-    def livekit(self, name: str, service: LivekitService, *, binary: str, port: int, config_file: str) -> UnitFile:
+    def livekit(
+        self, name: str, service: LivekitService, *, binary: str, port: int, config_file: str
+    ) -> UnitFile:
         """A livekit-server with its configuration as a credential."""
         ready = ["--http", f"http://127.0.0.1:{port}/", "--settle-s", str(_SWALLOWED_S)]
         return self._render(
@@ -109,7 +111,9 @@ class UnitWriter:
             self._common(name, service, _seconds(service.stop_timeout_s))
             | {
                 "exec_start": escape.command(service.command, f"the command of {name}"),
-                "exec_ready": self._ready_lines(_probe_arguments(probe), service.ready_timeout_s, service.port),
+                "exec_ready": self._ready_lines(
+                    _probe_arguments(probe), service.ready_timeout_s, service.port
+                ),
                 "after": self._after(needs),
                 "notify": probe.notify,
                 "stop_signal": escape.value(f"SIG{service.stop_signal.removeprefix('SIG')}"),

@@ -94,4 +94,3 @@ def _run(run: Run, what: str, *, accept_new: bool, call: bool, check: bool, **fl
     )
     done = deployer(run.project, options, view).deploy(fleet)
     return deploy_report(view, done, check=check)
-

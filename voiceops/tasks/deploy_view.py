@@ -93,7 +93,9 @@ def plan_lines(runs: list[HostRun]) -> list[str]:
     widths = {run.name: max(len(run.name), 7) for run in runs}
     head = " " * width + "  " + "  ".join(name.ljust(widths[name]) for name in widths)
     body = [
-        row[:width].ljust(width) + "  " + "  ".join(marks.get(name, ".").ljust(widths[name]) for name in widths)
+        row[:width].ljust(width)
+        + "  "
+        + "  ".join(marks.get(name, ".").ljust(widths[name]) for name in widths)
         for row, marks in rows.items()
     ]
     return [head.rstrip(), *(line.rstrip() for line in body)]
@@ -134,7 +136,9 @@ def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
         document["services"] = {name: one.as_json() for name, one in result.services.items()}
     elif check:
         document["services"] = {
-            one.service: {"action": one.verb.value, "reason": one.reason} for one in result.actions if one.changes
+            one.service: {"action": one.verb.value, "reason": one.reason}
+            for one in result.actions
+            if one.changes
         }
     return document
 

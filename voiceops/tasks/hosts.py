@@ -75,7 +75,9 @@ def on_stacks(
         side_by_side(one, tier)
     if len(hosts) == 1 and outcomes.errors:
         raise next(iter(outcomes.errors.values()))
-    outcomes.values = {host.name: outcomes.values[host.name] for host in hosts if host.name in outcomes.values}
+    outcomes.values = {
+        host.name: outcomes.values[host.name] for host in hosts if host.name in outcomes.values
+    }
     return outcomes
 
 
@@ -104,4 +106,3 @@ def side_by_side(work: Callable[[Host], None], hosts: Iterable[Host]) -> None:
         thread.join()
     if bugs:
         raise bugs[0]
-

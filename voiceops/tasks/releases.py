@@ -83,7 +83,11 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
         for host, document in found.items()
         for name, one in document["services"].items()
     ]
-    lines += ["the inventory still declares what was deployed: the next `inv deploy` brings it back"] if lines else []
+    lines += (
+        ["the inventory still declares what was deployed: the next `inv deploy` brings it back"]
+        if lines
+        else []
+    )
     return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
 
 
@@ -121,7 +125,9 @@ def _rows(ledger: Ledger) -> list[dict[str, str]]:
     rows = []
     for entry in ledger.history:
         current = ledger.current.get(entry.service, {}).get("release")
-        state = "current" if entry.release == current else "kept" if entry.release in ledger.present else "gone"
+        state = (
+            "current" if entry.release == current else "kept" if entry.release in ledger.present else "gone"
+        )
         at = datetime.datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
         rows.append(
             {

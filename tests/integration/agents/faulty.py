@@ -12,9 +12,7 @@ from livekit import rtc
 from livekit.agents import AgentServer, JobContext, cli
 
 RATE = 48_000
-server = AgentServer(
-    host="127.0.0.1", port=0, load_fnc=lambda *_: 0.0, drain_timeout=0, num_idle_processes=1
-)
+server = AgentServer(host="127.0.0.1", port=0, load_fnc=lambda *_: 0.0, drain_timeout=0, num_idle_processes=1)
 
 
 @server.rtc_session()

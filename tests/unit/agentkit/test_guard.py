@@ -204,7 +204,9 @@ async def test_an_entrypoint_that_ignores_its_cancellation_is_left_behind_and_na
     await serve(entrypoint, FakeContext())
     released.set()
 
-    named = [event for event in events if event.details.get("error") == "the entrypoint ignores its cancellation"]
+    named = [
+        event for event in events if event.details.get("error") == "the entrypoint ignores its cancellation"
+    ]
     assert len(named) == 1
     assert f"{__file__}:" in str(named[0].details["where"]) or "locks.py" in str(named[0].details["where"])
 

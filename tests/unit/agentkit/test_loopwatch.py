@@ -23,8 +23,9 @@ async def test_a_blocking_call_is_named_by_file_line_and_function_while_it_block
         blocks.append(block)
         seen.set()
 
-    with caplog.at_level(logging.WARNING), LoopWatch(
-        threshold_s=0.1, on_block=on_block, describe=lambda: {"phase": "session"}
+    with (
+        caplog.at_level(logging.WARNING),
+        LoopWatch(threshold_s=0.1, on_block=on_block, describe=lambda: {"phase": "session"}),
     ):
         await asyncio.sleep(0)
         seen.wait(10)  # blocks the loop until the watch has named this very line

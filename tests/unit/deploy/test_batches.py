@@ -8,7 +8,10 @@ from voiceops.deploy.batches import batches, serial_of, tiers
 from voiceops.errors import UsageError
 from voiceops.model.settings import AgentService, Host, LivekitService, Service, Settings
 
-SERVICES: dict[str, Service] = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py", needs=["livekit"])}
+SERVICES: dict[str, Service] = {
+    "livekit": LivekitService(),
+    "agent": AgentService(entry="agent.py", needs=["livekit"]),
+}
 
 
 def host(name: str, *run: str) -> Host:
@@ -37,7 +40,9 @@ def test_a_host_with_its_own_server_needs_nobody() -> None:
         (2, [["h0"], ["h1", "h2"], ["h3", "h4"]]),
     ],
 )
-def test_the_first_host_goes_ahead_alone_then_batches_follow(serial: int | str, expected: list[list[str]]) -> None:
+def test_the_first_host_goes_ahead_alone_then_batches_follow(
+    serial: int | str, expected: list[list[str]]
+) -> None:
     assert names(batches([host(f"h{number}") for number in range(5)], serial)) == expected
 
 

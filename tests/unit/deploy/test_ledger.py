@@ -11,7 +11,9 @@ from voiceops.errors import NotFoundError
 def ledger(*entries: tuple[str, str], current: str, gone: str = "") -> Ledger:
     history = [Entry(service="agent", release=release, result=result) for release, result in entries]
     present = sorted({release for release, _ in entries} - {gone})
-    return Ledger(history=history, current={"agent": {"release": current, "digest": current}}, present=present)
+    return Ledger(
+        history=history, current={"agent": {"release": current, "digest": current}}, present=present
+    )
 
 
 def test_a_rollback_goes_to_the_last_good_release_before_the_current() -> None:
@@ -19,7 +21,10 @@ def test_a_rollback_goes_to_the_last_good_release_before_the_current() -> None:
 
 
 def test_a_rollback_skips_releases_that_are_marked_bad() -> None:
-    assert ledger(("r1", "ok"), ("r2", "ok"), ("r2", "bad"), ("r3", "ok"), current="r3").previous("agent") == "r1"
+    assert (
+        ledger(("r1", "ok"), ("r2", "ok"), ("r2", "bad"), ("r3", "ok"), current="r3").previous("agent")
+        == "r1"
+    )
 
 
 def test_a_bad_release_that_was_deployed_well_again_is_good() -> None:

@@ -89,7 +89,13 @@ def test_a_service_that_is_no_longer_declared_is_seen() -> None:
 
 
 def test_only_a_foreign_owner_of_a_port_is_a_stray() -> None:
-    ours = {"port": 7880, "pid": 7, "unit": "front-livekit.service", "command": "livekit-server", "age_s": 1.0}
+    ours = {
+        "port": 7880,
+        "pid": 7,
+        "unit": "front-livekit.service",
+        "command": "livekit-server",
+        "age_s": 1.0,
+    }
     foreign = {"port": 7881, "pid": 8, "unit": "", "command": "nc -l 7881", "age_s": 1.0}
     strays = see(unit("front-livekit.service"), owners=(ours, foreign))["livekit"].strays
     assert [stray.pid for stray in strays] == [8]
