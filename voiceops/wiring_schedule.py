@@ -89,16 +89,9 @@ class Renderer:
     """Templates by name; the project's own win over the shipped ones."""
 
     def __init__(self, folders: tuple[Path, ...]) -> None:
-        import jinja2
+        from voiceops.config import templating
 
-        self._templates = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(list(folders)),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-            autoescape=False,
-        )
+        self._templates = templating.environment(folders)
 
     def __call__(self, name: str, values: Mapping[str, object]) -> str:
         return self._templates.get_template(name).render(values)

@@ -9,11 +9,13 @@ import glob
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def current(request: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +91,12 @@ def link(path: str, target: str) -> None:
     os.replace(path + ".tmp", path)
 
 
+def remove(path: str) -> None:
+    import shutil  # with its compressors the dearest import of a look that removes nothing
+
+    os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+
+
 def mark_bad(request: dict[str, Any]) -> dict[str, Any]:
     """Rollback must not choose these."""
     append(request, [dict(entry, result="bad") for entry in request["entries"]])
@@ -127,7 +135,7 @@ def tidy(request: dict[str, Any]) -> list[str]:
         if name.startswith(".") or name.partition(".")[0] in keep:
             continue
         path = os.path.join(folder, name)
-        os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+        remove(path)
         removed.append(path)
     for path in glob.glob(request["etc"] + "/*/*.env"):
         if os.path.basename(path).partition(".")[0] not in keep:
@@ -162,7 +170,7 @@ def unused_venvs(request: dict[str, Any]) -> list[str]:
         path = os.path.join(folder, name)
         real = os.readlink(path) if os.path.islink(path) else name
         if real not in used and not name.startswith("."):
-            os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+            remove(path)
             removed.append(path)
     return removed
 

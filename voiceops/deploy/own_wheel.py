@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import io
 import json
@@ -17,7 +18,6 @@ from voiceops.config.shipped import PACKAGE, shipped
 from voiceops.resources import Content
 
 _SHIPPED = ("templates", "examples", "inventory.yaml", ".env.example")
-_SKIPPED = ("__pycache__", "shipped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +29,23 @@ class OwnWheel:
     content: Content
 
 
+@functools.lru_cache(maxsize=1)
 def own_wheel(cache: Path) -> OwnWheel:
-    """The wheel, built once for each state of the source (told by sizes and times)."""
+    """The wheel, built once for each state of the source (told by sizes and times), and asked once for all hosts."""
     files = dict(_files())
     stamp = hashlib.sha256()
     for name, path in files.items():
-        status = path.stat()
+        status = os.stat(path)
         stamp.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
     note = cache / "own" / f"{stamp.hexdigest()[:24]}.json"
     try:
         version, sha256, size = json.loads(note.read_text())
-        path = note.parent / f"{sha256}.whl"
-        if path.stat().st_size == size:
-            return _described(version, Content(sha256, size, lambda: path.open("rb"), "voiceops"))
+        wheel = note.parent / f"{sha256}.whl"
+        if wheel.stat().st_size == size:
+            return _described(version, Content(sha256, size, lambda: wheel.open("rb"), "voiceops"))
     except (OSError, ValueError):
         pass  # built below
-    version, data = _build({name: path.read_bytes() for name, path in files.items()})
+    version, data = _build({name: Path(path).read_bytes() for name, path in files.items()})
     content = Content.of(data, "voiceops")
     _keep(note.parent / f"{content.sha256}.whl", data)
     _keep(note, json.dumps([version, content.sha256, content.size]).encode())
@@ -62,23 +63,25 @@ def _keep(path: Path, data: bytes) -> None:
     fresh.replace(path)
 
 
-def _files() -> Iterator[tuple[str, Path]]:
-    for path in _below(PACKAGE):
-        if not any(part in _SKIPPED for part in path.relative_to(PACKAGE).parts):
-            yield f"voiceops/{path.relative_to(PACKAGE).as_posix()}", path
+def _files() -> Iterator[tuple[str, str]]:
+    """Names in the wheel, and where they lie. Asked by every deploy: so no Path for each."""
+    for inside, path in _below(str(PACKAGE)):
+        if not inside.startswith("shipped/"):
+            yield f"voiceops/{inside}", path
     for name in _SHIPPED:
-        source = shipped(name)
-        for path in _below(source) if source.is_dir() else [source]:
-            inside = f"/{path.relative_to(source).as_posix()}" if source.is_dir() else ""
-            yield f"voiceops/shipped/{name}{inside}", path
+        source = str(shipped(name))
+        for inside, path in _below(source) if os.path.isdir(source) else [("", source)]:
+            yield f"voiceops/shipped/{name}/{inside}".rstrip("/"), path
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: str) -> Iterator[tuple[str, str]]:
+    """The files of a folder, by their path in it; what is compiled or hidden stays out."""
     for current, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
         for name in sorted(names):
             if not name.endswith((".pyc", ".pyo")):
-                yield Path(current, name)
+                path = os.path.join(current, name)
+                yield path[len(folder) + 1 :].replace(os.sep, "/"), path
 
 
 def _build(files: dict[str, bytes]) -> tuple[str, bytes]:

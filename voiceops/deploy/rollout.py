@@ -192,6 +192,7 @@ def _look(state: HostState) -> Look:
     """The units as the backend sees them, and the ledger's current releases."""
     program = "\n".join(
         [
+            "from __future__ import annotations",
             _code(onhost.__file__),
             "_look_at_units = look",
             _code(ledger_onhost.__file__),
@@ -199,8 +200,13 @@ def _look(state: HostState) -> Look:
         ]
     )
     ports = sorted({port for service in state.services for port in service.ports})
-    pattern = f"{state.names.project}-*.service"
-    return Look(program=program, request={"pattern": pattern, "ports": ports, "state": state.names.state})
+    request = {
+        "patterns": [f"{state.names.project}-*.service"],
+        "properties": onhost.PROPERTIES,
+        "ports": ports,
+        "state": state.names.state,
+    }
+    return Look(program=program, request=request)
 
 
 def _code(file: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -48,7 +49,7 @@ class State:
         return {content.sha256: content for resource in self.resources for content in resource.contents()}
 
     def request(self, action: str, **more: Any) -> bytes:
-        """The document, as it follows the payload: its length in a line, then JSON."""
+        """The document, as it follows the payload: its length in a line, then JSON in zlib."""
         document = {"action": action, "state_dir": self.folder, "resources": self.specs, **more}
-        data = json.dumps(document, separators=(",", ":")).encode()
+        data = zlib.compress(json.dumps(document, separators=(",", ":")).encode())
         return b"%d\n%s" % (len(data), data)

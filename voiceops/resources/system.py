@@ -158,11 +158,12 @@ class Venv(Resource):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def specs(self) -> list[Spec]:
+        content = self._text()
         return [
             self.spec(
                 path=self.path,
                 key=self.digest,
-                requirements=self.requirements,
+                requirements={"sha256": content.sha256, "size": content.size},
                 python=self.python,
                 wheels=absolute(self.wheels) if self.wheels else None,
                 uv=self.uv,
@@ -176,7 +177,11 @@ class Venv(Resource):
         ]
 
     def contents(self) -> list[Content]:
-        return list(self.files.values())
+        return [self._text(), *self.files.values()]
+
+    def _text(self) -> Content:
+        # The hashes of a locked file are most of a host's desired state: it travels when it is needed.
+        return Content.of(self.requirements.encode(), "requirements.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from voiceops.config import templating
 from voiceops.errors import ConfigError
 from voiceops.model.settings import LivekitService, LivekitSettings
 
@@ -52,11 +53,8 @@ def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object
     """The file's text; ``extra`` is merged over it, for what has no setting of its own."""
     import jinja2
 
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
     try:
-        text = environment.from_string(template.read_text()).render(**values)
+        text = templating.environment([template.parent]).get_template(template.name).render(**values)
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(

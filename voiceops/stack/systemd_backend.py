@@ -39,7 +39,7 @@ class SystemdBackend:
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
         ports = sorted({port for service in services for port in service.ports})
-        answer = self._ask("look", _LOOK_S, pattern=f"{self._names.project}-*.service", ports=ports)
+        answer = self._ask("look", _LOOK_S, patterns=[f"{self._names.project}-*.service"], ports=ports)
         return systemd_sight.observed(self._names, services, answer)
 
     def start(self, service: Declared) -> Instance:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from voiceops.errors import ConfigError
 
@@ -11,6 +12,9 @@ _PART = re.compile(r"[a-z][a-z0-9_-]*")
 _INSTANCE = re.compile(r"[A-Za-z0-9_.]+")
 UNIT_MARK = "VOICEOPS_UNIT"
 """Variable ``PROJECT/SERVICE`` in each unit: of two projects ``a`` and ``a-b`` none touches the other's."""
+
+READY_PROGRAM = Path(__file__).with_name("ready_onhost.py")
+"""What units without sd_notify run as ``ExecStartPost``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Names:
 
     @property
     def ready_script(self) -> str:
-        """The program of ``ExecStartPost``: ``voiceops/systemd/ready_onhost.py``."""
+        """``READY_PROGRAM`` on the host."""
         return f"{self.opt}/bin/voiceops-ready"
 
     def release(self, instance: str) -> str:

@@ -15,7 +15,12 @@ import socket
 import subprocess
 import sys
 import time
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Unit = dict[str, Any]
 
 PROPERTIES = (
     "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
@@ -23,7 +28,6 @@ PROPERTIES = (
 )
 DRAIN_BEGINS_S = 3.0
 POLL_S = 0.05
-Unit = dict[str, Any]
 
 
 def systemctl(*arguments: str) -> str:
@@ -31,11 +35,14 @@ def systemctl(*arguments: str) -> str:
     return ended.stdout.decode(errors="replace")
 
 
-def units(*patterns: str) -> list[Unit]:
-    """The loaded units of these names or patterns."""
-    shown = systemctl("show", "--property=" + PROPERTIES, *patterns)
-    blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in shown.split("\n\n")]
-    return [_typed(block) for block in blocks if block.get("Id")]
+def units(*patterns: str, shown: list[dict[str, str]] | None = None) -> list[Unit]:
+    """The loaded units of these names or patterns; ``shown``: as somebody has asked already."""
+    if shown is None:
+        text = systemctl("show", "--property=" + PROPERTIES, *patterns)
+        shown = [
+            dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")
+        ]
+    return [_typed(block) for block in shown if block.get("Id")]
 
 
 def _typed(block: dict[str, str]) -> Unit:
@@ -113,7 +120,7 @@ def journal(invocation: str, count: int = 15) -> list[str]:
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
     """All units of the pattern, and who owns the ports."""
-    found = units(request["pattern"])
+    found = units(*request["patterns"], shown=request.get("shown"))
     for unit in found:
         if unit["pid"]:
             unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE")

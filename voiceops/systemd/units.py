@@ -13,6 +13,7 @@ from typing import Any, Union
 
 import msgspec
 
+from voiceops.config import templating
 from voiceops.errors import ConfigError
 from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
 from voiceops.systemd import escape
@@ -49,16 +50,8 @@ class UnitWriter:
     """Renders the units of one project. ``folders`` hold ``systemd/NAME``; the first that has it wins."""
 
     def __init__(self, names: Names, folders: Sequence[Path]) -> None:
-        import jinja2
-
         self._names = names
-        self._jinja = jinja2.Environment(
-            loader=jinja2.FileSystemLoader([str(folder) for folder in folders]),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
+        self._jinja = templating.environment(folders)
         self._jinja.filters["word"] = escape.word
         self._jinja.filters["value"] = escape.value
 

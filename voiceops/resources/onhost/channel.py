@@ -12,6 +12,7 @@ import select
 import sys
 import threading
 import time
+import zlib
 
 from voiceops.resources.onhost.base import BEAT_S, Cancel, Failed
 
@@ -40,7 +41,7 @@ class Channel:
         data = self._in.read(size)
         if not size or len(data) != size:
             raise Failed("the connection was cut before the desired state arrived", kind="cancelled")
-        document: dict[str, Any] = json.loads(data)
+        document: dict[str, Any] = json.loads(zlib.decompress(data))
         return document
 
     def send(self, kind: str, value: object) -> None:

@@ -38,6 +38,10 @@ class Run:
         """Users and groups that this run creates: check mode can't look them up."""
         self.facts: dict[str, dict[str, str]] = {}
         """Units, as ``systemctl show`` last printed them; read once for all, dropped when stale."""
+        asked = (request.get("look") or {}).get("request", {})
+        self.look_units = (asked.get("patterns", []), asked.get("properties", ""))
+        """What the look wants to know of units: patterns and properties. One question serves both."""
+        self.looked: list[dict[str, str]] | None = None
 
     def child(
         self,

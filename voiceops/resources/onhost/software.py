@@ -79,6 +79,9 @@ class VenvHandler(Handler):
         )
         plan.data.update(real=real, complete=complete, lacking=[])
         if not complete:
+            text = spec["requirements"]
+            if text["size"]:
+                plan.blobs.append((text["sha256"], text["size"]))
             for file in spec.get("files", ()):
                 found = look(os.path.join(spec["wheels"], file["name"]))
                 if found is None or run.hashes.sha256(
@@ -86,7 +89,6 @@ class VenvHandler(Handler):
                 ) != str(file["sha256"]):
                     plan.blobs.append((file["sha256"], file["size"]))
                     plan.data["lacking"].append(file)
-
             plan.changes.append("rebuild what was left half made" if look(real) else "build")
         found = look(spec["path"])
         if found is not None and not os.path.islink(spec["path"]):
@@ -153,9 +155,11 @@ class VenvHandler(Handler):
         if uv:
             install.append("--compile-bytecode")
         requirements = os.path.join(real, "requirements.txt")
-        with open(requirements, "w", encoding="utf-8") as file:
-            file.write(spec["requirements"])
-        if spec["requirements"].strip():
+        wanted = spec["requirements"]
+        text = run.blobs.read(wanted["sha256"], wanted["size"]) if wanted["size"] else b""
+        with open(requirements, "wb") as file:
+            file.write(text)
+        if text.strip():
             install += ["-r", requirements]
             expect(run.child(*install, env=env, timeout_s=INSTALL_S), "installing the requirements")
 

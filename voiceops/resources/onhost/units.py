@@ -20,12 +20,16 @@ RUNNING = ("active", "reloading", "refreshing")
 
 
 def show_units(run: Run, names: list[str]) -> dict[str, dict[str, str]]:
-    """The state of units, by one question for all of them."""
-    child = run.child("systemctl", "show", "--no-pager", "-p", PROPERTIES, "--", *names, errors=False)
+    """The state of units, by one question for all of them and for those that the look asks about."""
+    patterns, properties = run.look_units
+    wanted = ",".join(filter(None, (PROPERTIES, properties)))
+    child = run.child("systemctl", "show", "--no-pager", "-p", wanted, "--", *names, *patterns, errors=False)
     if child.code != 0:
         raise Failed("systemctl does not answer: is systemd running on this host?", child.tail())
     blocks = child.output.split("\n\n")
     facts = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
+    # systemctl prints units that are named first, in their order, and then those that match patterns.
+    run.looked = facts[len(names) :]
     return dict(zip(names, facts))  # noqa: B905 - strict= came with Python 3.10
 
 
@@ -36,6 +40,7 @@ def unit_log(run: Run, name: str) -> list[str]:
 
 def forget_facts(run: Run) -> None:
     run.facts.clear()
+    run.looked = None
 
 
 class UnitHandler(Handler):
