@@ -27,6 +27,9 @@ class Servers:
     variables: dict[str, Any]
     host_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, list[hosts.Machine]] = field(default_factory=dict)
+    """Children of the group ``servers``, which is all of them."""
+    group_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def write(self) -> None:
         """Write inventory.yaml; call it again after changing variables. JSON is YAML."""
@@ -40,7 +43,12 @@ class Servers:
             one.name: {"ansible_host": one.address, **self.host_variables.get(one.name, {})}
             for one in self.machines
         }
-        inventory = {"all": {"vars": reached | self.variables, "children": {"servers": {"hosts": listed}}}}
+        children = {
+            name: {"hosts": {one.name: None for one in machines}, "vars": self.group_variables.get(name, {})}
+            for name, machines in self.groups.items()
+        }
+        servers = {"hosts": listed, "children": children}
+        inventory = {"all": {"vars": reached | self.variables, "children": {"servers": servers}}}
         (self.folder / "inventory.yaml").write_text(json.dumps(inventory, indent=1))
 
     def argv(self, *arguments: str) -> list[str]:

@@ -78,13 +78,22 @@ def tasks_folder() -> Path:
 
 
 def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> CallTarget:
-    """The one server and agent that the selected hosts share; ``UsageError`` where they differ."""
+    """The one server and agent that the selected hosts share; ``UsageError`` where they differ.
+
+    Where some of the hosts run an agent, callers dial what these agents are registered at: the
+    nodes of a cluster have addresses of their own.
+    """
     from voiceops.errors import UsageError
     from voiceops.model.calls import CallTarget
     from voiceops.model.settings import AgentService
 
     found: dict[tuple[str, str], tuple[str, CallTarget]] = {}
-    for host in hosts:
+
+    def runs_agent(host: Host) -> bool:
+        running = host.settings.services if host.settings.run is None else host.settings.run
+        return any(isinstance(host.settings.services[name], AgentService) for name in running)
+
+    for host in [host for host in hosts if runs_agent(host)] or hosts:
         livekit = host.settings.livekit
         agents = {
             name: one.agent_name

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from voiceops.errors import VoiceopsError
+from voiceops.errors import CallsInProgressError, DeadlineError, UnreachableError, VoiceopsError
 from voiceops.model.settings import LivekitService
 from voiceops.stack import declare
 from voiceops.stack.folder import Folder
@@ -65,7 +65,11 @@ class People:
     host: Host
 
     def occupied(self) -> frozenset[str] | None:
-        """Rooms with a person in them, within 3 s; None when the server does not say."""
+        """Rooms with a person in them, within 3 s; None when the server does not answer.
+
+        A server that answers and can't say (its Redis is away) carries its calls on:
+        ``CallsInProgressError``, which ``--yes`` overrules.
+        """
         import asyncio
 
         from voiceops.rooms.presence import persons
@@ -77,7 +81,16 @@ class People:
             pairs = zip(rooms, lists, strict=True)
             return frozenset(room.name for room, everybody in pairs if persons(everybody, settings))
 
-        return _ask(self.host, look, "looking who is in a call")
+        try:
+            return _asked(self.host, look, "looking who is in a call")
+        except (UnreachableError, DeadlineError):
+            return None
+        except VoiceopsError as error:
+            raise CallsInProgressError(
+                f"calls may be in progress, LiveKit can't say: {error.message}",
+                hint="mend what it lacks first, or give --yes to go ahead",
+                data={"rooms": []},
+            ) from None
 
     def hang_up(self, rooms: Sequence[str]) -> None:
         """Delete the rooms; one that can't be deleted ends with its agent."""
@@ -94,6 +107,13 @@ def _ask(
     host: Host, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float = 3.0
 ) -> T | None:
     """One conversation with the host's LiveKit; None when it fails or takes too long."""
+    try:
+        return _asked(host, act, what, timeout_s=timeout_s)
+    except VoiceopsError:
+        return None
+
+
+def _asked(host: Host, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float = 3.0) -> T:
     from voiceops import aio
     from voiceops.adapters.livekit_api import LivekitApi
     from voiceops.deadline import deadline
@@ -107,10 +127,7 @@ def _ask(
         ):
             return await act(api)
 
-    try:
-        return aio.run(main())
-    except VoiceopsError:
-        return None
+    return aio.run(main())
 
 
 def _surroundings(project: Project, folder: Folder, progress: Progress) -> declare.Surroundings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voiceops.errors import UsageError
-from voiceops.model.settings import Host
+from voiceops.model.settings import AgentService, Host, LivekitService
 
 
 def services_of(host: Host) -> set[str]:
@@ -35,9 +35,12 @@ def tiers(hosts: Sequence[Host]) -> list[list[Host]]:
 
 
 def _needed_hosts(host: Host, providers: Mapping[str, set[str]]) -> set[str]:
-    own = services_of(host)
-    wanted = {need for name in own for need in host.settings.services[name].needs} - own
-    return {name for need in wanted for name in providers.get(need, ())} - {host.name}
+    own, services = services_of(host), host.settings.services
+    wanted = {need for name in own for need in services[name].needs}
+    if any(isinstance(services[name], AgentService) for name in own):
+        # Said or not: an agent that registers nowhere never gets ready.
+        wanted |= {name for name, service in services.items() if isinstance(service, LivekitService)}
+    return {name for need in wanted - own for name in providers.get(need, ())} - {host.name}
 
 
 def batches(hosts: Sequence[Host], serial: int | str, *, barrier: bool = True) -> list[list[Host]]:

@@ -17,7 +17,10 @@ class Occupancy(Protocol):
     """The server of a stack, asked about people."""
 
     def occupied(self) -> frozenset[str] | None:
-        """Names of the rooms with a person in them; None when the server does not say in time."""
+        """Names of the rooms with a person in them; None when the server does not answer in time.
+
+        Raises ``CallsInProgressError`` when it answers and can't say.
+        """
 
     def hang_up(self, rooms: Sequence[str]) -> None:
         """End these calls: callers are told at once instead of hearing silence for 20 s."""

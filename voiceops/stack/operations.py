@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from voiceops.deadline import Deadline
-from voiceops.errors import ServiceError, StrayError, VoiceopsError
+from voiceops.errors import CallsInProgressError, ServiceError, StrayError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
@@ -126,7 +126,12 @@ def _weigh(
     whole_server = ends_a_server(actions)
     if stack.occupancy is None or not (rooms or whole_server):
         return _Risk(rooms)
-    occupied = stack.occupancy.occupied()
+    try:
+        occupied = stack.occupancy.occupied()
+    except CallsInProgressError:
+        if not drop_calls:
+            raise
+        occupied = None
     calls = calls_of(rooms, occupied, whole_server=whole_server)
     if drop_calls and occupied:
         stack.occupancy.hang_up([room for room in calls if room in occupied])
@@ -339,6 +344,15 @@ def stop(
         if rooms and drain_s is not None and ends_a_server(actions):
             _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
         return _Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
+
+
+def refuse_to_drop(stack: Stack, *, only: Sequence[str] = ()) -> None:
+    """``CallsInProgressError`` if a ``stop`` would drop calls. Changes nothing."""
+    choose(stack.outline, only)
+    observed = stack.backend.observe(stack.outline)
+    rooms = at_risk(stack, plan_stop(stack.outline, observed, only=only), observed)
+    if rooms:
+        raise calls_error(rooms, "stop would drop them")
 
 
 def _require_agents_too(

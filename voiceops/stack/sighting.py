@@ -43,9 +43,9 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
     declared = {service.name: service for service in services}
     own: dict[str, set[int]] = {}
     for run in runs:
-        # A child that hides its environment still has its parent.
-        below = processes.descendants(run.main.pid, table) if run.main else []
-        own.setdefault(run.record.service, set()).update(p.pid for p in (*run.members, *below))
+        # What hides its environment (Redis and PostgreSQL write their titles over it) has its record or its parent.
+        main = [run.main, *processes.descendants(run.main.pid, table)] if run.main else []
+        own.setdefault(run.record.service, set()).update(p.pid for p in (*run.members, *main))
     strays = find_strays(services, table, own)
     observed: dict[str, Observed] = {}
     for name in dict.fromkeys([*declared, *stale, *(run.record.service for run in runs)]):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PROPERTIES = (
     "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
-    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic"
+    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles"
 )
 DRAIN_BEGINS_S = 3.0
 POLL_S = 0.05
@@ -61,6 +61,7 @@ def _typed(block: dict[str, str]) -> Unit:
         "code": int(block.get("ExecMainCode") or 0),
         "status": int(block.get("ExecMainStatus") or 0),
         "environment": block.get("Environment", ""),
+        "files": re.findall(r"(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", "")),
         "enabled": block.get("UnitFileState", ""),
         "text": block.get("StatusText", ""),
         "invocation": block.get("InvocationID", ""),
@@ -77,6 +78,25 @@ def variable(pid: int, name: str) -> str:
                     return assignment.partition(b"=")[2].decode(errors="replace")
     except OSError:
         return ""
+    return ""
+
+
+def noted(unit: Unit, name: str) -> str:
+    """A variable of a process that wrote its title over its environment, as Redis and PostgreSQL do.
+
+    It stands in the unit's environment files; they count if the process is younger than they are.
+    """
+    started = time.time() - unit["age_s"]
+    for path in unit["files"]:
+        try:
+            with open(path) as file:
+                if os.fstat(file.fileno()).st_ctime > started:
+                    return ""
+                found = re.search("^" + name + '="?([^"\n]*)', file.read(), re.MULTILINE)
+        except (OSError, ValueError):
+            continue
+        if found:
+            return found.group(1)
     return ""
 
 
@@ -123,7 +143,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     found = units(*request["patterns"], shown=request.get("shown"))
     for unit in found:
         if unit["pid"]:
-            unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE")
+            unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE") or noted(unit, "VOICEOPS_SERVICE")
             socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
             if socket_path:
                 unit["health"] = health(socket_path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from voiceops.errors import VoiceopsError
+from voiceops.errors import ServiceError, UnreachableError, VoiceopsError
 from voiceops.tasks.command import Report, Run, show_error
 
 if TYPE_CHECKING:
@@ -72,6 +72,14 @@ def on_stacks(
 
     order = tiers(hosts) if len(hosts) > 1 else [list(hosts)]
     for tier in order if first_needed else reversed(order):
+        stayed = _up(outcomes)
+        if stayed and not first_needed:
+            # What still runs there needs these: a Redis must not go before its servers.
+            for host in tier:
+                outcomes.errors[host.name] = ServiceError(
+                    f"{host.name}: not stopped, because {stayed[0]} did not stop and comes before it"
+                )
+            continue
         side_by_side(one, tier)
     if len(hosts) == 1 and outcomes.errors:
         raise next(iter(outcomes.errors.values()))
@@ -79,6 +87,11 @@ def on_stacks(
         host.name: outcomes.values[host.name] for host in hosts if host.name in outcomes.values
     }
     return outcomes
+
+
+def _up(outcomes: Outcomes[T]) -> list[str]:
+    """Hosts that were reached and failed."""
+    return [name for name, error in outcomes.errors.items() if not isinstance(error, UnreachableError)]
 
 
 def _named(host: str, progress: Progress) -> Progress:

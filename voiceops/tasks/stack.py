@@ -122,7 +122,7 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
     Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
     """
-    from voiceops.errors import UsageError
+    from voiceops.errors import CallsInProgressError, UsageError
     from voiceops.stack import operations
     from voiceops.tasks.hosts import on_stacks
     from voiceops.tasks.stack_view import live_progress, results_text
@@ -140,6 +140,12 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
             timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
         )
 
+    if len(run.project.hosts) > 1 and not run.yes and drain < 0:
+        # Asked everywhere before anything stops anywhere: one call keeps all of them.
+        first = on_stacks(run, lambda host, stack: operations.refuse_to_drop(stack, only=names(only)))
+        calls = [error for error in first.errors.values() if isinstance(error, CallsInProgressError)]
+        if calls:
+            raise calls[0]
     with live_progress(run) as progress:
         done = on_stacks(run, work, progress=progress, first_needed=False)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)

@@ -28,6 +28,17 @@ def test_hosts_that_others_need_come_first() -> None:
     assert names(found) == [["l1", "l2"], ["a1", "a2"]]
 
 
+def test_agents_need_the_servers_that_they_register_at_said_or_not() -> None:
+    services: dict[str, Service] = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py")}
+    hosts = [
+        Host(
+            name=name, local=False, address=name, settings=Settings(project="p", services=services, run=[run])
+        )
+        for name, run in (("a1", "agent"), ("l1", "livekit"))
+    ]
+    assert names(tiers(hosts)) == [["l1"], ["a1"]]
+
+
 def test_a_host_with_its_own_server_needs_nobody() -> None:
     assert names(tiers([host("one"), host("two")])) == [["one", "two"]]
 

@@ -1,0 +1,150 @@
+"""Several hosts, several roles: Redis, two livekit-servers that share it, agents, and one that watches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from livekit import rtc
+
+from tests import callers, hosts
+from tests.integration.conftest import Fleet
+from tests.roles import bring_redis, role_servers
+from tests.servers import PROJECT, Servers
+
+ENTRY = Path(__file__).parent / "agents" / "tone.py"
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Servers:
+    """Bare hosts; the first test deploys to them, the others find them deployed."""
+    machines = fleet(6)
+    bring_redis(machines[0])
+    return role_servers(tmp_path_factory.mktemp("roles") / "project", machines, ENTRY)
+
+
+@pytest.fixture
+def deployed(servers: Servers) -> Servers:
+    servers.deploy("--no-call")
+    return servers
+
+
+def shown(machine: hosts.Machine, unit: str, what: str) -> str:
+    """A property of a running unit; ``unit`` may be a pattern."""
+    return machine.shell(
+        f"systemctl show -P {what} $(systemctl list-units --plain --no-legend --state=active '{PROJECT}-{unit}'"
+        " | cut -d' ' -f1)"
+    ).stdout.strip()
+
+
+def since(machines: Iterable[hosts.Machine], unit: str) -> list[int]:
+    """When the unit became active on each host; test hosts share one kernel, and so one clock."""
+    return [int(shown(machine, unit, "ActiveEnterTimestampMonotonic")) for machine in machines]
+
+
+def pids(servers: Servers) -> dict[str, str]:
+    return {one.name: shown(one, "*.service", "MainPID") for one in servers.machines}
+
+
+async def agent_in(person: rtc.Room) -> str:
+    for _ in range(200):
+        if person.remote_participants:
+            return str(next(iter(person.remote_participants)))
+        await asyncio.sleep(0.05)
+    raise AssertionError("no agent came")
+
+
+def node_url(machine: hosts.Machine) -> str:
+    return f"ws://{machine.address}:7880"
+
+
+def test_bare_hosts_come_up_in_the_order_of_their_needs_and_a_call_is_answered(servers: Servers) -> None:
+    store, media, watch, agents = (servers.groups[name] for name in ("store", "media", "watch", "agents"))
+    document = servers.deploy()
+    assert document["call"]["ok"] is True
+    redis, livekit = since(store, "redis.service"), since(media, "livekit.service")
+    assert max(redis) < min(livekit)
+    assert max(livekit) < min(since(watch, "watch.service"))
+    # The agent names no need: an agent that registers nowhere never gets ready.
+    assert max(livekit) < min(since(agents, "agent@*.service"))
+    before = pids(servers)
+    assert servers.deploy()["changed"] == 0
+    servers.inv("drift", "--group", "servers")
+    assert servers.inv("check-running", "--group", "servers", "--json").json["ok"] is True
+    assert pids(servers) == before
+    for node in media:  # a caller may dial any node
+        servers.inv("call", "--host", node.name)
+
+
+async def test_a_changed_agent_rolls_over_the_agents_alone_and_the_call_goes_on(deployed: Servers) -> None:
+    second = deployed.groups["media"][1]
+    before = pids(deployed)
+    async with callers.caller(node_url(second), "roles-call") as person:
+        agent = await agent_in(person)
+        (deployed.folder / "agent" / "agent.py").write_text(f"{ENTRY.read_text()}\nRELEASE = 2\n")
+        document = await asyncio.to_thread(deployed.deploy, "--no-call")
+        assert agent in person.remote_participants
+    rolled = {one.name for one in deployed.groups["agents"]}
+    assert {name for name, host in document["hosts"].items() if host["changed"]} == rolled
+    after = pids(deployed)
+    assert {name for name in before if before[name] != after[name]} <= rolled
+
+
+async def test_one_call_keeps_every_host_from_being_stopped_or_restarted(deployed: Servers) -> None:
+    first, second = deployed.groups["media"]
+    before = pids(deployed)
+    async with callers.caller(node_url(second), "kept-roles-call") as person:
+        agent = await agent_in(person)
+        refused = await asyncio.to_thread(deployed.inv, "stop", "--group", "servers", code=1)
+        assert "kept-roles-call" in refused.err
+        deployed.variables["services"]["livekit"]["log_level"] = "debug"
+        deployed.write()
+        refused = await asyncio.to_thread(deployed.inv, "deploy", "--group", "servers", code=1)
+        assert "nothing was changed" in refused.err
+        # Without its Redis a server can't say who is there, and carries the calls on all the same.
+        store = deployed.groups["store"][0]
+        store.shell(f"systemctl stop {PROJECT}-redis")
+        refused = await asyncio.to_thread(deployed.inv, "restart", "--host", first.name, code=1)
+        assert "--yes" in refused.err
+        store.shell(f"systemctl start {PROJECT}-redis")
+        assert agent in person.remote_participants
+    after = pids(deployed)
+    assert {name for name in before if before[name] != after[name]} == {store.name}
+
+
+def test_a_changed_server_restarts_one_node_after_the_other(deployed: Servers) -> None:
+    first, second = deployed.groups["media"]
+    deployed.variables["services"]["livekit"]["log_level"] = "debug"
+    deployed.write()
+    changed = deployed.deploy("--yes", "--no-call", "--serial", "1")["hosts"]
+    assert {name for name, host in changed.items() if host["changed"]} <= {first.name, second.name}
+    up_again = since([first], "livekit.service")[0]
+    began = int(shown(second, "livekit.service", "InactiveExitTimestampMonotonic"))
+    assert up_again < began
+
+
+def test_with_a_node_down_calls_go_through_the_other_and_the_rest_is_deployed(deployed: Servers) -> None:
+    first, second = deployed.groups["media"]
+    with second.unplugged():
+        deployed.inv("call", "--host", first.name)
+        deployed.env["WORDS"] = "new"
+        deployed.variables["services"]["watch"]["env"] = {"WORDS": "new"}
+        deployed.write()
+        document = deployed.deploy("--no-call", code=5)["hosts"]
+    assert [name for name, host in document.items() if not host["ok"]] == [second.name]
+    watch = deployed.groups["watch"][0]
+    assert document[watch.name]["changed"] > 0
+
+
+def test_all_roles_stop_in_reverse_and_start_in_order(deployed: Servers) -> None:
+    deployed.inv("stop", "--group", "servers", "--yes")
+    assert not "".join(pids(deployed).values())
+    deployed.inv("start", "--group", "servers")
+    store, media, agents = (deployed.groups[name] for name in ("store", "media", "agents"))
+    livekit = since(media, "livekit.service")
+    assert max(since(store, "redis.service")) < min(livekit)
+    assert max(livekit) < min(since(agents, "agent@*.service"))
+    assert deployed.deploy("--no-call")["changed"] == 0

@@ -1,0 +1,64 @@
+"""One command on hosts that need each other: in which order, and what a failure keeps from happening."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from voiceops.errors import CallsInProgressError, UnreachableError, VoiceopsError
+from voiceops.model.settings import AgentService, CommandService, Host, LivekitService, Service, Settings
+from voiceops.tasks.hosts import on_stacks
+
+SERVICES: dict[str, Service] = {
+    "redis": CommandService(command=["redis-server"]),
+    "livekit": LivekitService(needs=["redis"]),
+    "agent": AgentService(entry="agent.py"),
+}
+
+
+def run_on(*hosts: Host) -> Any:
+    """A run whose stacks do nothing."""
+    stack = SimpleNamespace(close=lambda: None)
+    project = SimpleNamespace(hosts=hosts, stack=lambda host, **_: stack)
+    return SimpleNamespace(project=project, say=lambda line: None)
+
+
+def host(name: str, *run: str) -> Host:
+    settings = Settings(project="p", services=dict(SERVICES), run=list(run))
+    return Host(name=name, local=False, address=name, settings=settings)
+
+
+HOSTS = (host("store", "redis"), host("media", "livekit"), host("desk", "agent"))
+
+
+def order(*, first_needed: bool, failing: VoiceopsError | None = None) -> tuple[list[str], dict[str, Any]]:
+    seen: list[str] = []
+
+    def work(one: Host, _stack: object) -> str:
+        seen.append(one.name)
+        if failing is not None and one.name == "desk":
+            raise failing
+        return one.name
+
+    return seen, dict(on_stacks(run_on(*HOSTS), work, first_needed=first_needed).errors)
+
+
+def test_what_others_need_comes_first_and_stops_last() -> None:
+    assert order(first_needed=True)[0] == ["store", "media", "desk"]
+    assert order(first_needed=False)[0] == ["desk", "media", "store"]
+
+
+def test_nothing_stops_below_what_did_not_stop() -> None:
+    seen, errors = order(first_needed=False, failing=CallsInProgressError("1 call in progress"))
+    assert seen == ["desk"]
+    assert "desk did not stop" in errors["media"].message
+    assert "desk did not stop" in errors["store"].message
+
+
+@pytest.mark.parametrize("first_needed", [True, False])
+def test_a_host_that_is_down_keeps_no_other_from_its_turn(first_needed: bool) -> None:
+    seen, errors = order(first_needed=first_needed, failing=UnreachableError("down"))
+    assert sorted(seen) == ["desk", "media", "store"]
+    assert list(errors) == ["desk"]
