@@ -11,6 +11,7 @@ import msgspec
 
 from voiceops.config.decode import Decoder, Path
 from voiceops.config.suggest import did_you_mean
+from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import (
     AgentService,
     CommandService,
@@ -43,6 +44,7 @@ def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
         _check_number(decoder, path, value)
     _check_livekit(settings, decoder)
     _check_serial(settings.deploy.serial, decoder, ("deploy", "serial"))
+    _check_packages(settings.deploy.packages, decoder, ("deploy", "packages"))
     for name, service in settings.services.items():
         _check_name(decoder, ("services", name), name)
         _check_service(service, decoder, ("services", name))
@@ -99,6 +101,16 @@ def _check_serial(serial: int | str, decoder: Decoder, path: Path) -> None:
     number = serial if isinstance(serial, int) else int(percent[1]) if percent else 0
     if not number >= 1 or (percent and number > 100):
         raise decoder.error(path, f"{serial!r} is no number of hosts", 'write 1 or more, or "25%"')
+
+
+def _check_packages(names: list[str], decoder: Decoder, path: Path) -> None:
+    for index, name in enumerate(names):
+        if not PACKAGE_NAME.fullmatch(name):
+            raise decoder.error(
+                (*path, index), f"{name!r} is no name of a package", "versions and options are not possible"
+            )
+        if name in names[:index]:
+            raise decoder.error((*path, index), f"{name!r} is named twice")
 
 
 def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:

@@ -24,6 +24,7 @@ from voiceops.resources import (
     Content,
     Directory,
     File,
+    Package,
     Resource,
     Symlink,
     Sysctl,
@@ -140,6 +141,9 @@ class _Writer:
 
     def _ground(self) -> None:
         names = self.names
+        if self.settings.deploy.packages:
+            # First: whatever follows may need a program or an account of theirs.
+            self.resources.append(Package(names=self.settings.deploy.packages, daemons=False))
         user = User(name=names.user, system=True, home=names.data, shell="/usr/sbin/nologin")
         folders = [names.opt, f"{names.opt}/bin", f"{names.opt}/releases", f"{names.opt}/venvs", names.etc]
         self.resources += [user, *(Directory(path=path, owner="root", mode=0o755) for path in folders)]

@@ -1,8 +1,12 @@
-"""Shell quoting for commands that people copy: the one place that does it."""
+"""Shell quoting for commands that people copy: the one place that does it. Names that need none."""
 
 from __future__ import annotations
 
+import re
 import shlex
+
+PACKAGE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9+._:-]*[A-Za-z0-9+])?")
+"""Of a distribution. One that ends in ``-`` would tell apt to remove it."""
 
 
 def quoted(word: str) -> str:

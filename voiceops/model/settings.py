@@ -125,6 +125,8 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Connections at once."""
     wheels: Literal["upload", "index"] = "upload"
     """``upload``: fetched here for the host's Python and sent; ``index``: the host asks its package index."""
+    packages: list[str] = []
+    """Of the distribution, by apt or dnf; what they bring of daemons of their own stays off."""
     requirements: Union[str, None] = None
     """File with what agents import beyond livekit-agents, from the inventory's folder."""
     keep_releases: int = 5

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 MODULES = (
-    "base", "channel", "journal", "hashes", "blobs", "host", "files", "accounts", "software", "system", "units", "main",
+    "base", "channel", "journal", "hashes", "blobs", "host", "files", "accounts", "packages", "software", "system", "units", "main",
 )  # fmt: skip
 """By floors: each uses only those before it."""
 LIMIT_BYTES = 64 * 1024

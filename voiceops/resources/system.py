@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Union
 
 from voiceops.errors import ConfigError
+from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.secret import Secret
 from voiceops.resources.model import Content, Resource, Spec, absolute, account, ids, plain, unit_name
 
@@ -17,7 +18,6 @@ _SCHEDULE = re.compile(
 )
 _CRON_FILE = re.compile(r"[A-Za-z0-9_-]+")
 _SYSCTL = re.compile(r"[a-z0-9_]+(\.[a-zA-Z0-9_-]+)+")
-_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._:-]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,10 @@ class Package(Resource):
     kind: ClassVar[str] = "package"
     names: Sequence[str]
     present: bool = True
+    daemons: bool = True
+    """False: services that the packages bring are neither started nor enabled."""
+    lock_wait_s: float = 120.0
+    """How long to wait for somebody else's apt."""
 
     @property
     def key(self) -> str:
@@ -88,9 +92,16 @@ class Package(Resource):
 
     def specs(self) -> list[Spec]:
         for name in self.names:
-            if not _PACKAGE.fullmatch(name):
+            if not PACKAGE_NAME.fullmatch(name):
                 raise ConfigError(f"{name!r} is no name for a package")
-        return [self.spec(names=list(self.names), present=self.present)]
+        return [
+            self.spec(
+                names=list(self.names),
+                present=self.present,
+                daemons=self.daemons,
+                lock_wait_s=self.lock_wait_s,
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

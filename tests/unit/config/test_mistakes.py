@@ -88,6 +88,10 @@ MISTAKES = {
         "        rtc_tcp_port: 7881", "        needs: [agent]", "needs: [livekit]", "services.agent.needs", None
     ),
     "run of an unknown service": Mistake("[livekit, agent]", "[livekit, agents]", "agents]", "run[1]", "'agent'"),
+    "package with a version": Mistake(
+        "    run:", "    deploy: {packages: [ffmpeg=7:5]}\n    run:", "ffmpeg=7:5", "deploy.packages[0]", "versions"
+    ),
+    "package to be removed": Mistake("    run:", "    deploy: {packages: [a-]}\n    run:", "[a-]", "deploy.packages[0]", None),
     "run twice": Mistake("[livekit, agent]", "[agent, agent]", "[agent, agent]", "run[1]", None),
     "port out of range": Mistake("7881", "78810", "78810", "services.livekit.rtc_tcp_port", None),
     "two services on one port": Mistake("7881", "7880", "rtc_tcp_port", "services.livekit.rtc_tcp_port", None),

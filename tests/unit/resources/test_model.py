@@ -41,6 +41,7 @@ def test_paths_that_could_mean_something_else_are_refused(path: str) -> None:
         Unit(name="no-suffix"),
         Unit(name="a b.service"),
         Package(names=["--purge"]),
+        Package(names=["systemd-"]),
         Sysctl(path="/etc/sysctl.d/a", values={"../../etc/passwd": "1"}),
         Sysctl(path="/etc/sysctl.d/a", values={"net.core.x": "1\nkernel.y = 2"}),
         CronEntry(name="has.dot", schedule="* * * * *", command="true"),

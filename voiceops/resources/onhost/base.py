@@ -84,8 +84,9 @@ def run_child(
     cwd: str | None = None,
     timeout_s: float = 60.0,
     errors: bool = True,
+    whole: bool = False,
 ) -> Child:
-    """Run a program to its end; its output is bounded, and so is its time."""
+    """Run a program to its end; its output is bounded, and so is its time. ``whole``: it is never cut."""
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C.UTF-8",
@@ -112,7 +113,7 @@ def run_child(
             process.stdin.close()
         except BrokenPipeError:
             pass  # it ended without reading: its exit code says why
-    output = _drain(process, cancel, time.monotonic() + timeout_s, argv[0], timeout_s)
+    output = _drain(process, Cancel() if whole else cancel, time.monotonic() + timeout_s, argv[0], timeout_s)
     return Child(process.wait(), output.decode("utf-8", "replace"))
 
 

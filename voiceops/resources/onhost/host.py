@@ -51,8 +51,18 @@ class Run:
         cwd: str | None = None,
         timeout_s: float = 60.0,
         errors: bool = True,
+        whole: bool = False,
     ) -> Child:
-        return run_child(argv, self.cancel, stdin=stdin, env=env, cwd=cwd, timeout_s=timeout_s, errors=errors)
+        return run_child(
+            argv,
+            self.cancel,
+            stdin=stdin,
+            env=env,
+            cwd=cwd,
+            timeout_s=timeout_s,
+            errors=errors,
+            whole=whole,
+        )
 
     def causes(self, spec: Spec, key: str) -> list[str]:
         """The changes, of this run or left by a killed one, that this resource must react to."""

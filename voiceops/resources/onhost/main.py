@@ -25,7 +25,8 @@ from voiceops.resources.onhost.files import (
 )
 from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_file
-from voiceops.resources.onhost.software import PackageHandler, VenvHandler
+from voiceops.resources.onhost.packages import PackageHandler
+from voiceops.resources.onhost.software import VenvHandler
 from voiceops.resources.onhost.system import CommandHandler, SysctlHandler
 from voiceops.resources.onhost.units import UnitHandler, forget_facts, reload_units
 

@@ -1,66 +1,19 @@
-"""Packages of the distribution, and Python environments."""
+"""Python environments."""
 
 from __future__ import annotations
 
 import os
-import time
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
 from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link, temporary
-from voiceops.resources.onhost.host import Handler, Run, first_existing
+from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from voiceops.resources.onhost.base import Spec
 
-LISTS_FRESH_S = 3600.0
 INSTALL_S = 1800.0
-
-
-class PackageHandler(Handler):
-    """Packages by apt or dnf, whichever the host has."""
-
-    def plan(self, spec: Spec, run: Run) -> Plan:
-        plan = Plan()
-        apt = bool(first_existing("/usr/bin/apt-get"))
-        if not apt and not first_existing("/usr/bin/dnf"):
-            raise Failed("the host has neither apt nor dnf")
-        plan.data["apt"] = apt
-        present = self._present(spec["names"], run, apt=apt)
-        wrong = [name for name in spec["names"] if (name in present) != spec["present"]]
-        plan.data["wrong"] = wrong
-        plan.changes = [f"{'install' if spec['present'] else 'remove'} {name}" for name in wrong]
-        return plan
-
-    def _present(self, names: list[str], run: Run, *, apt: bool) -> set[str]:
-        if apt:
-            query = ["dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *names]
-            lines = run.child(*query, errors=False).output.splitlines()
-            return {line.split()[0] for line in lines if line.endswith(" installed")}
-        return set(run.child("rpm", "-q", "--qf", "%{NAME}\n", *names, errors=False).output.splitlines())
-
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
-        verb, names = "install" if spec["present"] else "remove", plan.data["wrong"]
-        if not plan.data["apt"]:
-            expect(run.child("dnf", "-y", verb, *names, timeout_s=INSTALL_S), "dnf")
-            return
-        env = {"DEBIAN_FRONTEND": "noninteractive"}
-        wait = ("-o", "DPkg::Lock::Timeout=120")
-        if spec["present"] and not _lists_fresh():
-            expect(run.child("apt-get", *wait, "update", env=env, timeout_s=INSTALL_S), "apt-get update")
-        options = ["-y", "--no-install-recommends"] if spec["present"] else ["-y"]
-        expect(run.child("apt-get", *wait, verb, *options, *names, env=env, timeout_s=INSTALL_S), "apt-get")
-
-
-def _lists_fresh() -> bool:
-    found = look("/var/lib/apt/lists")
-    if found is None or time.time() - found.st_mtime > LISTS_FRESH_S:
-        return False
-    return any(
-        name.endswith(("_Packages", "_Packages.lz4", "InRelease"))
-        for name in os.listdir("/var/lib/apt/lists")
-    )
 
 
 class VenvHandler(Handler):

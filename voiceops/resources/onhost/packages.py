@@ -1,0 +1,138 @@
+"""Packages of the distribution, by apt or dnf."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from voiceops.resources.onhost.base import Child, Failed, Plan, expect
+from voiceops.resources.onhost.blobs import remove_quietly
+from voiceops.resources.onhost.files import look
+from voiceops.resources.onhost.host import Handler, Run, first_existing
+from voiceops.resources.onhost.journal import write_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from voiceops.resources.onhost.base import Spec
+
+LISTS = "/var/lib/apt/lists"
+LISTS_FRESH_S = 3600.0
+PACKAGES_S = 1800.0
+POLICY = "/usr/sbin/policy-rc.d"
+POLICY_TEXT = b'#!/bin/sh\n# voiceops\n[ -z "$VOICEOPS_NO_DAEMONS" ] || exit 101\n'
+"""Debian asks it before a package starts its daemon. One that a killed run left refuses nobody else."""
+
+
+class PackageHandler(Handler):
+    """Packages by apt or dnf, whichever the host has."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        plan = Plan()
+        apt = bool(first_existing("/usr/bin/apt-get"))
+        if not apt and not first_existing("/usr/bin/dnf"):
+            raise Failed("the host has neither apt nor dnf")
+        wrong = self._wrong(spec, run, apt)
+        plan.data.update(apt=apt, wrong=wrong)
+        plan.changes = [f"{'install' if spec['present'] else 'remove'} {name}" for name in wrong]
+        if not spec["daemons"] and look(_before(run)):
+            plan.changes.append("switch off the daemons that a cut run installed")
+        return plan
+
+    def _wrong(self, spec: Spec, run: Run, apt: bool) -> list[str]:
+        """Names that are not as desired. What is half installed is neither there nor gone."""
+        names, present = spec["names"], spec["present"]
+        if apt:
+            form = "".join(f"{name} ${{db:Status-Status}}\n" for name in ("${Package}", "${binary:Package}"))
+            lines = run.child("dpkg-query", "-W", "-f", form, *names, errors=False).output.splitlines()
+            states = dict(line.rpartition(" ")[::2] for line in lines)
+            there = {
+                name
+                for name, state in states.items()
+                if (state == "installed" if present else state not in ("not-installed", "config-files"))
+            }
+        else:
+            form = "%{NAME}\n%{NAME}.%{ARCH}\n"
+            there = set(run.child("rpm", "-q", "--qf", form, *names, errors=False).output.splitlines())
+        return [name for name in names if (name in there) != present]
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        apt, names = plan.data["apt"], plan.data["wrong"]
+        if not spec["daemons"]:
+            _hold_daemons(run)
+        try:
+            if names and apt:
+                self._apt(spec, run, names)
+            elif names:
+                expect(_whole(run, "dnf", "-y", "install" if spec["present"] else "remove", *names), "dnf")
+        finally:
+            if not spec["daemons"]:
+                _release_daemons(run)
+        wrong = self._wrong(spec, run, apt)
+        if wrong:
+            what = "is no package's own name" if spec["present"] else "is still there"
+            raise Failed(f"{wrong[0]} {what}")
+
+    def _apt(self, spec: Spec, run: Run, names: list[str]) -> None:
+        apt = ["apt-get", "-y", "-o", f"DPkg::Lock::Timeout={spec['lock_wait_s']:.0f}"]
+        apt += ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+        if not spec["present"]:
+            expect(_dpkg(run, *apt, "remove", *names), "apt-get")
+            return
+        install = [*apt, "--no-install-recommends", "install", *names]
+        if _lists_fresh() and not _dpkg(run, *install).code:
+            return
+        expect(_whole(run, *apt, "update"), "apt-get update")
+        expect(_dpkg(run, *install), "apt-get")
+
+
+def _whole(run: Run, *argv: str) -> Child:
+    """To its end, even if the controller is gone: cut in two, it would leave packages half installed."""
+    env = {"DEBIAN_FRONTEND": "noninteractive", "VOICEOPS_NO_DAEMONS": "1" if look(_before(run)) else ""}
+    return run.child(*argv, env=env, timeout_s=PACKAGES_S, whole=True)
+
+
+def _dpkg(run: Run, *argv: str) -> Child:
+    """apt-get refuses everything after a dpkg that was interrupted; such work is finished first."""
+    done = _whole(run, *argv)
+    if done.code and os.listdir("/var/lib/dpkg/updates"):
+        expect(_whole(run, "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"), "dpkg")
+        done = _whole(run, *argv)
+    return done
+
+
+def _lists_fresh() -> bool:
+    found = look(LISTS)
+    if found is None or time.time() - found.st_mtime > LISTS_FRESH_S:
+        return False
+    return any(name.endswith(("_Packages", "_Packages.lz4", "InRelease")) for name in os.listdir(LISTS))
+
+
+def _before(run: Run) -> str:
+    return os.path.join(run.folder, "units-before")
+
+
+def _enabled(run: Run) -> set[str]:
+    listed = run.child("systemctl", "list-unit-files", "--state=enabled", "--plain", "--no-legend")
+    names = {line.split()[0] for line in expect(listed, "systemctl").output.splitlines() if line}
+    return {name for name in names if name.endswith((".service", ".socket"))}
+
+
+def _hold_daemons(run: Run) -> None:
+    """Note what is enabled, on disk: whoever comes after a cut run still knows what the packages brought."""
+    if not look(_before(run)):
+        write_file(_before(run), "\n".join(sorted(_enabled(run))).encode(), 0o600)
+    if not look(POLICY):
+        write_file(POLICY, POLICY_TEXT, 0o755)
+
+
+def _release_daemons(run: Run) -> None:
+    with open(_before(run)) as file:
+        brought = sorted(_enabled(run) - set(file.read().split()))
+    if brought:
+        expect(run.child("systemctl", "disable", "--now", *brought), "systemctl disable")
+    if look(POLICY):
+        with open(POLICY, "rb") as policy:
+            ours = policy.read() == POLICY_TEXT
+        if ours:
+            remove_quietly(POLICY)
+    remove_quietly(_before(run))
