@@ -34,7 +34,7 @@ from tests.hosts_kernel import (
     umount_below,
 )
 from tests.hosts_machine import Machine
-from tests.hosts_rootfs import SUDO_PASSWORD, locked, require_parts, rootfs
+from tests.hosts_rootfs import PYTHON, SUDO_PASSWORD, locked, require_parts, rootfs
 
 __all__ = ["SUDO_PASSWORD", "HostRun", "Machine", "cluster", "run"]
 
@@ -102,8 +102,7 @@ class HostRun:
         checked("mount", "-t", "overlay", "overlay", "-o", options, str(folder / "root"))
         self._furnish(machine)
         if not python:
-            for interpreter in (machine.root / "usr/bin").glob("python3*"):
-                interpreter.unlink()
+            checked("chroot", str(machine.root), "dpkg", "--purge", *PYTHON)
         return machine
 
     def _furnish(self, machine: Machine) -> None:

@@ -21,6 +21,11 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3"),
     *("cron", "rsync", "iproute2", "procps", "ca-certificates"),
 )
+PYTHON = (
+    *("python3", "python3-minimal", "libpython3-stdlib", "python3.11", "python3.11-minimal"),
+    *("libpython3.11-stdlib", "libpython3.11-minimal", "media-types"),
+)
+"""What nothing else on a host needs: without it there is no Python."""
 SUDO_PASSWORD = "pa ss'w\"ord $(x)"
 """Of the user ``pwsudo``; awkward on purpose."""
 _SETUP = r"""

@@ -1,0 +1,207 @@
+"""Packages on a real host: apt and dpkg as they are, with a repository on the host itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import hosts
+from tests.hosts_packages import add_repository, build_deb
+from tests.integration.test_ssh import target, wait_until
+from tests.servers import PROJECT, Servers, cheap_servers
+from voiceops.adapters.ssh import SshTransport
+from voiceops.errors import VoiceopsError
+from voiceops.resources import Lease, Package, State, apply, check
+
+SLOW = """
+touch /run/slow-began
+while [ ! -e /run/slow-may-end ]; do sleep 0.05; done
+printf '[Service]\\nExecStart=/bin/sleep 1000\\n[Install]\\nWantedBy=multi-user.target\\n' \
+    > /lib/systemd/system/slowd.service
+systemctl enable slowd.service
+"""
+"""Says that it has begun, waits to be told to go on, and brings a daemon."""
+
+
+@pytest.fixture(scope="module")
+def host(host_run: hosts.HostRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[hosts.Machine]:
+    """A host that can install a few packages."""
+    folder = tmp_path_factory.mktemp("debs")
+    own = [
+        build_deb(folder, "voiceops-slow", postinst=SLOW),
+        build_deb(folder, "voiceops-broken", postinst="echo no room on the moon; exit 3"),
+    ]
+    with host_run.cluster(1) as (machine,):
+        add_repository(machine, "hello", "redis-server", own=own)
+        yield machine
+
+
+@pytest.fixture
+def transport(host: hosts.Machine) -> Iterator[SshTransport]:
+    with closing(SshTransport(target(host))) as made:
+        yield made
+
+
+@pytest.fixture
+def slow(host: hosts.Machine) -> Iterator[State]:
+    """A package whose installation waits for ``go_on``; it is gone at the end."""
+    yield State("slow", [Package(names=["voiceops-slow"], daemons=False)])
+    go_on(host)
+    host.shell("dpkg --purge voiceops-slow; rm -f /run/slow-*", check=False)
+
+
+def go_on(host: hosts.Machine) -> None:
+    host.shell("touch /run/slow-may-end")
+
+
+def status(host: hosts.Machine, name: str) -> str:
+    """What dpkg says of a package; empty: nothing."""
+    return host.shell(f"dpkg-query -W -f '${{db:Status-Status}}' {name}", check=False).stdout
+
+
+def once_begun(host: hosts.Machine, act: Callable[[], object]) -> Callable[[str, Mapping[str, Any]], None]:
+    """An ``on_event`` that acts while the slow package is being installed."""
+
+    def on_event(kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "step":
+            wait_until(lambda: host.shell("test -e /run/slow-began", check=False).returncode == 0)
+            act()
+
+    return on_event
+
+
+def test_a_package_is_installed_once_and_removed_once(host: hosts.Machine, transport: SshTransport) -> None:
+    there = State("demo", [Package(names=["hello"])])
+    looked = check(transport, there)
+    assert looked.get("package:hello").changes == ("install hello",)
+    assert status(host, "hello") == "", "a check installed it"
+    apply(transport, there).raise_for_failure()
+    assert host.shell("hello").stdout == "Hello, world!\n"
+    assert (apply(transport, there).changed, check(transport, there).as_declared) == (0, True)
+
+    gone = State("demo", [Package(names=["hello"], present=False)])
+    assert check(transport, gone).get("package:hello").changes == ("remove hello",)
+    apply(transport, gone).raise_for_failure()
+    assert host.shell("hello", check=False).returncode == 127
+    assert apply(transport, gone).changed == 0
+
+
+def test_a_name_that_only_others_provide_is_refused_instead_of_changing_for_ever(
+    transport: SshTransport,
+) -> None:
+    report = apply(transport, State("demo", [Package(names=["awk"])]))
+    assert "awk is no package's own name" in report.get("package:awk").error
+
+
+def test_a_package_that_fails_to_configure_is_reported_with_its_own_words(
+    host: hosts.Machine, transport: SshTransport
+) -> None:
+    broken = State("demo", [Package(names=["voiceops-broken"])])
+    try:
+        for _ in range(2):  # half installed is not installed
+            report = apply(transport, broken)
+            assert any("no room on the moon" in line for line in report.get("package:voiceops-broken").log)
+    finally:
+        apply(transport, State("demo", [Package(names=["voiceops-broken"], present=False)]))
+    assert status(host, "voiceops-broken") in ("", "not-installed", "config-files")
+
+
+HOLD = """
+import fcntl, sys
+file = open("/var/lib/dpkg/lock-frontend", "r+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_apt_that_another_uses_is_waited_for_or_named(
+    host: hosts.Machine, transport: SshTransport
+) -> None:
+    with closing(SshTransport(target(host))) as other:
+        with closing(other.start(["python3", "-c", HOLD], root=True)) as holder:
+            assert holder.read(10) == b"held\n"
+            impatient = State("demo", [Package(names=["hello"], lock_wait_s=1)])
+            log = apply(transport, impatient).get("package:hello").log
+            assert any("lock-frontend" in line and "python3" in line for line in log), log
+
+            patient = State("demo", [Package(names=["hello"], lock_wait_s=60)])
+            reports = []
+            waiting = threading.Thread(target=lambda: reports.append(apply(transport, patient)))
+            waiting.start()
+            wait_until(lambda: host.shell("pgrep -x apt-get", check=False).returncode == 0)
+        waiting.join(60)
+    assert reports[0].changed == 1
+    assert status(host, "hello") == "installed"
+
+
+def test_an_installation_goes_on_to_its_end_when_the_connection_is_cut(
+    host: hosts.Machine, transport: SshTransport, slow: State
+) -> None:
+    cut = SshTransport(target(host))
+    with pytest.raises(VoiceopsError):
+        apply(cut, slow, on_event=once_begun(host, cut.close))
+    go_on(host)
+    wait_until(lambda: status(host, "voiceops-slow") == "installed")
+    apply(transport, slow, lease=Lease(wait_s=20)).raise_for_failure()
+    assert host.shell("systemctl is-enabled slowd.service", check=False).stdout == "disabled\n"
+    assert apply(transport, slow).changed == 0
+
+
+def test_what_an_interrupted_dpkg_left_is_finished(
+    host: hosts.Machine, transport: SshTransport, slow: State
+) -> None:
+    programs = "voiceops_payl[o]ad|^apt-get|^/usr/bin/dpkg|voiceops-slow.postin[s]t"
+
+    def kill() -> None:
+        host.shell(f"kill -9 $(pgrep -f '{programs}')")
+
+    with pytest.raises(VoiceopsError):
+        apply(transport, slow, on_event=once_begun(host, kill))
+    assert host.shell("ls /var/lib/dpkg/updates").stdout, "dpkg was not interrupted"
+    refused = host.shell("apt-get -y install hello", check=False)
+    assert "dpkg was interrupted" in refused.stderr
+    host.shell("systemctl enable slowd.service", check=False)
+    go_on(host)
+
+    apply(transport, slow, lease=Lease(wait_s=20)).raise_for_failure()
+    assert status(host, "voiceops-slow") == "installed"
+    assert host.shell("systemctl is-enabled slowd.service", check=False).stdout == "disabled\n"
+    assert host.shell("ls /usr/sbin/policy-rc.d", check=False).stdout == ""
+    assert apply(transport, slow).changed == 0
+
+
+@pytest.fixture
+def servers(tmp_path: Path, host: hosts.Machine) -> Servers:
+    """A project with a Redis of its own, on the port that Debian's would take."""
+    redis = {
+        "kind": "command",
+        "command": ["/usr/bin/redis-server", "--port", "6379", "--set-proc-title", "no"],
+        "port": 6379,
+        "probe": {"tcp": "127.0.0.1:6379"},
+    }
+    made = cheap_servers(tmp_path / "project", [host], redis=redis)
+    made.variables["deploy"]["packages"] = ["redis-server"]
+    made.write()
+    return made
+
+
+def test_a_deploy_brings_the_packages_that_its_services_need(servers: Servers, host: hosts.Machine) -> None:
+    checked = servers.inv("deploy", "--group", "servers", "--check", code=2)
+    assert "package:redis-server" in checked.out
+    assert status(host, "redis-server") == "", "a check installed it"
+
+    servers.deploy()
+    main = host.shell(f"systemctl show -P MainPID {PROJECT}-redis.service").stdout.strip()
+    assert host.shell("ss -Hltnp 'sport = :6379'").stdout.count(f"pid={main},") >= 1
+    off = host.shell("systemctl is-active redis-server; systemctl is-enabled redis-server", check=False)
+    assert off.stdout.split() == ["inactive", "disabled"]
+    assert servers.deploy()["changed"] == 0
+
+    host.shell("dpkg --remove redis-server")
+    assert "package:redis-server" in servers.inv("drift", "--group", "servers", code=2).out
