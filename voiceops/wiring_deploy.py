@@ -131,18 +131,12 @@ def _requirements(project: Project, named: str | None) -> str:
 
 
 def _livekit_binary(service: LivekitService, facts: Facts, say: Callable[[str], None]) -> Content:
-    import platform
-
     from voiceops.adapters.binaries import livekit_server
     from voiceops.resources import Content
 
-    if platform.machine() != facts.machine and not service.binary:
-        raise ConfigError(
-            f"this machine is {platform.machine()}, the host {facts.machine}",
-            path="services.livekit.binary",
-            hint="name a livekit-server for that machine in services.livekit.binary",
-        )
-    binary = livekit_server(service.version, service.binary, on_progress=lambda seen: say(str(seen)))
+    binary = livekit_server(
+        service.version, service.binary, machine=facts.machine, on_progress=lambda seen: say(str(seen))
+    )
     return Content.of_file(binary, str(binary))
 
 

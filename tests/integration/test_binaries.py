@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,17 +21,24 @@ import pytest
 from tests import parts
 from voiceops.adapters import binaries_fetch
 from voiceops.adapters.binaries import Progress, livekit_server
+from voiceops.adapters.elf import go_module_version, machine_of
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 
 VERSION = "9.8.7"
 MACHINE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 ARCHIVE = f"livekit_{VERSION}_linux_{MACHINE}.tar.gz"
+OTHER, OTHER_GO, OTHER_ELF = ("aarch64", "arm64", 183) if MACHINE == "amd64" else ("x86_64", "amd64", 62)
+BUILD = binaries_fetch._build
+BUILT = "1.2.3"
+"""Go takes a 9 only from a module whose path ends with it."""
+GO_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "go-build"
 
 
 class Releases:
     """What the release server has, how it misbehaves, and what it was asked for."""
 
     def __init__(self) -> None:
+        self.name = ARCHIVE
         self.archive = archive(f"#!/bin/sh\necho livekit-server version {VERSION}\n")
         self.checksum = hashlib.sha256(self.archive).hexdigest()
         self.cut_after: int | None = None
@@ -38,11 +46,12 @@ class Releases:
         self.url = ""
 
 
-def archive(binary: str) -> bytes:
+def archive(binary: str | bytes) -> bytes:
     """A release archive; padded, so that it can be cut half way."""
+    program = binary.encode() if isinstance(binary, str) else binary
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in (("LICENSE", os.urandom(600_000)), ("livekit-server", binary.encode())):
+        for name, content in (("LICENSE", os.urandom(600_000)), ("livekit-server", program)):
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             tar.addfile(entry, io.BytesIO(content))
@@ -58,8 +67,8 @@ def releases() -> Iterator[Releases]:
             wanted = self.headers.get("Range", "")
             known.requests.append((self.path.rsplit("/", 1)[-1], wanted))
             if self.path == f"/v{VERSION}/checksums.txt":
-                content = f"{known.checksum}  {ARCHIVE}\n".encode()
-            elif self.path == f"/v{VERSION}/{ARCHIVE}":
+                content = f"{known.checksum}  {known.name}\n".encode()
+            elif self.path == f"/v{VERSION}/{known.name}":
                 content = known.archive
             else:
                 self.send_error(404)
@@ -230,3 +239,91 @@ def test_a_cache_that_can_not_be_made_is_a_storage_error(releases: Releases, tmp
     (tmp_path / "voiceops").write_text("in the way")
     with pytest.raises(StorageError):
         fetch(releases)
+
+
+def elf(machine: int, version: str) -> bytes:
+    """As much of a program as says what it is made for, and which version Go built."""
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine.to_bytes(2, "little")
+    return header + bytes(64) + f"path\nmod\t{binaries_fetch.MODULE}\tv{version}\th1:=\n".encode()
+
+
+def offer(releases: Releases, program: bytes) -> None:
+    releases.name = f"livekit_{VERSION}_linux_{OTHER_GO}.tar.gz"
+    releases.archive = archive(program)
+    releases.checksum = hashlib.sha256(releases.archive).hexdigest()
+
+
+def fetch_for_other(releases: str, version: str = VERSION) -> Path:
+    return livekit_server(version, None, machine=OTHER, on_progress=lambda _: None, releases=releases)
+
+
+def test_a_host_of_another_architecture_gets_its_own_release_once(releases: Releases, cache: Path) -> None:
+    offer(releases, elf(OTHER_ELF, VERSION))
+    binary = fetch_for_other(releases.url)
+    assert binary == cache.parent / f"{VERSION}-linux-{OTHER}" / "livekit-server"
+    releases.requests.clear()
+    assert fetch_for_other(releases.url) == binary
+    assert releases.requests == []
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (elf(40, VERSION), f"is made for armv7l, not {OTHER}"),
+        (b"#!/bin/sh\n", f"not {OTHER}"),
+        (elf(OTHER_ELF, "1.0.0"), f"says it is 1.0.0, not {VERSION}"),
+    ],
+)
+def test_a_release_that_can_not_be_tried_here_is_refused_by_what_its_file_says(
+    releases: Releases, program: bytes, said: str
+) -> None:
+    offer(releases, program)
+    with pytest.raises(VoiceopsError) as failure:
+        fetch_for_other(releases.url)
+    assert said in failure.value.log_tail[0]
+
+
+def test_go_builds_for_another_architecture_where_no_release_can_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real Go and a module of our own under LiveKit's name: its own takes minutes."""
+    monkeypatch.setattr(binaries_fetch, "_build", BUILD)
+    _module(tmp_path / "proxy")
+    for name, value in {
+        "GOPROXY": (tmp_path / "proxy").as_uri(),
+        "GOSUMDB": "off",
+        "GOFLAGS": "-modcacherw",
+        "GOMODCACHE": str(tmp_path / "modules"),
+        "GOCACHE": str(GO_CACHE),
+        "GOBIN": str(tmp_path / "in-the-way"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    binary = fetch_for_other(f"http://127.0.0.1:{parts.free_port()}", BUILT)
+    assert machine_of(binary) == OTHER
+    assert go_module_version(binary, binaries_fetch.MODULE) == BUILT
+    assert {path.name for path in binary.parent.iterdir()} == {"livekit-server", ".lock"}
+
+
+def _module(proxy: Path) -> None:
+    """A file tree that Go takes for a proxy, with one version of one module in it."""
+    folder = proxy / binaries_fetch.MODULE / "@v"
+    folder.mkdir(parents=True)
+    module = f"module {binaries_fetch.MODULE}\n\ngo 1.21\n"
+    program = 'package main\n\nfunc main() { println("stand-in") }\n'
+    (folder / "list").write_text(f"v{BUILT}\n")
+    (folder / f"v{BUILT}.info").write_text(f'{{"Version": "v{BUILT}"}}')
+    (folder / f"v{BUILT}.mod").write_text(module)
+    with zipfile.ZipFile(folder / f"v{BUILT}.zip", "w") as packed:
+        root = f"{binaries_fetch.MODULE}@v{BUILT}"
+        packed.writestr(f"{root}/go.mod", module)
+        packed.writestr(f"{root}/cmd/server/main.go", program)
+
+
+def test_a_configured_binary_for_another_architecture_is_refused(tmp_path: Path) -> None:
+    binary = tmp_path / "my-server"
+    binary.write_bytes(Path(sys.executable).resolve().read_bytes())
+    binary.chmod(0o755)
+    with pytest.raises(ConfigError, match=f"the host is {OTHER}"):
+        livekit_server(VERSION, str(binary), machine=OTHER, on_progress=lambda _: None)
+    binary.write_bytes(elf(OTHER_ELF, VERSION))
+    assert livekit_server(VERSION, str(binary), machine=OTHER, on_progress=lambda _: None) == binary

@@ -1,7 +1,8 @@
 """Gets a livekit-server: the official release with its checksum, else ``go install``.
 
 Each source fails quickly and says why; the final error names all of the causes. A fetched
-binary appears under its name by rename, complete and tried once, or not at all.
+binary appears under its name by rename, complete and tried once, or not at all. One for another
+architecture can't be tried: its file must say what it is made for, and which version Go built.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -34,11 +36,23 @@ READ_TIMEOUT_S = 20.0
 BUILD_TIMEOUT_S = 1200.0
 ATTEMPTS = 3
 CHUNK_BYTES = 256 * 1024
-MODULE = "github.com/livekit/livekit-server/cmd/server"
+MODULE = "github.com/livekit/livekit-server"
+PACKAGE = f"{MODULE}/cmd/server"
+_GO_NAMES = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "armv7"}
 
 
-def fetch(version: str, target: Path, *, releases: str, on_progress: OnProgress) -> Path:
-    """Put the binary of ``version`` at ``target``."""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    version: str
+    target: Path
+    releases: str
+    machine: str
+    """Empty: this one."""
+
+
+def fetch(version: str, target: Path, *, releases: str, machine: str, on_progress: OnProgress) -> Path:
+    """Put the binary of ``version`` at ``target``, for a Linux on ``machine`` where one is named."""
+    wanted = _Wanted(version, target, releases, machine)
     with _storage(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
         with _exclusive(target.parent / ".lock", on_progress):
@@ -49,7 +63,7 @@ def fetch(version: str, target: Path, *, releases: str, on_progress: OnProgress)
             causes: list[str] = []
             for source in (_download, _build):
                 try:
-                    source(version, target, releases, on_progress)
+                    source(wanted, on_progress)
                 except StorageError:
                     raise
                 except VoiceopsError as error:
@@ -58,29 +72,30 @@ def fetch(version: str, target: Path, *, releases: str, on_progress: OnProgress)
                 else:
                     return target
     raise VoiceopsError(
-        f"there is no livekit-server {version}: neither on PATH nor in the cache, and no source has it",
-        hint="put the binary on PATH, or name it: services: {livekit: {binary: PATH}}",
+        f"there is no livekit-server {version} for {machine}: not in the cache, and no source has it"
+        if machine
+        else f"there is no livekit-server {version}: neither on PATH nor in the cache, and no source has it",
+        hint=f"{'' if machine else 'put the binary on PATH, or '}name it: services: {{livekit: {{binary: PATH}}}}",
         log_tail=tuple(causes),
         data={"causes": causes},
     )
 
 
-def _download(version: str, target: Path, releases: str, on_progress: OnProgress) -> None:
-    machine = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "armv7"}.get(
-        platform.machine()
-    )
-    if sys.platform != "linux" or machine is None:
-        raise VoiceopsError(f"no release archive for {sys.platform} on {platform.machine()}")
-    name = f"livekit_{version}_linux_{machine}.tar.gz"
-    base = f"{releases.rstrip('/')}/v{version}"
+def _download(wanted: _Wanted, on_progress: OnProgress) -> None:
+    system = "linux" if wanted.machine else sys.platform
+    machine = wanted.machine or platform.machine()
+    if system != "linux" or machine not in _GO_NAMES:
+        raise VoiceopsError(f"no release archive for {system} on {machine}")
+    name = f"livekit_{wanted.version}_linux_{_GO_NAMES[machine]}.tar.gz"
+    base = f"{wanted.releases.rstrip('/')}/v{wanted.version}"
     _check_reachable(base)
     checksum = _checksum(_small_file(f"{base}/checksums.txt"), name)
-    archive = target.with_name(name + ".part")
+    archive = wanted.target.with_name(name + ".part")
     _resume(f"{base}/{name}", archive, on_progress)
     if _sha256(archive) != checksum:
         archive.unlink()
         raise VoiceopsError(f"{base}/{name} does not match its checksum; refused")
-    _unpack(archive, target, version)
+    _unpack(archive, wanted)
     archive.unlink()
 
 
@@ -180,8 +195,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _unpack(archive: Path, target: Path, version: str) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="build-", dir=target.parent))
+def _unpack(archive: Path, wanted: _Wanted) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="build-", dir=wanted.target.parent))
     try:
         with tarfile.open(archive) as tar:
             member = next((m for m in tar if Path(m.name).name == "livekit-server" and m.isfile()), None)
@@ -190,40 +205,77 @@ def _unpack(archive: Path, target: Path, version: str) -> None:
                 raise VoiceopsError("the release archive holds no livekit-server")
             with (folder / "livekit-server").open("wb") as out:
                 shutil.copyfileobj(content, out)
-        _install(folder / "livekit-server", target, version)
+        _install(folder / "livekit-server", wanted)
     except (tarfile.TarError, EOFError) as error:
         raise VoiceopsError(f"the release archive can't be read: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _install(binary: Path, target: Path, version: str) -> None:
-    """Try the binary once, then give it its name."""
+def _install(binary: Path, wanted: _Wanted) -> None:
+    """Check the binary once, then give it its name."""
     binary.chmod(0o755)
     with binary.open("rb+") as file:
         os.fsync(file.fileno())
-    seen = ask_version(binary)
-    if seen != version:
-        raise VoiceopsError(
-            f"the fetched livekit-server says it is {seen or 'not runnable here'}, not {version}"
-        )
-    binary.replace(target)
+    if wanted.machine:
+        _check_foreign(binary, wanted)
+    else:
+        seen = ask_version(binary)
+        if seen != wanted.version:
+            raise VoiceopsError(
+                f"the fetched livekit-server says it is {seen or 'not runnable here'}, not {wanted.version}"
+            )
+    binary.replace(wanted.target)
 
 
-def _build(version: str, target: Path, releases: str, on_progress: OnProgress) -> None:
+def _check_foreign(binary: Path, wanted: _Wanted) -> None:
+    from voiceops.adapters.elf import go_module_version, machine_of
+
+    made_for = machine_of(binary)
+    if made_for != wanted.machine:
+        raise VoiceopsError(f"the fetched livekit-server is made for {made_for}, not {wanted.machine}")
+    version = go_module_version(binary, MODULE)
+    # Release archives are built from a checkout and may name none: there the checksum vouches for it.
+    if version not in (None, wanted.version):
+        raise VoiceopsError(f"the fetched livekit-server says it is {version}, not {wanted.version}")
+
+
+def _build(wanted: _Wanted, on_progress: OnProgress) -> None:
     from voiceops.adapters.go_toolchain import go_command
 
     go = go_command(on_progress)
-    folder = Path(tempfile.mkdtemp(prefix="build-", dir=target.parent))
-    environment = os.environ | {"GOBIN": str(folder), "CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
-    command = [str(go), "install", "-v", "-trimpath", "-ldflags", "-s -w", f"{MODULE}@v{version}"]
+    folder = Path(tempfile.mkdtemp(prefix="build-", dir=wanted.target.parent))
+    environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}
+    if wanted.machine:
+        environment |= _cross(go, folder, wanted.machine)
+        made = folder / "bin" / f"linux_{environment['GOARCH']}" / "server"
+    else:
+        environment["GOBIN"] = str(folder)
+        made = folder / "server"
+    command = [str(go), "install", "-v", "-trimpath", "-ldflags", "-s -w", f"{PACKAGE}@v{wanted.version}"]
     try:
         code, tail = _run_with_progress(command, environment, on_progress)
         if code:
-            raise VoiceopsError(f"go install of livekit-server {version} failed: {' / '.join(tail[-3:])}")
-        _install(folder / "server", target, version)
+            raise VoiceopsError(
+                f"go install of livekit-server {wanted.version} failed: {' / '.join(tail[-3:])}"
+            )
+        _install(made, wanted)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cross(go: Path, folder: Path, machine: str) -> dict[str, str]:
+    """Go refuses GOBIN for another platform, so its GOPATH moves; what it has fetched stays in use."""
+    if machine not in ("x86_64", "aarch64"):
+        raise VoiceopsError(f"no build for {machine}")
+    asked = subprocess.run(
+        [str(go), "env", "GOMODCACHE"], capture_output=True, text=True, timeout=20, check=False
+    )
+    if asked.returncode:
+        raise VoiceopsError(f"go env failed: {asked.stderr.strip()[-300:]}")
+    modules = asked.stdout.strip()
+    system = {"GOOS": "linux", "GOARCH": _GO_NAMES[machine], "GOBIN": ""}
+    return system | {"GOPATH": str(folder), "GOMODCACHE": modules}
 
 
 def _run_with_progress(
