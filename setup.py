@@ -8,7 +8,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("templates", "examples", "inventory.yaml", ".env.example")
+SHIPPED = ("templates", "examples", "inventory.yaml", ".env.example", "requirements.lock")
 
 
 class BuildWithShipped(build_py):

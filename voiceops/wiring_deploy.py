@@ -89,7 +89,7 @@ def host_state(project: Project, host: Host, facts: Facts, *, say: Callable[[str
 
 def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], None]) -> Materials:
     from voiceops.adapters.binaries import cache_folder
-    from voiceops.config.shipped import checkout, shipped
+    from voiceops.config.shipped import shipped
     from voiceops.deploy.desired import Materials
     from voiceops.deploy.own_wheel import own_wheel
     from voiceops.deploy.wheelhouse import Wheelhouse, wheelhouse
@@ -100,11 +100,10 @@ def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], 
     cache = cache_folder() / "wheels"
 
     def wheels() -> Wheelhouse:
-        lock = checkout()
         return wheelhouse(
             facts,
             requirements=_requirements(project, settings.requirements),
-            constraints=lock / "requirements.lock" if lock else None,
+            constraints=shipped("requirements.lock"),
             upload=settings.wheels == "upload",
             own=own_wheel(cache),
             cache=cache,

@@ -15,6 +15,12 @@ import pytest
 
 from tests import parts
 
+SHIPPED_FILES = ("inventory.yaml", ".env.example", "requirements.lock")
+SERVER = {
+    "project": "frontdesk",
+    "livekit": {"url": "ws://192.0.2.1:7880", "api_key": "key", "api_secret": "a-secret-of-32-characters-or-more"},
+    "services": {"agent": {"kind": "agent", "entry": "agent/agent.py"}},
+}
 TWO_LINES = "from voiceops.tasks import namespace\n__all__ = ['namespace']\n"
 
 
@@ -136,7 +142,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pat
     source.mkdir()
     for name in ("voiceops", "templates", "examples"):
         shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", "inventory.yaml", ".env.example"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", *SHIPPED_FILES):
         shutil.copy(repository / name, source / name)
     uv = Path(sys.executable).with_name("uv")
     built = run(
@@ -172,3 +178,21 @@ def test_an_installed_voiceops_carries_its_templates_and_makes_projects(
     program = "from voiceops.config.shipped import shipped; print(shipped('templates/livekit.yaml'))"
     found = run(installed, "-I", "-c", program, folder=tmp_path)
     assert found.stdout.startswith(str(installed.parent.parent))
+
+
+def test_an_installed_voiceops_deploys_what_a_checkout_deploys(installed: Path, tmp_path: Path) -> None:
+    """The same pinned packages, the same wheel of voiceops: so the same release."""
+    assert voiceops("init", folder=tmp_path).returncode == 0
+    host = {"ansible_host": "192.0.2.1"}
+    inventory = {"all": {"vars": SERVER, "children": {"web": {"hosts": {"web1": host}}}}}
+    (tmp_path / "inventory.yaml").write_text(json.dumps(inventory))
+    known = tmp_path / ".voiceops" / "hosts" / "web1-192.0.2.1-22.json"
+    known.parent.mkdir(parents=True)
+    facts = {"hostname": "web1", "machine": "x86_64", "libc": ["glibc", "2.36"], "python": [3, 11, 2]}
+    known.write_text(json.dumps(facts))
+    render = ("-I", "-m", "voiceops", "--project", tmp_path, "render", "--host", "web1", "--json")
+    ours, theirs = (run(python, *render, folder=tmp_path) for python in (sys.executable, installed))
+    assert theirs.returncode == 0, theirs.stderr
+    rendered = json.loads(theirs.stdout)["hosts"]["web1"]["files"]
+    assert any("/releases/" in path for path in rendered)
+    assert json.loads(ours.stdout)["hosts"]["web1"]["files"] == rendered

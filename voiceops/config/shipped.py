@@ -1,4 +1,4 @@
-"""Files that come with voiceops: ``templates/``, ``examples/``, the sample inventory.
+"""Files that come with voiceops: ``templates/``, ``examples/``, the sample inventory, the lock file.
 
 In a checkout they lie beside the package, in an installed wheel inside of it. Whoever reads a
 template looks into the project's own ``templates/`` first: ``template(name, project)``.

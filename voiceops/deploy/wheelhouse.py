@@ -88,15 +88,14 @@ def wheelhouse(
     facts: Facts,
     *,
     requirements: str,
-    constraints: Path | None,
+    constraints: Path,
     upload: bool,
     own: OwnWheel,
     cache: Path,
     say: Callable[[str], None],
 ) -> Wheelhouse:
     """Resolve and fetch what is not in the cache yet; many processes may ask at once."""
-    pinned = constraints.read_text() if constraints else ""
-    parts = (requirements, pinned, facts.platform, facts.version, ",".join(ROOTS), "1")
+    parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(ROOTS), "1")
     folder = cache / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     with _only_one(folder):
         if not (folder / "requirements.txt").exists():
@@ -143,14 +142,14 @@ def _only_one(folder: Path) -> Iterator[None]:
         raise StorageError(f"can't write to {folder}: {error.strerror}") from None
 
 
-def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path | None) -> None:
+def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path) -> None:
     wanted = folder / "requirements.in"
     wanted.write_text("\n".join([*ROOTS, requirements, ""]))
     target = folder / "requirements.tmp"
     argv = [_uv(), "pip", "compile", str(wanted), "-o", str(target), "--quiet", "--no-header"]
     argv += ["--no-annotate", "--generate-hashes", "--no-emit-index-url"]
     argv += ["--python-platform", facts.platform, "--python-version", facts.version]
-    argv += ["-c", str(constraints)] if constraints else []
+    argv += ["--only-binary", ":all:", "-c", str(constraints)]
     _run(argv, "resolving the requirements", hint="see `deploy.requirements` in inventory.yaml")
     target.replace(folder / "requirements.txt")
 
