@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from livekit import rtc
 
+from examples.rental.agent import equipment
 from examples.rental.source import Source, application
 from tests import live, parts
 from tests.callers import token
@@ -140,13 +141,21 @@ async def test_the_rental_answers_every_call_whatever_its_source_does(
     office, url = source
     agent = repository / "examples/rental/agent.py"
     with live.worker(server, agent, agentkit=True, env=OFFLINE | {"RENTAL_URL": url}):
-        for status in (500, 429):
-            office.status = status
-            async with call(server) as person:
-                await person.hears("I can't see our stock right now")
-            await asyncio.sleep(1.0)  # how long the cache leaves a failed source alone
+        office.status = 429
+        async with call(server) as person:
+            await person.hears("I can't see our stock right now")
+        pause_ends = time.monotonic() + equipment.options.retry_after_s
+        office.status, office.hang = 200, True
+        async with call(server) as person:
+            await person.hears("I can't see our stock right now")
+        assert office.requests["equipment"] == 1, "a source that has just failed is not asked"
+        await asyncio.sleep(pause_ends - time.monotonic())
+        async with call(server) as person:
+            await person.hears("I can't see our stock right now")
+        assert office.requests["equipment"] == 2, "nobody hangs with it for longer than a moment"
 
-        office.status, office.delay_s = 200, 0.4
+        await asyncio.sleep(equipment.options.retry_after_s)
+        office.hang, office.delay_s = False, 0.4
         office.requests.clear()
         for _ in range(2):
             async with call(server) as person:

@@ -27,7 +27,8 @@ _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
 class CacheError(Exception):
-    """The source failed for somebody else a moment ago, and there is no old value to serve."""
+    """There is no value: the source takes too long, or failed for somebody else a moment ago, and there
+    is no old value to serve."""
 
 
 class _HubGoneError(Exception):
@@ -153,7 +154,8 @@ class Cached(Generic[P, T]):
     ) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        self._options = options
+        self.options = options
+        """The times that it keeps."""
         self._shared = shared
         self._key = key
         self._name = f"{function.__module__}.{function.__qualname__}"
@@ -161,7 +163,7 @@ class Cached(Generic[P, T]):
         self._hub: _HubStore | None = None
         self._fetches: set[asyncio.Task[Any]] = set()
         self.counters = Counters()
-        """Hits, misses, old values served and errors, as seen by this process."""
+        """What this process got: hits, misses, old values, errors of its fetches, failures of others."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         key = self._key_of(args, kwargs)
@@ -192,15 +194,40 @@ class Cached(Generic[P, T]):
         fetch = asyncio.create_task(self._fetch(store, answer.ticket, args, kwargs))
         self._fetches.add(fetch)
         fetch.add_done_callback(self._fetched)
-        done, _ = await asyncio.wait({fetch}, timeout=self._options.patience_s)
+        timeout_s = self.options.timeout_s
+        patience_s = min(self.options.patience_s, timeout_s)
+        done, _ = await asyncio.wait({fetch}, timeout=patience_s)
         if not done and (old := await store.stale(key)) is not None:
             self._count(old)
             return cast(T, old.value)
+        if not done:
+            done, _ = await asyncio.wait({fetch}, timeout=timeout_s - patience_s)
+        if not done:
+            raise CacheError(f"the source did not answer within {timeout_s:g} s")
         return cast(T, await asyncio.shield(fetch))
+
+    async def _ask_source(self, args: Any, kwargs: Any) -> T:
+        """Call the function; for longer than anybody waits, but not without end."""
+        limit_s = self.options.timeout_s + self.options.retry_after_s
+        work = asyncio.ensure_future(self._call(args, kwargs))
+        try:
+            done, _ = await asyncio.wait({work}, timeout=limit_s)
+        finally:
+            work.cancel()  # no effect on one that is done
+        if not done:
+            raise CacheError(f"the source did not answer within {limit_s:g} s")
+        return work.result()
+
+    async def _call(self, args: Any, kwargs: Any) -> T:
+        try:
+            return await self._function(*args, **kwargs)
+        except SystemExit as error:
+            # asyncio lets it out of a task and through the loop: the job would die in the middle.
+            raise CacheError(f"sys.exit({error.code!r}) in {self._name}") from error
 
     async def _fetch(self, store: Store, ticket: int, args: Any, kwargs: Any) -> Any:
         try:
-            value = await self._function(*args, **kwargs)
+            value = await self._ask_source(args, kwargs)
         except BaseException as error:
             self.counters.errors += 1
             try:
@@ -230,10 +257,10 @@ class Cached(Generic[P, T]):
     def _store(self) -> Store:
         if self._shared and hub.address() is not None:
             if self._hub is None:
-                self._hub = _HubStore(self._name, self._options)
+                self._hub = _HubStore(self._name, self.options)
             return self._hub
         if self._local is None:
-            self._local = _LocalStore(self._options)
+            self._local = _LocalStore(self.options)
         return self._local
 
     def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
@@ -251,6 +278,8 @@ class Cached(Generic[P, T]):
             self.counters.stale += 1
         elif isinstance(answer, Hit):
             self.counters.hits += 1
+        else:
+            self.counters.failed += 1
 
 
 def _stable(value: Any) -> Any:
@@ -267,7 +296,8 @@ def _stable(value: Any) -> Any:
 def cached(
     *,
     ttl_s: float = 30.0,
-    retry_after_s: float = 1.0,
+    timeout_s: float = 3.0,
+    retry_after_s: float = 5.0,
     patience_s: float = 1.0,
     max_stale_s: float = 3600.0,
     max_entries: int = 1024,
@@ -277,16 +307,23 @@ def cached(
     """Keep an async function's results for ``ttl_s`` seconds.
 
     However many ask at once, one asks the source (single flight). When the source fails,
-    or takes longer than ``patience_s`` while an old value is at hand, the old value is
-    served; without one the error is raised, and the source is left alone for
-    ``retry_after_s``. ``await function.invalidate()`` after a write; ``function.counters``
-    counts. Results that are shared must be picklable; arguments that are neither numbers,
-    strings nor sequences of them need ``key``.
+    or takes longer than ``patience_s`` while an old value is at hand, the old value (up to
+    ``max_stale_s``) is served; without one the error is raised, or ``CacheError`` after
+    ``timeout_s``. Then the source is left alone for ``retry_after_s``: callers get the old
+    value or ``CacheError`` at once, so that only the first one waits for a source that
+    hangs. After it one caller tries again, and the first success is everybody's.
+
+    ``await function.invalidate()`` after a write also ends such a pause;
+    ``function.counters`` counts. Results that are shared must be picklable; arguments that
+    are neither numbers, strings nor sequences of them need ``key``.
     """
-    if ttl_s <= 0:
-        raise ValueError("ttl_s must be positive")
+    if ttl_s <= 0 or timeout_s <= 0:
+        raise ValueError("ttl_s and timeout_s must be positive")
+    if retry_after_s < 0 or patience_s < 0 or max_stale_s < 0 or max_entries < 1:
+        raise ValueError("times must not be negative, and max_entries must be at least 1")
     options = ShelfOptions(
         ttl_s=ttl_s,
+        timeout_s=timeout_s,
         retry_after_s=retry_after_s,
         patience_s=patience_s,
         max_stale_s=max_stale_s,

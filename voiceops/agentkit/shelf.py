@@ -7,6 +7,7 @@ in the process itself, ``cachehub`` on behalf of all job processes of a worker.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,10 +20,13 @@ class ShelfOptions:
     """How long values live."""
 
     ttl_s: float = 30.0
-    retry_after_s: float = 1.0
-    """After an error the source is left alone for this long."""
+    timeout_s: float = 3.0
+    """A fetch that takes longer counts as failed: nobody waits for it any more. It may go on for
+    another ``retry_after_s``, so that a slow source fills the shelf after all."""
+    retry_after_s: float = 5.0
+    """After a failure the source is left alone for this long."""
     patience_s: float = 1.0
-    """With an old value at hand, a refresh that takes longer counts as an error."""
+    """With an old value at hand, nobody waits longer than this for a new one."""
     max_stale_s: float = 3600.0
     """Older values are not served, not even instead of an error."""
     max_entries: int = 1024
@@ -58,7 +62,11 @@ class Counters:
     hits: int = 0
     misses: int = 0
     stale: int = 0
+    """Old values that stood in for what the source did not give."""
     errors: int = 0
+    """Fetches that failed or took too long."""
+    failed: int = 0
+    """Askers who got no value because a fetch of somebody else failed or takes too long."""
 
 
 @dataclass
@@ -71,6 +79,10 @@ class _Entry:
 class _Flight:
     key: str
     generation: int
+    began_at: float
+    retry: bool = False
+    """The source failed a moment ago, and one asker tries whether it is back."""
+    overdue: bool = False
     landed: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: Hit | Failed | None = None
     """None after landing: the leader vanished, and the next asker leads."""
@@ -91,22 +103,27 @@ class Shelf:
         self._last_ticket = 0
 
     async def claim(self, key: str) -> Answer:
-        """The value, an order to fetch it, or why there is none. Waits for a fetch under way."""
+        """The value, an order to fetch it, or why there is none. Waits for a fetch under way.
+
+        However many fetches hang one after the other: only who asks within ``timeout_s`` of the
+        begin of one waits, and behind a source that failed a moment ago only who fetches.
+        """
         while True:
+            flight = self._under_way(key)
             answer = self._at_hand(key)
             if answer is not None:
                 return self._count(answer)
-            ticket = self._flights.get(key)
-            if ticket is None:
+            if flight is None:
                 return self._count(self._begin(key))
-            flight = self._tickets[ticket]
-            if not await self._landed(flight, key):
-                stale = self._stale(key)
-                if stale is not None:
-                    return self._count(stale)
-                await flight.landed.wait()
+            if flight.retry:
+                return self._count(self._instead(key))
+            await self._landing(flight)
             if flight.outcome is not None:
                 return self._count(flight.outcome)
+            if not flight.landed.is_set():
+                # Overdue, which is a failure by now; or out of patience, with an old value.
+                self._under_way(key)
+                return self._count(self._instead(key))
 
     def put(self, ticket: int, value: Any) -> None:
         """The fetch succeeded. Not kept when ``invalidate`` came in between."""
@@ -124,20 +141,23 @@ class Shelf:
         flight = self._tickets.get(ticket)
         if flight is None:
             return None
-        self.counters.errors += 1
         stale = self._stale(flight.key)
-        if flight.generation == self._generation:
-            self._failures[flight.key] = (self._clock(), message)
-            while len(self._failures) > self.options.max_entries:
-                self._failures.pop(next(iter(self._failures)))
+        if not self._is_overdue(flight):
+            self._note_failure(flight, self._clock(), message)
         self._land(ticket, stale or Failed(message))
         if stale is not None:
             self._count(stale)
         return stale
 
     def abandon(self, ticket: int) -> None:
-        """The leader vanished without a word; whoever waits or asks next leads."""
-        self._land(ticket, None)
+        """The leader vanished without a word; whoever waits or asks next leads.
+
+        Unless the fetch had taken too long already: then the pause of a failed source holds.
+        """
+        flight = self._tickets.get(ticket)
+        if flight is not None:
+            self._is_overdue(flight)
+            self._land(ticket, None)
 
     def stale(self, key: str) -> Hit | None:
         """The old value, for a leader whose fetch exceeds ``patience_s``."""
@@ -173,23 +193,65 @@ class Shelf:
             return None
         return Hit(entry.value, stale=True)
 
+    def _instead(self, key: str) -> Hit | Failed:
+        """What there is without the source."""
+        _, message = self._failures.get(key, (0.0, "the source takes too long"))
+        return self._stale(key) or Failed(message)
+
     def _begin(self, key: str) -> Lead:
+        now = self._clock()
+        failed_at, _ = self._failures.get(key, (-math.inf, ""))
+        # A failure of long ago says nothing: askers share this fetch like any other.
+        retry = now - failed_at < 2 * self.options.retry_after_s
         self._last_ticket += 1
         self._flights[key] = self._last_ticket
-        self._tickets[self._last_ticket] = _Flight(key, self._generation)
+        self._tickets[self._last_ticket] = _Flight(key, self._generation, now, retry)
         return Lead(self._last_ticket)
 
-    async def _landed(self, flight: _Flight, key: str) -> bool:
-        """Wait for a fetch; False when patience ended first and an old value is at hand."""
-        if self._stale(key) is None:
-            await flight.landed.wait()
-            return True
+    def _under_way(self, key: str) -> _Flight | None:
+        """The fetch that still counts; one that hangs past its pause is given up for the next."""
+        ticket = self._flights.get(key)
+        if ticket is None:
+            return None
+        flight = self._tickets[ticket]
+        if self._is_overdue(flight) and self._age(flight) >= self._longest_s:
+            del self._flights[key]
+            return None
+        return flight
+
+    def _is_overdue(self, flight: _Flight) -> bool:
+        """Whether a fetch has taken too long; the first time that it has, this is a failure."""
+        if not flight.overdue and self._age(flight) >= self.options.timeout_s:
+            flight.overdue = True
+            text = f"the source did not answer within {self.options.timeout_s:g} s"
+            self._note_failure(flight, flight.began_at + self.options.timeout_s, text)
+        return flight.overdue
+
+    def _note_failure(self, flight: _Flight, at: float, message: str) -> None:
+        self.counters.errors += 1
+        if flight.generation != self._generation:
+            return
+        self._failures[flight.key] = (at, message)
+        while len(self._failures) > self.options.max_entries:
+            self._failures.pop(next(iter(self._failures)))
+
+    @property
+    def _longest_s(self) -> float:
+        return self.options.timeout_s + self.options.retry_after_s
+
+    def _age(self, flight: _Flight) -> float:
+        return self._clock() - flight.began_at
+
+    async def _landing(self, flight: _Flight) -> None:
+        """Wait for a fetch, at most until it is overdue, or patience ends and an old value is at hand."""
+        limit_s = self.options.timeout_s
+        if self._stale(flight.key) is not None:
+            limit_s = min(limit_s, self.options.patience_s)
         waiting = asyncio.ensure_future(flight.landed.wait())
         try:
-            done, _ = await asyncio.wait({waiting}, timeout=self.options.patience_s)
+            await asyncio.wait({waiting}, timeout=max(0.0, limit_s - self._age(flight)))
         finally:
             waiting.cancel()
-        return bool(done)
 
     def _land(self, ticket: int, outcome: Hit | Failed | None) -> _Flight | None:
         flight = self._tickets.pop(ticket, None)
@@ -209,4 +271,6 @@ class Shelf:
                 self.counters.stale += 1
             else:
                 self.counters.hits += 1
+        else:
+            self.counters.failed += 1
         return answer

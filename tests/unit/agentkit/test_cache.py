@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,6 +94,72 @@ async def test_old_data_cover_a_source_that_hangs(source: Source) -> None:
 
     assert await read() == 1
     source.gate.set()
+
+
+async def test_behind_a_source_that_hangs_only_the_first_callers_wait(source: Source) -> None:
+    read = cached(ttl_s=30, timeout_s=0.1, retry_after_s=60)(source.read)
+    source.gate.clear()
+
+    first = await asyncio.gather(*(read() for _ in range(4)), return_exceptions=True)
+    later = await asyncio.gather(*(read() for _ in range(20)), return_exceptions=True)
+
+    assert {type(error) for error in [*first, *later]} == {CacheError}
+    assert "did not answer within 0.1 s" in str(first[0])
+    assert source.requests == 1
+    assert read.counters.failed == 23, "all but the one that fetched"
+
+    await read.invalidate()
+    source.gate.set()
+    assert await read() == 2
+
+
+async def test_a_source_that_is_back_is_asked_once_its_pause_is_over(source: Source) -> None:
+    read = cached(ttl_s=30, timeout_s=0.05, retry_after_s=0.1)(source.read)
+    source.gate.clear()
+    with pytest.raises(CacheError):
+        await read()
+    source.gate.set()
+
+    async def until_it_is_back() -> int:
+        while True:
+            try:
+                return await read()
+            except CacheError:
+                await asyncio.sleep(0.01)
+
+    assert await asyncio.wait_for(until_it_is_back(), 10) in (1, 2)
+
+
+async def test_a_fetch_that_never_ends_is_ended(source: Source) -> None:
+    cancelled = asyncio.Event()
+
+    async def never() -> int:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return 0
+
+    with pytest.raises(CacheError):
+        await cached(timeout_s=0.02, retry_after_s=0.02)(never)()
+    await asyncio.wait_for(cancelled.wait(), 10)
+
+
+async def test_a_source_that_exits_is_an_error_and_not_the_end_of_the_job(source: Source) -> None:
+    async def leave() -> int:
+        sys.exit(3)
+
+    with pytest.raises(CacheError, match=r"sys\.exit"):
+        await cached()(leave)()
+
+
+@pytest.mark.parametrize(
+    "options", [{"ttl_s": 0}, {"timeout_s": 0}, {"retry_after_s": -1}, {"patience_s": -1}, {"max_entries": 0}]
+)
+def test_options_that_make_no_sense_are_refused_where_they_stand(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        cached(**options)
 
 
 async def test_a_caller_who_hangs_up_does_not_cancel_the_fetch_for_the_others(source: Source) -> None:
