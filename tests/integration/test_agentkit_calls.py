@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -104,15 +105,16 @@ async def is_answered(line: Line) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("fault", "phase", "error"),
+    ("fault", "phase", "error", "exit_code"),
     [
-        ("raise", "session", "RuntimeError: no such customer"),
-        ("exit", "session", "EntrypointExitedError: sys.exit(3)"),
-        ("crash", "process", None),
+        ("raise", "session", "RuntimeError: no such customer", None),
+        ("exit", "session", "EntrypointExitedError: sys.exit(3)", None),
+        ("crash", "process", None, 7),
+        ("abort", "process", None, -signal.SIGABRT),
     ],
 )
 async def test_after_an_entrypoint_that_fails_the_next_call_is_answered_and_the_log_names_the_phase(
-    line: Line, fault: str, phase: str, error: str | None
+    line: Line, fault: str, phase: str, error: str | None, exit_code: int | None
 ) -> None:
     room = room_name(fault)
     async with call(line, room):
@@ -120,6 +122,7 @@ async def test_after_an_entrypoint_that_fails_the_next_call_is_answered_and_the_
 
     assert failed["phase"] == phase
     assert failed.get("error") == error
+    assert failed.get("exit_code") == exit_code
     assert await is_answered(line)
     assert json.loads((await line.get())[1])["pid"] == line.process.pid
 

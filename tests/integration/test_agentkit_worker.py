@@ -181,6 +181,27 @@ async def test_a_full_worker_leaves_the_offer_to_another_and_a_repeated_sigterm_
     assert await ended(first) == 0
 
 
+async def test_the_load_limit_decides_who_takes_a_call_and_health_says_so(
+    supervisor: Supervisor, livekit_alone: live.LiveServer
+) -> None:
+    """LiveKit's own gate is at 0.7 whatever a worker thinks; both of these measure 0.8."""
+    entry = ENTRY.parent / "loaded.py"
+    supervisor.start(livekit_alone.environment() | {"VOICEOPS_LOAD_LIMIT": "0.6"}, entry=entry)
+    await supervisor.hears("READY=1")
+    assert not await agent_joins(livekit_alone, "one")
+    status, document = await supervisor.health(0)
+    assert (status, document["load"], document["load_limit"]) == (503, 0.8, 0.6)
+    assert document["reason"] == "load 0.80 has reached the limit of 0.6"
+
+    for index, limit in enumerate(("0.9", "off"), start=1):
+        supervisor.start(livekit_alone.environment() | {"VOICEOPS_LOAD_LIMIT": limit}, entry=entry)
+        await supervisor.hears("READY=1")
+        assert await agent_joins(livekit_alone, f"for-{limit}")
+        status, document = await supervisor.health(index)
+        assert (status, document["load"]) == (200, 0.8)
+        live.end(supervisor.started[index])
+
+
 @pytest.mark.parametrize("after_s", [0.2, 1.0, 2.0])
 async def test_sigterm_while_it_starts_is_neither_lost_nor_a_kill(
     supervisor: Supervisor, livekit: live.LiveServer, after_s: float
@@ -210,12 +231,15 @@ async def test_a_worker_that_fails_exits_non_zero_and_says_why(
     not_loading = supervisor.start({}, entry=broken)
     missing = supervisor.start({}, entry=tmp_path / "missing.py")
     bad_limit = supervisor.start({"MAX_CONCURRENT_JOBS": "many"})
+    bad_load = supervisor.start({"VOICEOPS_LOAD_LIMIT": "70"})
 
-    assert [await ended(process) for process in (no_address, not_loading, missing, bad_limit)] == [1, 1, 3, 3]
+    processes = (no_address, not_loading, missing, bad_limit, bad_load)
+    assert [await ended(process) for process in processes] == [1, 1, 3, 3, 3]
     assert "ws_url is required" in supervisor.log(0)
     assert "broken agent" in supervisor.log(1)
     assert "missing.py is no file" in supervisor.log(2)
     assert "MAX_CONCURRENT_JOBS must be a whole number, not 'many'" in supervisor.log(3)
+    assert "VOICEOPS_LOAD_LIMIT must be a share of CPU above 0 up to 1, or off, not '70'" in supervisor.log(4)
 
 
 async def test_calls_that_outlast_the_drain_are_ended_and_the_starter_may_be_gone(

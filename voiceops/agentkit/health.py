@@ -7,6 +7,7 @@ a loop that is blocked doesn't answer, and that is the right answer.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -33,9 +34,12 @@ def health_document(worker: Worker) -> dict[str, Any]:
         "calls": worker.calls,
         "rooms": worker.rooms,
         "load": round(worker.load, 3),
+        "load_limit": worker.load_limit if math.isfinite(worker.load_limit) else None,
         "worker_id": worker.worker_id,
         "pid": os.getpid(),
         "max_jobs": worker.max_jobs,
+        "refused": worker.refused,
+        "refused_for_load": worker.refused_for_load,
         "uptime_s": round(worker.uptime_s, 3),
     }
     if worker.refusal is not None:

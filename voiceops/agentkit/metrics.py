@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ class _Live(Collector):
             ("registered", "1 while registered with LiveKit", float(worker.registered)),
             ("draining", "1 while draining", float(worker.draining)),
             ("calls", "Calls in progress", float(worker.calls)),
-            ("load", "Load as reported to LiveKit", worker.load),
+            ("load", "Measured load, 0 to 1", worker.load),
         ):
             yield GaugeMetricFamily(f"voiceops_agent_{name}", text, value=value)
         if worker.max_jobs is not None:
@@ -100,9 +101,16 @@ class _Live(Collector):
         yield CounterMetricFamily(
             "voiceops_agent_registrations", "Registrations with LiveKit", value=worker.connections
         )
-        yield CounterMetricFamily(
-            "voiceops_agent_refused", "Offers refused by MAX_CONCURRENT_JOBS", value=worker.refused
+        refused = CounterMetricFamily(
+            "voiceops_agent_refused", "Offers refused, by reason", labels=["reason"]
         )
+        refused.add_metric(["max_jobs"], worker.refused)
+        refused.add_metric(["load"], worker.refused_for_load)
+        yield refused
+        if math.isfinite(worker.load_limit):
+            yield GaugeMetricFamily(
+                "voiceops_agent_load_limit", "Load from which calls are refused", value=worker.load_limit
+            )
         if self._limiter is not None:
             yield CounterMetricFamily(
                 "voiceops_agent_log_lines_dropped",

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.worker import Worker
-from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, MAX_JOBS_ENV
+from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, LOAD_LIMIT_ENV, MAX_JOBS_ENV
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("voiceops.agentkit")
 
 DRAIN_TIMEOUT_ENV = "VOICEOPS_DRAIN_TIMEOUT_S"
-LOAD_LIMIT_ENV = "VOICEOPS_LOAD_LIMIT"
-"""``off``: calls are taken whatever the CPU load. By default a worker over 0.7 refuses them,
-and LiveKit never offers a refused call again."""
 DEFAULT_DRAIN_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 60.0
 """What the jobs get to end after the drain ran out; the library alone would take 385 s each."""
@@ -54,7 +52,8 @@ class Options:
     health_socket: str | None = None
     health_port: int | None = None
     max_jobs: int | None = None
-    limit_load: bool = True
+    load_limit: float | None = None
+    """Load from which calls are refused; infinite: never; None: what the agent's code says, else 0.7."""
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -76,7 +75,7 @@ class Options:
             health_socket=os.environ.get(HEALTH_SOCKET_ENV) or None,
             health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
             max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
-            limit_load=_on_or_off(LOAD_LIMIT_ENV),
+            load_limit=_load_limit(LOAD_LIMIT_ENV),
             log_level=os.environ.get("LIVEKIT_LOG_LEVEL", arguments.log_level).upper(),
             log_format=arguments.log_format,
         )
@@ -107,11 +106,17 @@ def _optional_int(name: str) -> int | None:
         raise ValueError(f"{name} must be a whole number, not {text!r}") from None
 
 
-def _on_or_off(name: str) -> bool:
-    text = os.environ.get(name, "on").lower()
-    if text not in ("on", "off"):
-        raise ValueError(f"{name} must be on or off, not {text!r}")
-    return text == "on"
+def _load_limit(name: str) -> float | None:
+    text = os.environ.get(name, "").strip().lower()
+    if text in ("", "off"):
+        return math.inf if text else None
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit <= 1:
+        raise ValueError(f"{name} must be a share of CPU above 0 up to 1, or off, not {text!r}")
+    return limit
 
 
 def run(options: Options, stop: StopRequest) -> int:
@@ -167,7 +172,7 @@ class _Run:
         self.server: Any = server
         self.stop = stop
         self.notifier = Notifier()
-        self.worker = Worker(server, max_jobs=options.max_jobs, limit_load=options.limit_load)
+        self.worker = Worker(server, max_jobs=options.max_jobs, load_limit=options.load_limit)
         self.limiter = limiter
         self.hub = Hub()
         self.reported: set[str] = set()

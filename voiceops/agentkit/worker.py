@@ -9,14 +9,22 @@ tests against a real server that is killed and comes back.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import prepare
+from voiceops.model.protocol import TARGET_LOAD
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
+
+log = logging.getLogger("voiceops.agentkit")
+
+_BELOW_GATE = 0.99 * TARGET_LOAD
 
 PRIVATE_NAMES = (
     "_agent_name",
@@ -41,14 +49,19 @@ class Worker:
     ``attach`` before ``server.run()``; everything else may be read at any time.
     """
 
-    def __init__(self, server: AgentServer, *, max_jobs: int | None = None, limit_load: bool = True) -> None:
+    def __init__(
+        self, server: AgentServer, *, max_jobs: int | None = None, load_limit: float | None = None
+    ) -> None:
         self.server: Any = server
         self.max_jobs = max_jobs
-        self._limit_load = limit_load
+        self._load_limit = load_limit
+        self._measured: float | None = None
         self.connections = 0
         """How often it registered; more than one means that it reconnected."""
         self.refused = 0
         """Offers refused because of ``max_jobs``."""
+        self.refused_for_load = 0
+        """Offers refused because of the load. Over its limit a worker mostly gets none: the server knows."""
         self.on_connection_change: Callable[[], None] = lambda: None
         self.on_launch: Callable[[Any], None] = lambda process: None
         """A process got a job; called with livekit-agents' job executor."""
@@ -65,19 +78,37 @@ class Worker:
         # Port 8081 on all interfaces is the default: a second worker there ends with exit 0.
         self.server._host = "127.0.0.1"
         self.server._port = 0
-        if not self._limit_load:
-            # Reported as zero rather than allowed by a higher threshold: the server has
-            # a gate of its own (agents.target_load) that looks at the reported value.
-            self.server.load_fnc = _no_load
+        if self._load_limit is not None:
+            self._set_load_limit(self._load_limit)
         # The library adds a guess for each job that is about to start, which on two idle
         # cores makes it refuse the third of three calls at once - for ever, as LiveKit
         # offers no job twice. What counts here is what is measured.
-        self.server._get_effective_load = lambda: self.load
+        self.server._get_effective_load = lambda: self._reported_load
         self._watch_connection()
         self._mark_agents()
         self.server.on("worker_started", self._watch_processes)
-        if self.max_jobs is not None:
-            self._limit_jobs()
+        self._count_refusals()
+
+    def _set_load_limit(self, limit: float) -> None:
+        """Report a load that meets the server's own gate where the measured one meets ``limit``.
+
+        A threshold of its own would not do: the server offers nothing to a worker that
+        reports ``TARGET_LOAD``. Without a limit the load is still told, below the gate, as
+        the server gives more calls to who has less.
+        """
+        from livekit.agents.worker import _DefaultLoadCalc
+
+        measure: Callable[..., float] = self.server.load_fnc or _DefaultLoadCalc.get_load
+        takes_worker = bool(inspect.signature(measure).parameters)
+        unlimited = math.isinf(limit)
+        self.server._load_threshold = limit if unlimited else TARGET_LOAD
+
+        def report(worker: Any) -> float:
+            load = float(measure(worker) if takes_worker else measure())
+            self._measured = load
+            return min(load, 1.0) * _BELOW_GATE if unlimited else load * TARGET_LOAD / limit
+
+        self.server.load_fnc = report
 
     def _watch_connection(self) -> None:
         run_ws = self.server._run_ws
@@ -123,7 +154,7 @@ class Worker:
         pool.on("process_job_launched", lambda process: self.on_launch(process))
         pool.on("process_closed", lambda process: self.on_close(process) if process.running_job else None)
 
-    def _limit_jobs(self) -> None:
+    def _count_refusals(self) -> None:
         is_available = self.server._is_available
 
         def limited() -> bool:
@@ -134,7 +165,11 @@ class Worker:
             if self.at_limit:
                 self.refused += 1
                 return False
-            return bool(is_available())
+            available = bool(is_available())
+            if not available and not self.draining:
+                self.refused_for_load += 1
+                log.warning("call refused", extra={"reason": self.refusal})
+            return available
 
         self.server._is_available = limited
 
@@ -178,6 +213,11 @@ class Worker:
 
     @property
     def load(self) -> float:
+        """As it was measured: by default the share of all CPU in use, over 2.5 s."""
+        return self._reported_load if self._measured is None else self._measured
+
+    @property
+    def _reported_load(self) -> float:
         return float(getattr(self.server, "_worker_load", 0.0))
 
     @property
@@ -191,9 +231,12 @@ class Worker:
         return self.calls + int(getattr(self.server, "_reserved_slots", 0)) >= self.max_jobs
 
     @property
-    def load_threshold(self) -> float:
+    def load_limit(self) -> float:
+        """The load from which it takes no more calls; infinite without a limit."""
         from livekit.agents.worker import ServerEnvOption
 
+        if self._load_limit is not None:
+            return self._load_limit
         return float(ServerEnvOption.getvalue(self.server._load_threshold, False))
 
     @property
@@ -205,14 +248,10 @@ class Worker:
             return "not registered with LiveKit"
         if self.at_limit:
             return f"at its limit of {self.max_jobs} calls"
-        if self.load >= self.load_threshold:
-            return f"load {self.load:.2f} is over the threshold {self.load_threshold:g}"
+        if self.load >= self.load_limit:
+            return f"load {self.load:.2f} has reached the limit of {self.load_limit:g}"
         return None
 
     @property
     def uptime_s(self) -> float:
         return time.monotonic() - self._born
-
-
-def _no_load() -> float:
-    return 0.0

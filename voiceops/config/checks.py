@@ -113,6 +113,14 @@ def _check_packages(names: list[str], decoder: Decoder, path: Path) -> None:
             raise decoder.error((*path, index), f"{name!r} is named twice")
 
 
+def _check_load_limit(limit: float | str | None, decoder: Decoder, path: Path) -> None:
+    if limit is None or limit is False or limit == "off":  # YAML reads a bare off as False
+        return
+    if limit is True or isinstance(limit, str) or not 0 < limit <= 1:
+        shown = "on" if limit is True else repr(limit)
+        raise decoder.error(path, f"{shown} is no share of CPU", "write 0.7 for 70 %, up to 1, or off")
+
+
 def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:
     wanted = f"write {schemes[0]}://HOST:PORT"
     try:
@@ -140,6 +148,7 @@ def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
         _check_server(service, decoder, path)
     elif isinstance(service, AgentService):
         _check_entry(service, decoder, path)
+        _check_load_limit(service.load_limit, decoder, (*path, "load_limit"))
     elif isinstance(service, CommandService):
         _check_command(service, decoder, path)
 

@@ -63,6 +63,8 @@ class WorkerFact:
     calls: int = 0
     rooms: tuple[str, ...] = ()
     load: float | None = None
+    load_limit: float | None = None
+    refused_for_load: int = 0
     max_jobs: int | None = None
     release_current: bool = True
     pids: tuple[int, ...] = ()

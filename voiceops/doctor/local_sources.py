@@ -145,6 +145,8 @@ class LocalSources:
             calls=health.calls if health else 0,
             rooms=tuple(health.rooms) if health else (),
             load=health.load if health else None,
+            load_limit=health.load_limit if health else None,
+            refused_for_load=health.refused_for_load if health else 0,
             max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
         )
 

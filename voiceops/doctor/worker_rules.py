@@ -9,8 +9,6 @@ from voiceops.doctor.room_look import looks, waiting_rooms
 from voiceops.model.findings import Finding, Mend
 from voiceops.model.states import ServiceState
 
-TARGET_LOAD = 0.7
-"""Above it the server offers no job to a worker, whatever the worker's own threshold says."""
 RECENT_S = 300.0
 
 
@@ -214,7 +212,7 @@ def old_code(facts: Facts) -> Iterator[Finding]:
 def over_load(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
         full = worker.max_jobs is not None and worker.calls >= worker.max_jobs
-        busy = worker.load is not None and worker.load >= TARGET_LOAD
+        busy = worker.load is not None and worker.load_limit is not None and worker.load >= worker.load_limit
         turned_away = [
             e
             for e in facts.events
@@ -223,11 +221,16 @@ def over_load(facts: Facts) -> Iterator[Finding]:
         ]
         if not (full or busy) and not (turned_away and waiting_rooms(facts)):
             continue
+        limit = "max_concurrent_jobs" if full and not busy else "load_limit"
         evidence = [
             f"load {worker.load:.2f}, {worker.calls} call(s)"
             if worker.load is not None
             else f"{worker.calls} call(s)"
         ]
+        if worker.load_limit is not None:
+            evidence.append(f"load_limit is {worker.load_limit:g}")
+        if worker.refused_for_load:
+            evidence.append(f"it has refused {worker.refused_for_load} call(s) for its load")
         if full:
             evidence.append(f"max_concurrent_jobs is {worker.max_jobs}")
         if turned_away:
@@ -235,11 +238,16 @@ def over_load(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             rule="worker-over-load",
             severity="error" if turned_away or waiting_rooms(facts) else "warning",
-            sentence=f"The worker of {worker.service} is full: the server offers it no call above a load of {TARGET_LOAD}.",
+            sentence=f"The worker of {worker.service} {'is' if full or busy else 'was'} full: at its {limit} it takes "
+            "no call, and LiveKit offers none twice.",
             evidence=tuple(evidence),
             mends=(
                 *_new_agents(facts, worker),
-                Mend(command="add a host to the agents' group, or raise max_concurrent_jobs", action=""),
+                Mend(
+                    command=f"add a host to the agents' group, or raise {limit} in inventory.yaml"
+                    + (" (or off)" if limit == "load_limit" else ""),
+                    action="",
+                ),
             ),
             rank=12,
         )

@@ -19,6 +19,10 @@ class AgentHealth(msgspec.Struct, frozen=True, kw_only=True):
     calls: int = 0
     rooms: list[str] = []
     load: float = 0.0
+    load_limit: Union[float, None] = None
+    """The load from which it takes no more calls; None: whatever the load."""
+    refused_for_load: int = 0
+    """Calls it was offered and refused for that."""
     worker_id: str = ""
     pid: int = 0
     max_jobs: Union[int, None] = None

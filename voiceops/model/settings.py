@@ -73,6 +73,9 @@ class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_o
     """Interpreter; default: the one that runs voiceops."""
     drain_timeout_s: float = 3600.0
     max_concurrent_jobs: int | None = None
+    load_limit: int | float | bool | str | None = None
+    """Share of CPU from which it takes no more calls, or off (which YAML reads as False). None:
+    0.7 where workers of other machines may take the call instead, else off."""
     health_port: int | None = None
     """TCP port of /health and /metrics on loopback; none by default."""
     files: list[str] = msgspec.field(default_factory=lambda: ["**/*"])

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+from urllib.parse import urlsplit
 
 from voiceops.errors import ConfigError, StorageError
 from voiceops.model import protocol
@@ -174,9 +175,25 @@ def agent_environment(service: AgentService, settings: Settings, dotenv: Mapping
         env["LIVEKIT_AGENT_NAME"] = env["LIVEKIT_AGENT_NAME_OVERRIDE"] = service.agent_name
     if service.max_concurrent_jobs is not None:
         env[protocol.MAX_JOBS_ENV] = str(service.max_concurrent_jobs)
+    if service.load_limit is not None:
+        env[protocol.LOAD_LIMIT_ENV] = f"{service.load_limit:g}" if _is_number(service.load_limit) else "off"
+    else:
+        env.setdefault(protocol.LOAD_LIMIT_ENV, _usual_load_limit(settings))
     if service.health_port is not None:
         env[protocol.HEALTH_PORT_ENV] = str(service.health_port)
     return env | plain_environment(service.env)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _usual_load_limit(settings: Settings) -> str:
+    """``off`` where every worker is on this very machine: no other can take the call that one refuses."""
+    address = urlsplit(settings.livekit.url).hostname or ""
+    alone = address in ("localhost", "::1") or address.startswith("127.")
+    shared = any(isinstance(one, LivekitService) and one.redis for one in settings.services.values())
+    return "off" if alone and not shared else f"{protocol.TARGET_LOAD:g}"
 
 
 def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:

@@ -40,6 +40,8 @@ async def entrypoint(ctx: JobContext, call: Call[int]) -> None:
         sys.exit(3)
     if fault == "crash":
         os._exit(7)
+    if fault == "abort":
+        os.abort()
     if fault == "block":
         time.sleep(5)  # noqa: ASYNC251 - the fault that the test is about
     session = speech.session()

@@ -69,6 +69,12 @@ MISTAKES = {
     "number as text": Mistake("_s: 3600", "_s: '1h'", "'1h'", "services.agent.drain_timeout_s", "plain number"),
     "text as number": Mistake("version: 1.13.5", "version: 1.13", "1.13", "services.livekit.version", 'quote it: "1.13"'),
     "bool as number": Mistake("_s: 300\n", "_s: yes\n", "_s: yes", "rooms.stale_after_s", None),
+    "load limit in percent": Mistake(
+        "_s: 3600", "_s: 3600\n        load_limit: 70", "load_limit", "services.agent.load_limit", "0.7 for 70 %"
+    ),
+    "load limit switched on": Mistake(
+        "_s: 3600", "_s: 3600\n        load_limit: on", "load_limit", "services.agent.load_limit", "0.7 for 70 %"
+    ),
     "text as list": Mistake("[livekit]\n", "livekit\n", "needs: livekit", "services.agent.needs", "[livekit]"),
     "list as text": Mistake("bots/agent.py", "[a.py]", "[a.py]", "services.agent.entry", None),
     "service as text": Mistake(

@@ -12,7 +12,7 @@ import yaml
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AgentService, CommandService, LivekitService, LivekitSettings, Settings
-from voiceops.stack.declare import Surroundings, declare, find_template, outline
+from voiceops.stack.declare import Surroundings, agent_environment, declare, find_template, outline
 from voiceops.stack.folder import Folder
 from voiceops.stack.model import Declared
 from voiceops.stack.release_files import release_digest, release_files
@@ -96,6 +96,34 @@ def test_an_agent_gets_livekit_dotenv_and_its_limits(around: Surroundings) -> No
     assert agent.env["MAX_CONCURRENT_JOBS"] == "3"
     assert agent.env["OPENAI_API_KEY"] == "from-dotenv"
     assert agent.needs == ("livekit",)
+
+
+@pytest.mark.parametrize(
+    ("limit", "url", "redis", "told"),
+    [
+        (None, "ws://127.0.0.1:7890", None, "off"),
+        (None, "ws://localhost:7890", None, "off"),
+        (None, "ws://127.0.0.1:7890", "r:6379", "0.7"),
+        (None, "wss://livekit.example.com", None, "0.7"),
+        (0.85, "ws://127.0.0.1:7890", None, "0.85"),
+        (1, "wss://livekit.example.com", None, "1"),
+        (False, "wss://livekit.example.com", None, "off"),
+        ("off", "wss://livekit.example.com", None, "off"),
+    ],
+)
+def test_a_worker_refuses_for_its_load_only_where_another_could_take_the_call(
+    limit: float | str | None, url: str, redis: str | None, told: str
+) -> None:
+    livekit = msgspec.structs.replace(SETTINGS.livekit, url=url)
+    services = {"livekit": LivekitService(redis=redis)}
+    settings = msgspec.structs.replace(SETTINGS, livekit=livekit, services=services)
+    agent = AgentService(entry="agent/agent.py", load_limit=limit)
+    assert agent_environment(agent, settings, {})["VOICEOPS_LOAD_LIMIT"] == told
+
+
+def test_the_load_limit_of_dotenv_wins_over_the_usual_one() -> None:
+    agent = AgentService(entry="agent/agent.py")
+    assert agent_environment(agent, SETTINGS, {"VOICEOPS_LOAD_LIMIT": "0.5"})["VOICEOPS_LOAD_LIMIT"] == "0.5"
 
 
 def test_secrets_show_in_no_repr(around: Surroundings) -> None:
