@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from importlib.util import find_spec
@@ -20,13 +21,28 @@ _RESOLUTION = 2
 _RADIUS = 3.2
 
 
+def check_file(flag: str, file: str) -> None:
+    """Refuse a file that could not be written at the end, before any call is placed."""
+    path = Path(file)
+    if path.is_dir():
+        raise UsageError(f"{flag} names a folder: {file}", hint=f"name a file in it: {path / 'calls.html'}")
+    if not path.parent.is_dir():
+        raise UsageError(f"{flag}: there is no folder {path.parent}", hint=f"mkdir -p {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{flag}: {file} may not be written by this user", hint="name another file")
+
+
 def check(file: str) -> None:
-    """Refuse what could not be written at the end, before any call is placed."""
+    """Refuse a plot that could not be drawn or written at the end, before any call is placed."""
     if not file:
         return
+    check_file("--plot", file)
     kind = Path(file).suffix.lower()
     if kind not in (".png", ".svg"):
-        raise UsageError(f"--plot writes .png and .svg, not {kind or 'a file without an ending'}")
+        raise UsageError(
+            f"--plot writes .png and .svg, not {kind or 'a file without an ending'}",
+            hint=f"--plot {Path(file).with_suffix('.png')}",
+        )
     if kind == ".png" and find_spec("PIL") is None:
         raise UsageError(
             "--plot needs the package Pillow for a PNG",

@@ -28,12 +28,16 @@ def make_plan(
 ) -> CallPlan:
     """The plan that the flags ask for; ``UsageError`` names the flag that is wrong."""
     if count < 1:
-        raise UsageError(f"--count is {count}: at least one call is needed")
+        raise UsageError(f"--count is {count}: at least one call is needed", hint="inv call --count 1")
     if not 0 <= concurrency <= MAX_LINES:
-        raise UsageError(f"--concurrency is {concurrency}: it goes from 1 to {MAX_LINES}")
+        raise UsageError(
+            f"--concurrency is {concurrency}: it goes from 1 to {MAX_LINES}",
+            hint="for more callers run inv call on several machines",
+        )
     for flag, value in (("rate", rate), ("duration", duration), ("hold", hold), ("timeout", timeout)):
         if not math.isfinite(value) or value < 0:
-            raise UsageError(f"--{flag} is {value:g}: a number of at least 0 is needed")
+            unit = "calls per second" if flag == "rate" else "seconds"
+            raise UsageError(f"--{flag} is {value:g}: a number of at least 0 is needed", hint=f"in {unit}")
     if not 0 <= expect_success <= 1:
         raise UsageError(
             f"--expect-success is {expect_success:g}: a share from 0 to 1 is needed",

@@ -54,10 +54,11 @@ def call(
     import logging
 
     from voiceops import aio, wiring
-    from voiceops.calls.pictures import check
+    from voiceops.calls.pictures import check, check_file
     from voiceops.calls.plan import make_plan
     from voiceops.calls.progress import progress
     from voiceops.calls.text import summary
+    from voiceops.errors import StorageError
     from voiceops.wiring_doctor import why_of
 
     plan = make_plan(
@@ -73,12 +74,19 @@ def call(
         timeout=run.timeout,
     )
     check(plot)
+    if report:
+        check_file("--report", report)
     target = wiring.call_target(run.project.hosts, service=service, room=room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     with progress(plan, run.say, quiet=run.json) as on_result:
         why = why_of(run.project)
         done = aio.run(wiring.run_calls(target, plan, why=why, on_result=on_result))
-    _save(run, done, target, report=report, plot=plot)
+    try:
+        _save(run, done, target, report=report, plot=plot)
+    except StorageError as error:
+        # A disk that filled up meanwhile must not cost what the calls have shown.
+        run.say(f"error: {error.message}")
+        return Report(done.as_json(), summary(done), 1)
     return Report(done.as_json(), summary(done), done.exit_code)
 
 

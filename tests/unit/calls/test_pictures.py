@@ -103,6 +103,14 @@ def test_what_can_not_be_drawn_is_refused_before_any_call(monkeypatch: pytest.Mo
     assert importlib.util.find_spec("PIL") is not None
 
 
+def test_a_file_that_can_not_be_written_is_refused_before_any_call(tmp_path: Path) -> None:
+    for file, words in ((tmp_path, "names a folder"), (tmp_path / "no" / "calls.svg", "there is no folder")):
+        with pytest.raises(UsageError, match=words) as refused:
+            pictures.check(str(file))
+        assert refused.value.hint
+    pictures.check(str(tmp_path / "calls.svg"))
+
+
 def test_a_folder_that_is_not_there_is_a_clear_error(report: CallReport, tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"):
         pictures.save(draw(report), str(tmp_path / "no" / "calls.svg"))

@@ -24,8 +24,9 @@ from voiceops.model.calls import CallPlan, Hangup
     ],
 )
 def test_a_flag_that_makes_no_sense_is_named(flags: dict[str, object], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as refused:
         make_plan(**flags)  # type: ignore[arg-type]
+    assert refused.value.hint
 
 
 def test_flags_become_a_plan(tmp_path: Path) -> None:
