@@ -14,6 +14,7 @@ Models are chosen by VOICEOPS_STT, VOICEOPS_LLM and VOICEOPS_TTS, in the provide
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -114,7 +115,9 @@ def _maker(environment: Mapping[str, str], kind: str, provider: str) -> Callable
         except ImportError as error:
             package = f"livekit-plugins-{provider}"
             raise MissingPackageError(
-                f"{_KEYS[provider]} is set, but the package {package} is not installed: pip install {package}"
+                f"{_KEYS[provider]} is set, but the package {package} is not installed where the agent runs "
+                f"({sys.prefix}): install it into the environment of the service's `python` setting, "
+                "as examples/README.md shows"
             ) from error
     model = environment.get(f"VOICEOPS_{kind}") or (
         _INFERENCE_MODELS[kind] if provider == "inference" else ""

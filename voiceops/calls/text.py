@@ -73,9 +73,21 @@ def _failures(report: CallReport) -> list[str]:
             lines.append(f"call {result.id}: {one_call(result)}")
         for seen in result.failure.seen if result.failure else ():
             lines.append(f"  - {seen}")
-        for finding in (result.verdict or {}).get("findings", ()):
-            lines.append(f"  why: {finding['rule']}: {finding['sentence']}")
-            lines.append(f"  mend: {finding['mend']}")
+        lines += _why(result)
     if len(failed) > _SHOWN_FAILURES:
         lines.append(f"and {len(failed) - _SHOWN_FAILURES} more failed calls; --json has them all")
+    return lines
+
+
+def _why(result: CallResult) -> list[str]:
+    if result.verdict is None:
+        return []
+    findings = result.verdict.get("findings", ())
+    if not findings:
+        return ["  why: no rule knows this failure; `inv logs` has what the agent said meanwhile"]
+    lines = []
+    for finding in findings:
+        lines.append(f"  why: {finding['rule']}: {finding['sentence']}")
+        lines += [f"       {evidence}" for evidence in finding.get("evidence", ())]
+        lines.append(f"  mend: {finding['mend']}")
     return lines

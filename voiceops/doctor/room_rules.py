@@ -24,6 +24,14 @@ ASSIGNMENT_S = 4.0
 JOB_STATE_LAG_S = 7.0
 """ListDispatch shows a job up to 5 s late; without the server's log it is all there is."""
 HUNG_S = 10.0
+PROVIDER_RECENT_S = 30.0
+_PROVIDERS = {
+    "failed to synthesize speech": "tts",
+    "failed to recognize speech": "stt",
+    "failed to generate LLM completion": "llm",
+}
+"""livekit-agents' lines for a failed request (tts/tts.py, stt/stt.py, llm/llm.py), each with a field of
+that name that says whose."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +115,33 @@ def _inert_agent(look: Look) -> RoomVerdict | None:
                 mends=(look.remove(agent), look.dispatch()),
             )
     return None
+
+
+def _provider_failed(look: Look) -> RoomVerdict | None:
+    """An agent that is there and mute: its voice, ears or mind give nothing (a wrong key, no network)."""
+    failed = [
+        event
+        for event in look.events(*_PROVIDERS)
+        if look.people and look.facts.now - event.at < PROVIDER_RECENT_S
+    ]
+    if len(failed) < 2:  # a single retry is what the retries are for
+        return None
+    event = failed[-1]
+    text, part = next((text, part) for text, part in _PROVIDERS.items() if text in event.message)
+    reason = event.message.partition(text)[2].rpartition(", retrying")[0].strip(": ") or "no reason given"
+    label = str(event.fields.get(part, "")).removeprefix("livekit.plugins.")
+    return RoomVerdict(
+        rule="provider-failed",
+        sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
+        evidence=(f"worker log: {text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",),
+        mends=(
+            Mend(
+                command="check the provider's key in .env and the network, then `inv start`; without keys it "
+                "speaks offline",
+                action="",
+            ),
+        ),
+    )
 
 
 def _raised(look: Look) -> RoomVerdict | None:
@@ -297,7 +332,7 @@ def _hung(look: Look) -> RoomVerdict | None:
 
 
 _Rule = Callable[[Look], "RoomVerdict | None"]
-_ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate)
+_ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,
     _raised,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from voiceops.calls.stats import CallReport
 from voiceops.calls.text import describe, summary
 from voiceops.model.calls import CallerLoad, CallFailure, CallPlan, CallResult, FailureKind, Hangup
@@ -8,7 +10,13 @@ GOOD = CallResult(id=0, ok=True, room="r", identity="i", connect_s=0.07, agent_s
 FAILURE = CallFailure(
     kind=FailureKind.NO_AGENT, detail="no agent joined within 15 s", seen=("connected after 0.07 s",)
 )
-VERDICT = {"findings": [{"rule": "no-worker", "sentence": "No worker.", "mend": "inv start --only agent"}]}
+FINDING = {
+    "rule": "no-worker",
+    "sentence": "No worker.",
+    "evidence": ["agent is missing"],
+    "mend": "inv start --only agent",
+}
+VERDICT = {"findings": [FINDING]}
 BAD = CallResult(id=1, ok=False, room="r", identity="i", connect_s=0.07, failure=FAILURE, verdict=VERDICT)
 
 
@@ -28,8 +36,12 @@ def test_a_failed_call_says_what_was_seen_why_and_what_mends_it() -> None:
     text = said(BAD)
     assert "failed (no-agent): no agent joined within 15 s" in text
     assert "connected after 0.07 s" in text
-    assert "why: no-worker: No worker." in text
+    assert "why: no-worker: No worker.\n       agent is missing" in text
     assert "mend: inv start --only agent" in text
+
+
+def test_a_failure_that_no_rule_knows_says_so() -> None:
+    assert "why: no rule knows this failure" in said(msgspec.structs.replace(BAD, verdict={"findings": []}))
 
 
 def test_many_calls_are_a_table_with_a_verdict() -> None:

@@ -72,6 +72,19 @@ CASES: dict[str, Facts] = {
     ),
     "no-dispatch": scene(room(caller()), workers=NAMED),
     "wrong-agent-name": scene(room(caller(), dispatches=dispatched("frnt")), workers=NAMED),
+    "provider-failed": scene(
+        room(caller(), agent()),
+        workers=(worker(rooms=("r",), calls=1),),
+        events=tuple(
+            worker_line(
+                f"failed to synthesize speech: invalid API key, retrying in {wait_s}s",
+                age_s,
+                room="r",
+                tts="livekit.plugins.openai.tts.TTS",
+            )
+            for wait_s, age_s in ((0.1, 3), (2.0, 2))
+        ),
+    ),
     "entrypoint-raised": scene(
         room(caller()),
         events=(
@@ -141,6 +154,11 @@ def test_the_cause_is_named_first_with_evidence_and_a_mend(rule: str) -> None:
         scene(room(caller(3), age_s=3), events=(assigned(2.8),)),
         scene(room(caller(), agent()), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)),
         scene(room(caller(), agent(), dispatches=None, dispatch_error="503")),
+        scene(
+            room(caller(), agent()),
+            events=(worker_line("failed to synthesize speech: timeout, retrying in 0.1s", 3, room="r"),),
+            workers=(worker(rooms=("r",), calls=1),),
+        ),
         scene(room(agent())),
         scene(room(age_s=400)),
         scene(
@@ -163,6 +181,7 @@ def test_the_cause_is_named_first_with_evidence_and_a_mend(rule: str) -> None:
         "a job was assigned just now",
         "an agent serves",
         "served though dispatches can't be listed",
+        "a request to a provider had to be repeated once",
         "agent alone",
         "empty room",
         "slow join on a full machine",
@@ -180,6 +199,14 @@ def test_a_failure_that_agentkit_caught_is_named_with_its_phase() -> None:
     (finding,) = diagnose(scene(room(caller()), events=(assigned(), line)))
     assert finding.rule == "entrypoint-raised"
     assert finding.evidence == ("worker log: call failed in phase session: ValueError: no voice",)
+
+
+def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:
+    (finding,) = diagnose(CASES["provider-failed"])
+    assert "TTS (openai.tts.TTS)" in finding.sentence
+    assert finding.evidence == (
+        "worker log: failed to synthesize speech: invalid API key, 2 time(s) in 30 s",
+    )
 
 
 def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_dispatch() -> None:
