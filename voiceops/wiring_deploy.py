@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
+from voiceops.wiring_near import known_as, near, reachable
 
 if TYPE_CHECKING:
     from voiceops.deadline import Deadline
@@ -155,51 +156,51 @@ def host_stack(
     from voiceops.stack.operations import Stack
     from voiceops.stack.systemd_backend import SystemdBackend
     from voiceops.systemd.names import Names
-    from voiceops.wiring_stack import People, clean_rooms
+    from voiceops.wiring_stack import People, clean_rooms, count_rooms
 
     backend = SystemdBackend(Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s)
-    asked = reachable(host)
+    asked = near(host, transport)
     return Stack(
         services=services,
         outline=outline,
         backend=backend,
         lock=lock,
-        occupancy=People(host) if asked else None,
-        before_agents=(lambda: clean_rooms(host, Folder(project.root), say)) if asked else None,
+        occupancy=People(asked),
+        before_agents=lambda: clean_rooms(asked, Folder(project.root), say, known_as=known_as(host)),
         progress=progress,
+        count_rooms=lambda: count_rooms(asked),
         close=transport.close,
     )
 
 
-def reachable(host: Host) -> bool:
-    """Whether the host's LiveKit can be asked from here: an address of loopback means another machine there."""
-    from urllib.parse import urlsplit
-
-    name = urlsplit(host.settings.livekit.url).hostname or ""
-    return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
-
-
-def server_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
+def server_stack(
+    project: Project,
+    host: Host,
+    *,
+    progress: Progress,
+    say: Callable[[str], None],
+    transport: Transport | None = None,
+) -> Stack:
     """What is deployed on a server, for start, stop and those who look."""
     from voiceops.adapters.transports import transport_to
     from voiceops.deploy.deployed import deployed_services
     from voiceops.deploy.desired import host_outline
     from voiceops.resources import Lease, locked
 
-    transport = transport_to(host)
+    way = transport or transport_to(host)
     outline = host_outline(host.settings)
     name = host.settings.project
 
     def lock(limit: Deadline) -> AbstractContextManager[None]:
         lease = Lease(owner=whoami(), reason="start or stop", wait_s=min(limit.remaining_s, 10.0))
-        return locked(transport, name, lease, stay_s=limit.remaining_s + 60.0)
+        return locked(way, name, lease, stay_s=limit.remaining_s + 60.0)
 
     return host_stack(
         project,
         host,
-        transport,
+        way,
         outline=outline,
-        services=lambda: deployed_services(transport, host.settings, outline),
+        services=lambda: deployed_services(way, host.settings, outline),
         lock=lock,
         progress=progress,
         say=say,
@@ -301,12 +302,12 @@ def prove_by_call(hosts: Sequence[HostRun], say: Callable[[str], None]) -> CallR
             say(f"calling {agents[0]}{'' if reachable(host) else f' from {run.name}'}")
             logging.getLogger("livekit").setLevel(logging.CRITICAL)
             if not reachable(host):
-                return call_from_host(run, agents[0])
+                return call_from_host(host, run.transport, agents[0])
             return place_call(call_target([host], service=agents[0]))
     return None
 
 
-def call_from_host(run: HostRun, service: str) -> CallResult:
+def call_from_host(host: Host, transport: Transport, service: str, timeout_s: float = 15.0) -> CallResult:
     """The same call, placed by the host itself: its LiveKit listens on loopback only."""
     import msgspec
 
@@ -314,13 +315,13 @@ def call_from_host(run: HostRun, service: str) -> CallResult:
     from voiceops.errors import ServiceError
     from voiceops.model.calls import CallResult
 
-    argv = host_call(run.host.settings, service)
-    ended = run.transport.run(argv, root=True, timeout_s=90.0)
+    argv = [*host_call(host.settings, service), "--json", f"--timeout={timeout_s:g}"]
+    ended = transport.run(argv, root=True, timeout_s=75.0 + timeout_s)
     try:
         return msgspec.convert(json.loads(ended.stdout)["calls"][0], CallResult)
     except (ValueError, KeyError, IndexError, msgspec.ValidationError):
         raise ServiceError(
-            f"{run.name}: the call from the host broke off (exit {ended.exit_code})",
+            f"{host.name}: the call from the host broke off (exit {ended.exit_code})",
             log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-10:]),
-            data={"host": run.name},
+            data={"host": host.name},
         ) from None

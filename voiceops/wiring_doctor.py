@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from voiceops.errors import UsageError
 from voiceops.wiring import call_target, place_call
 
 if TYPE_CHECKING:
     from voiceops.calls.ports import Why
     from voiceops.doctor.local_hands import LocalHands
+    from voiceops.model.calls import CallResult
+    from voiceops.model.settings import Host
     from voiceops.wiring import Project
 
 
-def local_hands(
+@contextlib.contextmanager
+def hands_on(
     project: Project,
+    host: Host,
     *,
     say: Callable[[str], None],
     drop_calls: bool = False,
     call_timeout_s: float = 15.0,
-) -> LocalHands:
-    """Everything that ``why`` and ``recover`` look at and act with, for the one selected host."""
+) -> Iterator[LocalHands]:
+    """Everything that ``why`` and ``recover`` look at and act with on one host, until the block ends."""
     from voiceops.doctor.local_hands import LocalHands, LocalRooms, LocalStack
     from voiceops.doctor.local_sources import LocalSources
     from voiceops.stack.folder import Folder
 
-    if len(project.hosts) != 1:
-        raise UsageError("choose one host", hint="--host NAME")
-    host = project.hosts[0]
-    stack = project.stack(
-        host, say=say, progress=lambda service, state, words: say(f"{service}: {state} {words}")
-    )
+    def progress(service: str, state: str, words: str) -> None:
+        say(f"{service}: {state} {words}".rstrip())
+
+    if not host.local:
+        with _hands_on_server(
+            project, host, progress, say, drop_calls=drop_calls, call_timeout_s=call_timeout_s
+        ) as hands:
+            yield hands
+        return
+    stack = project.stack(host, say=say, progress=progress)
     sources = LocalSources(
         settings=host.settings,
         folder=Folder(project.root),
         observe=lambda: stack.backend.observe(stack.outline),
         declared=stack.services,
     )
-    return LocalHands(
+    yield LocalHands(
         settings=host.settings,
         sources=sources,
         stack=LocalStack(stack=stack, drop_calls=drop_calls),
@@ -47,23 +55,92 @@ def local_hands(
     )
 
 
+@contextlib.contextmanager
+def _hands_on_server(
+    project: Project,
+    host: Host,
+    progress: Callable[[str, str, str], None],
+    say: Callable[[str], None],
+    *,
+    drop_calls: bool,
+    call_timeout_s: float,
+) -> Iterator[LocalHands]:
+    from voiceops.adapters.transports import transport_to
+    from voiceops.doctor.host_sources import HostSources
+    from voiceops.doctor.local_hands import LocalHands, LocalRooms, LocalStack
+    from voiceops.wiring_deploy import server_stack
+    from voiceops.wiring_near import known_as, near
+
+    with contextlib.closing(transport_to(host)) as transport:
+        asked = near(host, transport)
+        stack = server_stack(project, host, progress=progress, say=say, transport=transport)
+        sources = HostSources(
+            settings=host.settings,
+            near_url=asked.settings.livekit.url,
+            transport=transport,
+            outline=stack.outline,
+        )
+        yield LocalHands(
+            settings=asked.settings,
+            sources=sources,
+            stack=LocalStack(stack=stack, drop_calls=drop_calls),
+            rooms=LocalRooms(settings=asked.settings, known_as=known_as(host)),
+            call=lambda: call_on(host, timeout_s=call_timeout_s),
+            before_look=sources.look,
+        )
+
+
+def call_to(hosts: Sequence[Host], *, why: Why | None = None) -> CallResult:
+    """One real call to the agent that these hosts share, or to each whose LiveKit nobody else reaches."""
+    from voiceops.wiring_near import reachable
+
+    if all(reachable(host) for host in hosts):
+        return place_call(call_target(hosts), why=why)
+    for host in hosts:
+        heard = call_on(host, why=why)
+        if not heard.ok:
+            break
+    return heard
+
+
+def call_on(host: Host, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
+    """One real call to the host's agent, placed where its LiveKit can be reached: here, or on the host."""
+    from voiceops.wiring_near import reachable
+
+    if reachable(host):
+        return place_call(call_target([host]), timeout_s=timeout_s, why=why)
+    from voiceops.adapters.transports import transport_to
+    from voiceops.deploy.desired import host_outline
+    from voiceops.errors import UsageError
+    from voiceops.wiring_deploy import call_from_host
+
+    agents = [service.name for service in host_outline(host.settings) if service.is_agent]
+    if not agents:
+        raise UsageError(f"{host.name} runs no agent to call")
+    with contextlib.closing(transport_to(host)) as transport:
+        return call_from_host(host, transport, agents[0], timeout_s)
+
+
 def why_of(project: Project) -> Why | None:
     """Asks the rules about the room of a failed call; None where there is no one host to look at."""
-    if len(project.hosts) != 1 or not project.hosts[0].local:
+    if len(project.hosts) != 1:
         return None
 
-    async def why(room: str) -> dict[str, Any]:
-        import asyncio
-
+    def diagnosed(room: str) -> dict[str, Any]:
         from voiceops.doctor.diagnose import diagnose
 
-        hands = local_hands(project, say=lambda _line: None)
-        facts = await asyncio.to_thread(hands.facts, room)
+        with hands_on(project, project.hosts[0], say=lambda _line: None) as hands:
+            facts = hands.facts(room)
         findings = diagnose(facts)
         return {
             "ok": not any(finding.severity == "error" for finding in findings),
             "findings": [finding.as_json() for finding in findings],
             "problems": list(facts.problems),
         }
+
+    async def why(room: str) -> dict[str, Any]:
+        import asyncio
+
+        return await asyncio.to_thread(diagnosed, room)
 
     return why

@@ -55,6 +55,7 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         occupancy=People(host),
         before_agents=lambda: clean_rooms(host, folder, say),
         progress=progress,
+        count_rooms=lambda: count_rooms(host),
     )
 
 
@@ -163,7 +164,7 @@ def _fetch_words(seen: Fetched) -> str:
     return f"{seen.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"
 
 
-def clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None:
+def clean_rooms(host: Host, folder: Folder, say: Callable[[str], None], *, known_as: str = "") -> None:
     """What can be proved to be unused goes before an agent takes calls; no start fails for it."""
     from voiceops import aio
     from voiceops.adapters.livekit_api import LivekitApi
@@ -176,7 +177,7 @@ def clean_rooms(host: Host, folder: Folder, say: Callable[[str], None]) -> None:
     async def clean() -> int:
         async with (
             deadline(15.0, "cleaning up rooms"),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret, known_as=known_as) as api,
         ):
             memory = ObservationFile(folder.base / "rooms-seen.json")
             report = await cleanup_stale_rooms(api, host.settings.rooms, memory=memory, confirm_within_s=0.0)

@@ -18,8 +18,9 @@ from voiceops.errors import ServiceError
 from voiceops.model.settings import AgentService, CommandService, Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
+from voiceops.stack.journal import journal_argv
 from voiceops.stack.model import Declared, Instance, judge
-from voiceops.stack.systemd_backend import SystemdBackend, journal_argv
+from voiceops.stack.systemd_backend import SystemdBackend
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 SETTLE_S = 0.6

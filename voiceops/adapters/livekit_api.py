@@ -64,6 +64,7 @@ class LivekitApi:
         *,
         timeout_s: float = CALL_TIMEOUT_S,
         concurrency: int = CONCURRENCY,
+        known_as: str = "",
     ) -> None:
         self._base = _http_base(url)
         if not api_key or not api_secret:
@@ -72,7 +73,7 @@ class LivekitApi:
                 path="livekit.api_key",
                 hint="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or livekit.api_key and api_secret",
             )
-        self._url = url
+        self._url = known_as or url
         self._signer = _Signer(api_key, api_secret)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._slots = asyncio.Semaphore(concurrency)

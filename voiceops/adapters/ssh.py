@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fabric import Connection
     from paramiko import Channel
 
+    from voiceops.adapters.tunnel import Tunnel
+
 LIMIT_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 22
 """Of a channel: the default of 2 MiB halves uploads over a long line."""
@@ -61,6 +63,7 @@ class SshTransport:
         self._connection: Connection | None = None
         self._guard = threading.Lock()
         self._closed = False
+        self._tunnels: dict[int, Tunnel] = {}
 
     @property
     def name(self) -> str:
@@ -101,9 +104,18 @@ class SshTransport:
             process.end_input()
             return process.finish(timeout_s)
 
+    def forward(self, port: int) -> int:
+        """A port here that leads to ``port`` on the host's loopback, until this transport is closed."""
+        from voiceops.adapters.tunnel import Tunnel
+
+        tunnel = self._tunnels.get(port) or self._tunnels.setdefault(port, Tunnel(self, port))
+        return tunnel.port
+
     def close(self) -> None:
         # Without the guard: a connect that hangs must not keep Ctrl-C waiting for its deadline.
         self._closed = True
+        for tunnel in self._tunnels.values():
+            tunnel.close()
         connection = self._connection
         if connection is not None:
             with contextlib.suppress(Exception):

@@ -306,7 +306,7 @@ def host_call(settings: Settings, service: str) -> list[str]:
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
     argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
     argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
-    return [*argv, "-m", "voiceops", "--project", folder, "call", "--json", "--service", service]
+    return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]
 
 
 _TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'

@@ -1,4 +1,4 @@
-"""What mending and recovering do on this machine: one reconcile for services, one library for rooms."""
+"""What mending and recovering do on one machine, this one or a server: one reconcile, one library for rooms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from voiceops.doctor.recover import Proof, Rung
 from voiceops.doctor.room_look import served_rooms
 from voiceops.model.calls import CallResult
 from voiceops.model.findings import Finding
-from voiceops.model.settings import AgentService, Settings
+from voiceops.model.settings import Settings
 from voiceops.rooms.cleanup import cleanup_stale_rooms
 from voiceops.rooms.dispatch import dispatch_agent
 from voiceops.rooms.reading import remove_participant
@@ -35,13 +35,17 @@ class LocalRooms:
     """``doctor.mend.RoomHands`` on the configured server."""
 
     settings: Settings
+    known_as: str = ""
+    """What locks call the server, where its address changes from run to run."""
 
     def run(self, act: Callable[[LivekitApi], Awaitable[T]]) -> T:
         """Do one thing with a session of its own."""
 
         async def main() -> T:
             livekit = self.settings.livekit
-            async with LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api:
+            async with LivekitApi(
+                livekit.url, livekit.api_key, livekit.api_secret, known_as=self.known_as
+            ) as api:
                 return await act(api)
 
         return aio.run(main())
@@ -79,7 +83,7 @@ class LocalRooms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStack:
-    """``doctor.mend.StackHands`` on this machine's services."""
+    """``doctor.mend.StackHands`` on the machine's services."""
 
     stack: Stack
     drop_calls: bool = False
@@ -98,13 +102,15 @@ class LocalStack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalHands:
-    """``doctor.recover.Hands`` on this machine."""
+    """``doctor.recover.Hands`` on the machine."""
 
     settings: Settings
     sources: Sources
     stack: LocalStack
     rooms: LocalRooms
     call: Callable[[], CallResult]
+    before_look: Callable[[], None] = lambda: None
+    """What can't be asked within the deadlines of single looks."""
 
     def facts(self, wanted_room: str = "") -> Facts:
         """One look at everything."""
@@ -112,6 +118,7 @@ class LocalHands:
         async def look(api: LivekitApi) -> Facts:
             return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room)
 
+        self.before_look()
         return self.rooms.run(look)
 
     def diagnose(self) -> Sequence[Finding]:
@@ -129,7 +136,7 @@ class LocalHands:
     def restart(self, rung: Rung) -> str:
         """Restart the agents, each by overlap where it has calls, or everything, strays included."""
         if rung is Rung.AGENTS:
-            agents = [n for n, s in self.settings.services.items() if isinstance(s, AgentService)]
+            agents = [service.name for service in self.stack.stack.outline if service.is_agent]
             self.stack.restart(agents, now=False)
             return f"restarted {', '.join(agents)}"
         operations.stop(self.stack.stack, now=True, drop_calls=True)

@@ -15,11 +15,11 @@ from voiceops.adapters import processes
 from voiceops.adapters.livekit_server import look_at_server
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import read_events
+from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.health.agent import read_health
 from voiceops.model.settings import AgentService, LivekitService, Settings
-from voiceops.model.states import ServiceState
 from voiceops.stack.folder import Folder
-from voiceops.stack.model import Declared, Instance, Observed, judge
+from voiceops.stack.model import Declared, Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
 
@@ -40,26 +40,11 @@ class LocalSources:
     async def server(self) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this stack runs it."""
         livekit = self.settings.livekit
-        look, observed = await asyncio.gather(
+        look, sighted = await asyncio.gather(
             look_at_server(livekit.url, livekit.api_key, livekit.api_secret),
-            asyncio.to_thread(self.observe),
+            asyncio.to_thread(self._sighted, dict.fromkeys(self._names(), "")),
         )
-        name = next((n for n, s in self.settings.services.items() if isinstance(s, LivekitService)), "")
-        verdict = judge(observed.get(name, Observed())) if name else None
-        return ServerFact(
-            url=livekit.url,
-            reachable=look.reachable,
-            status=look.status,
-            error=look.error,
-            credentials=look.credentials,
-            credentials_detail=look.credentials_detail,
-            secret_bytes=len(livekit.api_secret.reveal()),
-            clock_skew_s=look.clock_skew_s,
-            declared=bool(name),
-            service=name or "livekit",
-            state=verdict.state if verdict else None,
-            detail=verdict.detail if verdict else "",
-        )
+        return sighted.server(look)
 
     async def workers(self) -> Sequence[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""
@@ -79,75 +64,26 @@ class LocalSources:
             if isinstance(service, (LivekitService, AgentService))
         ]
 
-    def _workers(self) -> list[WorkerFact]:
-        observed = self.observe()
-        digests = {service.name: service.digest for service in self.declared()}
-        facts: list[WorkerFact] = []
-        for name, service in self.settings.services.items():
-            if not isinstance(service, AgentService) or name not in digests:
-                continue
-            seen = observed.get(name, Observed())
-            facts.append(self._worker(name, service, seen, digests[name]))
-            facts.extend(
-                self._running(name, service, one, ServiceState.DRAINING)
-                for one in seen.draining
-                if facts[-1].pid != one.pid
-            )
-        return facts
+    def _names(self) -> list[str]:
+        return list(self.settings.services) if self.settings.run is None else self.settings.run
 
-    def _worker(self, name: str, service: AgentService, seen: Observed, digest: str) -> WorkerFact:
-        verdict = judge(seen)
-        if verdict.instance is None:
-            return WorkerFact(
-                service=name,
-                agent_name=service.agent_name,
-                state=verdict.state,
-                detail=verdict.detail,
-                pids=verdict.pids,
-                url=self.settings.livekit.url,
-            )
-        return self._running(
-            name,
-            service,
-            verdict.instance,
-            verdict.state,
-            detail=verdict.detail,
-            pids=verdict.pids,
-            current=verdict.instance.digest == digest,
+    def _workers(self) -> list[WorkerFact]:
+        return list(self._sighted({one.name: one.digest for one in self.declared()}).workers())
+
+    def _sighted(self, digests: Mapping[str, str]) -> Sighted:
+        return Sighted(
+            settings=self.settings,
+            observed=self.observe(),
+            digests=digests,
+            now=self.now(),
+            closer=self._closer,
         )
 
-    def _running(
-        self,
-        name: str,
-        service: AgentService,
-        instance: Instance,
-        state: ServiceState,
-        *,
-        detail: str = "",
-        pids: tuple[int, ...] = (),
-        current: bool = True,
-    ) -> WorkerFact:
-        health = read_health(self.folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S)
-        return WorkerFact(
-            service=name,
-            agent_name=service.agent_name,
-            state=state,
-            detail=detail or instance.detail,
-            pid=instance.pid,
+    def _closer(self, instance: Instance) -> Closer:
+        return Closer(
             url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
-            started_at=time.time() - instance.age_s,
             stopped=processes.is_stopped(instance.pid),
-            draining=state is ServiceState.DRAINING,
-            release_current=current,
-            pids=pids or (instance.pid,),
-            answers=health is not None,
-            registered=health.registered if health else None,
-            calls=health.calls if health else 0,
-            rooms=tuple(health.rooms) if health else (),
-            load=health.load if health else None,
-            load_limit=health.load_limit if health else None,
-            refused_for_load=health.refused_for_load if health else 0,
-            max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
+            health=read_health(self.folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S),
         )
 
 

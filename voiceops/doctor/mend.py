@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from voiceops.errors import NotFoundError, VoiceopsError
@@ -53,6 +53,20 @@ def steps(findings: Iterable[Finding]) -> tuple[Mend, ...]:
     distinct = list(dict.fromkeys(mend for finding in findings for mend in finding.mends))
     services = [mend for mend in distinct if mend.action in ("start", "restart", "replace")]
     return (*services, *(mend for mend in distinct if mend not in services))
+
+
+def on_host(finding: Finding, host: str) -> Finding:
+    """The same, with commands that name the host: without it they would act on this machine."""
+
+    def named(mend: Mend) -> Mend:
+        parts = [mend.command] if mend.room else mend.command.split(" && ")
+        asked = [
+            f"{part} --host {host}" if part.startswith("inv ") and "--host" not in part else part
+            for part in parts
+        ]
+        return replace(mend, command=" && ".join(asked))
+
+    return replace(finding, mends=tuple(map(named, finding.mends)))
 
 
 def carry_out(mends: Sequence[Mend], stack: StackHands, rooms: RoomHands) -> tuple[MendResult, ...]:

@@ -52,6 +52,8 @@ class Stack:
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk."""
     progress: Progress = silent
+    count_rooms: Callable[[], int | None] = lambda: None
+    """How many rooms its LiveKit has; None when it does not say."""
     close: Callable[[], None] = lambda: None
     """Lets go of the way to the host; safe to call again."""
 

@@ -137,17 +137,3 @@ class SystemdBackend:
             hint=f"`inv setup --host {self._transport.name}` installs what is missing" if missing else None,
             log_tail=tuple(tail),
         )
-
-
-def journal_argv(
-    names: Names, services: Sequence[Declared], *, since: str = "", lines: int = 0, follow: bool = False
-) -> list[str]:
-    """The ``journalctl`` call whose JSON lines are the logs of these services, of all their instances."""
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=json"]
-    argv += ["--output-fields=MESSAGE,_SYSTEMD_UNIT,__REALTIME_TIMESTAMP"]
-    for service in services:
-        unit = names.unit(service.name)
-        argv.append("--unit=" + (unit.replace(".service", "@*.service") if service.is_agent else unit))
-    argv += [f"--since={since}"] if since else []
-    argv += [f"--lines={lines}"] if lines else []
-    return argv + (["--follow"] if follow else [])

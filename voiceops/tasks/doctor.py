@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from voiceops.tasks.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
+    from voiceops.doctor.facts import Facts
     from voiceops.doctor.mend import MendResult
-    from voiceops.doctor.recover import StepResult
+    from voiceops.doctor.recover import Recovery, StepResult
     from voiceops.model.findings import Finding
+    from voiceops.model.settings import Host
 
 
 @command(
@@ -23,43 +26,83 @@ def why(run: Run, room: str = "", mend: bool = False) -> Report:
 
     Exit 1 when callers hear silence now. Example: inv why --room front-desk --mend
     """
+    from voiceops.tasks.hosts import on_each, one_at_a_time
+
+    def look(host: Host) -> _Seen:
+        return _look(run, host, room, mend=mend)
+
+    # Hosts may share a LiveKit: each mends what the one before it has left.
+    done = one_at_a_time(run, look) if mend else on_each(run, look)
+    seen = done.values
+    ok = all(one.ok for one in seen.values()) and not done.errors
+    text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
+    return done.report(run, Report(_data(seen, ok=ok), text, exit_code=0 if ok else 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What came of one host."""
+
+    findings: Sequence[Finding]
+    results: Sequence[MendResult]
+    problems: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "findings": [finding.as_json() for finding in self.findings],
+            "mended": [result.as_json() for result in self.results],
+            "problems": list(self.problems),
+        }
+
+
+def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
+    if len(seen) == 1:
+        return next(iter(seen.values())).as_json()
+    findings = [{**one.as_json(), "host": host} for host, found in seen.items() for one in found.findings]
+    return {"ok": ok, "findings": findings, "hosts": {host: one.as_json() for host, one in seen.items()}}
+
+
+def _look(run: Run, host: Host, room: str, *, mend: bool) -> _Seen:
     from voiceops.doctor.diagnose import diagnose
-    from voiceops.doctor.mend import carry_out, steps
-    from voiceops.wiring_doctor import local_hands
+    from voiceops.doctor.mend import carry_out, on_host, steps
+    from voiceops.wiring_doctor import hands_on
 
-    hands = local_hands(run.project, say=run.say)
-    facts = hands.facts(room)
-    findings = diagnose(facts)
-    results: tuple[MendResult, ...] = ()
-    if mend and findings:
-        results = carry_out(steps(findings), hands.stack, hands.rooms)
+    with hands_on(run.project, host, say=run.say) as hands:
+
+        def findings_of(facts: Facts) -> tuple[Finding, ...]:
+            found = diagnose(facts)
+            return found if host.local else tuple(on_host(one, host.name) for one in found)
+
         facts = hands.facts(room)
-        findings = diagnose(facts)
-    ok = not any(finding.severity == "error" for finding in findings)
-    data: dict[str, Any] = {
-        "ok": ok,
-        "findings": [finding.as_json() for finding in findings],
-        "mended": [result.as_json() for result in results],
-        "problems": list(facts.problems),
-    }
-    return Report(data, _text(findings, results, facts.problems), exit_code=0 if ok else 1)
+        findings = findings_of(facts)
+        results: tuple[MendResult, ...] = ()
+        if mend and findings:
+            results = carry_out(steps(findings), hands.stack, hands.rooms)
+            facts = hands.facts(room)
+            findings = findings_of(facts)
+    return _Seen(findings=findings, results=results, problems=facts.problems)
 
 
-def _text(findings: Sequence[Finding], results: Sequence[MendResult], problems: Sequence[str]) -> str:
+def _text(seen: _Seen, host: str) -> str:
     from voiceops.model.quoting import printable
 
-    lines: list[str] = []
-    for result in results:
+    lines: list[str] = [f"{host}:"] if host else []
+    for result in seen.results:
         lines.append(f"{'done' if result.done else 'not done'}: {result.mend.command}")
         lines += [f"  {result.error}"] if result.error else []
-    for problem in problems:
+    for problem in seen.problems:
         lines.append(f"not seen: {problem}")
-    for finding in findings:
+    for finding in seen.findings:
         where = f" (room {printable(finding.room)})" if finding.room else ""
         lines.append(f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]")
         lines += [f"  seen: {printable(line)}" for line in finding.evidence]
         lines += [f"  mend: {finding.mend}"] if finding.mend else []
-    if not findings:
+    if not seen.findings:
         lines.append(
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
         )
@@ -78,21 +121,44 @@ def recover(run: Run, hard: bool = False) -> Report:
     Diagnoses, mends, cleans rooms, restarts the agents, restarts the stack; stops at the first
     step after which a call is answered. Example: inv recover
     """
-    from voiceops.doctor.recover import recover as climb
-    from voiceops.wiring_doctor import local_hands
+    from voiceops.tasks.hosts import one_at_a_time
 
-    hands = local_hands(run.project, say=run.say, drop_calls=run.yes, call_timeout_s=run.timeout or 15.0)
+    several = len(run.project.hosts) > 1
+    done = one_at_a_time(run, lambda host: _climb(run, host, hard=hard, name=host.name if several else ""))
+    found = done.values
+    code = 0 if all(one.ok for one in found.values()) else 1
+    text = "\n".join(f"{name}: {_outcome(one)}" if several else _outcome(one) for name, one in found.items())
+    if not several:
+        return Report(next(iter(found.values())).as_json(), text, code)
+    data = {
+        "ok": not code and not done.errors,
+        "hosts": {name: one.as_json() for name, one in found.items()},
+    }
+    return done.report(run, Report(data, text, code))
+
+
+def _climb(run: Run, host: Host, *, hard: bool, name: str) -> Recovery:
+    from voiceops.doctor.recover import recover as climb
+    from voiceops.wiring_doctor import hands_on
+
+    def say(line: str) -> None:
+        run.say(f"{name}: {line}" if name else line)
 
     def tell(step: StepResult) -> None:
         call = "" if step.proof is None else f" - call: {step.proof.detail}"
         error = f" - failed: {step.error}" if step.error else ""
-        run.say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
+        say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
-    outcome = climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell)
+    timeout_s = run.timeout or 15.0
+    with hands_on(run.project, host, say=say, drop_calls=run.yes, call_timeout_s=timeout_s) as hands:
+        return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell)
+
+
+def _outcome(outcome: Recovery) -> str:
     if outcome.helped is None:
-        text = "Calls are still not answered after every step; `inv why` shows what is left to do."
-    elif not outcome.changed:
-        text = "Nothing to do: a call was answered."
-    else:
-        text = f"A call is answered again, {outcome.took_s:.1f} s after the command; what helped: {outcome.helped}."
-    return Report(outcome.as_json(), text, exit_code=0 if outcome.ok else 1)
+        return "Calls are still not answered after every step; `inv why` shows what is left to do."
+    if not outcome.changed:
+        return "Nothing to do: a call was answered."
+    return (
+        f"A call is answered again, {outcome.took_s:.1f} s after the command; what helped: {outcome.helped}."
+    )

@@ -52,21 +52,42 @@ def on_stacks(
     Hosts that others need come first, or last with ``first_needed=False``. A host that is down
     does not stop the others.
     """
+    several = len(run.project.hosts) > 1
+
+    def on_stack(host: Host) -> T:
+        shown: Progress = progress or (lambda service, state, words: None)
+        if several:
+            shown = _named(host.name, shown)
+        stack = run.project.stack(host, progress=shown, say=run.say)
+        try:
+            return work(host, stack)
+        finally:
+            stack.close()
+
+    return on_each(run, on_stack, first_needed=first_needed)
+
+
+def one_at_a_time(run: Run, work: Callable[[Host], T]) -> Outcomes[T]:
+    """As ``on_each``, one host after the other: for what acts on a LiveKit that hosts may share."""
+    return on_each(run, work, side=_in_turn)
+
+
+def on_each(
+    run: Run,
+    work: Callable[[Host], T],
+    *,
+    first_needed: bool = True,
+    side: Callable[[Callable[[Host], None], Iterable[Host]], None] | None = None,
+) -> Outcomes[T]:
+    """``work`` for each selected host, in the same order and with the same manners."""
     from voiceops.deploy.batches import tiers
 
     hosts = run.project.hosts
     outcomes: Outcomes[T] = Outcomes()
 
     def one(host: Host) -> None:
-        shown: Progress = progress or (lambda service, state, words: None)
-        if len(hosts) > 1:
-            shown = _named(host.name, shown)
         try:
-            stack = run.project.stack(host, progress=shown, say=run.say)
-            try:
-                outcomes.values[host.name] = work(host, stack)
-            finally:
-                stack.close()
+            outcomes.values[host.name] = work(host)
         except VoiceopsError as error:
             outcomes.errors[host.name] = error
 
@@ -80,7 +101,7 @@ def on_stacks(
                     f"{host.name}: not stopped, because {stayed[0]} did not stop and comes before it"
                 )
             continue
-        side_by_side(one, tier)
+        (side or side_by_side)(one, tier)
     if len(hosts) == 1 and outcomes.errors:
         raise next(iter(outcomes.errors.values()))
     outcomes.values = {
@@ -92,6 +113,11 @@ def on_stacks(
 def _up(outcomes: Outcomes[T]) -> list[str]:
     """Hosts that were reached and failed."""
     return [name for name, error in outcomes.errors.items() if not isinstance(error, UnreachableError)]
+
+
+def _in_turn(work: Callable[[Host], None], hosts: Iterable[Host]) -> None:
+    for host in hosts:
+        work(host)
 
 
 def _named(host: str, progress: Progress) -> Progress:

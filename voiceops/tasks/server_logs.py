@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import queue
-import re
 import sys
 import threading
 import time
@@ -55,7 +54,7 @@ def show_server_logs(
         try:
             argv = _argv(host, only, start, limit, follow=False)
             ended = transports[host.name].run(argv, root=True)
-            found.extend(parsed(ended.stdout.decode(errors="replace").splitlines(), host, several=several))
+            found.extend(_parsed(ended.stdout.split(b"\n"), host, several=several))
         except VoiceopsError as error:
             errors.append(error)
 
@@ -85,8 +84,8 @@ def show_server_logs(
 
 def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool) -> list[str]:
     from voiceops.deploy.desired import host_outline
+    from voiceops.stack.journal import journal_argv
     from voiceops.stack.reconcile import choose
-    from voiceops.stack.systemd_backend import journal_argv
     from voiceops.systemd.names import Names
 
     chosen = choose(host_outline(host.settings), only)
@@ -94,24 +93,12 @@ def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: 
     return journal_argv(Names(host.settings.project), chosen, since=since, lines=limit, follow=follow)
 
 
-def parsed(lines: Iterable[str], host: Host, *, several: bool) -> Iterator[Line]:
-    """journalctl's JSON as lines; of several hosts each service carries its host."""
-    from voiceops.stack.log_files import Line
+def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[Line]:
+    from voiceops.stack.journal import parsed
+    from voiceops.systemd.names import Names
 
-    prefix = f"{host.settings.project}-"
-    for text in lines:
-        try:
-            entry = json.loads(text)
-        except ValueError:
-            continue  # the first one of a bounded answer may be cut
-        message = entry.get("MESSAGE", "")
-        if isinstance(message, list):  # bytes that are no text
-            message = bytes(message).decode(errors="replace")
-        unit = str(entry.get("_SYSTEMD_UNIT", ""))
-        service = re.sub(r"(@.*)?\.service$", "", unit).removeprefix(prefix)
-        at = int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
-        if unit.startswith(prefix):
-            yield Line(at, f"{host.name} {service}" if several else service, str(message or ""))
+    texts = (line.decode(errors="replace") for line in lines)
+    return parsed(texts, Names(host.settings.project), host=host.name if several else "")
 
 
 def _follow(
@@ -128,7 +115,7 @@ def _follow(
             rest = b""
             while data := process.read(_SILENCE_S):
                 *whole, rest = (rest + data).split(b"\n")
-                for line in parsed((one.decode(errors="replace") for one in whole), host, several=several):
+                for line in _parsed(whole, host, several=several):
                     lines.put(line)
         except VoiceopsError as error:
             run.say(f"{host.name}: {error.message}")

@@ -74,13 +74,12 @@ def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, re
 def _verify(run: Run) -> dict[str, Any]:
     import logging
 
-    from voiceops import wiring
     from voiceops.calls.text import one_call
     from voiceops.errors import ServiceError
-    from voiceops.wiring_doctor import why_of
+    from voiceops.wiring_doctor import call_to, why_of
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
-    heard = wiring.place_call(wiring.call_target(run.project.hosts), why=why_of(run.project))
+    heard = call_to(run.project.hosts, why=why_of(run.project))
     data: dict[str, Any] = heard.as_json()
     if heard.ok:
         return data

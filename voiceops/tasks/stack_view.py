@@ -168,11 +168,9 @@ def status_of(run: Run) -> Outcomes[dict[str, Any]]:
     return on_stacks(run, _status)
 
 
-def _status(host: Host, stack: Stack) -> dict[str, Any]:
+def _status(_host: Host, stack: Stack) -> dict[str, Any]:
     from voiceops.model.states import ServiceState
     from voiceops.stack import operations
-    from voiceops.wiring_deploy import reachable
-    from voiceops.wiring_stack import count_rooms
 
     observed = stack.backend.observe(stack.outline)
     services: dict[str, Any] = {}
@@ -196,7 +194,7 @@ def _status(host: Host, stack: Stack) -> dict[str, Any]:
         for service in stack.outline
         for entry in [services[service.name]]
     )
-    rooms = count_rooms(host) if ready and reachable(host) else None
+    rooms = stack.count_rooms() if ready else None
     return {"services": services, "release": release, "calls": calls, "rooms": rooms}
 
 

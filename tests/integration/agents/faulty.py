@@ -20,7 +20,9 @@ async def entry(ctx: JobContext) -> None:
     fault = ctx.room.name.split("-")[0]
     try:
         # Hidden, so that it is no part of the release; job processes share nothing else.
-        (Path(__file__).parent / f".failed-{ctx.room.name}").touch(exist_ok=False)
+        # On a server the release is read-only; systemd names a folder.
+        folder = Path(os.environ.get("STATE_DIRECTORY") or Path(__file__).parent)
+        (folder / f".failed-{ctx.room.name}").touch(exist_ok=False)
     except FileExistsError:
         fault = ""
     if fault == "raise":

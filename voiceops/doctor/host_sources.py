@@ -1,0 +1,133 @@
+"""The facts of a server's stack: units, health and journal by one exec over ssh, and LiveKit itself."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from voiceops.adapters.livekit_server import look_at_server
+from voiceops.doctor.collect import LOG_WINDOW_S
+from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
+from voiceops.doctor.logs import event_of
+from voiceops.doctor.sighted import Closer, Sighted
+from voiceops.errors import HostError, UnreachableError
+from voiceops.health.agent import AgentHealth
+from voiceops.model.settings import AgentService, LivekitService, Settings
+from voiceops.ports import Transport
+from voiceops.stack import systemd_sight
+from voiceops.stack.log_files import Line
+from voiceops.stack.model import Declared, Instance
+from voiceops.systemd import facts_onhost, onhost
+from voiceops.systemd.names import Names
+
+LOOK_TIMEOUT_S = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class HostSources:
+    """Implements ``doctor.collect.Sources`` for one server; ``look`` first, which all facts are taken from."""
+
+    settings: Settings
+    """As the inventory has them."""
+    near_url: str
+    """Where its LiveKit is reached from here."""
+    transport: Transport
+    outline: Sequence[Declared]
+    _answer: Mapping[str, Any] | None = None
+
+    def look(self) -> None:
+        """Ask the host, once for all. ``UnreachableError`` when it is down; ``HostError`` when bare."""
+        names = Names(self.settings.project)
+        ports = sorted({port for service in self.outline for port in service.ports})
+        kinds = {name: self.settings.services[name] for name in (service.name for service in self.outline)}
+        told = [name for name, one in kinds.items() if isinstance(one, (LivekitService, AgentService))]
+        request = {
+            "pattern": f"{names.project}-*.service",
+            "ports": ports,
+            "state": names.state,
+            "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
+            "window_s": LOG_WINDOW_S,
+        }
+        argv = ["python3", "-c", _program(), json.dumps(request)]
+        ended = self.transport.run(argv, root=True, timeout_s=LOOK_TIMEOUT_S)
+        if ended.exit_code != 0:
+            raise UnreachableError(
+                f"{self.transport.name}: can't be looked at (exit {ended.exit_code})",
+                log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
+            )
+        packed = ended.stdout.strip().rpartition(b"\n")[2]
+        answer = json.loads(zlib.decompress(base64.b64decode(packed)))
+        missing = [service.name for service in self.outline if service.name not in answer["current"]]
+        if missing:
+            raise HostError(
+                f"{self.transport.name}: {', '.join(missing)} was never deployed there",
+                hint=f"`inv deploy --host {self.transport.name}` does it",
+                data={"host": self.transport.name, "services": missing},
+            )
+        self._answer = answer
+
+    @property
+    def _seen(self) -> Mapping[str, Any]:
+        if self._answer is None:
+            self.look()
+            assert self._answer is not None
+        return self._answer
+
+    def now(self) -> float:
+        return time.time()
+
+    async def server(self) -> ServerFact:
+        """LiveKit as it answers here, and its unit if this host runs it."""
+        livekit = self.settings.livekit
+        look = await look_at_server(self.near_url, livekit.api_key, livekit.api_secret)
+        return self._sighted().server(look)
+
+    async def workers(self) -> Sequence[WorkerFact]:
+        return list(self._sighted().workers())
+
+    async def events(self, since: float) -> Sequence[LogEvent]:
+        """The journal's lines of LiveKit and the agents, oldest first."""
+        names = Names(self.settings.project)
+        lines = [Line(at, names.split(unit)[0], text) for at, unit, text in self._seen["lines"]]
+        return await asyncio.to_thread(lambda: [event_of(line) for line in lines])
+
+    async def host(self) -> HostFact:
+        return msgspec.convert(self._seen["machine"], HostFact)
+
+    def _sighted(self) -> Sighted:
+        seen = self._seen
+        names = Names(self.settings.project)
+        units = {unit["unit"]: unit for unit in seen["units"]}
+
+        def closer(instance: Instance) -> Closer:
+            unit = units.get(instance.launch, {})
+            health = unit.get("health")
+            return Closer(
+                url=unit.get("url", ""),
+                stopped=unit.get("stopped", False),
+                health=msgspec.convert(health, AgentHealth) if health else None,
+            )
+
+        return Sighted(
+            settings=self.settings,
+            observed=systemd_sight.observed(names, self.outline, seen),
+            digests={service.name: seen["current"][service.name]["digest"] for service in self.outline},
+            now=seen["now"],
+            closer=closer,
+        )
+
+
+def _program() -> str:
+    """Both programs as one; the first one's own ``__main__`` must not run."""
+    parts = [Path(onhost.__file__).read_text().partition('if __name__ == "__main__":')[0]]
+    parts.append(Path(facts_onhost.__file__).read_text().replace("from __future__ import annotations\n", ""))
+    return "\n".join([*parts, "main(look)"])

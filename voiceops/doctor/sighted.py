@@ -1,0 +1,112 @@
+"""From observed services to the facts of a diagnosis, on whatever machine they were observed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from voiceops.doctor.facts import ServerFact, WorkerFact
+from voiceops.health.agent import AgentHealth
+from voiceops.model.server import ServerLook
+from voiceops.model.settings import AgentService, LivekitService, Settings
+from voiceops.model.states import ServiceState
+from voiceops.stack.model import Instance, Observed, judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closer:
+    """What is known of one running worker beyond what reconcile needs."""
+
+    url: str = ""
+    stopped: bool = False
+    health: AgentHealth | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighted:
+    """The services of one machine, observed at ``now``."""
+
+    settings: Settings
+    observed: Mapping[str, Observed]
+    digests: Mapping[str, str]
+    """Of each service that is declared there."""
+    now: float
+    closer: Callable[[Instance], Closer] = field(repr=False)
+
+    def server(self, look: ServerLook) -> ServerFact:
+        """The server behind ``livekit.url``, and its service if this machine runs it."""
+        livekit = self.settings.livekit
+        kinds = self.settings.services
+        name = next((n for n in self.digests if isinstance(kinds.get(n), LivekitService)), "")
+        verdict = judge(self.observed.get(name, Observed())) if name else None
+        return ServerFact(
+            url=livekit.url,
+            reachable=look.reachable,
+            status=look.status,
+            error=look.error,
+            credentials=look.credentials,
+            credentials_detail=look.credentials_detail,
+            secret_bytes=len(livekit.api_secret.reveal()),
+            clock_skew_s=look.clock_skew_s,
+            declared=bool(name),
+            service=name or "livekit",
+            state=verdict.state if verdict else None,
+            detail=verdict.detail if verdict else "",
+        )
+
+    def workers(self) -> Iterator[WorkerFact]:
+        """Each declared agent, and each older run of it that still drains."""
+        for name, service in self.settings.services.items():
+            if not isinstance(service, AgentService) or name not in self.digests:
+                continue
+            seen = self.observed.get(name, Observed())
+            first = self._worker(name, service, seen)
+            yield first
+            for one in seen.draining:
+                if one.pid != first.pid:
+                    yield self._running(name, service, one, ServiceState.DRAINING)
+
+    def _worker(self, name: str, service: AgentService, seen: Observed) -> WorkerFact:
+        verdict = judge(seen)
+        if verdict.instance is None:
+            return WorkerFact(
+                service=name,
+                agent_name=service.agent_name,
+                state=verdict.state,
+                detail=verdict.detail,
+                pids=verdict.pids,
+                url=self.settings.livekit.url,
+            )
+        fact = self._running(name, service, verdict.instance, verdict.state)
+        return replace(
+            fact,
+            detail=verdict.detail or fact.detail,
+            pids=verdict.pids or fact.pids,
+            release_current=verdict.instance.digest == self.digests[name],
+        )
+
+    def _running(
+        self, name: str, service: AgentService, instance: Instance, state: ServiceState
+    ) -> WorkerFact:
+        closer = self.closer(instance)
+        health = closer.health
+        return WorkerFact(
+            service=name,
+            agent_name=service.agent_name,
+            state=state,
+            detail=instance.detail,
+            pid=instance.pid,
+            url=closer.url,
+            started_at=self.now - instance.age_s,
+            stopped=closer.stopped,
+            draining=state is ServiceState.DRAINING,
+            pids=(instance.pid,),
+            answers=health is not None,
+            registered=health.registered if health else None,
+            calls=health.calls if health else 0,
+            rooms=tuple(health.rooms) if health else (),
+            load=health.load if health else None,
+            load_limit=health.load_limit if health else None,
+            refused_for_load=health.refused_for_load if health else 0,
+            max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
+        )

@@ -1,0 +1,44 @@
+"""How the LiveKit of a server is asked from here: by its address, or through ssh where it is loopback there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voiceops.model.settings import Host
+    from voiceops.ports import Transport
+
+
+def reachable(host: Host) -> bool:
+    """Whether the host's LiveKit can be asked from here: an address of loopback means another machine there."""
+    from urllib.parse import urlsplit
+
+    name = urlsplit(host.settings.livekit.url).hostname or ""
+    return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
+
+
+def known_as(host: Host) -> str:
+    """What its LiveKit is called in locks and observations: two hosts may have one on the same loopback address."""
+    url = host.settings.livekit.url
+    return url if reachable(host) else f"{url} on {host.name}"
+
+
+def near(host: Host, transport: Transport) -> Host:
+    """The host with an address of its LiveKit that is good on this machine, while ``transport`` is open.
+
+    What is on loopback there would otherwise be looked for here, and a LiveKit of this machine be
+    taken for the host's.
+    """
+    from voiceops.adapters.ssh import SshTransport
+
+    if reachable(host) or not isinstance(transport, SshTransport):
+        return host
+    import msgspec
+
+    from voiceops.stack.livekit_config import port_of
+
+    settings = host.settings
+    scheme = settings.livekit.url.partition("://")[0]
+    port = transport.forward(port_of(settings.livekit.url))
+    livekit = msgspec.structs.replace(settings.livekit, url=f"{scheme}://127.0.0.1:{port}")
+    return msgspec.structs.replace(host, settings=msgspec.structs.replace(settings, livekit=livekit))
