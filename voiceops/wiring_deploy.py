@@ -169,6 +169,7 @@ def host_stack(
         before_agents=lambda: clean_rooms(asked, Folder(project.root), say, known_as=known_as(host)),
         progress=progress,
         count_rooms=lambda: count_rooms(asked),
+        host=host.name,
         close=transport.close,
     )
 

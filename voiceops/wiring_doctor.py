@@ -86,6 +86,7 @@ def _hands_on_server(
             stack=LocalStack(stack=stack, drop_calls=drop_calls),
             rooms=LocalRooms(settings=asked.settings, known_as=known_as(host)),
             call=lambda: call_on(host, timeout_s=call_timeout_s),
+            host=host.name,
             before_look=sources.look,
         )
 
@@ -127,11 +128,9 @@ def why_of(project: Project) -> Why | None:
         return None
 
     def diagnosed(room: str) -> dict[str, Any]:
-        from voiceops.doctor.diagnose import diagnose
-
         with hands_on(project, project.hosts[0], say=lambda _line: None) as hands:
             facts = hands.facts(room)
-        findings = diagnose(facts)
+            findings = hands.findings(facts)
         return {
             "ok": not any(finding.severity == "error" for finding in findings),
             "findings": [finding.as_json() for finding in findings],

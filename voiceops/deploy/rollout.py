@@ -24,7 +24,7 @@ from voiceops.resources.client import Event
 from voiceops.stack import operations, systemd_sight
 from voiceops.stack.model import Observed, judge
 from voiceops.stack.operations import Stack
-from voiceops.stack.reconcile import Action, Verb, plan_start
+from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays
 from voiceops.stack.results import Results, calls_error
 from voiceops.systemd import onhost
 
@@ -107,6 +107,7 @@ def deploy_host(
     the one before it goes on. ``CallsInProgressError`` comes before anything has changed.
     """
     stack = make_stack(lambda limit: nullcontext())
+    refuse_strays(planned.actions, transport.name)
     rooms = operations.at_risk(stack, planned.actions, planned.observed)
     if rooms and not rollout.drop_calls:
         raise calls_error(rooms, "this deploy would cut them off; nothing was changed")
@@ -199,14 +200,8 @@ def _look(state: HostState) -> Look:
             "look = lambda asked: {'units': _look_at_units(asked), 'current': current(asked)}",
         ]
     )
-    ports = sorted({port for service in state.services for port in service.ports})
-    request = {
-        "patterns": [f"{state.names.project}-*.service"],
-        "properties": onhost.PROPERTIES,
-        "ports": ports,
-        "state": state.names.state,
-    }
-    return Look(program=program, request=request)
+    asked = systemd_sight.look_request(state.names, state.services)
+    return Look(program=program, request={**asked, "state": state.names.state})
 
 
 def _code(file: str) -> str:

@@ -47,12 +47,10 @@ class HostSources:
     def look(self) -> None:
         """Ask the host, once for all. ``UnreachableError`` when it is down; ``HostError`` when bare."""
         names = Names(self.settings.project)
-        ports = sorted({port for service in self.outline for port in service.ports})
         kinds = {name: self.settings.services[name] for name in (service.name for service in self.outline)}
         told = [name for name, one in kinds.items() if isinstance(one, (LivekitService, AgentService))]
         request = {
-            "pattern": f"{names.project}-*.service",
-            "ports": ports,
+            **systemd_sight.look_request(names, self.outline),
             "state": names.state,
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
             "window_s": LOG_WINDOW_S,

@@ -11,7 +11,7 @@ from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts
-from voiceops.doctor.mend import carry_out, steps
+from voiceops.doctor.mend import carry_out, on_host, steps
 from voiceops.doctor.recover import Proof, Rung
 from voiceops.doctor.room_look import served_rooms
 from voiceops.model.calls import CallResult
@@ -109,6 +109,8 @@ class LocalHands:
     stack: LocalStack
     rooms: LocalRooms
     call: Callable[[], CallResult]
+    host: str = ""
+    """The server's name, for commands that people type; empty: this machine."""
     before_look: Callable[[], None] = lambda: None
     """What can't be asked within the deadlines of single looks."""
 
@@ -122,7 +124,12 @@ class LocalHands:
         return self.rooms.run(look)
 
     def diagnose(self) -> Sequence[Finding]:
-        return diagnose(self.facts())
+        return self.findings(self.facts())
+
+    def findings(self, facts: Facts) -> tuple[Finding, ...]:
+        """What the rules say of these facts, with commands that act on this host."""
+        found = diagnose(facts)
+        return tuple(on_host(one, self.host) for one in found) if self.host else found
 
     def mend(self, findings: Sequence[Finding]) -> str:
         results = carry_out(steps(findings), self.stack, self.rooms)

@@ -14,12 +14,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from voiceops.deadline import Deadline
-from voiceops.errors import CallsInProgressError, ServiceError, StrayError, VoiceopsError
+from voiceops.errors import CallsInProgressError, ServiceError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
 from voiceops.stack.occupancy import Occupancy, calls_of, forsaken
-from voiceops.stack.reconcile import Action, Verb, calls_at_risk, choose, ends_a_server, plan_start, plan_stop
+from voiceops.stack.reconcile import (
+    Action,
+    Verb,
+    calls_at_risk,
+    calls_of_strays,
+    choose,
+    ends_a_server,
+    plan_start,
+    plan_stop,
+    refuse_strays,
+)
 from voiceops.stack.results import Progress, Result, Results, calls_error, side_by_side, silent
 
 DEFAULT_TIMEOUT_S = 120.0
@@ -54,6 +64,8 @@ class Stack:
     progress: Progress = silent
     count_rooms: Callable[[], int | None] = lambda: None
     """How many rooms its LiveKit has; None when it does not say."""
+    host: str = ""
+    """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None
     """Lets go of the way to the host; safe to call again."""
 
@@ -97,10 +109,10 @@ def start(
         services = stack.services()
         observed = stack.backend.observe(services)
         actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
-        _refuse_strays(actions)
+        refuse_strays(actions, stack.host)
         risk = _weigh(stack, actions, observed, drop_calls=drop_calls)
         stray_calls = sum(stray.calls for action in actions for stray in action.strays)
-        rooms = (*risk.rooms, *_calls_of_strays(actions))
+        rooms = (*risk.rooms, *calls_of_strays(actions))
         if rooms and not drop_calls:
             raise calls_error(rooms, "this would cut them off", stray_calls)
         return _Starter(stack, services, observed, limit, risk, drop_calls=drop_calls).run(actions)
@@ -138,33 +150,6 @@ def _weigh(
     if drop_calls and occupied:
         stack.occupancy.hang_up([room for room in calls if room in occupied])
     return _Risk(calls, forsaken(ended, occupied))
-
-
-def _refuse_strays(actions: Sequence[Action]) -> None:
-    for action in actions:
-        if action.verb is Verb.REFUSE:
-            stray = action.strays[0]
-            raise StrayError(
-                f"{action.service} can't start: {stray.reason}",
-                hint="`inv start --replace` ends it gracefully and goes on"
-                if stray.pid
-                else "find out who owns the port: `sudo ss -ltnp`",
-                data={
-                    "service": action.service,
-                    "pid": stray.pid,
-                    "age_s": round(stray.age_s, 1),
-                    "command": stray.command,
-                },
-            )
-
-
-def _calls_of_strays(actions: Sequence[Action]) -> tuple[str, ...]:
-    return tuple(
-        f"(a call of stray pid {stray.pid})"
-        for action in actions
-        for stray in action.strays
-        for _ in range(stray.calls)
-    )
 
 
 class _Starter:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from voiceops.errors import UsageError
+from voiceops.errors import StrayError, UsageError
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 
@@ -257,3 +257,33 @@ def ends_a_server(actions: Sequence[Action]) -> bool:
 def _rooms(instance: Instance) -> tuple[str, ...]:
     unnamed = instance.calls - len(instance.rooms)
     return (*instance.rooms, *(f"(a call of pid {instance.pid})" for _ in range(unnamed)))
+
+
+def refuse_strays(actions: Sequence[Action], host: str = "") -> None:
+    """``StrayError`` for the first service that a stray is in the way of."""
+    to = f" --host {host}" if host else ""
+    for action in actions:
+        if action.verb is Verb.REFUSE:
+            stray = action.strays[0]
+            raise StrayError(
+                f"{action.service} can't start: {stray.reason}",
+                hint=f"`inv start --replace{to}` ends it gracefully and goes on"
+                if stray.pid
+                else "find out who owns the port: `sudo ss -ltnp`",
+                data={
+                    "service": action.service,
+                    "pid": stray.pid,
+                    "age_s": round(stray.age_s, 1),
+                    "command": stray.command,
+                },
+            )
+
+
+def calls_of_strays(actions: Sequence[Action]) -> tuple[str, ...]:
+    """One word for each call of the strays that these actions end."""
+    return tuple(
+        f"(a call of stray pid {stray.pid})"
+        for action in actions
+        for stray in action.strays
+        for _ in range(stray.calls)
+    )

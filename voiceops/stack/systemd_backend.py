@@ -16,6 +16,7 @@ from voiceops.errors import ServiceError, UnreachableError
 from voiceops.ports import Transport
 from voiceops.stack import systemd_sight
 from voiceops.stack.backend import Force
+from voiceops.stack.log_files import brief
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd import onhost
 from voiceops.systemd.names import Names
@@ -38,8 +39,7 @@ class SystemdBackend:
         """How long a unit has to stay up before it counts: a restart loop is active half of the time."""
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
-        ports = sorted({port for service in services for port in service.ports})
-        answer = self._ask("look", _LOOK_S, patterns=[f"{self._names.project}-*.service"], ports=ports)
+        answer = self._ask("look", _LOOK_S, **systemd_sight.look_request(self._names, services))
         return systemd_sight.observed(self._names, services, answer)
 
     def start(self, service: Declared) -> Instance:
@@ -83,7 +83,7 @@ class SystemdBackend:
         return ServiceError(
             f"{service.name} {verb} on {self._transport.name}: {answer['why']}{ended}",
             hint=f"see `inv logs --only {service.name} --host {self._transport.name}`",
-            log_tail=tuple(answer["log"]),
+            log_tail=tuple(brief(line)[:500] for line in answer["log"]),
             data={
                 "host": self._transport.name,
                 "service": service.name,

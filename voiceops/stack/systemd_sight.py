@@ -14,12 +14,12 @@ _RUNNING = ("active", "activating", "reloading")
 
 def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, Any]) -> dict[str, Observed]:
     """Each declared service, and each other one whose units run on the host."""
-    units = [unit for unit in answer["units"] if _ours(names, unit)]
+    units = [unit for unit in answer["units"] if unit.get("masked") or _ours(names, unit)]
     declared = {service.name: service for service in services}
     by_service: dict[str, list[Mapping[str, Any]]] = {name: [] for name in declared}
     for unit in units:
         by_service.setdefault(names.split(unit["unit"])[0], []).append(unit)
-    strays = _strays(names, services, answer["owners"])
+    strays = _strays(names, services, answer["owners"], answer.get("workers", ()))
     return {
         name: Observed(
             instances=tuple(
@@ -35,6 +35,23 @@ def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, An
     }
 
 
+def look_request(names: Names, services: Sequence[Declared]) -> dict[str, Any]:
+    """What ``onhost.look`` is asked for these services."""
+    agents = [service for service in services if service.is_agent]
+    return {
+        # A masked unit is not loaded, so that no pattern finds it.
+        "patterns": [
+            f"{names.project}-*.service",
+            *(names.unit(service.name) for service in services if not service.is_agent),
+        ],
+        "properties": onhost.PROPERTIES,
+        "ports": sorted({port for service in services for port in service.ports}),
+        "entries": sorted({service.entry.name for service in agents if service.entry}),
+        "url": agents[0].livekit_url.rstrip("/") if agents else "",
+        "opt": names.opt,
+    }
+
+
 def _ours(names: Names, unit: Mapping[str, Any]) -> bool:
     service = names.split(unit["unit"])[0]
     return (
@@ -47,6 +64,9 @@ def _alive(unit: Mapping[str, Any]) -> bool:
 
 
 def _failure(units: Sequence[Mapping[str, Any]]) -> str:
+    masked = [unit["unit"] for unit in units if unit.get("masked")]
+    if masked:
+        return f"{masked[0]} is masked: `systemctl unmask {masked[0]}` on the host takes that back"
     failed = [unit for unit in units if unit["active"] == "failed"]
     if not failed:
         return ""
@@ -107,7 +127,10 @@ def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool)
 
 
 def _strays(
-    names: Names, services: Sequence[Declared], owners: Sequence[Mapping[str, Any]]
+    names: Names,
+    services: Sequence[Declared],
+    owners: Sequence[Mapping[str, Any]],
+    workers: Sequence[Mapping[str, Any]],
 ) -> dict[str, tuple[Stray, ...]]:
     found: dict[str, dict[int, Stray]] = {}
     for service in services:
@@ -121,5 +144,16 @@ def _strays(
                 command=owner["command"],
                 age_s=owner["age_s"],
                 reason=reason,
+            )
+        for worker in workers:
+            if service.entry is None or worker["entry"] != service.entry.name:
+                continue
+            found.setdefault(service.name, {})[worker["pid"]] = Stray(
+                service=service.name,
+                pid=worker["pid"],
+                command=worker["command"],
+                age_s=worker["age_s"],
+                reason=f"pid {worker['pid']} was started by hand: {worker['command'][:160]}",
+                calls=worker["calls"],
             )
     return {name: tuple(strays.values()) for name, strays in found.items()}

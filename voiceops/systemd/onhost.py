@@ -26,8 +26,11 @@ PROPERTIES = (
     "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
     "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles"
 )
+MODES = {"start", "dev", "connect", "console"}
+"""Of livekit-agents' command line."""
 DRAIN_BEGINS_S = 3.0
 POLL_S = 0.05
+MASKED = "its unit is masked (`systemctl unmask` takes that back)"
 
 
 def systemctl(*arguments: str) -> str:
@@ -42,7 +45,8 @@ def units(*patterns: str, shown: list[dict[str, str]] | None = None) -> list[Uni
         shown = [
             dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n")
         ]
-    return [_typed(block) for block in shown if block.get("Id")]
+    # One that matches two names is shown twice.
+    return list({block["Id"]: _typed(block) for block in shown if block.get("Id")}.values())
 
 
 def _typed(block: dict[str, str]) -> Unit:
@@ -52,6 +56,7 @@ def _typed(block: dict[str, str]) -> Unit:
         "unit": block["Id"],
         "type": block.get("Type", ""),
         "loaded": block.get("LoadState", "") == "loaded",
+        "masked": block.get("LoadState", "") == "masked",
         "job": int(block.get("Job") or 0),
         "active": block.get("ActiveState", ""),
         "sub": block.get("SubState", ""),
@@ -139,7 +144,7 @@ def journal(invocation: str, count: int = 15) -> list[str]:
 
 
 def look(request: dict[str, Any]) -> dict[str, Any]:
-    """All units of the pattern, and who owns the ports."""
+    """All units of the pattern, who owns the ports, and agents that somebody started by hand."""
     found = units(*request["patterns"], shown=request.get("shown"))
     for unit in found:
         if unit["pid"]:
@@ -147,11 +152,68 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
             socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
             if socket_path:
                 unit["health"] = health(socket_path)
-    return {"units": found, "owners": owners(request["ports"])}
+    strays = workers_by_hand(request) if request["entries"] else []
+    return {"units": found, "owners": owners(request["ports"]), "workers": strays}
+
+
+def workers_by_hand(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Workers with one of our entries for our LiveKit, that no unit of voiceops runs."""
+    found = {}
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as raw:
+                line = raw.read().decode(errors="replace")
+            argv = line.split("\0")
+            if not os.path.basename(argv[0]).startswith("python") or MODES.isdisjoint(argv):
+                continue
+            # Units pass their mark on; an environment file that somebody sourced does not have it.
+            if variable(pid, "VOICEOPS_UNIT"):
+                continue
+            named = [word for word in argv[1:] if os.path.basename(word) in request["entries"]]
+            path = os.path.realpath(os.path.join(os.readlink(f"/proc/{pid}/cwd"), named[0])) if named else ""
+            given = re.search(r"\0--url[=\0]([^\0]*)", line)
+            url = given.group(1) if given else variable(pid, "LIVEKIT_URL")
+            ours = url.rstrip("/") == request["url"] if url else path.startswith(request["opt"] + "/")
+            if named and ours:
+                found[pid] = dict(process(pid), entry=os.path.basename(path), parent=parent(pid))
+        except OSError:
+            continue  # it has ended meanwhile
+    tops = [one for one in found.values() if one["parent"] not in found]
+    return [dict(one, calls=jobs(one["pid"])) for one in tops]
+
+
+def parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def jobs(pid: int) -> int:
+    """``active_jobs`` of a livekit-agents worker: left out at 0, a float otherwise."""
+    import urllib.request  # rarely needed, and slow
+
+    for port, owner in listeners(None):
+        try:
+            if owner == pid:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/worker", timeout=1) as answer:
+                    return int(json.load(answer).get("active_jobs", 0))
+        except (OSError, ValueError, AttributeError):
+            continue
+    return 0
 
 
 def owners(ports: list[int]) -> list[dict[str, Any]]:
     """Who listens on these TCP ports, with the unit that it belongs to."""
+    found = []
+    for port, pid in listeners(ports):
+        try:
+            found.append(dict(process(pid), port=port))
+        except OSError:
+            continue
+    return found
+
+
+def listeners(ports: list[int] | None) -> list[tuple[int, int]]:
+    """(port, pid) of TCP ports that are listened on; None: of all."""
     inodes: dict[str, int] = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         if os.path.exists(table):
@@ -159,19 +221,18 @@ def owners(ports: list[int]) -> list[dict[str, Any]]:
                 for line in file.read().splitlines()[1:]:
                     fields = line.split()
                     port = int(fields[1].rpartition(":")[2], 16)
-                    if fields[3] == "0A" and port in ports:
+                    if fields[3] == "0A" and (ports is None or port in ports):
                         inodes[fields[9]] = port
-    found: dict[tuple[int, int], dict[str, Any]] = {}
+    found = set()
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()] if inodes else []:
         try:
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
                 if target.startswith("socket:[") and target[8:-1] in inodes:
-                    port = inodes[target[8:-1]]
-                    found[port, pid] = dict(process(pid), port=port)
+                    found.add((inodes[target[8:-1]], pid))
         except OSError:
             continue
-    return list(found.values())
+    return sorted(found)
 
 
 def process(pid: int) -> dict[str, Any]:
@@ -273,7 +334,9 @@ def died(unit: Unit, first: int) -> str:
     if unit["sub"].startswith("auto-restart") or unit["restarts"] > first:
         return f"it ended and was restarted, {ending(unit)}"
     if unit["active"] == "inactive" and not unit["job"]:  # with a job it waits for its turn
-        return "it was stopped" if unit["loaded"] else "the host has no such unit"
+        return (
+            "it was stopped" if unit["loaded"] else MASKED if unit["masked"] else "the host has no such unit"
+        )
     if unit["active"] == "deactivating":
         return "it stops"
     return ""

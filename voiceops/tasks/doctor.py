@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from voiceops.tasks.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
-    from voiceops.doctor.facts import Facts
     from voiceops.doctor.mend import MendResult
     from voiceops.doctor.recover import Recovery, StepResult
     from voiceops.model.findings import Finding
@@ -68,23 +67,17 @@ def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
 
 
 def _look(run: Run, host: Host, room: str, *, mend: bool) -> _Seen:
-    from voiceops.doctor.diagnose import diagnose
-    from voiceops.doctor.mend import carry_out, on_host, steps
+    from voiceops.doctor.mend import carry_out, steps
     from voiceops.wiring_doctor import hands_on
 
     with hands_on(run.project, host, say=run.say) as hands:
-
-        def findings_of(facts: Facts) -> tuple[Finding, ...]:
-            found = diagnose(facts)
-            return found if host.local else tuple(on_host(one, host.name) for one in found)
-
         facts = hands.facts(room)
-        findings = findings_of(facts)
+        findings = hands.findings(facts)
         results: tuple[MendResult, ...] = ()
         if mend and findings:
             results = carry_out(steps(findings), hands.stack, hands.rooms)
             facts = hands.facts(room)
-            findings = findings_of(facts)
+            findings = hands.findings(facts)
     return _Seen(findings=findings, results=results, problems=facts.problems)
 
 
