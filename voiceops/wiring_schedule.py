@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from voiceops.errors import ConfigError
 from voiceops.wiring import tasks_folder
 
 if TYPE_CHECKING:
-    from voiceops.model.settings import Settings
+    from voiceops.model.settings import Host, Settings
+    from voiceops.resources import Resource
     from voiceops.systemd.schedule import Place
     from voiceops.systemd.scheduling import Schedule, Targets
     from voiceops.wiring import Project
@@ -53,6 +55,28 @@ def project_schedule(project: Project, *, inventory: str, every_min: int) -> Pro
     return ProjectSchedule(
         place=place, targets=targets, schedule=Schedule(place, all_jobs, targets, _renderer(project))
     )
+
+
+def timers(
+    project: Project, *, remove: bool, say: Callable[[str], None]
+) -> Callable[[Host], Sequence[Resource]]:
+    """The resources of a server's timers, as its deploy has them; with ``remove`` those of a server without."""
+    from voiceops.adapters.transports import transport_to
+    from voiceops.deploy.desired import unscheduled
+    from voiceops.wiring_deploy import FactsCache, host_state
+
+    facts = FactsCache(project)
+
+    def of(host: Host) -> Sequence[Resource]:
+        if remove:
+            return unscheduled(host.settings)
+        known = facts.read(host)
+        if known is None:
+            with contextlib.closing(transport_to(host)) as transport:
+                known = facts.learn(host, transport)
+        return host_state(project, host, known, say=say).scheduled()
+
+    return of
 
 
 def _voiceops_command() -> tuple[tuple[str, ...], dict[str, str]]:

@@ -83,6 +83,8 @@ def _check_number(decoder: Decoder, path: Path, value: Any) -> None:
         raise decoder.error(path, f"must be 1 or more, not {value:g}")
     if name in _ABOVE_ZERO and value <= 0:
         raise decoder.error(path, f"must be more than 0, not {value:g}")
+    if name == "cleanup_every_min" and not 1 <= value <= 59:
+        raise decoder.error(path, f"must be 1 to 59 minutes, not {value:g}")
     if value < 0:
         raise decoder.error(path, f"must not be negative, not {value:g}")
     if isinstance(name, str) and (name == "port" or name.endswith("_port")) and not 1 <= value <= 65535:

@@ -20,6 +20,7 @@ from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.errors import ConfigError
 from voiceops.model.settings import AgentService, CommandService, LivekitService, Settings
 from voiceops.resources import (
+    Absent,
     Blob,
     Content,
     Directory,
@@ -72,6 +73,8 @@ class HostState:
     services: tuple[Declared, ...]
     ground: frozenset[str] = frozenset()
     """Keys of the resources that no release and no service owns."""
+    schedule: frozenset[str] = frozenset()
+    """Keys of what the timers need, and of the timers."""
 
     @property
     def releases(self) -> dict[str, str]:
@@ -82,6 +85,10 @@ class HostState:
         """What ``setup`` makes of a host: no release, no service."""
         ground = tuple(one for one in self.resources if one.key in self.ground)
         return replace(self, resources=ground, services=())
+
+    def scheduled(self) -> tuple[Resource, ...]:
+        """What ``inv schedule`` makes of a host: the very resources of a deploy."""
+        return tuple(one for one in self.resources if one.key in self.schedule)
 
 
 def host_outline(settings: Settings) -> tuple[Declared, ...]:
@@ -119,6 +126,7 @@ class _Writer:
         cleanup = self.settings.deploy.schedule and with_rooms
         self.venv = self._venv() if agents or cleanup else None
         ground = {one.key for one in self.resources}
+        schedule = {one.key for one in self.resources if isinstance(one, (User, Directory, Venv))}
         declared = []
         for name, service in self.services.items():
             if isinstance(service, LivekitService):
@@ -127,14 +135,19 @@ class _Writer:
                 declared.append(self._agent(name, service))
             else:
                 declared.append(self._command(name, service))
+        before = len(self.resources)
         if cleanup:
             self._cleanup()
+        elif with_rooms:
+            self.resources += unscheduled(self.settings)
+        schedule |= {one.key for one in self.resources[before:]}
         programs = {one.key for one in self.resources if isinstance(one, Blob)}
         return HostState(
             names=self.names,
             resources=tuple(self.resources),
             services=tuple(declared),
             ground=frozenset(ground | programs),
+            schedule=frozenset(schedule),
         )
 
     # -- what all hosts have -----------------------------------------------
@@ -285,7 +298,9 @@ class _Writer:
         ]
         python = f"{self.venv.path}/bin/python"
         argv = [python, "-m", "voiceops", "--project", folder, CLEANUP, "--quiet"]
-        job = Job(name=CLEANUP, argv=argv, calendar="*:0/5", spread_s=30.0)
+        job = Job(
+            name=CLEANUP, argv=argv, calendar=f"*:0/{self.settings.deploy.cleanup_every_min}", spread_s=30.0
+        )
         keys = {
             "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
             "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
@@ -296,6 +311,14 @@ class _Writer:
         self.resources.append(
             Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0)
         )
+
+
+def unscheduled(settings: Settings) -> list[Resource]:
+    """A host without the timers. What else they used stays: a call from the host needs it too."""
+    unit = Names(settings.project).unit(CLEANUP)
+    timer = unit.replace(".service", ".timer")
+    stopped = Unit(name=timer, enabled=False, running=False, settle_s=0.0)
+    return [stopped, Absent(path=f"{UNITS}/{timer}"), Absent(path=f"{UNITS}/{unit}")]
 
 
 def host_call(settings: Settings, service: str) -> list[str]:

@@ -141,6 +141,8 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """End with one real call that must hear an agent."""
     schedule: bool = True
     """Timers for the cleanup of rooms on hosts that run an agent or LiveKit."""
+    cleanup_every_min: int = 5
+    """Minutes between two runs of that timer, 1 to 59."""
 
 
 class Settings(_Settings, frozen=True, kw_only=True):

@@ -12,25 +12,31 @@ if TYPE_CHECKING:
     from voiceops.systemd.scheduling import Change
 
 SCHEDULE_LOG_BYTES = 1_000_000
+DEFAULT_EVERY_MIN = 5
 
 
 @command(
+    *TARGETS,
     "check",
     "diff",
     help={
-        "systemd": "Use systemd's timers instead of cron.",
+        "systemd": "Use systemd's timers instead of cron; servers always do.",
         "remove": "Take the entries out again, wherever they are.",
-        "every": "Minutes between two cleanups of rooms.",
+        "every": "Minutes between two cleanups of rooms (default 5; of servers: deploy.cleanup_every_min).",
     },
 )
-def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int = 5) -> Report:
-    """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, on this machine.
+def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int = 0) -> Report:
+    """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, here or on servers.
 
+    On servers: the timer that `inv deploy` installs; the journal rotates its logs by itself.
     Example: inv schedule --check --diff
     """
     from voiceops.systemd.schedule import jobs
     from voiceops.wiring_schedule import project_schedule
 
+    if not all(host.local for host in run.project.hosts):
+        return _on_servers(run, remove=remove, every=every)
+    every = every or DEFAULT_EVERY_MIN
     installed = project_schedule(run.project, inventory=run.inventory, every_min=every)
     how = None if remove else installed.targets.how(systemd=systemd)
     changes = installed.schedule.plan(how)
@@ -49,6 +55,32 @@ def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int =
         "check": run.check,
     }
     return Report(data, _text(data, changes, diff=run.diff), 2 if run.check and changes else 0)
+
+
+def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
+    from voiceops.errors import UsageError
+    from voiceops.tasks.resources import bring_hosts
+    from voiceops.wiring_deploy import servers
+    from voiceops.wiring_schedule import timers
+
+    hosts = servers(run.project, what="this")
+    if every:
+        raise UsageError(
+            "--every is for this machine: servers are as the inventory declares them",
+            hint="set deploy.cleanup_every_min",
+        )
+    undeclared = [host.name for host in hosts if not host.settings.deploy.schedule]
+    if undeclared and not remove:
+        raise UsageError(
+            f"the inventory declares no timers for {', '.join(undeclared)}: deploy.schedule is false",
+            hint="set it to true; `inv deploy` does the same then",
+        )
+    report = bring_hosts(run, timers(run.project, remove=remove, say=run.say), reason="schedule")
+    if remove and len(undeclared) < len(hosts) and not run.check:
+        run.say(
+            "the inventory still declares the timers: set deploy.schedule to false, or a deploy brings them back"
+        )
+    return report
 
 
 def _verb(change: Change) -> str:
