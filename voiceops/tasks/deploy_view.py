@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from voiceops.deploy.operations import DeployRun
     from voiceops.deploy.rollout import Deployed
     from voiceops.model.calls import CallResult
+
+
+WIDE = 160
+"""Columns where there is no terminal."""
 
 
 class View:
@@ -47,7 +52,10 @@ class View:
             return
         percent = data["sent"] * 100 // data["size"]
         name = str(data["label"]).rpartition("/")[2]
-        text = f"{host}: {name} [{'#' * (percent // 5):.<20}] {percent} % of {data['size'] / 1e6:.0f} MB"
+        bar = f"[{'#' * (percent // 5):.<20}] {percent} % of {data['size'] / 1e6:.0f} MB"
+        columns = shutil.get_terminal_size().columns if self._terminal else WIDE
+        # A line that wraps could not be drawn over.
+        text = f"{host}: {shortened(name, max(12, columns - len(host) - len(bar) - 4))} {bar}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
@@ -64,8 +72,8 @@ class View:
     def plan(self, fleet: Fleet) -> None:
         """The table of what differs, host by host; one host alone is listed at the end."""
         if not self.run.json and len(fleet.runs) > 1:
-            lines = plan_lines([run for run in fleet.runs if run.planned])
-            for line in lines:
+            columns = shutil.get_terminal_size().columns if self._terminal else WIDE
+            for line in plan_lines([run for run in fleet.runs if run.planned], columns):
                 self.say(line)
 
     def done(self, run: HostRun) -> None:
@@ -76,8 +84,11 @@ class View:
                 show_error(run.error, as_json=False)
 
 
-def plan_lines(runs: list[HostRun]) -> list[str]:
-    """Rows are what differs, columns hosts: ``+`` changes, ``?`` can't be known yet, ``.`` is as declared."""
+def plan_lines(runs: list[HostRun], columns: int = 80) -> list[str]:
+    """Rows are what differs, columns hosts: ``+`` changes, ``?`` can't be known yet, ``.`` is as declared.
+
+    As many hosts side by side as ``columns`` has room for; the others follow in tables of their own.
+    """
     rows: dict[str, dict[str, str]] = {}
     for run in runs:
         assert run.planned is not None
@@ -89,16 +100,33 @@ def plan_lines(runs: list[HostRun]) -> list[str]:
                 rows.setdefault(f"service:{action.service}", {})[run.name] = action.verb.value
     if not rows:
         return []
-    width = min(70, max(len(row) for row in rows))
     widths = {run.name: max(len(run.name), 7) for run in runs}
-    head = " " * width + "  " + "  ".join(name.ljust(widths[name]) for name in widths)
-    body = [
-        row[:width].ljust(width)
-        + "  "
-        + "  ".join(marks.get(name, ".").ljust(widths[name]) for name in widths)
-        for row, marks in rows.items()
-    ]
-    return [head.rstrip(), *(line.rstrip() for line in body)]
+    label = min(max(len(row) for row in rows), max(20, columns - max(widths.values()) - 2))
+    lines: list[str] = []
+    hosts = list(widths)
+    while hosts:
+        chosen = [hosts.pop(0)]
+        while hosts and label + sum(widths[name] + 2 for name in [*chosen, hosts[0]]) <= columns:
+            chosen.append(hosts.pop(0))
+        cells = [("", {name: name for name in chosen}), *rows.items()]
+        lines += [
+            "  ".join(
+                [
+                    shortened(row, label).ljust(label),
+                    *(marks.get(name, ".").ljust(widths[name]) for name in chosen),
+                ]
+            ).rstrip()
+            for row, marks in cells
+        ]
+    return lines
+
+
+def shortened(text: str, width: int) -> str:
+    """The beginning and the end: of a path, both tell it from others."""
+    if len(text) <= width:
+        return text
+    head = (width - 3) // 2
+    return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
 
 
 def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
@@ -184,7 +212,8 @@ def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[
 
 
 def _call_text(call: CallResult) -> str:
-    data = call.as_json()
-    if call.ok:
-        return f"a call heard the agent after {data['audio_s']:.2f} s"
-    return f"the call failed: {data.get('error') or data}"
+    from voiceops.calls.text import one_call
+
+    if call.ok and call.audio_s is not None:
+        return f"a call heard the agent after {call.audio_s:.2f} s"
+    return f"the call {one_call(call)}"

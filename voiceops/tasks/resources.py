@@ -24,7 +24,7 @@ def bring_hosts(
     from voiceops.wiring_hosts import bring
 
     def progress(outcome: Outcome[HostReport]) -> None:
-        run.say(f"{outcome.host}: {_words(outcome)}")
+        run.say(f"{outcome.host}: {_words(outcome, check=run.check)}")
 
     outcomes = bring(
         run.project.hosts,
@@ -36,7 +36,7 @@ def bring_hosts(
         on_done=progress,
     )
     data = {"hosts": {name: outcome_data(outcome) for name, outcome in outcomes.items()}}
-    return Report(data, _text(outcomes), exit_code(outcomes, check=run.check))
+    return Report(data, _text(outcomes, check=run.check), exit_code(outcomes, check=run.check))
 
 
 def outcome_data(outcome: Outcome[HostReport]) -> dict[str, Any]:
@@ -62,24 +62,25 @@ def exit_code(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> in
     return 2 if check and not all(report.as_declared for report in reports) else 0
 
 
-def _words(outcome: Outcome[HostReport]) -> str:
+def _words(outcome: Outcome[HostReport], *, check: bool) -> str:
     if outcome.error is not None:
         return f"error: {outcome.error.message}"
     report = outcome.get()
-    counts = [f"{report.changed} changed", f"{sum(one.result == 'ok' for one in report.results)} ok"]
+    verb = "would change" if check else "changed"
+    counts = [f"{report.changed} {verb}", f"{sum(one.result == 'ok' for one in report.results)} ok"]
     if not report.ok:
         counts.append(f"failed at {report.failed}")
     return ", ".join(counts)
 
 
-def _text(outcomes: Mapping[str, Outcome[HostReport]]) -> str:
+def _text(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> str:
     lines = []
     for name, outcome in outcomes.items():
         if outcome.error is not None:
             lines += [f"{name}: error: {outcome.error.message}"]
             lines += [f"    hint: {outcome.error.hint}"] if outcome.error.hint else []
             continue
-        lines += [f"{name}: {_words(outcome)}"]
+        lines += [f"{name}: {_words(outcome, check=check)}"]
         for result in outcome.get().results:
             lines += _result_lines(result)
     return "\n".join(lines)

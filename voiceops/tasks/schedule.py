@@ -63,7 +63,7 @@ def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
     from voiceops.wiring_deploy import servers
     from voiceops.wiring_schedule import timers
 
-    hosts = servers(run.project, what="this")
+    hosts = servers(run.project, what="a schedule of both")
     if every:
         raise UsageError(
             "--every is for this machine: servers are as the inventory declares them",
