@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib
 import json
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
 from voiceops.wiring_near import known_as, near, reachable
@@ -312,15 +313,57 @@ def call_from_host(host: Host, transport: Transport, service: str, timeout_s: fl
     """The same call, placed by the host itself: its LiveKit listens on loopback only."""
     import msgspec
 
-    from voiceops.deploy.desired import host_call
     from voiceops.errors import ServiceError
     from voiceops.model.calls import CallResult
 
-    argv = [*host_call(host.settings, service), "--json", f"--timeout={timeout_s:g}"]
-    ended = transport.run(argv, root=True, timeout_s=75.0 + timeout_s)
+    flags = [f"--timeout={timeout_s:g}"]
+    document, _, code = calls_from_host(host, transport, service, flags, longest_s=timeout_s)
     try:
-        return msgspec.convert(json.loads(ended.stdout)["calls"][0], CallResult)
-    except (ValueError, KeyError, IndexError, msgspec.ValidationError):
+        return msgspec.convert(document["calls"][0], CallResult)
+    except (KeyError, IndexError, msgspec.ValidationError):
+        error = document.get("error", {})
+        raise ServiceError(
+            f"{host.name}: the call from the host failed (exit {code}): {error.get('message', 'no result')}",
+            hint=error.get("hint"),
+            data={"host": host.name},
+        ) from None
+
+
+def calls_from_host(
+    host: Host,
+    transport: Transport,
+    service: str,
+    flags: Sequence[str],
+    *,
+    longest_s: float,
+    as_text: bool = False,
+) -> tuple[dict[str, Any], str, int]:
+    """`inv call` on the host: its document or its text, and its exit code. Ctrl-C ends it there too."""
+    import secrets
+
+    from voiceops.deploy.desired import host_call, host_outline
+    from voiceops.errors import ServiceError
+
+    agents = [one.name for one in host_outline(host.settings) if one.is_agent and service in ("", one.name)]
+    if not agents:
+        raise UsageError(f"{host.name} runs no agent to call", hint="`inv status` shows what runs where")
+    limit_s = longest_s + 60.0
+    unit = f"{host.settings.project}-call-{secrets.token_hex(4)}"
+    argv = host_call(host.settings, agents[0], unit=unit, limit_s=limit_s)
+    try:
+        shown = [] if as_text else ["--json"]
+        ended = transport.run([*argv, *flags, *shown], root=True, timeout_s=limit_s + 15.0)
+    except BaseException:
+        with contextlib.suppress(VoiceopsError):
+            transport.run(["systemctl", "stop", f"{unit}.service"], root=True, timeout_s=10.0)
+        raise
+    said = ended.stdout.decode(errors="replace")
+    try:
+        if as_text and said.strip():
+            return {}, said.strip(), ended.exit_code
+        document: dict[str, Any] = json.loads(said[said.index("{") :])
+        return document, "", ended.exit_code
+    except ValueError:
         raise ServiceError(
             f"{host.name}: the call from the host broke off (exit {ended.exit_code})",
             log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-10:]),

@@ -11,7 +11,7 @@ from voiceops.errors import UsageError
 
 if TYPE_CHECKING:
     from voiceops.adapters.livekit_api import LivekitApi
-    from voiceops.model.settings import LivekitSettings, RoomsSettings
+    from voiceops.model.settings import Host, LivekitSettings, RoomsSettings
     from voiceops.rooms.observations import ObservationFile
     from voiceops.wiring import Project
 
@@ -25,18 +25,25 @@ class RoomServer:
     agent_names: tuple[str, ...]
     """Names of the agents that the inventory declares for it; the implicit one is ``""``."""
     folder: Path
-
-    @property
-    def url(self) -> str:
-        return self.livekit.url
+    url: str
+    """What it is called: its address, and of loopback on a server also the host."""
+    host: Host
+    """One of those that use it."""
 
     def api(self) -> LivekitApi:
-        """A session on it; use it in ``async with``."""
+        """A session on it; use it in ``async with``. What is on a server's loopback is asked through ssh."""
         from voiceops.adapters.livekit_api import LivekitApi
+        from voiceops.wiring_near import near, reachable
 
-        return LivekitApi(
-            self.url, self.livekit.api_key, self.livekit.api_secret, concurrency=self.rooms.concurrency
-        )
+        keys, concurrency = (self.livekit.api_key, self.livekit.api_secret), self.rooms.concurrency
+        if reachable(self.host):
+            return LivekitApi(self.url, *keys, concurrency=concurrency)
+        from voiceops.adapters.transports import transport_to
+
+        transport = transport_to(self.host)
+        transport.open()
+        url = near(self.host, transport).settings.livekit.url
+        return LivekitApi(url, *keys, concurrency=concurrency, known_as=self.url, on_close=transport.close)
 
     def memory(self) -> ObservationFile:
         """What earlier cleanups saw, beside the inventory."""
@@ -59,17 +66,21 @@ class RoomServer:
 def room_servers(project: Project) -> tuple[RoomServer, ...]:
     """The LiveKit servers of the selected hosts, each once."""
     from voiceops.model.settings import AgentService
+    from voiceops.wiring_near import known_as
 
     found: dict[str, RoomServer] = {}
     for host in project.hosts:
         settings = host.settings
         named = [one.agent_name for one in settings.services.values() if isinstance(one, AgentService)]
-        before = found.get(settings.livekit.url)
-        found[settings.livekit.url] = RoomServer(
+        url = known_as(host)
+        before = found.get(url)
+        found[url] = RoomServer(
             livekit=settings.livekit,
             rooms=settings.rooms,
             agent_names=tuple(dict.fromkeys((*(before.agent_names if before else ()), *named))),
             folder=project.root / ".voiceops",
+            url=url,
+            host=host,
         )
     return tuple(found.values())
 

@@ -13,7 +13,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
@@ -65,6 +65,7 @@ class LivekitApi:
         timeout_s: float = CALL_TIMEOUT_S,
         concurrency: int = CONCURRENCY,
         known_as: str = "",
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._base = _http_base(url)
         if not api_key or not api_secret:
@@ -74,6 +75,7 @@ class LivekitApi:
                 hint="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or livekit.api_key and api_secret",
             )
         self._url = known_as or url
+        self._on_close = on_close
         self._signer = _Signer(api_key, api_secret)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._slots = asyncio.Semaphore(concurrency)
@@ -111,6 +113,7 @@ class LivekitApi:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        self._on_close()
 
     async def list_rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
         answer = await self._call(

@@ -60,6 +60,20 @@ def make_plan(
     )
 
 
+def flags_of(plan: CallPlan) -> list[str]:
+    """The flags of `inv call` that ask for this plan; its script is a file of this machine."""
+    flags = [f"--count={plan.count}", f"--concurrency={plan.concurrency}", f"--rate={plan.rate_per_s!r}"]
+    flags += [f"--duration={plan.duration_s!r}", f"--hold={plan.hold_s!r}", f"--timeout={plan.timeout_s!r}"]
+    flags += [f"--hangup={','.join(str(one) for one in plan.hangups)}"]
+    return [*flags, f"--expect-success={plan.expect_success!r}", *(["--redial"] if plan.redial else [])]
+
+
+def longest_s(plan: CallPlan) -> float:
+    """What the calls may take together, if every one of them times out."""
+    one = plan.timeout_s + plan.hold_s
+    return plan.duration_s + one * (1 if plan.duration_s else math.ceil(plan.count / lines_for(plan)))
+
+
 def lines_for(plan: CallPlan) -> int:
     """How many callers a plan needs: as many as it says, or as its rate keeps busy."""
     if plan.concurrency:

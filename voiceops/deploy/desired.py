@@ -280,6 +280,7 @@ class _Writer:
         }
         inventory = {
             "services": agents,
+            "run": [],  # they are units: whoever looks for processes there must miss none
             "project": settings.project,
             "livekit": {
                 "url": settings.livekit.url,
@@ -321,12 +322,13 @@ def unscheduled(settings: Settings) -> list[Resource]:
     return [stopped, Absent(path=f"{UNITS}/{timer}"), Absent(path=f"{UNITS}/{unit}")]
 
 
-def host_call(settings: Settings, service: str) -> list[str]:
+def host_call(settings: Settings, service: str, *, unit: str, limit_s: float) -> list[str]:
     """A call to an agent, placed on the host by the project's user; the keys come from systemd."""
     names = Names(settings.project)
     folder = f"{names.etc}/schedule"
     program = f'exec "$(readlink -f {names.opt}/current/{service}/venv)/bin/python" "$@"'
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
+    argv += [f"--unit={unit}", f"--property=RuntimeMaxSec={limit_s:g}"]
     argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
     argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
     return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]

@@ -7,6 +7,7 @@ from typing import Any
 
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.systemd import onhost
 from voiceops.systemd.names import UNIT_MARK, Names
 
 _RUNNING = ("active", "activating", "reloading")

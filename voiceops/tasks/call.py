@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from voiceops.tasks.command import TARGETS, Report, Run, command, names
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from voiceops.calls.stats import CallReport
     from voiceops.model.calls import CallTarget
 
@@ -55,11 +57,12 @@ def call(
 
     from voiceops import aio, wiring
     from voiceops.calls.pictures import check, check_file
-    from voiceops.calls.plan import make_plan
+    from voiceops.calls.plan import flags_of, longest_s, make_plan
     from voiceops.calls.progress import progress
     from voiceops.calls.text import summary
     from voiceops.errors import StorageError
     from voiceops.wiring_doctor import why_of
+    from voiceops.wiring_near import reachable
 
     plan = make_plan(
         count=count,
@@ -76,6 +79,10 @@ def call(
     check(plot)
     if report:
         check_file("--report", report)
+    if not all(reachable(host) for host in run.project.hosts):
+        _refuse_files({"--script": script, "--report": report, "--plot": plot})
+        flags = [*flags_of(plan), *([f"--room={room}"] if room else [])]
+        return _from_host(run, flags, service, longest_s(plan))
     target = wiring.call_target(run.project.hosts, service=service, room=room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     with progress(plan, run.say, quiet=run.json) as on_result:
@@ -88,6 +95,36 @@ def call(
         run.say(f"error: {error.message}")
         return Report(done.as_json(), summary(done), 1)
     return Report(done.as_json(), summary(done), done.exit_code)
+
+
+def _refuse_files(given: Mapping[str, str]) -> None:
+    from voiceops.errors import UsageError
+
+    for flag, value in given.items():
+        if value:
+            raise UsageError(
+                f"{flag} is a file of this machine, and the calls are placed on the host",
+                hint="LiveKit listens on loopback only there: give livekit.url an address that is reached from here",
+            )
+
+
+def _from_host(run: Run, flags: Sequence[str], service: str, longest_s: float) -> Report:
+    """The same calls, placed by the host, whose LiveKit listens on loopback only."""
+    import contextlib
+
+    from voiceops.adapters.transports import transport_to
+    from voiceops.errors import UsageError
+    from voiceops.wiring_deploy import calls_from_host
+
+    if len(run.project.hosts) != 1:
+        raise UsageError("each of these hosts has a LiveKit of its own", hint="choose one with --host NAME")
+    (host,) = run.project.hosts
+    run.say(f"calling from {host.name}: its LiveKit listens on loopback only")
+    with contextlib.closing(transport_to(host)) as transport:
+        document, text, code = calls_from_host(
+            host, transport, service, flags, longest_s=longest_s, as_text=not run.json
+        )
+    return Report(document, text, code)
 
 
 def _save(run: Run, done: CallReport, target: CallTarget, *, report: str, plot: str) -> None:

@@ -131,8 +131,11 @@ def recover(run: Run, hard: bool = False) -> Report:
 
 
 def _climb(run: Run, host: Host, *, hard: bool, name: str) -> Recovery:
+    from voiceops.deploy.desired import host_outline
     from voiceops.doctor.recover import recover as climb
+    from voiceops.errors import UsageError
     from voiceops.wiring_doctor import hands_on
+    from voiceops.wiring_near import reachable
 
     def say(line: str) -> None:
         run.say(f"{name}: {line}" if name else line)
@@ -143,6 +146,8 @@ def _climb(run: Run, host: Host, *, hard: bool, name: str) -> Recovery:
         say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
     timeout_s = run.timeout or 15.0
+    if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
+        raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
     with hands_on(run.project, host, say=say, drop_calls=run.yes, call_timeout_s=timeout_s) as hands:
         return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell)
 
