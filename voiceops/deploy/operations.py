@@ -14,7 +14,7 @@ from voiceops.deploy.desired import HostState
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.rollout import Rollout, deploy_host, inspect, prepare_host
 from voiceops.deploy.wheelhouse import Facts
-from voiceops.errors import ConfigError, HostError, VoiceopsError
+from voiceops.errors import ConfigError, HostError, UsageError, VoiceopsError
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
@@ -22,6 +22,7 @@ from voiceops.resources import Lease, install_python, locked
 from voiceops.stack import operations
 from voiceops.stack.model import Declared
 from voiceops.stack.operations import Stack
+from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
 from voiceops.systemd.names import Names
 
@@ -206,13 +207,20 @@ def roll_back(
 
     Servers and commands stay as they are: their files belong to no release.
     """
+    chosen = choose(outline, only)
+    others = [one.name for one in chosen if not one.is_agent]
+    agents = [one for one in chosen if one.is_agent]
+    if only and others:
+        raise UsageError(
+            f"{others[0]} is no agent: it has no releases to roll back to",
+            hint="change its version or settings in the inventory back, then `inv deploy`",
+        )
+    if not agents:
+        raise ConfigError(f"{run.name} runs no agent to roll back", hint="`inv status` shows what runs")
     names = Names(run.host.settings.project)
     lease = Lease(owner=by, reason="rollback", wait_s=wait_s)
     with locked(run.transport, names.project, lease, stay_s=timeout_s):
         known = ledger.read_ledger(run.transport, names)
-        agents = [one for one in outline if one.is_agent and (not only or one.name in only)]
-        if not agents:
-            raise ConfigError(f"{run.name} runs no agent to roll back", hint="`inv status` shows what runs")
         moves: dict[str, tuple[str, str]] = {}
         for one in agents:
             now = known.current.get(one.name, {}).get("release", "")

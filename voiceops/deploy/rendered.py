@@ -55,12 +55,15 @@ def _secrets(host: Host) -> list[str]:
     return sorted({one.reveal() for one in found if one.reveal()}, key=len, reverse=True)
 
 
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Below ``folder``, by their paths on the host."""
+def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Below ``folder``, by their paths on the host; the names of what else lies there, which stays."""
+    wanted = {path.lstrip("/") for path in files}
     try:
         for path, text in files.items():
             target = folder / path.lstrip("/")
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        return sorted(present - wanted)
     except OSError as error:
         raise StorageError(f"{error.filename}: {error.strerror}") from None

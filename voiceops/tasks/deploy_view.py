@@ -182,7 +182,7 @@ def _text(view: View, done: DeployRun, *, check: bool) -> list[str]:
     lines = []
     for one in done.fleet.runs:
         if one.error is not None:
-            lines.append(f"{one.name}: failed: {one.error.message}")
+            lines.append(f"{one.name}: failed: {one.error.message.removeprefix(f'{one.name}: ')}")
         elif one.skipped:
             lines.append(f"{one.name}: not touched: {one.skipped}")
         elif one.result is not None:

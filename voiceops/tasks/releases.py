@@ -180,15 +180,29 @@ def unlock(run: Run) -> Report:
 
     Example: inv unlock --group voice
     """
-    from voiceops.resources import release_lock
+    from voiceops.resources import read_facts, release_lock
+
+    held: dict[str, Mapping[str, Any]] = {}
 
     def work(one: HostRun) -> None:
-        release_lock(one.transport, one.host.settings.project, force=True)
+        project = one.host.settings.project
+        held[one.name] = read_facts(one.transport, project)["lease"] or {}
+        release_lock(one.transport, project, force=True)
 
     fleet = _fleet(run, "unlock", work)
-    free = [one.name for one in fleet.runs if one.ok]
-    text = "\n".join(f"{name}: unlocked" for name in free)
-    return Report(_hosts(fleet, {name: {"locked": False} for name in free}), text, fleet.exit_code())
+    free = {one.name: held[one.name] for one in fleet.runs if one.ok}
+    found = {
+        name: {"locked": False, "changed": bool(lease), "owner": lease.get("owner", "")}
+        for name, lease in free.items()
+    }
+    return Report(_hosts(fleet, found), "\n".join(map(_freed, free, free.values())), fleet.exit_code())
+
+
+def _freed(name: str, lease: Mapping[str, Any]) -> str:
+    if not lease:
+        return f"{name}: was not locked"
+    reason = f" ({lease['reason']})" if lease.get("reason") else ""
+    return f"{name}: unlocked, it was held by {lease['owner']}{reason}"
 
 
 @command(*TARGETS, help={"out": "Folder to write the files to, one below it for each host."})
@@ -212,7 +226,9 @@ def render(run: Run, out: str = "") -> Report:
     fleet = _fleet(run, "render", work)
     if out:
         for host, files in texts.items():
-            write_files(Path(out) / host, files)
+            left = write_files(Path(out) / host, files)
+            if left:
+                run.say(f"{Path(out) / host}: also holds what is none of these, such as {left[0]}")
     lines = []
     for host, files in sorted(texts.items()):
         for path, text in files.items():
