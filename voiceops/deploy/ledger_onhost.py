@@ -22,21 +22,29 @@ def current(request: dict[str, Any]) -> dict[str, Any]:
     """What the last deploy that succeeded left in service."""
     try:
         with open(request["state"] + "/current.json") as file:
-            found: dict[str, Any] = json.load(file)
-            return found
-    except (OSError, ValueError):
+            found = json.load(file)
+        named = found["services"].items()
+        services = {
+            name: {key: one.get(key, "") for key in ("release", "digest")}
+            for name, one in named
+            if isinstance(one, dict)
+        }
+        return {**found, "services": services}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def history(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """All entries, oldest first; a line that a crash cut is left out."""
+    """All entries, oldest first, with fields that another version wrote. A line that a crash cut is left out."""
     entries = []
     try:
         with open(request["state"] + "/releases.jsonl") as file:
             for line in file:
                 try:
-                    entries.append(json.loads(line))
-                except ValueError:
+                    entry = json.loads(line)
+                    if all(isinstance(entry[key], str) for key in ("service", "release", "result")):
+                        entries.append(entry)
+                except (ValueError, KeyError, TypeError):
                     continue
     except FileNotFoundError:
         pass
@@ -95,6 +103,15 @@ def remove(path: str) -> None:
     import shutil  # with its compressors the dearest import of a look that removes nothing
 
     os.unlink(path) if os.path.islink(path) else shutil.rmtree(path)
+
+
+def links(request: dict[str, Any]) -> dict[str, str]:
+    """Where ``current/SERVICE`` leads."""
+    found = {}
+    for path in glob.glob(request["opt"] + "/current/*"):
+        if os.path.islink(path):
+            found[os.path.basename(path)] = os.readlink(path)
+    return found
 
 
 def mark_bad(request: dict[str, Any]) -> dict[str, Any]:

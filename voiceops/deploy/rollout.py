@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from voiceops.deploy import ledger, ledger_onhost
 from voiceops.deploy.desired import HostState
 from voiceops.errors import ServiceError
 from voiceops.ports import Transport
-from voiceops.resources import HostReport, Lease, Look, State, Venv, applied, apply, check
+from voiceops.resources import HostReport, Lease, Look, Result, State, Venv, applied, apply, check
 from voiceops.resources.client import Event
 from voiceops.stack import operations, systemd_sight
 from voiceops.stack.model import Observed, judge
@@ -79,6 +79,7 @@ def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> De
         done.actions = plan_start(state.services, observed) if state.services else ()
         done.observed = observed
         done.unrecorded = not _recorded(state, report.look)
+        done.report = _with_traces(report, state, done.actions)
     return done
 
 
@@ -124,10 +125,12 @@ def deploy_host(
         report.raise_for_failure()
         assert report.look is not None
         actions = plan_start(state.services, _observed(state, report.look))
+        report = _with_traces(report, state, actions)
         done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
         if not report.changed and _recorded(state, report.look) and not any(_acts(one) for one in actions):
             return done  # somebody else was faster
         done.services = _bring_up(transport, state, stack, rollout)
+        _start_with_host(state, stack, report)
         _prove(transport.name, state, stack)
         ledger.record(
             transport,
@@ -144,6 +147,45 @@ def deploy_host(
 def _recorded(state: HostState, look: Mapping[str, Any]) -> bool:
     found: Mapping[str, Any] = look["current"]
     return bool(found.get("services", {}) == ledger.as_current(state.services))
+
+
+def _with_traces(report: HostReport, state: HostState, actions: Sequence[Action]) -> HostReport:
+    """The report, with what the ledger and systemd keep of each agent that goes on as it is.
+
+    The ledger writes the link, and systemd's link to an instance is made once it has proved itself:
+    neither is a resource, and yet both can be changed by hand.
+    """
+    look = report.look
+    if look is None or not _recorded(state, look):
+        return report
+    names, traces = state.names, []
+    enabled = {unit["unit"]: unit["enabled"] for unit in look["units"]["units"]}
+    kept = {one.service: one.instance for one in actions if not _acts(one)}
+    for service in state.services:
+        running = kept.get(service.name)
+        if not service.release or running is None:
+            continue
+        target = look["links"].get(service.name, "nothing")
+        if target != f"../releases/{service.release}":
+            link = f"{names.opt}/current/{service.name}"
+            traces.append(_changed(f"symlink:{link}", f"{target} -> ../releases/{service.release}"))
+        if enabled.get(running.launch) != "enabled":
+            traces.append(_changed(f"unit:{running.launch}", "enable"))
+    return replace(report, results=(*report.results, *traces))
+
+
+def _changed(resource: str, change: str) -> Result:
+    return Result(id=resource, result="changed", changes=(change,))
+
+
+def _start_with_host(state: HostState, stack: Stack, report: HostReport) -> None:
+    """Let the agents start with the host whose units somebody disabled; waiting for one enables it."""
+    disabled = {one.id for one in report.results if one.changes == ("enable",)}
+    seen = stack.backend.observe(state.services) if disabled else {}
+    for service in state.services:
+        for running in seen.get(service.name, Observed()).current:
+            if f"unit:{running.launch}" in disabled and service.is_agent:
+                stack.backend.wait_ready(service, running, Deadline(service.ready_timeout_s, "enabling"))
 
 
 def _bring_up(transport: Transport, state: HostState, stack: Stack, rollout: Rollout) -> Results:
@@ -197,7 +239,7 @@ def _look(state: HostState) -> Look:
             _code(onhost.__file__),
             "_look_at_units = look",
             _code(ledger_onhost.__file__),
-            "look = lambda asked: {'units': _look_at_units(asked), 'current': current(asked)}",
+            "look = lambda asked: {'units': _look_at_units(asked), 'current': current(asked), 'links': links(asked)}",
         ]
     )
     asked = systemd_sight.look_request(state.names, state.services)

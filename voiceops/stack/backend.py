@@ -13,6 +13,11 @@ from voiceops.deadline import Deadline
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 
 
+FORCED_S = 1.0
+"""livekit-server waits until the last participant has left, also for an agent alone in a room; a second
+signal makes it close the rooms itself. Whoever stops a server has asked before who is in a call."""
+
+
 class Force(str, Enum):
     """How a service is ended."""
 
@@ -46,7 +51,8 @@ class Backend(Protocol):
     def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
         """End this run and all that it left behind; False when it still drains at the deadline.
 
-        Signals at most once in the life of a run, whoever calls and how often.
+        Signals at most once in the life of a run, whoever calls and how often. Only a livekit-server that
+        is still there after ``FORCED_S`` gets a second one.
         """
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:

@@ -21,7 +21,7 @@ from voiceops.health.notify import NotifySocket
 from voiceops.model import protocol
 from voiceops.model.states import ServiceState
 from voiceops.stack import sighting
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import FORCED_S, Force
 from voiceops.stack.folder import Folder
 from voiceops.stack.lock import read_only
 from voiceops.stack.log_files import last_lines, rotate_stopped
@@ -251,9 +251,12 @@ class ProcessBackend:
         record = self._signal(record)
         told_at = time.monotonic()
         patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
-        while processes.wait_gone([record.key], min(1.0, patience.remaining_s, limit.remaining_s)):
+        while processes.wait_gone([record.key], min(FORCED_S, patience.remaining_s, limit.remaining_s)):
             if instance.kind == "agent" and time.monotonic() - told_at > _DRAIN_BEGINS_S:
                 record = self._signal(record)  # again only when it was swallowed
+                told_at = float("inf")
+            elif instance.kind == "livekit" and time.monotonic() - told_at >= FORCED_S:
+                processes.send_signal(record.key, signal.SIGTERM)
                 told_at = float("inf")
             if not patience.expired and not limit.expired:
                 continue

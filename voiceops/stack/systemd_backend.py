@@ -15,7 +15,7 @@ from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, UnreachableError
 from voiceops.ports import Transport
 from voiceops.stack import systemd_sight
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import FORCED_S, Force
 from voiceops.stack.log_files import brief
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd import onhost
@@ -113,7 +113,16 @@ class SystemdBackend:
     def _end(
         self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False
     ) -> Mapping[str, Any]:
-        return self._ask("end", timeout_s, unit=instance.launch, kill=kill, begin=begin, timeout_s=timeout_s)
+        again_s = FORCED_S if instance.kind == "livekit" else 0.0
+        return self._ask(
+            "end",
+            timeout_s,
+            unit=instance.launch,
+            kill=kill,
+            begin=begin,
+            timeout_s=timeout_s,
+            again_s=again_s,
+        )
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         timeout_s = min(limit.remaining_s, _STOP_S)

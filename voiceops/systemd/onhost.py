@@ -29,6 +29,8 @@ PROPERTIES = (
 MODES = {"start", "dev", "connect", "console"}
 """Of livekit-agents' command line."""
 DRAIN_BEGINS_S = 3.0
+NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
+"""What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
 POLL_S = 0.05
 MASKED = "its unit is masked (`systemctl unmask` takes that back)"
 
@@ -131,13 +133,14 @@ def journal(invocation: str, count: int = 15) -> list[str]:
     subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30, check=False)
     match = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
     shown = subprocess.run(
-        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}", *match],
+        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}", *match],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         timeout=30,
         check=False,
     )
-    return shown.stdout.decode(errors="replace").splitlines()
+    lines = shown.stdout.decode(errors="replace").splitlines()
+    return [line for line in lines if not NOISE.match(line)][-count:]
 
 
 # -- requests --------------------------------------------------------------
@@ -338,7 +341,7 @@ def died(unit: Unit, first: int) -> str:
             "it was stopped" if unit["loaded"] else MASKED if unit["masked"] else "the host has no such unit"
         )
     if unit["active"] == "deactivating":
-        return "it stops"
+        return f"it ended, {ending(unit)}" if unit["code"] else "it stops"
     return ""
 
 
@@ -372,7 +375,10 @@ def enable(unit: str, pattern: str) -> None:
 
 
 def end(request: dict[str, Any]) -> dict[str, Any]:
-    """Stop a unit: one signal in its life, unless that was swallowed; then wait."""
+    """Stop a unit: one signal in its life, unless that was swallowed; then wait.
+
+    ``again_s``: after that long a second one, which makes a livekit-server end although rooms are left.
+    """
     name = request["unit"]
     seen = units(name)[0]
     if seen["active"] in ("inactive", "failed"):
@@ -383,8 +389,12 @@ def end(request: dict[str, Any]) -> dict[str, Any]:
         systemctl("kill", "--signal=KILL", name)
     began = time.monotonic()
     asked_again = False
+    again_s = request.get("again_s", 0.0)
     while busy(name):
         waited_s = time.monotonic() - began
+        if again_s and waited_s > again_s:
+            again_s = 0.0
+            systemctl("kill", "--signal=TERM", "--kill-who=main", name)
         if waited_s > DRAIN_BEGINS_S and not asked_again:
             asked_again = True
             answer = health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))

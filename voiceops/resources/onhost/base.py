@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     Spec = dict[str, Any]
 
 PAYLOAD_FORMAT = 1
-"""Of the request, the results and the state folder; a host with a higher one refuses us."""
+"""Of the request, the results and the state folder; a host with a higher one refuses us.
+
+A lower one, or none, is read as it is: readers skip what they don't know and do without what they miss.
+Raise it only for a change that an older reader would get wrong, and then bring the old files over in
+``open_folder``.
+"""
 OUTPUT_LIMIT = 64 * 1024
 LOG_LINES = 20
 BEAT_S = 5.0

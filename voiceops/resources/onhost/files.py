@@ -284,7 +284,7 @@ class TreeHandler(Handler):
             raise Failed(f"{path} exists and is no directory")
         present = _files_below(path) if found is not None else set()
         wanted = {file["path"]: file for file in spec["files"]}
-        plan.data.update(found=found, place=[], modes=[])
+        plan.data.update(found=found, place=[], access=[])
         for name, file in wanted.items():
             full = os.path.join(path, name)
             is_now = os.lstat(full) if name in present else None
@@ -292,15 +292,34 @@ class TreeHandler(Handler):
                 plan.changes.append(f"{'content' if name in present else 'create'} {name}")
                 plan.blobs.append((file["sha256"], file["size"]))
                 plan.data["place"].append(file)
-            elif stat.S_IMODE(is_now.st_mode) != file["mode"]:
-                plan.changes.append(f"mode {name}")
-                plan.data["modes"].append(file)
+            elif self._differs(is_now, {**spec, "mode": file["mode"]}, run, name, plan):
+                plan.data["access"].append((name, file["mode"]))
+        for name in self._folders(spec):
+            is_now = look(os.path.join(path, name))
+            if is_now and self._differs(is_now, {**spec, "mode": 0o755}, run, name, plan):
+                plan.data["access"].append((name, 0o755))
         plan.data["extra"] = sorted(name for name in present - set(wanted) if not _compiled(name))
         plan.changes += [f"remove {name}" for name in plan.data["extra"]]
         if found is None and not wanted:
             plan.changes.append("create")
         plan_access(spec, run, found, plan)
         return plan
+
+    def _differs(self, found: os.stat_result, wanted: Spec, run: Run, name: str, plan: Plan) -> bool:
+        access = Plan()
+        plan_access(wanted, run, found, access)
+        plan.changes += [f"{name}: {change}" for change in access.changes]
+        return bool(access.changes)
+
+    def _folders(self, spec: Spec) -> list[str]:
+        """The folders in the tree, outer ones first."""
+        found = set()
+        for file in spec["files"]:
+            name = os.path.dirname(file["path"])
+            while name:
+                found.add(name)
+                name = os.path.dirname(name)
+        return sorted(found)
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         path = spec["path"]
@@ -311,6 +330,7 @@ class TreeHandler(Handler):
             return
         try:
             os.makedirs(fresh, 0o755)
+            self._make_folders(fresh, spec, run)
             for file in spec["files"]:
                 self._place(fresh, file, spec, run)
             set_access(fresh, spec, run, None, 0o755)
@@ -324,18 +344,22 @@ class TreeHandler(Handler):
     def _mend(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
         for name in plan.data["extra"]:
             os.unlink(os.path.join(path, name))
+        self._make_folders(path, spec, run)
         for file in plan.data["place"]:
             self._place(path, file, spec, run)
-        for file in plan.data["modes"]:
-            os.chmod(os.path.join(path, file["path"]), file["mode"])
+        for name, mode in plan.data["access"]:
+            set_access(os.path.join(path, name), {**spec, "mode": mode}, run, None, mode)
         set_access(path, spec, run, plan.data["found"], 0o755)
+
+    def _make_folders(self, root: str, spec: Spec, run: Run) -> None:
+        for name in self._folders(spec):  # one by one: parents made on the way would have the umask's mode
+            folder = os.path.join(root, name)
+            if not os.path.isdir(folder):
+                os.mkdir(folder)
+                set_access(folder, {**spec, "mode": None}, run, None, 0o755)
 
     def _place(self, root: str, file: Spec, spec: Spec, run: Run) -> None:
         full = os.path.join(root, file["path"])
-        folder = os.path.dirname(full)
-        while not os.path.isdir(folder):
-            os.makedirs(folder, 0o755)
-            set_access(folder, {**spec, "mode": None}, run, None, 0o755)
         fresh = temporary(full)
         remove_quietly(fresh)
         run.blobs.place(file["sha256"], file["size"], fresh)

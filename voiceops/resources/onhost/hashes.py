@@ -51,10 +51,12 @@ class Hashes:
     def _load(self) -> dict[str, list[object]]:
         try:
             with open(self._path) as file:
-                known: dict[str, list[object]] = json.load(file)
+                known = json.load(file)
         except (OSError, ValueError):
             return {}
-        return known
+        if not isinstance(known, dict):
+            return {}
+        return {path: entry for path, entry in known.items() if isinstance(entry, list)}
 
     def save(self) -> None:
         """Once per run, if there is something new. Losing it costs time only, so it is not synced."""

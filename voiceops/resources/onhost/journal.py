@@ -100,7 +100,8 @@ class Journal:
                 entry = json.loads(line)
             except ValueError:
                 continue  # a full disk or a crash cuts a line in two; its step never began
-            self._take(entry)
+            if isinstance(entry, dict):
+                self._take(entry)
 
     def _take(self, entry: dict[str, Any]) -> None:
         if "intent" in entry:
@@ -241,8 +242,9 @@ def read_lease(path: str) -> dict[str, Any] | None:
     try:
         with open(path) as file:
             lease: dict[str, Any] = json.loads(file.read() or "null") or {}
-    except (OSError, ValueError):
+        lease = {"owner": "somebody", "reason": "", "token": "", "held": False, **lease}
+    except (OSError, ValueError, TypeError):
         return None
-    if not lease or lease.get("boot") != boot_id() or lease.get("expires", 0) < time.time():
+    if lease.get("boot") != boot_id() or lease.get("expires", 0) < time.time():
         return None
     return lease
