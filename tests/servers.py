@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 from tests import hosts, parts
 from tests.live import API_KEY, API_SECRET
 from tests.projects import REPOSITORY, Answer
+from voiceops.model.quoting import json_for_yaml
 
 PROJECT = "frontdesk"
 
@@ -49,7 +49,7 @@ class Servers:
         }
         servers = {"hosts": listed, "children": children}
         inventory = {"all": {"vars": reached | self.variables, "children": {"servers": servers}}}
-        (self.folder / "inventory.yaml").write_text(json.dumps(inventory, indent=1))
+        (self.folder / "inventory.yaml").write_text(json_for_yaml(inventory, indent=1))
 
     def argv(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "voiceops", "--project", str(self.folder), *arguments]

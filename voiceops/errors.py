@@ -78,6 +78,8 @@ class ConfigError(VoiceopsError):
             hint=hint,
             data={"file": file, "line": line, "path": path},
         )
+        self.bare = message
+        """The message without its place."""
         self.file = file
         self.line = line
         self.path = path

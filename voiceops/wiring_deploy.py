@@ -86,7 +86,10 @@ def host_state(project: Project, host: Host, facts: Facts, *, say: Callable[[str
     """The desired state of one host; fetches what this machine lacks for it."""
     from voiceops.deploy.desired import desired_state
 
-    return desired_state(host.settings, _materials(project, host, facts, say))
+    try:
+        return desired_state(host.settings, _materials(project, host, facts, say))
+    except ConfigError as error:
+        raise project.configuration.pointed(host.name, error) from error
 
 
 def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], None]) -> Materials:
@@ -127,8 +130,9 @@ def _requirements(project: Project, named: str | None) -> str:
         return ""
     try:
         return (project.root / named).read_text()
-    except OSError as error:
-        raise ConfigError(f"{named}: {error.strerror}", path="deploy.requirements") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{named!r}: {why}", path="deploy.requirements") from None
 
 
 def _livekit_binary(service: LivekitService, facts: Facts, say: Callable[[str], None]) -> Content:

@@ -11,6 +11,7 @@ import msgspec
 
 from voiceops.config.decode import Decoder, Path
 from voiceops.config.suggest import did_you_mean
+from voiceops.model.protocol import HEALTH_SOCKET_ENV, LAUNCH_ENV, SERVICE_ENV
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import (
     AgentService,
@@ -24,6 +25,7 @@ from voiceops.model.settings import (
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED = frozenset({SERVICE_ENV, LAUNCH_ENV, HEALTH_SOCKET_ENV, "VOICEOPS_UNIT", "NOTIFY_SOCKET"})
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 _AT_LEAST_ONE = {
     "concurrency",
@@ -144,6 +146,8 @@ def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
     for variable, value in service.env.items():
         if not _VARIABLE.fullmatch(variable):
             raise decoder.error((*path, "env", variable), f"{variable!r} is no name of a variable")
+        if variable in _RESERVED:
+            raise decoder.error((*path, "env", variable), f"{variable} is set by voiceops itself")
         if isinstance(value, str) and "\0" in value:
             raise decoder.error((*path, "env", variable), "a NUL character can't be in a variable")
     if isinstance(service, LivekitService):

@@ -35,6 +35,10 @@ _OVERRIDES = {
 """Variables over settings of ``rooms``, with what one unit of the variable is in seconds."""
 
 
+_SHELL = frozenset("'`\"$;&<>|(){}")
+"""What OpenSSH refuses in names as well: a ProxyCommand would hand them to a shell."""
+_PROJECT_MAX = 28
+"""``vo-PROJECT`` names a system user."""
 _ENV_PATH = re.compile(r"services\.[^.]+\.env\.[^.]+")
 
 
@@ -105,14 +109,21 @@ class Configuration:
             )
         groups = self.inventory.groups_of(name) - {"all"}
         local = connection in _LOCAL_CONNECTIONS
+        settings = self.settings_of(variables, place, complete=True)
+        if not local and len(settings.project) > _PROJECT_MAX:
+            raise place_of(variables, ("project",), place).error(
+                f"{settings.project!r} is too long to name a user on a server",
+                path="project",
+                hint=f"use at most {_PROJECT_MAX} characters",
+            )
         host = Host(
             name=name,
             local=local,
-            address=name if implicit and not local else _text(variables, "ansible_host", place) or name,
-            user=user or _text(variables, "ansible_user", place),
+            address=name if implicit and not local else _name(variables, "ansible_host", place) or name,
+            user=user or _name(variables, "ansible_user", place),
             port=port or _port(variables, place),
             groups=self.inventory.merge_order(groups),
-            settings=self.settings_of(variables, place, complete=True),
+            settings=settings,
             vars=self.template_variables(name, variables, place),
         )
         if user is None and port is None:
@@ -132,7 +143,7 @@ class Configuration:
         if complete and "project" not in own:
             own["project"] = ""
         for seen, settings in self._settings:
-            if seen == own:
+            if seen == own and (settings.project or not complete):
                 return settings
         settings = self._decode(own, place, complete=complete)
         self._settings.append((own, settings))
@@ -174,6 +185,13 @@ class Configuration:
         if not changes:
             return settings
         return msgspec.structs.replace(settings, rooms=msgspec.structs.replace(settings.rooms, **changes))
+
+    def pointed(self, host: str, error: ConfigError) -> ConfigError:
+        """The same error with the file and line where its path is written."""
+        if error.file is not None or error.path is None:
+            return error
+        place = place_of(self.inventory.variables(host), error.path.split("."), self.place(host))
+        return place.error(error.bare, path=error.path, hint=error.hint)
 
     def template_variables(self, host: str, variables: Mapping, place: Place) -> dict[str, object]:
         """All variables of a host for templates, with the secrets among them as ``Secret``."""
@@ -262,6 +280,8 @@ class Configuration:
                 f"{text!r} is no user@name[:port]", hint="an IPv6 address with a port: user@[::1]:22"
             )
         name, port = parsed
+        if not (_harmless(user) and _harmless(name)):
+            raise UsageError(f"{text!r} can't be given to ssh", hint="write it as user@name[:port]")
         if port is not None and not 1 <= port <= 65535:
             raise UsageError(f"{text!r}: a port is from 1 to 65535")
         return self.host(name, user=user, port=port)
@@ -317,6 +337,23 @@ def _text(variables: Mapping, name: str, place: Place) -> str | None:
         f"{name} must be text" if "{{" not in str(value) else f"the template in {name} is not evaluated here",
         path=name,
     )
+
+
+def _name(variables: Mapping, name: str, place: Place) -> str | None:
+    """A name that ssh gets; what could be taken for a flag or read by a shell is refused."""
+    value = _text(variables, name, place)
+    if value is not None and not _harmless(value):
+        raise place_of(variables, (name,), place).error(
+            f"{name} is no name that can be given to ssh: {value!r}",
+            path=name,
+            hint="no blanks, no '-' at its beginning, nothing that a shell would read",
+        )
+    return value
+
+
+def _harmless(name: str) -> bool:
+    blank = any(character.isspace() or not character.isprintable() for character in name)
+    return not (blank or name.startswith("-") or _SHELL.intersection(name))
 
 
 def _port(variables: Mapping, place: Place) -> int | None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voiceops.model.quoting import json_for_yaml
+
 if TYPE_CHECKING:
     from jinja2 import BytecodeCache, Environment
     from jinja2.bccache import Bucket
@@ -27,7 +29,7 @@ def environment(folders: Sequence[Path]) -> Environment:
 def _environment(folders: tuple[str, ...]) -> Environment:
     import jinja2
 
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -35,6 +37,8 @@ def _environment(folders: tuple[str, ...]) -> Environment:
         keep_trailing_newline=True,
         bytecode_cache=_compiled(),
     )
+    made.filters["tojson"] = json_for_yaml
+    return made
 
 
 def _compiled() -> BytecodeCache | None:

@@ -8,8 +8,8 @@ instance drains on what it was started with.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import msgspec
 
 from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.errors import ConfigError
-from voiceops.model.settings import AgentService, CommandService, LivekitService, Settings
+from voiceops.model.quoting import json_for_yaml
+from voiceops.model.settings import AgentService, CommandService, LivekitService, Service, Settings
 from voiceops.resources import (
     Absent,
     Blob,
@@ -104,6 +105,17 @@ def _surroundings(names: Names) -> declare.Surroundings:
     return declare.Surroundings(folder=folder, dotenv=dict, template=never, livekit_binary=never)
 
 
+@contextmanager
+def _standing_at(path: str) -> Iterator[None]:
+    """A mistake that does not say where it stands stands there."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.file is not None or error.path is not None:
+            raise
+        raise ConfigError(error.bare, path=path, hint=error.hint) from error
+
+
 def desired_state(settings: Settings, materials: Materials) -> HostState:
     """Everything that a host gets; ``ConfigError`` for what can't be on a server."""
     return _Writer(settings, materials).state()
@@ -129,12 +141,8 @@ class _Writer:
         schedule = {one.key for one in self.resources if isinstance(one, (User, Directory, Venv))}
         declared = []
         for name, service in self.services.items():
-            if isinstance(service, LivekitService):
-                declared.append(self._livekit(name, service))
-            elif isinstance(service, AgentService):
-                declared.append(self._agent(name, service))
-            else:
-                declared.append(self._command(name, service))
+            with _standing_at(f"services.{name}"):
+                declared.append(self._service(name, service))
         before = len(self.resources)
         if cleanup:
             self._cleanup()
@@ -201,6 +209,13 @@ class _Writer:
         return {SERVICE_VARIABLE: f"{self.names.project}/{name}/{digest}"}
 
     # -- services ----------------------------------------------------------
+
+    def _service(self, name: str, service: Service) -> Declared:
+        if isinstance(service, LivekitService):
+            return self._livekit(name, service)
+        if isinstance(service, AgentService):
+            return self._agent(name, service)
+        return self._command(name, service)
 
     def _livekit(self, name: str, service: LivekitService) -> Declared:
         names = self.names
@@ -289,7 +304,7 @@ class _Writer:
             },
             "rooms": msgspec.to_builtins(settings.rooms),
         }
-        text = json.dumps({"all": {"vars": inventory}}, indent=1) + "\n"
+        text = json_for_yaml({"all": {"vars": inventory}}, indent=1) + "\n"
         self.resources += [
             Directory(path=folder, owner="root", mode=0o755),
             File(path=f"{folder}/inventory.yaml", content=text, owner="root", mode=0o644),

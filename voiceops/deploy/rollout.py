@@ -79,7 +79,7 @@ def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> De
         done.actions = plan_start(state.services, observed) if state.services else ()
         done.observed = observed
         done.unrecorded = not _recorded(state, report.look)
-        done.report = _with_traces(report, state, done.actions)
+        done.report = _with_traces(report, report.look, state, done.actions)
     return done
 
 
@@ -123,11 +123,12 @@ def deploy_host(
         on_event=on_event,
     ) as report:
         report.raise_for_failure()
-        assert report.look is not None
-        actions = plan_start(state.services, _observed(state, report.look))
-        report = _with_traces(report, state, actions)
+        look = report.look
+        assert look is not None
+        actions = plan_start(state.services, _observed(state, look))
+        report = _with_traces(report, look, state, actions)
         done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
-        if not report.changed and _recorded(state, report.look) and not any(_acts(one) for one in actions):
+        if not report.changed and _recorded(state, look) and not any(_acts(one) for one in actions):
             return done  # somebody else was faster
         done.services = _bring_up(transport, state, stack, rollout)
         _start_with_host(state, stack, report)
@@ -149,16 +150,18 @@ def _recorded(state: HostState, look: Mapping[str, Any]) -> bool:
     return bool(found.get("services", {}) == ledger.as_current(state.services))
 
 
-def _with_traces(report: HostReport, state: HostState, actions: Sequence[Action]) -> HostReport:
+def _with_traces(
+    report: HostReport, look: Mapping[str, Any], state: HostState, actions: Sequence[Action]
+) -> HostReport:
     """The report, with what the ledger and systemd keep of each agent that goes on as it is.
 
     The ledger writes the link, and systemd's link to an instance is made once it has proved itself:
     neither is a resource, and yet both can be changed by hand.
     """
-    look = report.look
-    if look is None or not _recorded(state, look):
+    if not _recorded(state, look):
         return report
-    names, traces = state.names, []
+    names = state.names
+    traces: list[Result] = []
     enabled = {unit["unit"]: unit["enabled"] for unit in look["units"]["units"]}
     kept = {one.service: one.instance for one in actions if not _acts(one)}
     for service in state.services:

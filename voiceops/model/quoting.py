@@ -1,7 +1,8 @@
-"""Shell quoting for commands that people copy: the one place that does it. Names that need none."""
+"""Quoting: for the shell, for the terminal, for YAML; names that need none."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 
@@ -30,3 +31,14 @@ def printable(text: str) -> str:
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in text
     )
+
+
+def json_for_yaml(value: object, *, indent: int | None = None) -> str:
+    """JSON that is YAML too. Plain JSON writes an emoji as two halves, which YAML readers refuse or garble."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub(r"[^\x20-\x7e\n]", _escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

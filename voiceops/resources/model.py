@@ -139,7 +139,7 @@ def unit_name(name: str) -> str:
 
 def permissions(mode: int | None) -> int | None:
     """A mode such as ``0o640``."""
-    if mode is not None and not 0 <= mode <= 0o7777:
+    if mode is not None and not (isinstance(mode, int) and 0 <= mode <= 0o7777):
         raise ConfigError(f"mode {mode!r} is out of range", hint="write it in octal: 0o640")
     return mode
 

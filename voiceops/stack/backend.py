@@ -12,7 +12,6 @@ from typing import Protocol
 from voiceops.deadline import Deadline
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 
-
 FORCED_S = 1.0
 """livekit-server waits until the last participant has left, also for an agent alone in a room; a second
 signal makes it close the rooms itself. Whoever stops a server has asked before who is in a call."""
