@@ -140,6 +140,26 @@ class Machine:
         """Plug it in again."""
         ip("link", "set", self._interface, "up")
 
+    def cut_sessions(self) -> None:
+        """End the ssh sessions that are open, each by its pid: what runs in them loses its line."""
+        found = self.shell("ss -tnpH state established '( sport = :22 )'").stdout
+        pids = sorted({part.split(",")[0] for part in found.split("pid=")[1:]})
+        if pids:
+            self.shell(f"kill -9 {' '.join(pids)}", check=False)  # one may have ended by itself
+
+    def kill_in_sessions(self) -> None:
+        """Kill what the open ssh sessions run, each by its pid."""
+        found = self.shell("ss -tnpH state established '( sport = :22 )'").stdout
+        parents = {int(part.split(",")[0]) for part in found.split("pid=")[1:]}
+        listed = self.shell("ps -eo pid=,ppid=,comm=").stdout.split("\n")
+        below: list[str] = []
+        for pid, parent, name in (line.split(maxsplit=2) for line in listed if line.strip()):
+            if int(parent) in parents:
+                parents.add(int(pid))
+                below += [pid] if "python" in name else []
+        if below:
+            self.shell(f"kill -9 {' '.join(below)}", check=False)
+
     @contextmanager
     def unplugged(self) -> Iterator[None]:
         self.cut()

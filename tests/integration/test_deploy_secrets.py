@@ -12,7 +12,9 @@ from tests import hosts, leaks
 from tests.servers import PROJECT, Servers, agent_servers, sleeper
 
 TONE = Path(__file__).parent / "agents" / "tone.py"
-PLACES = tuple(f"/etc/{PROJECT}/{name}" for name in ("livekit.yaml", "agent/", "cleanup-rooms.env", "web.env"))
+PLACES = tuple(
+    f"/etc/{PROJECT}/{name}" for name in ("livekit.yaml", "agent/", "cleanup-rooms.env", "web.env")
+)
 CLOSED = "0 -rw-------"
 USERS = ("root", f"vo-{PROJECT}")
 API_SECRET = "first-api-secret-that-nobody-may-see-0001"

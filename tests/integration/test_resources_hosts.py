@@ -187,7 +187,7 @@ def test_a_deployer_killed_at_any_moment_leaves_what_the_next_run_finishes(
 ) -> None:
     moments = random.Random(5)
     blob = tmp_path / "blob"
-    for number in range(12):
+    for number in range(20):
         blob.write_bytes(random.Random(number).randbytes(2 << 20))
         arguments = [
             host.name,
@@ -209,7 +209,7 @@ def test_a_deployer_killed_at_any_moment_leaves_what_the_next_run_finishes(
             time.sleep(moments.uniform(0.2, 1.2))  # the moment itself is what is tested
             os.kill(deployer.pid, signal.SIGKILL)
         if number % 3 == 2:  # and sometimes the payload dies as well
-            host.shell("for p in $(pgrep -f 'voiceops_payl[o]ad'); do kill -9 $p; done", check=False)
+            host.kill_in_sessions()
         if number % 4 == 3 or number % 4 == 1:
             desired = state(*service(f"v{number}"), Blob(path="/etc/demo/blob", source=blob))
             apply(transport, desired, lease=Lease(wait_s=20)).raise_for_failure()

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from voiceops.wiring import Project
 
 _COMMON: dict[str, tuple[Any, str]] = {
-    "inventory": ("", "Inventory file, folder or executable (or VOICEOPS_INVENTORY)."),
-    "host": ("", "Hosts of the inventory, comma-separated, or user@name[:port]."),
-    "group": ("", "Group of the inventory."),
-    "limit": ("", "Ansible host pattern."),
+    "inventory": (None, "Inventory file, folder or executable (or VOICEOPS_INVENTORY)."),
+    "host": (None, "Hosts of the inventory, comma-separated, or user@name[:port]."),
+    "group": (None, "Group of the inventory."),
+    "limit": (None, "Ansible host pattern."),
     "json": (False, "Print one JSON document on stdout, nothing else."),
     "debug": (False, "Show tracebacks and debug logs."),
     "timeout": (0.0, "Seconds that the whole command may take (0: its own default)."),
@@ -63,12 +63,20 @@ class Run:
     yes: bool = False
     check: bool = False
     diff: bool = False
+    empty: list[str] = field(default_factory=list)
+    """Flags that were given without a value, as by ``--host "$UNSET"``."""
     _project: Project | None = field(default=None, repr=False)
 
     @property
     def project(self) -> Project:
         """The configured project; loading it happens here, on first use."""
         if self._project is None:
+            if self.empty:
+                # Without the flag this machine is meant, and whoever wrote it did not mean this machine.
+                raise UsageError(
+                    f"--{self.empty[0]} is empty",
+                    hint="was it an unset variable? leave the flag out, or name one",
+                )
             from voiceops.wiring import Project
 
             self._project = Project.load(
@@ -107,7 +115,9 @@ def command(
         own = list(inspect.signature(function).parameters.values())[1:]
 
         def body(_context: Context, **arguments: Any) -> None:
-            run = Run(**{flag: arguments.pop(flag) for flag in wanted})
+            given = {flag: arguments.pop(flag) for flag in wanted}
+            empty = [flag for flag in ("inventory", *TARGETS) if given.get(flag) == ""]
+            run = Run(**{flag: value for flag, value in given.items() if value is not None}, empty=empty)
             _execute(function, run, arguments)
 
         body.__name__ = function.__name__
