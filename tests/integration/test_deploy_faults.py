@@ -186,12 +186,12 @@ def test_the_state_of_an_older_voiceops_is_read_and_nothing_of_it_is_lost(
     fresh_host.write(f"{folder}/lock", json.dumps({"owner": "ann", "expires": 1}))
     # Killed between "unit file written" and "loaded": systemd knows another one than lies there.
     unit = f"/etc/systemd/system/{UNIT}"
-    fresh_host.shell(
-        f"cp -p {unit} /run/unit; echo '#' >> {unit}; systemctl daemon-reload; cp -p /run/unit {unit}"
-    )
+    fresh_host.shell(f"cp {unit} /run/unit; echo '#' >> {unit}; systemctl daemon-reload; cp /run/unit {unit}")
+    assert fresh_host.shell(f"systemctl show -P NeedDaemonReload {UNIT}").stdout == "yes\n"
     fresh_host.shell(f"rm {folder}/format")
-    deployed.inv("releases", "--group", "servers")
-    deployed.deploy()
+    assert unit in deployed.inv("drift", "--group", "servers", code=2).out
+    changed = deployed.deploy()["hosts"][fresh_host.name]
+    assert [one["id"] for one in changed["resources"] if one["result"] == "changed"] == [f"file:{unit}"]
     assert fresh_host.shell(f"systemctl show -P NeedDaemonReload {UNIT}").stdout == "no\n"
     assert fresh_host.read(f"{folder}/format") == "1"
     assert deployed.deploy()["changed"] == 0

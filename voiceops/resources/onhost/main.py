@@ -103,8 +103,18 @@ class Runner:
             for sha256, size in plan.blobs if plan else ():
                 self.run.blobs.expect_use(sha256)
                 wanted.append((sha256, size))
+        self._tell_reload(self._unloaded())
         if not self.run.check and wanted:
             self.run.blobs.fetch(wanted)
+
+    def _unloaded(self) -> set[str]:
+        """Unit files that a killed run wrote, and systemd does not know yet."""
+        return set(self.run.journal.pending.get(DAEMON_RELOAD, ()))
+
+    def _tell_reload(self, files: set[str]) -> None:
+        for key in files & set(self.results):
+            if self.results[key]["result"] == "ok":
+                self.results[key].update(result="changed", changes=["load it into systemd"])
 
     def _planned(self, spec: Spec) -> tuple[dict[str, Any], Plan | None]:
         result: dict[str, Any] = {"id": spec["id"], "result": "ok"}
@@ -129,6 +139,7 @@ class Runner:
 
     def apply(self) -> None:
         """Walk the list again, each resource planned anew right before its turn."""
+        unloaded = self._unloaded()
         self.run.changed.clear()
         self.run.guessing = False
         forget_facts(self.run)
@@ -144,6 +155,7 @@ class Runner:
             self._step(spec)
         if not self.failed:
             reload_units(self.run, facts={})
+            self._tell_reload(unloaded)
         self._settle(None)
 
     def _step(self, spec: Spec) -> None:
