@@ -18,7 +18,11 @@ from tests import parts
 SHIPPED_FILES = ("inventory.yaml", ".env.example", "requirements.lock")
 SERVER = {
     "project": "frontdesk",
-    "livekit": {"url": "ws://192.0.2.1:7880", "api_key": "key", "api_secret": "a-secret-of-32-characters-or-more"},
+    "livekit": {
+        "url": "ws://192.0.2.1:7880",
+        "api_key": "key",
+        "api_secret": "a-secret-of-32-characters-or-more",
+    },
     "services": {"agent": {"kind": "agent", "entry": "agent/agent.py"}},
 }
 TWO_LINES = "from voiceops.tasks import namespace\n__all__ = ['namespace']\n"

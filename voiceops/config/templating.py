@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ def _compiled() -> BytecodeCache | None:
                 super().dump_bytecode(bucket)
 
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops" / "templates"
+    # How a filter is called is compiled in: what is set up here names the place.
+    folder /= hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

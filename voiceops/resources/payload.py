@@ -23,6 +23,7 @@ _FUTURE = re.compile(r"^from __future__ import annotations\n", re.MULTILINE)
 _TYPES = re.compile(r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?:    [^\n]*)?\n)+", re.MULTILINE)
 _DOCSTRING = re.compile(r'^ *"""[\s\S]*?"""\n', re.MULTILINE)
 _COMMENT = re.compile(r"^ *#[^\n]*\n", re.MULTILINE)
+_RETURNS = re.compile(r"^( *(?:def [^\n]*)?\)) -> [^\n]*:$", re.MULTILINE)
 _BLANK = re.compile(r"\n\n+")
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 
@@ -60,7 +61,7 @@ def source() -> str:
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         for pattern in (_FUTURE, _INTERNAL, _TYPES, _DOCSTRING, _COMMENT):
             text = pattern.sub("", text)
-        text = _BLANK.sub("\n", text)
+        text = _BLANK.sub("\n", _RETURNS.sub(r"\1:", text))
         parts.append(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), text))
     return "".join(parts)
 

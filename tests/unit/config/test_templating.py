@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from voiceops.config import templating
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     templating._environment.cache_clear()
-    return tmp_path / "cache" / "voiceops" / "templates"
+    this = hashlib.sha256(Path(templating.__file__).read_bytes()).hexdigest()[:12]
+    return tmp_path / "cache" / "voiceops" / "templates" / this
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_no_name_is_defined_twice_over_all_modules() -> None:
     assert [name for name, count in names.items() if count > 1 and name != "TYPE_CHECKING"] == []
 
 
-def test_joining_drops_only_docstrings_comments_and_inner_imports() -> None:
+def test_joining_drops_only_what_does_nothing_when_it_runs() -> None:
     def program(tree: ast.Module) -> list[str]:
         kept = []
         for node in tree.body:
@@ -107,6 +107,8 @@ def _without_texts(tree: ast.AST) -> ast.AST:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [child for child in body if not _is_text(child)]  # type: ignore[attr-defined]
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
     return tree
 
 
