@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
 import json
 import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from voiceops.errors import HostError, LockedError, StorageError, VoiceopsError
 from voiceops.ports import RemoteProcess, Transport
@@ -225,9 +226,11 @@ class _Conversation:
         for need in needs:
             content = self._state.contents[need["sha256"]]
             size, sent = need["size"], need["have"]
-            process.write(b'{"length":%d}\n' % (size - sent))
             with content.open() as file:
+                if sent and _begins(file, sent) != need["begins"]:
+                    sent = 0
                 file.seek(sent)
+                process.write(b'{"length":%d}\n' % (size - sent))
                 while sent < size:
                     data = file.read(min(CHUNK_BYTES, size - sent))
                     if not data:
@@ -260,3 +263,12 @@ class _Conversation:
         return HostError(
             f"{name}: {message}", log_tail=log, retryable=kind in ("cancelled", "damaged"), data=data
         )
+
+
+def _begins(file: BinaryIO, length: int) -> str:
+    """The hash of the first ``length`` bytes."""
+    digest = hashlib.sha256()
+    while length and (data := file.read(min(CHUNK_BYTES, length))):
+        digest.update(data)
+        length -= len(data)
+    return digest.hexdigest()

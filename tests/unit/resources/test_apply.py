@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import subprocess
@@ -18,6 +19,7 @@ from voiceops.resources import (
     Absent,
     Blob,
     Command,
+    Content,
     Directory,
     File,
     HostReport,
@@ -216,15 +218,29 @@ def test_an_upload_goes_on_where_a_cut_one_stopped(machine: Machine, tmp_path: P
     assert (tmp_path / "bin").read_bytes() == (tmp_path / "source").read_bytes()
 
 
-def test_a_damaged_upload_is_noticed_and_thrown_away(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", [b"garbage", bytes(700_000), b"longer than the whole" * 60_000])
+def test_a_cut_upload_that_is_not_its_beginning_is_sent_from_the_start(
+    machine: Machine, tmp_path: Path, left: bytes
+) -> None:
     (tmp_path / "source").write_bytes(os.urandom(1 << 20))
     blob = Blob(path=machine.at("bin"), source=tmp_path / "source")
     sha256 = blob.contents()[0].sha256
     (tmp_path / "state/blobs").mkdir(parents=True)
-    (tmp_path / f"state/blobs/{sha256}.part").write_bytes(b"garbage")
-    with pytest.raises(HostError, match="damaged"):
-        machine.apply(blob)
+    (tmp_path / f"state/blobs/{sha256}.part").write_bytes(left)
     machine.apply_twice(blob)
+    assert (tmp_path / "bin").read_bytes() == (tmp_path / "source").read_bytes()
+
+
+def test_a_file_that_changes_while_it_is_sent_is_noticed_and_thrown_away(
+    machine: Machine, tmp_path: Path
+) -> None:
+    (tmp_path / "source").write_bytes(os.urandom(1 << 20))
+    content = Content.of_file(tmp_path / "source")
+    changed = Content(content.sha256, content.size, lambda: io.BytesIO(bytes(content.size)), "source")
+    with pytest.raises(HostError, match="damaged"):
+        machine.apply(Blob(path=machine.at("bin"), source=tmp_path / "source", content=changed))
+    assert not (tmp_path / "bin").exists()
+    machine.apply_twice(Blob(path=machine.at("bin"), source=tmp_path / "source"))
 
 
 def test_a_tree_is_exactly_its_files(machine: Machine, tmp_path: Path) -> None:
