@@ -178,13 +178,15 @@ class _Writer:
     def _venv(self) -> Venv:
         house = self.materials.wheels()
         key = _hash(house.requirements)
+        deploy = self.settings.deploy
         venv = Venv(
             path=f"{self.names.opt}/venvs/{key}",
             requirements=house.requirements,
             wheels=f"{self.names.state}/wheels",
             uv=house.uv,
             files=house.files,
-            index=len(house.files) == 2,
+            index=deploy.wheels == "index",
+            env={"UV_DEFAULT_INDEX": deploy.index_url} if deploy.index_url else {},
         )
         self.resources.append(venv)
         return venv

@@ -128,6 +128,8 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Connections at once."""
     wheels: Literal["upload", "index"] = "upload"
     """``upload``: fetched here for the host's Python and sent; ``index``: the host asks its package index."""
+    index_url: Secret = Secret("")
+    """For ``wheels: index``. Empty: what the host's pip or uv is configured for."""
     packages: list[str] = []
     """Of the distribution, by apt or dnf; what they bring of daemons of their own stays off."""
     requirements: Union[str, None] = None

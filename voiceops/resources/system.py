@@ -154,7 +154,9 @@ class Venv(Resource):
     uv: str | None = None
     """uv on the host: its path, or the name of its wheel in ``wheels``; None: the venv and pip of ``python``."""
     index: bool = False
-    """Ask the host's index for what ``wheels`` lacks."""
+    """Ask the host's index for what ``wheels`` lacks: the one that its pip or uv is configured for."""
+    env: Mapping[str, Union[str, Secret]] = field(default_factory=dict)
+    """For the installer where it asks an index, such as ``UV_DEFAULT_INDEX``; names no content."""
     files: Mapping[str, Content] = field(default_factory=dict)
     """Wheels by name that are brought to ``wheels``, which they own; only when the environment must be built."""
 
@@ -179,6 +181,7 @@ class Venv(Resource):
                 wheels=absolute(self.wheels) if self.wheels else None,
                 uv=self.uv,
                 index=self.index or None,
+                env={name: _plain_text(value) for name, value in self.env.items()} or None,
                 files=[
                     {"name": absolute(f"/{name}")[1:], "sha256": content.sha256, "size": content.size}
                     for name, content in sorted(self.files.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
 from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link, temporary
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from voiceops.resources.onhost.base import Spec
 
 INSTALL_S = 1800.0
+PIP_FILES = ("/etc/pip.conf", "/etc/xdg/pip/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+UV_FILES = ("/etc/uv/uv.toml", "~/.config/uv/uv.toml")
+UV_NAMES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "trusted-host": "UV_INSECURE_HOST",
+    "cert": "SSL_CERT_FILE",
+}
+"""What pip calls it, and uv."""
+PASSED = re.compile(
+    r"(UV|PIP)_(DEFAULT_INDEX|(EXTRA_)?INDEX(_URL)?|TRUSTED_HOST|CERT)|SSL_CERT_\w+|\w+_PROXY", re.I
+)
 
 
 class VenvHandler(Handler):
@@ -100,6 +113,8 @@ class VenvHandler(Handler):
         env["UV_PYTHON_DOWNLOADS"] = "never"
         make = [uv, "venv", "--python", python, real] if uv else [python, "-m", "venv", real]
         expect(run.child(*make, env=env, timeout_s=INSTALL_S), "making the environment")
+        if spec.get("index") or not spec.get("wheels"):
+            env.update(index_environment(), **spec.get("env", {}))
         install = (
             [uv, "pip", "install", "--python", f"{real}/bin/python"] if uv else [f"{real}/bin/pip", "install"]
         )
@@ -114,7 +129,10 @@ class VenvHandler(Handler):
             file.write(text)
         if text.strip():
             install += ["-r", requirements]
-            expect(run.child(*install, env=env, timeout_s=INSTALL_S), "installing the requirements")
+            child = run.child(*install, env=env, timeout_s=INSTALL_S)
+            child.output = re.sub(r"://[^/@\s]+@", "://****@", child.output)
+            source = " from the host's package index" if spec.get("index") else ""
+            expect(child, f"installing the requirements{source}")
 
     def _stamp(self, spec: Spec, real: str) -> None:
         os.sync()  # the stamp must never be on disk before what it vouches for
@@ -131,3 +149,25 @@ class VenvHandler(Handler):
         for entry in os.listdir(folder):
             if entry.startswith(f"{name}-") and len(entry) == len(name) + 13 and entry not in keep:
                 remove_all(os.path.join(folder, entry))
+
+
+def index_environment() -> dict[str, str]:
+    """What the host says about its package index, in uv's words too: uv reads nothing of pip's."""
+    env = {name: value for name, value in os.environ.items() if PASSED.fullmatch(name)}
+    if any(os.path.exists(os.path.expanduser(path)) for path in UV_FILES):
+        return env
+    import configparser
+
+    said = configparser.RawConfigParser()
+    try:
+        said.read([os.path.expanduser(path) for path in PIP_FILES], encoding="utf-8")
+    except (configparser.Error, ValueError) as error:
+        raise Failed(f"pip's configuration can't be read: {error}") from None
+    for section in ("install", "global"):
+        for name, uv in UV_NAMES.items():
+            value = env.get("PIP_" + name.upper().replace("-", "_")) or said.get(section, name, fallback="")
+            if value:
+                env.setdefault(uv, " ".join(value.split()))
+    # As pip does; each wheel's hash is declared, so that no index can slip in another.
+    env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return env
