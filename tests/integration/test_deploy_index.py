@@ -1,8 +1,12 @@
-"""``deploy.wheels: index``: a host that fetches its wheels itself, from an index that only it is told of."""
+"""``deploy.wheels: index``: a host that fetches its wheels itself, from an index that only it is told of.
+
+Its LiveKit moves to loopback at the end: then only the host itself can place the call that proves a deploy.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +131,19 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused_and_the_password_of_the_i
     host.write("/root/control", password)
     look = f"find /etc /opt /var /tmp /root -xdev -type f -size -128k -exec grep -lF -e {password} {{}} +"
     assert host.shell(f"{look}; true").stdout.split() == ["/root/control"]
+
+
+@pytest.mark.timeout(120)
+def test_a_livekit_that_only_the_host_reaches_is_proved_by_a_call_from_there(
+    deployed: Servers, host: hosts.Machine
+) -> None:
+    deployed.variables["livekit"]["url"] = "ws://127.0.0.1:7880"
+    for setting in ("public", "node_ip"):
+        del deployed.variables["services"]["livekit"][setting]
+    deployed.write()
+    done = deployed.inv("deploy", "--group", "servers", "--json")
+    assert f"calling agent from {host.name}" in done.err
+    assert done.json["call"]["ok"] is True
+    assert done.json["call"]["audio_s"] > 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host.address, 7880), timeout=5)
