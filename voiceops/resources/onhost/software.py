@@ -130,7 +130,7 @@ class VenvHandler(Handler):
         if text.strip():
             install += ["-r", requirements]
             child = run.child(*install, env=env, timeout_s=INSTALL_S)
-            child.output = re.sub(r"://[^/@\s]+@", "://****@", child.output)
+            child.output = masked(child.output)
             source = " from the host's package index" if spec.get("index") else ""
             expect(child, f"installing the requirements{source}")
 
@@ -149,6 +149,10 @@ class VenvHandler(Handler):
         for entry in os.listdir(folder):
             if entry.startswith(f"{name}-") and len(entry) == len(name) + 13 and entry not in keep:
                 remove_all(os.path.join(folder, entry))
+
+
+def masked(text: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://****@", text)
 
 
 def index_environment() -> dict[str, str]:
