@@ -24,6 +24,8 @@ _TYPES = re.compile(r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?:    [^\n]
 _DOCSTRING = re.compile(r'^ *"""[\s\S]*?"""\n', re.MULTILINE)
 _COMMENT = re.compile(r"^ *#[^\n]*\n", re.MULTILINE)
 _RETURNS = re.compile(r"^( *(?:def [^\n]*)?\)) -> [^\n]*:$", re.MULTILINE)
+_DEF = re.compile(r"^ *def [^\n]*$", re.MULTILINE)
+_PARAMETER = re.compile(r"(\w+): [\w.]+(?:\[[\w., ]*\])?(?: \| None)?(?=[,)]| = )")
 _BLANK = re.compile(r"\n\n+")
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 
@@ -62,6 +64,7 @@ def source() -> str:
         for pattern in (_FUTURE, _INTERNAL, _TYPES, _DOCSTRING, _COMMENT):
             text = pattern.sub("", text)
         text = _BLANK.sub("\n", _RETURNS.sub(r"\1:", text))
+        text = _DEF.sub(lambda line: _PARAMETER.sub(r"\1", line[0]), text)
         parts.append(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), text))
     return "".join(parts)
 

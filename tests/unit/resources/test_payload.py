@@ -109,6 +109,8 @@ def _without_texts(tree: ast.AST) -> ast.AST:
             node.body = [child for child in body if not _is_text(child)]  # type: ignore[attr-defined]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
     return tree
 
 
