@@ -288,7 +288,7 @@ def _run(command: Sequence[str], doing: str, *, hint: str = "", show: bool = Fal
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if show else subprocess.PIPE,
-            env=_environment(os.environ),
+            env=installer_environment(os.environ),
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             check=False,
         )
@@ -306,7 +306,8 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _environment(inherited: Mapping[str, str]) -> dict[str, str]:
+def installer_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """For pip and uv: without what would mislead them, and pip's mirror in uv's words."""
     environment = {name: value for name, value in inherited.items() if name not in _MISLEADING}
     for ours, theirs in _PIP_TO_UV.items():
         if ours in environment:

@@ -81,3 +81,16 @@ def test_a_requirement_without_a_wheel_for_the_host_is_named(tmp_path: Path) -> 
         made(facts, tmp_path, requirements="docopt==0.6.2\n")
     assert "docopt" in " ".join(failure.value.log_tail)
     assert failure.value.hint
+
+
+def test_a_mirror_that_is_set_for_pip_is_asked_for_resolving_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    mirror = f"http://127.0.0.1:{parts.free_port()}/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", mirror)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(VoiceopsError, match="resolving the requirements failed") as failure:
+        made(Facts(python=(3, 11), machine="aarch64", libc="2.36"), tmp_path)
+    assert mirror in " ".join(failure.value.log_tail)

@@ -209,9 +209,12 @@ def _uv() -> str:
 def _run(
     argv: Sequence[str], what: str, *, env: Mapping[str, str] | None = None, hint: str | None = None
 ) -> None:
+    from voiceops.bootstrap import installer_environment
+
+    environment = installer_environment(os.environ) | dict(env or {})
     try:
         done = subprocess.run(
-            argv, capture_output=True, text=True, timeout=_FETCH_S, env=os.environ | (env or {}), check=False
+            argv, capture_output=True, text=True, timeout=_FETCH_S, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
         raise VoiceopsError(f"{what} took longer than {_FETCH_S:g} s", retryable=True) from None
