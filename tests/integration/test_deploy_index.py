@@ -133,7 +133,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused_and_the_password_of_the_i
     assert host.shell(f"{look}; true").stdout.split() == ["/root/control"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_livekit_that_only_the_host_reaches_is_proved_by_a_call_from_there(
     deployed: Servers, host: hosts.Machine
 ) -> None:
@@ -147,3 +147,8 @@ def test_a_livekit_that_only_the_host_reaches_is_proved_by_a_call_from_there(
     assert done.json["call"]["audio_s"] > 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host.address, 7880), timeout=5)
+    to = ("--host", host.name, "--json")
+    assert deployed.inv("call", *to).json["ok"] == 1
+    assert deployed.inv("status", *to).json["hosts"][host.name]["rooms"] == 0
+    assert deployed.inv("rooms.list", *to).json["rooms"] == []
+    assert deployed.inv("why", *to).json["ok"] is True
