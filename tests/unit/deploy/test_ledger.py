@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from voiceops.deploy import ledger_onhost
 from voiceops.deploy.ledger import Entry, Ledger
 from voiceops.errors import NotFoundError
 
@@ -42,3 +46,27 @@ def test_a_named_release_must_be_on_the_host() -> None:
     assert known.previous("agent", to="r1") == "r1"
     with pytest.raises(NotFoundError):
         known.previous("agent", to="r9")
+
+
+def test_a_ledger_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    lines = [
+        {"service": "agent", "release": "r1", "result": "ok", "host_id": 7},
+        {"service": "agent", "result": "ok"},
+        {"release": ["r"], "service": "agent", "result": "ok"},
+        "text",
+    ]
+    (tmp_path / "releases.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"ser')
+    (tmp_path / "current.json").write_text(
+        json.dumps({"services": {"agent": {"release": "r1", "digest": "d", "since": 3}, "odd": 7}, "at": 1})
+    )
+    request = {"state": str(tmp_path)}
+    assert ledger_onhost.history(request) == [lines[0]]
+    assert ledger_onhost.current(request)["services"] == {"agent": {"release": "r1", "digest": "d"}}
+    ledger_onhost.append(request, [{"service": "agent", "release": "r2", "result": "ok"}])
+    assert ledger_onhost.history(request)[0] == lines[0], "what another version wrote is kept"
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "{}", '{"services": []}', "{"])
+def test_what_is_current_can_be_damaged_without_harm(tmp_path: Path, text: str) -> None:
+    (tmp_path / "current.json").write_text(text)
+    assert ledger_onhost.current({"state": str(tmp_path)}) == {}

@@ -359,3 +359,23 @@ def test_a_state_folder_that_others_can_write_is_refused(machine: Machine, tmp_p
     os.chown(tmp_path / "state", 65534, 65534)
     with pytest.raises(HostError, match="belongs to"):
         machine.apply(File(path=machine.at("a"), content="x"))
+
+
+def test_owners_and_modes_in_a_tree_are_mended_as_well(machine: Machine, tmp_path: Path) -> None:
+    for name in ("a.py", "sub/deep/b.py"):
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_text(name)
+    tree = Tree.of_folder(machine.at("release"), tmp_path / "source", owner="root")
+    before = os.umask(0o077)
+    try:
+        machine.apply_twice(tree)
+    finally:
+        os.umask(before)
+    release = tmp_path / "release"
+    assert {stat.S_IMODE((release / name).stat().st_mode) for name in ("sub", "sub/deep")} == {0o755}
+    os.chown(release / "a.py", 1, -1)
+    (release / "sub").chmod(0o777)
+    changes = machine.check(tree).results[0].changes
+    assert [change.partition(":")[0] for change in changes] == ["a.py", "sub"]
+    machine.apply_twice(tree)
+    assert (release / "a.py").stat().st_uid == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from voiceops.resources.onhost.base import PAYLOAD_FORMAT, Failed
-from voiceops.resources.onhost.journal import JOURNAL_LIMIT, Journal, Lock, check_format
+from voiceops.resources.onhost.hashes import Hashes
+from voiceops.resources.onhost.journal import JOURNAL_LIMIT, Journal, Lock, check_format, read_lease
 
 
 def reopened(folder: Path) -> Journal:
@@ -106,3 +108,24 @@ def test_a_lease_of_before_a_reboot_counts_no_more(tmp_path: Path) -> None:
 def test_force_takes_a_lease_that_is_nobodys_any_more(tmp_path: Path) -> None:
     take(tmp_path, hold=True).release()
     take(tmp_path, token="two", force=True).release()
+
+
+def test_lines_of_another_version_are_skipped_and_the_others_count(tmp_path: Path) -> None:
+    lines = [{"version": 9}, ["a"], 7, None, {"intent": "file:/a", "wakes": ["unit:a.service"], "more": 1}]
+    (tmp_path / "journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert reopened(tmp_path).pending == {"unit:a.service": {"file:/a"}}
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"owner": "ann"}', '{"expires": 1}', "null", "", "{"])
+def test_a_lease_that_makes_no_sense_holds_nobody_up(tmp_path: Path, text: str) -> None:
+    (tmp_path / "lock").write_text(text)
+    assert read_lease(str(tmp_path / "lock")) is None
+
+
+@pytest.mark.parametrize("text", ["[]", "7", '{"/a": {"sha256": "0"}}', "{"])
+def test_remembered_hashes_of_another_version_are_forgotten(tmp_path: Path, text: str) -> None:
+    (tmp_path / "hashes").write_text(text)
+    file = tmp_path / "big"
+    file.write_bytes(b"x" * (2 << 20))
+    found = Hashes(str(tmp_path)).sha256(str(file), file.stat())
+    assert found == hashlib.sha256(b"x" * (2 << 20)).hexdigest()
