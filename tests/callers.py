@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -36,3 +37,12 @@ async def caller(url: str, room: str, *, identity: str = "caller") -> AsyncItera
         yield person
     finally:
         await person.disconnect()
+
+
+async def agent_in(person: rtc.Room) -> str:
+    """The identity of the agent that came to this caller."""
+    for _ in range(400):
+        if person.remote_participants:
+            return next(iter(person.remote_participants))
+        await asyncio.sleep(0.05)
+    raise AssertionError("no agent came")

@@ -192,11 +192,7 @@ async def test_a_server_with_an_agent_alone_in_a_room_restarts_without_being_kil
     deployed: Servers, host: hosts.Machine
 ) -> None:
     async with callers.caller(f"ws://{host.address}:7880", "left-alone") as person:
-        for _ in range(200):
-            if person.remote_participants:
-                break
-            await asyncio.sleep(0.05)
-        assert person.remote_participants
+        await callers.agent_in(person)
     deployed.variables["services"]["livekit"]["env"] = {"COLOUR": "blue"}
     deployed.write()
     since = host.shell("date +%s").stdout.strip()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests import live, parts, stacks
+from tests import callers, live, parts, stacks
 from voiceops.adapters import ports_in_use, processes
 from voiceops.stack.folder import Folder
 
@@ -152,6 +154,18 @@ def test_a_server_that_was_just_ready_does_not_swallow_its_stop_signal(project: 
         stopped = project.run("stop")
         assert stopped.returncode == 0
         assert "ignores its stop signal" not in stopped.stderr
+
+
+async def test_a_server_with_an_agent_alone_in_a_room_ends_without_being_killed(
+    project: stacks.Project,
+) -> None:
+    await asyncio.to_thread(project.json, "start")
+    (url,) = re.findall(r"ws://127.0.0.1:\d+", (project.folder / "inventory.yaml").read_text())
+    async with callers.caller(url, "left-alone") as person:
+        await callers.agent_in(person)
+    stopped = await asyncio.to_thread(project.run, "stop")
+    assert stopped.returncode == 0
+    assert "ignores its stop signal" not in stopped.stderr
 
 
 @pytest.mark.parametrize("mistake", ["unknown setting", "taken port"])
