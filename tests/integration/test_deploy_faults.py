@@ -1,4 +1,7 @@
-"""Deploys to real hosts with faults: what failed is said, what served goes on, and the next run mends it."""
+"""Deploys to real hosts with faults: what failed is said, what served goes on, and the next run mends it.
+
+With commands, which are up at once. What agents and hands do: test_deploy_agents.py.
+"""
 
 from __future__ import annotations
 
@@ -39,22 +42,6 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(
     deployed.inv("drift", "--group", "servers")
     deployed.inv("deploy", "--group", "servers", "--check")
     assert pid(fresh_host) == before != "0"
-
-
-def test_a_file_touched_by_hand_is_drift_and_the_only_thing_mended(
-    deployed: Servers, fresh_host: hosts.Machine
-) -> None:
-    before = pid(fresh_host)
-    listed = deployed.deploy()["hosts"][fresh_host.name]["resources"]
-    files = [one["id"].removeprefix("file:") for one in listed if one["id"].startswith("file:")]
-    for path in files:
-        fresh_host.shell(f"echo '# by hand' >> {path}")
-        found = deployed.inv("drift", "--group", "servers", code=2)
-        assert path in found.out
-        mended = deployed.deploy()["hosts"][fresh_host.name]
-        assert [one["id"] for one in mended["resources"] if one["result"] == "changed"] == [f"file:{path}"]
-        deployed.inv("drift", "--group", "servers")
-    assert pid(fresh_host) == before
 
 
 def test_a_restart_loop_fails_the_deploy_with_its_cause_and_the_next_one_mends_it(
