@@ -18,7 +18,7 @@ def unit(**changes: Any) -> dict[str, Any]:
         "code": 0,
         "status": 0,
     }
-    return {**running, "loaded": True, "job": 0, **changes}
+    return {**running, "loaded": True, "masked": False, "job": 0, **changes}
 
 
 @pytest.mark.parametrize(
