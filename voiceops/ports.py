@@ -82,6 +82,11 @@ class Ended:
     stdout: bytes = b""
     stderr: bytes = b""
 
+    @property
+    def last_line(self) -> bytes:
+        """Of stdout: what a program says after whatever the login shell's own files print."""
+        return self.stdout.strip().rpartition(b"\n")[2]
+
 
 class RemoteProcess(Protocol):
     """A program that runs on a host, with pipes to it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,10 +20,13 @@ from tests import hosts
 from tests.integration.conftest import Fleet
 from voiceops.adapters.ssh import SshTarget, SshTransport
 from voiceops.adapters.ssh_errors import UnknownHostKeyError
-from voiceops.errors import CredentialsError, HostError, UnreachableError
+from voiceops.deploy.ledger import read_ledger
+from voiceops.errors import CredentialsError, DeadlineError, HostError, UnreachableError
 from voiceops.model.secret import Secret
 from voiceops.ports import Transport
 from voiceops.resources import install_python, on_hosts, read_facts
+from voiceops.stack.systemd_backend import SystemdBackend
+from voiceops.systemd.names import Names
 
 
 @pytest.fixture
@@ -210,6 +214,82 @@ def test_noise_from_rc_files_breaks_nothing(fresh_host: hosts.Machine) -> None:
     fresh_host.write("/home/deploy/.bashrc", noise)
     with closing(SshTransport(target(fresh_host))) as transport:
         assert read_facts(transport, "demo")["uid"] == 0
+
+
+def test_noise_from_rc_files_hides_no_answer_of_units_or_releases(fresh_host: hosts.Machine) -> None:
+    fresh_host.write("/home/deploy/.bashrc", "echo hello; printf 'no newline'\n")
+    with closing(SshTransport(target(fresh_host))) as transport:
+        assert SystemdBackend(Names("demo"), transport).observe([]) == {}
+        assert read_ledger(transport, Names("demo")).history == []
+
+
+def test_a_host_that_vanishes_is_noticed_by_the_keepalive_while_nobody_speaks(
+    fresh_host: hosts.Machine,
+) -> None:
+    with closing(SshTransport(target(fresh_host, keepalive_s=1))) as transport:
+        process = transport.start(["sleep", "1000"])
+        with fresh_host.unplugged():
+            assert process.read(60) == b""  # its end, and not the deadline
+            with pytest.raises(UnreachableError, match="the connection was lost"):
+                process.wait()
+
+
+def test_silence_ends_at_its_deadline(host: hosts.Machine) -> None:
+    with (
+        closing(SshTransport(target(host))) as transport,
+        closing(transport.start(["cat"])) as process,
+        pytest.raises(DeadlineError, match="no sign of life"),
+    ):
+        process.read(0.2)
+
+
+FLOOD = """
+import pathlib, resource, sys
+from voiceops.adapters.ssh import LIMIT_BYTES, SshTarget, SshTransport
+name, address, key, known = sys.argv[1:]
+transport = SshTransport(SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),
+                                   known_hosts=(pathlib.Path(known),)))
+transport.run(["true"])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+flood = "head -c 70000000 /dev/zero; head -c 30000000 /dev/zero >&2; echo end; echo end >&2"
+ended = transport.run(["sh", "-c", flood])
+transport.close()
+assert (len(ended.stdout), len(ended.stderr)) == (LIMIT_BYTES, LIMIT_BYTES), ended.exit_code
+assert ended.stdout.endswith(b"end\\n") and ended.stderr.endswith(b"end\\n")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_a_program_that_prints_100_mb_keeps_only_its_end_in_memory(
+    host: hosts.Machine, repository: Path
+) -> None:
+    arguments = [host.name, host.address, str(host.key_path), str(host.known_hosts)]
+    done = subprocess.run(
+        [sys.executable, "-c", FLOOD, *arguments], cwd=repository, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 30  # MB: two limits, two windows, and copies of them
+
+
+def test_a_port_of_the_hosts_loopback_is_reached_through_the_connection(host: hosts.Machine) -> None:
+    answer = "import socket; s = socket.create_server(('127.0.0.1', 4567)); print('up', flush=True)\n"
+    answer += "for _ in range(2): c = s.accept()[0]; c.sendall(c.recv(100).upper()); c.close()"
+    with closing(SshTransport(target(host))) as transport:
+        server = transport.start(["python3", "-c", answer])
+        assert server.read(10) == b"up\n"
+        port = transport.forward(4567)
+        assert transport.forward(4567) == port
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as near:
+                near.sendall(b"hello")
+                near.shutdown(socket.SHUT_WR)
+                assert near.recv(100) == b"HELLO"
+                assert near.recv(100) == b""
+        # What nobody listens on there is closed here.
+        with socket.create_connection(("127.0.0.1", transport.forward(4568)), timeout=10) as refused:
+            assert refused.recv(1) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
 CTRL_C = """

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _USER_FILE = Path("~/.ssh/known_hosts")
 _SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
+LOST_AFTER = 4
+"""Keepalives without an answer."""
 _WRITING = threading.Lock()
 # Without a handler Python prints Paramiko's tracebacks on stderr; its errors reach us as exceptions.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -111,7 +113,8 @@ def connect(target: SshTarget) -> Checked:
         connect_kwargs=_login(target),
     )
     if not connection.gateway:
-        sock = _socket(connection.host, connection.port, connection.connect_kwargs["banner_timeout"])
+        timeout_s = connection.connect_kwargs["banner_timeout"]
+        sock = _socket(connection.host, connection.port, timeout_s, target.keepalive_s)
         connection.connect_kwargs["sock"] = sock
         connection.connect_timeout = None
     try:
@@ -124,10 +127,13 @@ def connect(target: SshTarget) -> Checked:
     return connection
 
 
-def _socket(host: str, port: int, timeout_s: float) -> socket.socket:
+def _socket(host: str, port: int, timeout_s: float, keepalive_s: int) -> socket.socket:
     sock = socket.create_connection((host, port), timeout_s)
     # The handshake is small messages to and fro: Nagle would hold each back for 40 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # ssh's keepalive only sends. Unanswered for so long, the kernel gives the connection up, after 15 min else.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_AFTER * keepalive_s * 1000)
     sock.settimeout(None)
     return sock
 

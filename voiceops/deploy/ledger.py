@@ -135,5 +135,5 @@ def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mappin
             log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
             data={"host": transport.name},
         )
-    answer: Mapping[str, Any] = json.loads(ended.stdout)
+    answer: Mapping[str, Any] = json.loads(ended.last_line)
     return answer

@@ -225,4 +225,5 @@ REQUESTS: dict[str, Any] = {"record": record, "mark_bad": mark_bad, "releases": 
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    print(json.dumps(REQUESTS[asked.pop("do")](asked)))
+    # On a line of its own: shells print things before it.
+    print("\n" + json.dumps(REQUESTS[asked.pop("do")](asked)))

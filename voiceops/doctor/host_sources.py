@@ -62,8 +62,7 @@ class HostSources:
                 f"{self.transport.name}: can't be looked at (exit {ended.exit_code})",
                 log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
             )
-        packed = ended.stdout.strip().rpartition(b"\n")[2]
-        answer = json.loads(zlib.decompress(base64.b64decode(packed)))
+        answer = json.loads(zlib.decompress(base64.b64decode(ended.last_line)))
         missing = [service.name for service in self.outline if service.name not in answer["current"]]
         if missing:
             raise HostError(

@@ -135,7 +135,7 @@ class SystemdBackend:
         ended = self._transport.run(argv, root=True, timeout_s=patience_s + _ANSWER_S)
         try:
             if ended.exit_code == 0:
-                answer: dict[str, Any] = json.loads(ended.stdout)
+                answer: dict[str, Any] = json.loads(ended.last_line)
                 return answer
         except ValueError:
             pass  # cut off: told below, with what there is

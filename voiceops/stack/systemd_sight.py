@@ -15,8 +15,13 @@ _RUNNING = ("active", "activating", "reloading")
 
 def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, Any]) -> dict[str, Observed]:
     """Each declared service, and each other one whose units run on the host."""
-    units = [unit for unit in answer["units"] if unit.get("masked") or _ours(names, unit)]
     declared = {service.name: service for service in services}
+    units = [
+        unit
+        for unit in answer["units"]
+        # A masked unit has lost its mark: only its name tells whose it is.
+        if _ours(names, unit) or (unit.get("masked") and names.split(unit["unit"])[0] in declared)
+    ]
     by_service: dict[str, list[Mapping[str, Any]]] = {name: [] for name in declared}
     for unit in units:
         by_service.setdefault(names.split(unit["unit"])[0], []).append(unit)

@@ -429,4 +429,5 @@ REQUESTS = {"look": look, "start": start, "wait": wait, "end": end, "end_stray":
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    print(json.dumps(REQUESTS[asked.pop("do")](asked)))
+    # On a line of its own: shells print things before it.
+    print("\n" + json.dumps(REQUESTS[asked.pop("do")](asked)))

@@ -63,6 +63,13 @@ MISTAKES = {
         "drain_timeout_s", "drain_timout_s", "drain_timout_s", "services.agent.drain_timout_s", "drain_timeout_s"
     ),
     "forgotten unit": Mistake("stale_after_s", "stale_after", "stale_after", "rooms.stale_after", "stale_after_s"),
+    "minutes beyond the hour": Mistake(
+        "    run: [",
+        "    deploy: {cleanup_every_min: 60}\n    run: [",
+        "cleanup_every_min",
+        "deploy.cleanup_every_min",
+        None,
+    ),
     "unknown setting of livekit": Mistake("url:", "uri:", "uri:", "livekit.uri", "'url'"),
     "mistyped top-level variable": Mistake("    rooms:", "    room:", "    room:", "room", "'rooms'"),
     "mistyped services": Mistake("    services:", "    servces:", "servces:", "servces", "'services'"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from tests.unit.doctor.scenes import caller, room, scene, worker
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.mend import carry_out, steps
+from voiceops.doctor.mend import carry_out, on_host, steps
 from voiceops.errors import NotFoundError, ServiceError
-from voiceops.model.findings import Mend
+from voiceops.model.findings import Finding, Mend
 from voiceops.model.states import ServiceState
 
 
@@ -76,3 +78,22 @@ def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() 
         hands,
     )
     assert [result.done for result in results] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("command", "room", "expected"),
+    [
+        (
+            "inv stop --only a --now && inv start --only a",
+            "",
+            "inv stop --only a --now --host w1 && inv start --only a --host w1",
+        ),
+        ("inv rooms.dispatch 'a && inv b'", "a && inv b", "inv rooms.dispatch 'a && inv b' --host w1"),
+        ("inv inventory --host localhost", "", "inv inventory --host localhost"),
+        ("add a host to the agents' group", "", "add a host to the agents' group"),
+    ],
+)
+def test_commands_that_mend_a_server_name_it(command: str, room: str, expected: str) -> None:
+    mend = Mend(command=command, action="", room=room)
+    finding = Finding(rule="r", severity="error", sentence="", evidence=(), mends=(mend,))
+    assert on_host(finding, "w1").mend == expected

@@ -9,11 +9,19 @@ import pytest
 
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Declared, Observed, judge
-from voiceops.stack.systemd_sight import observed
+from voiceops.stack.systemd_sight import look_request, observed
 from voiceops.systemd.names import Names
 
 NAMES = Names("front")
-AGENT = Declared(name="agent", kind="agent", cwd=Path("/"), digest="d1", release="r1")
+AGENT = Declared(
+    name="agent",
+    kind="agent",
+    cwd=Path("/"),
+    digest="d1",
+    release="r1",
+    entry=Path("/x/desk.py"),
+    livekit_url="ws://lk:7880/",
+)
 LIVEKIT = Declared(name="livekit", kind="livekit", cwd=Path("/"), ports=(7880, 7881))
 HEALTHY = {"registered": True, "draining": False, "calls": 2, "rooms": ["a", "b"], "worker_id": "AW_1"}
 
@@ -41,8 +49,13 @@ def unit(name: str, **changed: Any) -> dict[str, Any]:
     return values | changed
 
 
-def see(*units: dict[str, Any], owners: tuple[dict[str, Any], ...] = ()) -> dict[str, Observed]:
-    return observed(NAMES, [AGENT, LIVEKIT], {"units": list(units), "owners": list(owners)})
+def see(
+    *units: dict[str, Any],
+    owners: tuple[dict[str, Any], ...] = (),
+    workers: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Observed]:
+    seen = {"units": list(units), "owners": list(owners), "workers": list(workers)}
+    return observed(NAMES, [AGENT, LIVEKIT], seen)
 
 
 def test_a_registered_agent_is_ready_with_its_calls() -> None:
@@ -99,3 +112,26 @@ def test_only_a_foreign_owner_of_a_port_is_a_stray() -> None:
     foreign = {"port": 7881, "pid": 8, "unit": "", "command": "nc -l 7881", "age_s": 1.0}
     strays = see(unit("front-livekit.service"), owners=(ours, foreign))["livekit"].strays
     assert [stray.pid for stray in strays] == [8]
+
+
+def test_a_worker_that_was_started_by_hand_is_a_stray_of_the_agent_with_its_entry() -> None:
+    by_hand = {"pid": 9, "entry": "desk.py", "command": "python desk.py start", "age_s": 3.0, "calls": 1}
+    seen = see(unit("front-agent@r1.service"), workers=(by_hand, by_hand | {"pid": 10, "entry": "x.py"}))
+    verdict = judge(seen["agent"])
+    assert (verdict.state, verdict.pids) == (ServiceState.STRAY, (7, 9))
+    assert seen["agent"].strays[0].calls == 1
+
+
+def test_a_masked_unit_is_said_with_what_takes_it_back() -> None:
+    masked = {"masked": True, "environment": "", "active": "inactive", "sub": "dead", "pid": 0}
+    verdict = judge(see(unit("front-livekit.service", **masked))["livekit"])
+    assert verdict.state is ServiceState.STALE
+    assert "systemctl unmask front-livekit.service" in verdict.detail
+    assert set(see(unit("front-desk-web.service", **masked))) == {"agent", "livekit"}
+
+
+def test_a_host_is_asked_for_what_these_services_need() -> None:
+    asked = look_request(NAMES, [AGENT, LIVEKIT])
+    assert (asked["entries"], asked["url"]) == (["desk.py"], "ws://lk:7880")
+    assert (asked["names"], asked["ports"]) == (["front-livekit.service"], [7880, 7881])
+    assert look_request(NAMES, [LIVEKIT])["entries"] == []
