@@ -133,5 +133,5 @@ def test_a_masked_unit_is_said_with_what_takes_it_back() -> None:
 def test_a_host_is_asked_for_what_these_services_need() -> None:
     asked = look_request(NAMES, [AGENT, LIVEKIT])
     assert (asked["entries"], asked["url"]) == (["desk.py"], "ws://lk:7880")
-    assert (asked["names"], asked["ports"]) == (["front-livekit.service"], [7880, 7881])
+    assert (asked["patterns"], asked["ports"]) == (["front-*.service", "front-livekit.service"], [7880, 7881])
     assert look_request(NAMES, [LIVEKIT])["entries"] == []
