@@ -62,17 +62,21 @@ def test_a_lock_keeps_others_out_until_it_is_taken_off_or_its_time_is_over(
     servers: Servers, first: str
 ) -> None:
     only = ("--host", first)
+    servers.variables["services"]["web"]["env"]["MODE"] = "a deploy that changes nothing needs no lock"
+    servers.write()
     servers.inv("lock", *only, "--reason", "load test")
-    for refused in (["lock"], ["deploy", "--wait", "0"]):
-        answer = servers.inv(*refused, *only, code=4)
-        assert "load test" in answer.err
-    assert "load test" in servers.inv("unlock", *only).out
+    try:
+        for refused in (["lock"], ["deploy", "--wait", "0"]):
+            assert "load test" in servers.inv(*refused, *only, code=4).err
+    finally:
+        freed = servers.inv("unlock", *only).out
+    assert "load test" in freed
     assert servers.inv("unlock", *only, "--json").json["hosts"][first]["changed"] is False
     # Its owner is long gone: the lease ends by itself.
     servers.inv("lock", *only, "--minutes", "0.01")
     time.sleep(0.7)
     servers.inv("lock", *only, "--minutes", "0.01")
-    assert servers.inv("lock", *only, "--minutes", "0", code=3)
+    servers.inv("lock", *only, "--minutes", "0", code=3)
 
 
 def test_rendered_files_are_masked_and_what_else_lies_there_is_named(servers: Servers, first: str) -> None:
@@ -91,12 +95,12 @@ def test_ctrl_c_in_a_deploy_is_130_and_the_next_one_ends_as_if_it_had_not_been(s
     web = servers.variables["services"]["web"]
     web |= {"probe": {"tcp": "127.0.0.1:9"}, "ready_timeout_s": 60}
     servers.write()
-    process = servers.spawn("deploy", "--group", "servers")
-    assert process.stderr is not None
-    while "starting" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    with servers.spawn("deploy", "--group", "servers") as process:
+        assert process.stderr is not None
+        while "starting" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=30)
     assert (process.returncode, out) == (130, "")
     del web["probe"], web["ready_timeout_s"]
     servers.write()
