@@ -69,6 +69,19 @@ class WorkerFact:
     release_current: bool = True
     pids: tuple[int, ...] = ()
 
+    @property
+    def at_max_jobs(self) -> bool:
+        return self.max_jobs is not None and self.calls >= self.max_jobs
+
+    @property
+    def over_load(self) -> bool:
+        return self.load is not None and self.load_limit is not None and self.load >= self.load_limit
+
+    @property
+    def full(self) -> bool:
+        """It takes no more calls for now."""
+        return self.at_max_jobs or self.over_load
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerFact:

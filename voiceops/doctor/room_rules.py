@@ -292,6 +292,14 @@ def _lost(look: Look) -> RoomVerdict | None:
             mends=(look.dispatch(),),
         )
     worker = look.worker
+    if worker is not None and worker.full:
+        return RoomVerdict(
+            rule="worker-over-load",
+            sentence="The worker was full when this call came, so it was offered to nobody, and never will be again.",
+            evidence=(f"the worker of {worker.service} is full",),
+            mends=(look.dispatch(),),
+            from_below=True,
+        )
     registered_at = worker.registered_at if worker else None
     late = registered_at is not None and registered_at > asked_at
     return RoomVerdict(

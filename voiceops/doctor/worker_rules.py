@@ -211,17 +211,15 @@ def old_code(facts: Facts) -> Iterator[Finding]:
 
 def over_load(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
-        full = worker.max_jobs is not None and worker.calls >= worker.max_jobs
-        busy = worker.load is not None and worker.load_limit is not None and worker.load >= worker.load_limit
         turned_away = [
             e
             for e in facts.events
             if "no servers available" in str(e.fields.get("error", "")) + e.message
             and facts.now - e.at < RECENT_S
         ]
-        if not (full or busy) and not (turned_away and waiting_rooms(facts)):
+        if not worker.full and not (turned_away and waiting_rooms(facts)):
             continue
-        limit = "max_concurrent_jobs" if full and not busy else "load_limit"
+        limit = "max_concurrent_jobs" if worker.at_max_jobs and not worker.over_load else "load_limit"
         evidence = [
             f"load {worker.load:.2f}, {worker.calls} call(s)"
             if worker.load is not None
@@ -231,14 +229,14 @@ def over_load(facts: Facts) -> Iterator[Finding]:
             evidence.append(f"load_limit is {worker.load_limit:g}")
         if worker.refused_for_load:
             evidence.append(f"it has refused {worker.refused_for_load} call(s) for its load")
-        if full:
+        if worker.at_max_jobs:
             evidence.append(f"max_concurrent_jobs is {worker.max_jobs}")
         if turned_away:
             evidence.append(f"server log: no servers available, {len(turned_away)} time(s) in 5 minutes")
         yield Finding(
             rule="worker-over-load",
             severity="error" if turned_away or waiting_rooms(facts) else "warning",
-            sentence=f"The worker of {worker.service} {'is' if full or busy else 'was'} full: at its {limit} it takes "
+            sentence=f"The worker of {worker.service} {'is' if worker.full else 'was'} full: at its {limit} it takes "
             "no call, and LiveKit offers none twice.",
             evidence=tuple(evidence),
             mends=(

@@ -38,8 +38,10 @@ class Finding:
 
     @property
     def mend(self) -> str:
-        """The commands as one line to copy."""
-        return " && ".join(mend.command for mend in self.mends)
+        """The commands as one line to copy; then what only a person can do."""
+        commands = " && ".join(mend.command for mend in self.mends if mend.command.startswith("inv "))
+        advice = [mend.command for mend in self.mends if not mend.command.startswith("inv ")]
+        return "; then ".join(filter(None, (commands, *advice)))
 
     def as_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {

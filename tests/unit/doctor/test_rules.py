@@ -209,6 +209,20 @@ def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:
     )
 
 
+def test_a_call_that_a_busy_worker_was_not_offered_has_one_finding_which_names_the_limit() -> None:
+    busy = worker(load=0.9, load_limit=0.8)
+    (finding,) = diagnose(scene(room(caller(12), age_s=12), workers=(busy,)))
+    assert finding.rule == "worker-over-load"
+    assert "load_limit is 0.8" in finding.evidence
+    assert finding.mend == (
+        "inv rooms.dispatch r; then add a host to the agents' group, or raise load_limit in inventory.yaml (or off)"
+    )
+
+
+def test_a_busy_worker_without_a_load_limit_is_not_full() -> None:
+    assert diagnose(scene(workers=(worker(load=1.0, load_limit=None),))) == ()
+
+
 def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_dispatch() -> None:
     (finding,) = diagnose(CASES["no-worker"])
     assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
