@@ -2,7 +2,7 @@
 
     python -m bench.calls alone        overhead on the first audio of a single call
     python -m bench.calls together     5 and 10 calls at once, p95 as a ratio
-    python -m bench.calls faults       the same calls with each fault on, both columns
+    python -m bench.calls faults       the same calls with each fault on, both columns [--only hangs]
     python -m bench.calls row          200 calls in a row, every third caller vanishes
 
 Server, workers and callers share this machine: only the ratios mean something. Rounds
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,21 +138,23 @@ def _print_together(
     print(f"  p95 ratio agentkit / bare: {ratio:.2f}   (callers starved in {starved} of {rounds * 2} runs)")
 
 
-def faults(calls: int) -> None:
-    """Each fault on, for both columns."""
+def faults(calls: int, only: str) -> None:
+    """Each fault on, for both columns; or those with ``only`` in their name."""
     print(f"| fault ({calls} calls each) | with agentkit | without |")
     print("|---|---|---|")
-    _source_faults(calls)
-    _entry_faults(max(1, calls // 20))
+    _source_faults(calls, [one for one in SOURCE_FAULTS if only in one[0]])
+    _entry_faults(max(1, calls // 20), [one for one in ENTRY_FAULTS if only in f"entrypoint: {one}"])
 
 
-def _source_faults(calls: int) -> None:
+def _source_faults(calls: int, wanted: Sequence[tuple[str, dict[str, object]]]) -> None:
+    if not wanted:
+        return
     port = parts.free_port()
     with ExitStack() as stack:
         server = stack.enter_context(live.livekit_server(Path(stack.enter_context(_folder()))))
         stack.enter_context(_source(port))
         url = f"http://127.0.0.1:{port}"
-        for label, switch in SOURCE_FAULTS:
+        for label, switch in wanted:
             columns = []
             for name, entry in (("agentkit", RENTAL), ("bare", BARE_RENTAL)):
                 _switch(url, switch)
@@ -164,9 +166,11 @@ def _source_faults(calls: int) -> None:
             print(f"| {label} | {columns[0]} | {columns[1]} |", flush=True)
 
 
-def _entry_faults(times: int) -> None:
+def _entry_faults(times: int, wanted: Sequence[str]) -> None:
+    if not wanted:
+        return
     with _two_sides() as sides:
-        for fault in ENTRY_FAULTS:
+        for fault in wanted:
             columns = []
             for one in reversed(sides):
                 good: list[CallResult] = []
@@ -305,7 +309,10 @@ def main() -> None:
         ("faults", "calls", 100),
         ("row", "calls", 200),
     ):
-        modes.add_parser(name).add_argument(f"--{flag}", type=int, default=default)
+        mode = modes.add_parser(name)
+        mode.add_argument(f"--{flag}", type=int, default=default)
+        if name == "faults":
+            mode.add_argument("--only", default="", help="a part of a row's name, as hangs or raise")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left running
     if arguments.mode == "alone":
@@ -313,7 +320,7 @@ def main() -> None:
     elif arguments.mode == "together":
         together(arguments.rounds)
     elif arguments.mode == "faults":
-        faults(arguments.calls)
+        faults(arguments.calls, arguments.only)
     else:
         row(arguments.calls)
 

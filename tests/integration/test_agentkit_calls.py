@@ -124,7 +124,8 @@ async def test_after_an_entrypoint_that_fails_the_next_call_is_answered_and_the_
     assert failed.get("error") == error
     assert failed.get("exit_code") == exit_code
     assert await is_answered(line)
-    assert json.loads((await line.get())[1])["pid"] == line.process.pid
+    document = json.loads((await line.get())[1])
+    assert (document["pid"], document["registered"]) == (line.process.pid, True)
 
 
 async def test_a_block_of_the_loop_is_named_while_the_worker_answers_others(line: Line) -> None:

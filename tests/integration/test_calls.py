@@ -325,6 +325,14 @@ def test_inv_call_prints_json_writes_its_reports_and_exits_0(project: Path, repo
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_disk_that_is_full_at_the_end_does_not_cost_the_results(project: Path, repository: Path) -> None:
+    process = _inv(project, repository, "--json", "--report", "/dev/full")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert json.loads(out)["ok"] == 1
+    assert "can't write /dev/full: No space left on device" in err.decode()
+
+
 async def test_an_interrupted_run_leaves_no_room_behind(
     project: Path, repository: Path, api: LivekitApi
 ) -> None:

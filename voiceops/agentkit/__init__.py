@@ -4,7 +4,7 @@ Each name stands alone: take one, leave the rest. Nothing here is imported befor
 used, so ``import voiceops.agentkit`` costs milliseconds and never imports livekit-agents.
 
     guarded_entrypoint   deadlines and clean ends for a job's entrypoint
-    cached               async TTL cache, shared by all calls of a worker
+    cached               async TTL cache, shared by all calls of a worker; raises CacheError
     prepare_room         removes dead agents from a room before a job is accepted
     LogLimiter           a token bucket for log lines
     LoopWatch            names the line that blocks the event loop
@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from voiceops.agentkit.cache import cached
+    from voiceops.agentkit.cache import CacheError, cached
     from voiceops.agentkit.call import Call
     from voiceops.agentkit.guard import guarded_entrypoint
     from voiceops.agentkit.lifecycle import CallEvent, subscribe
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from voiceops.agentkit.speech import Speech, heard, speech_from_environment
 
 __all__ = [
+    "CacheError",
     "Call",
     "CallEvent",
     "LogLimiter",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CacheError": "cache",
     "Call": "call",
     "CallEvent": "lifecycle",
     "LogLimiter": "loglimit",
