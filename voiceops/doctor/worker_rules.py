@@ -10,6 +10,7 @@ from voiceops.model.findings import Finding, Mend
 from voiceops.model.states import ServiceState
 
 RECENT_S = 300.0
+FULL_CPU = 0.95
 
 
 def _new_agents(facts: Facts, worker: WorkerFact, *, all_calls: bool = False) -> tuple[Mend, ...]:
@@ -65,6 +66,9 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
         failed = [
             e for e in facts.events if "failed to assign job" in e.message and facts.now - e.at < RECENT_S
         ]
+        if not worker.stopped and not failed and facts.host.cpu_share >= FULL_CPU:
+            yield _slow_worker(facts, worker)
+            continue
         how = (
             "the kernel reports it stopped (state T)"
             if worker.stopped
@@ -93,6 +97,21 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             ),
             rank=6,
         )
+
+
+def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:
+    """Silence on a machine without a free core proves nothing, and the mend of a frozen worker drops its calls."""
+    return Finding(
+        rule="worker-slow",
+        severity="warning",
+        sentence=f"The worker of {worker.service} (pid {worker.pid}) does not answer its health check in time, but "
+        "this machine is full and it has lost no call so far.",
+        evidence=(f"CPU in use: {facts.host.cpu_share:.0%}", "its health endpoint does not answer"),
+        mends=(
+            Mend(command="end what else runs on this machine, or add a host to the agents' group", action=""),
+        ),
+        rank=45,
+    )
 
 
 def unregistered_worker(facts: Facts) -> Iterator[Finding]:

@@ -234,6 +234,18 @@ def test_a_dead_agent_that_is_still_listed_is_removed_before_the_new_dispatch() 
     assert [mend.action for mend in finding.mends] == ["start", "remove", "dispatch"]
 
 
+def test_a_worker_that_is_silent_on_a_full_machine_is_not_killed_before_it_lost_a_call() -> None:
+    silent = worker(answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
+    full = HostFact(cpu_share=1.0)
+    (finding,) = diagnose(scene(workers=(silent,), host=full))
+    assert (finding.rule, finding.severity) == ("worker-slow", "warning")
+    lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="other")
+    (finding,) = diagnose(scene(workers=(silent,), host=full, events=(lost,)))
+    assert finding.rule == "worker-frozen"
+    (finding,) = diagnose(scene(workers=(silent,), host=HostFact(cpu_share=0.5)))
+    assert finding.rule == "worker-frozen"
+
+
 def test_callers_of_a_frozen_worker_get_new_agents_when_it_is_killed() -> None:
     frozen = worker(stopped=True, answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
     (finding,) = diagnose(scene(room(caller(), agent()), events=(assigned(),), workers=(frozen,)))
