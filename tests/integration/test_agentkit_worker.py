@@ -233,13 +233,16 @@ async def test_a_worker_that_fails_exits_non_zero_and_says_why(
     bad_limit = supervisor.start({"MAX_CONCURRENT_JOBS": "many"})
     bad_load = supervisor.start({"VOICEOPS_LOAD_LIMIT": "70"})
 
-    processes = (no_address, not_loading, missing, bad_limit, bad_load)
-    assert [await ended(process) for process in processes] == [1, 1, 3, 3, 3]
+    bad_flag = supervisor.start({}, "--max-jobs", "many")
+
+    processes = (no_address, not_loading, missing, bad_limit, bad_load, bad_flag)
+    assert [await ended(process) for process in processes] == [1, 1, 3, 3, 3, 3]
     assert "ws_url is required" in supervisor.log(0)
     assert "broken agent" in supervisor.log(1)
     assert "missing.py is no file" in supervisor.log(2)
     assert "MAX_CONCURRENT_JOBS must be a whole number, not 'many'" in supervisor.log(3)
     assert "VOICEOPS_LOAD_LIMIT must be a share of CPU above 0 up to 1, or off, not '70'" in supervisor.log(4)
+    assert "argument --max-jobs: invalid int value: 'many'" in supervisor.log(5)
 
 
 async def test_calls_that_outlast_the_drain_are_ended_and_the_starter_may_be_gone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 # First of all: the imports that follow take more than a second, and until a handler
 # stands a SIGTERM kills the process half way.
@@ -15,7 +16,12 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and run the worker until it is told to stop."""
     import argparse
 
-    parser = argparse.ArgumentParser(
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            # argparse's own 2 means "not as declared" everywhere else in voiceops.
+            self.exit(3, f"error: {message}\nhint: see `{self.prog} --help`\n")
+
+    parser = Parser(
         prog="python -m voiceops.agentkit",
         description="Runs an agent with readiness, watchdog, /health, /metrics and a limit on its calls.",
     )
