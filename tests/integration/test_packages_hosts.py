@@ -12,6 +12,7 @@ import pytest
 
 from tests import hosts
 from tests.hosts_packages import add_repository, build_deb
+from tests.hosts_rootfs import PYTHON
 from tests.integration.test_ssh import target, wait_until
 from tests.servers import PROJECT, Servers, cheap_servers
 from voiceops.adapters.ssh import SshTransport
@@ -205,3 +206,35 @@ def test_a_deploy_brings_the_packages_that_its_services_need(servers: Servers, h
 
     host.shell("dpkg --remove redis-server")
     assert "package:redis-server" in servers.inv("drift", "--group", "servers", code=2).out
+
+
+@pytest.fixture
+def bare(host_run: hosts.HostRun, tmp_path: Path) -> Iterator[tuple[Servers, hosts.Machine]]:
+    """A project with one service, and its host without Python."""
+    with host_run.cluster(1, python=False) as (machine,):
+        yield cheap_servers(tmp_path / "project", [machine]), machine
+
+
+def test_a_deploy_brings_python_to_a_host_without_it(bare: tuple[Servers, hosts.Machine]) -> None:
+    servers, host = bare
+    checked = servers.inv("deploy", "--group", "servers", "--check", code=2)
+    assert "package:python3: install python3" in checked.out
+    refused = servers.inv("deploy", "--group", "servers", code=1)
+    assert "python3 can't be installed" in refused.err
+    assert "'python3' has no installation candidate" in refused.err
+    left = host.shell(f"ls -d /usr/bin/python3 /opt/{PROJECT} /var/lib/{PROJECT} /tmp/tmp.*", check=False)
+    assert left.stdout == ""
+
+    add_repository(host, "python3", without=PYTHON)
+    deployed = servers.deploy()["hosts"][host.name]
+    assert deployed["resources"][0] == {
+        "id": "package:python3",
+        "result": "changed",
+        "changes": ["install python3"],
+    }
+    assert deployed["services"]["web"]["state"] == "ready"
+    assert servers.deploy()["changed"] == 0
+
+    # Set up anew under its old name, it is known here with a Python that it no longer has.
+    host.shell(f"dpkg --purge {' '.join(PYTHON)}")
+    assert "package:python3" in servers.inv("drift", "--group", "servers", code=2).out

@@ -192,15 +192,11 @@ def test_a_host_that_freezes_ends_at_the_idle_deadline(fresh_host: hosts.Machine
         assert process.read(10) == b"awake\n"
 
 
-def test_a_host_without_python_is_told_apart_and_helped(host_run: hosts.HostRun) -> None:
+def test_a_host_without_python_is_told_apart(host_run: hosts.HostRun) -> None:
     with host_run.cluster(1, python=False) as (machine,), closing(SshTransport(target(machine))) as transport:
         with pytest.raises(HostError, match="python3 is not installed") as caught:
             read_facts(transport, "demo")
         assert caught.value.data["lacks"] == "python3"
-        # Without internet the installer fails, and its own words say so.
-        with pytest.raises(HostError, match="can't be installed") as refused:
-            install_python(transport)
-        assert any("apt" in line or "package" in line for line in refused.value.log_tail)
 
 
 def test_python_that_is_there_is_not_installed_again(host: hosts.Machine) -> None:

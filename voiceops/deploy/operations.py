@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -12,13 +12,13 @@ from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.fleet import Fleet, HostRun
-from voiceops.deploy.rollout import Rollout, deploy_host, inspect, prepare_host
+from voiceops.deploy.rollout import Deployed, Rollout, deploy_host, inspect, prepare_host
 from voiceops.deploy.wheelhouse import Facts
 from voiceops.errors import ConfigError, HostError, UsageError, VoiceopsError
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
-from voiceops.resources import Lease, install_python, locked
+from voiceops.resources import HostReport, Lease, Result, install_python, locked
 from voiceops.stack import operations
 from voiceops.stack.model import Declared
 from voiceops.stack.operations import Stack
@@ -26,6 +26,8 @@ from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
 from voiceops.systemd.names import Names
 
+_PYTHON = Result(id="package:python3", result="changed", changes=("install python3",))
+_NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
 Lock = Callable[[Deadline], AbstractContextManager[None]]
 
 
@@ -93,6 +95,8 @@ class Deployer:
         self._view = view
         # Hosts of one kind get the same files: fetched and hashed by one thread, while others connect.
         self._states = ThreadPoolExecutor(1)
+        self._helped: set[str] = set()
+        """Hosts that had no Python."""
 
     def deploy(self, fleet: Fleet) -> DeployRun:
         """Look at all hosts, then bring those that differ to what is declared, and call the agent."""
@@ -121,22 +125,34 @@ class Deployer:
         facts = self._hands.facts(run.host)
         making = self._states.submit(self._hands.state, run.host, facts) if facts else None
         run.open()
+        try:
+            self._compare(run, making)
+        except HostError as error:
+            if error.data.get("lacks") != "python3":
+                raise
+            if self._options.check:
+                run.planned = Deployed(host=run.name, report=HostReport(host=run.name, results=(_NO_PYTHON,)))
+                return
+            self._view.say(f"{run.name}: installing python3")
+            install_python(run.transport)
+            self._helped.add(run.name)
+            self._compare(run, None)
+            run.planned = self._with_python(run, run.planned)
+
+    def _compare(self, run: HostRun, making: Future[HostState] | None) -> None:
         if making is None:
-            making = self._states.submit(self._hands.state, run.host, self._learn(run))
+            facts = self._hands.learn(run.host, run.transport)
+            making = self._states.submit(self._hands.state, run.host, facts)
         run.state = making.result()
         if self._options.prepare_only:
             run.state = run.state.prepared()
         run.planned = inspect(run.transport, run.state, diff=self._options.diff)
 
-    def _learn(self, run: HostRun) -> Facts:
-        try:
-            return self._hands.learn(run.host, run.transport)
-        except HostError as error:
-            if error.data.get("lacks") != "python3" or self._options.check:
-                raise
-        self._view.say(f"{run.name}: installing python3")
-        install_python(run.transport)
-        return self._hands.learn(run.host, run.transport)
+    def _with_python(self, run: HostRun, done: Deployed | None) -> Deployed | None:
+        """What was done, and that the host got its Python before."""
+        if done is None or run.name not in self._helped:
+            return done
+        return replace(done, report=replace(done.report, results=(_PYTHON, *done.report.results)))
 
     def _rollout(self, run: HostRun) -> Rollout:
         settings, options = run.host.settings.deploy, self._options
@@ -154,7 +170,8 @@ class Deployer:
 
     def _prepare(self, run: HostRun) -> None:
         assert run.state is not None
-        run.deployed = prepare_host(run.transport, run.state, self._rollout(run), on_event=self._event(run))
+        done = prepare_host(run.transport, run.state, self._rollout(run), on_event=self._event(run))
+        run.deployed = self._with_python(run, done)
 
     def _deploy(self, run: HostRun) -> None:
         try:
@@ -173,7 +190,7 @@ class Deployer:
         state = run.state
         assert state is not None
         assert run.planned is not None
-        run.deployed = deploy_host(
+        done = deploy_host(
             run.transport,
             state,
             run.planned,
@@ -181,6 +198,7 @@ class Deployer:
             self._rollout(run),
             on_event=self._event(run),
         )
+        run.deployed = self._with_python(run, done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
