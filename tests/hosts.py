@@ -65,12 +65,17 @@ class HostRun:
         return f"{self.network}.1"
 
     @contextmanager
-    def cluster(self, count: int = 1, *, python: bool = True) -> Iterator[list[Machine]]:
-        """Boot ``count`` fresh hosts side by side; they are thrown away at the end of the block."""
+    def cluster(
+        self, count: int = 1, *, python: bool = True, layer: Path | None = None
+    ) -> Iterator[list[Machine]]:
+        """Boot ``count`` fresh hosts side by side; they are thrown away at the end of the block.
+
+        ``layer`` lies over the root file system that all hosts have.
+        """
         machines: list[Machine] = []
         try:
             for _ in range(count):
-                machines.append(self._make(python=python))
+                machines.append(self._make(python=python, layer=layer))
                 machines[-1].begin_boot()
             for machine in machines:
                 machine.wait_up()
@@ -81,7 +86,7 @@ class HostRun:
                 umount_below(machine.folder)
                 shutil.rmtree(machine.folder)
 
-    def _make(self, *, python: bool) -> Machine:
+    def _make(self, *, python: bool, layer: Path | None) -> Machine:
         self._count += 1
         number = self._count + 1  # .1 is the bridge
         folder = self.folder / f"m{number}"
@@ -98,7 +103,8 @@ class HostRun:
         )
         for part in ("upper", "work", "root"):
             (folder / part).mkdir(parents=True)
-        options = f"lowerdir={rootfs()},upperdir={folder}/upper,workdir={folder}/work"
+        lower = f"{layer}:{rootfs()}" if layer else str(rootfs())
+        options = f"lowerdir={lower},upperdir={folder}/upper,workdir={folder}/work"
         checked("mount", "-t", "overlay", "overlay", "-o", options, str(folder / "root"))
         self._furnish(machine)
         if not python:

@@ -9,30 +9,104 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests import parts
+from tests.hosts_kernel import checked
 from tests.hosts_machine import Machine
 from tests.hosts_rootfs import SUITE, locked, rootfs
 
 _REPOSITORY = "/srv/debs"
+_TINY = """\
+Name: voiceops-tiny
+Version: 1
+Release: 1
+Summary: For tests
+License: MIT
+BuildArch: noarch
+AutoReqProv: no
+Provides: voiceops-virtual
+%description
+For tests.
+%install
+mkdir -p %{buildroot}/usr/share
+echo tiny > %{buildroot}/usr/share/voiceops-tiny
+%files
+/usr/share/voiceops-tiny
+"""
+_MAKE_RED_HAT = r"""
+set -e
+apt-get -qq update
+apt-get -qq -y --no-install-recommends install dnf rpm createrepo-c
+cd /srv
+rpmbuild --quiet -bb --define '_topdir /srv/build' tiny.spec
+mkdir rpms
+mv build/RPMS/noarch/*.rpm rpms/
+createrepo_c -q rpms
+mkdir -p /etc/yum.repos.d
+printf '[tests]\nname=tests\nbaseurl=file:///srv/rpms\ngpgcheck=0\n' > /etc/yum.repos.d/tests.repo
+rm -r build debs /usr/bin/apt-get
+"""
 
 
 def add_repository(
     machine: Machine, *names: str, without: Sequence[str] = (), own: Sequence[Path] = ()
 ) -> None:
     """Make ``names`` and what they need installable by apt on the host; ``without`` is not on it."""
-    folders = [_downloaded(names, without)] if names else []
-    debs = [*(deb for folder in folders for deb in sorted(folder.glob("*.deb"))), *own]
-    target = machine.root / _REPOSITORY.lstrip("/")
+    _add_repository(machine.root, names, without, own)
+
+
+def dnf_layer() -> Path:
+    """What lies over a Debian host to make its package manager a real dnf, with one package to install."""
+    recipe = hashlib.sha256(repr((rootfs().name, _TINY, _MAKE_RED_HAT)).encode()).hexdigest()[:12]
+    folder = parts.cache_folder() / "hosts" / f"dnf-{recipe}"
+    if not (folder / "upper").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / "lock"):
+            if not (folder / "upper").exists():
+                _build_layer(folder)
+    return folder / "upper"
+
+
+def _build_layer(folder: Path) -> None:
+    with _mounted(folder / "building") as root:
+        _add_repository(root, ("dnf", "rpm", "createrepo-c"), (), ())
+        (root / "srv/tiny.spec").write_text(_TINY)
+        done = _run("chroot", str(root), "/bin/sh", "-c", _MAKE_RED_HAT)
+        if done.returncode:
+            parts.missing("a host with dnf", (done.stdout + done.stderr).strip()[-500:])
+    (folder / "building/upper").rename(folder / "upper")
+
+
+@contextmanager
+def _mounted(folder: Path) -> Iterator[Path]:
+    """The hosts' root file system under a fresh layer, which is ``folder/upper``."""
+    root = folder / "root"
+    if root.is_mount():  # of a run that died
+        checked("umount", "--lazy", str(root))
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("upper", "work", "root"):
+        (folder / part).mkdir(parents=True)
+    options = f"lowerdir={rootfs()},upperdir={folder}/upper,workdir={folder}/work"
+    checked("mount", "-t", "overlay", "overlay", "-o", options, str(root))
+    try:
+        yield root
+    finally:
+        checked("umount", str(root))
+
+
+def _add_repository(root: Path, names: Sequence[str], without: Sequence[str], own: Sequence[Path]) -> None:
+    debs = [*(sorted(_downloaded(names, without).glob("*.deb")) if names else ()), *own]
+    target = root / _REPOSITORY.lstrip("/")
     target.mkdir(parents=True)
     for deb in debs:
         shutil.copyfile(deb, target / deb.name)
     (target / "Packages").write_text("".join(_entry(deb) for deb in debs))
-    etc = machine.root / "etc"
-    (etc / "apt/sources.list").write_text(f"deb [trusted=yes] file:{_REPOSITORY} ./\n")
-    (etc / "dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")  # these hosts are thrown away
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{_REPOSITORY} ./\n")
+    # These hosts are thrown away.
+    (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
 
 
 def build_deb(folder: Path, name: str, **scripts: str) -> Path:

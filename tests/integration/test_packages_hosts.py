@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests import hosts
-from tests.hosts_packages import add_repository, build_deb
+from tests.hosts_packages import add_repository, build_deb, dnf_layer
 from tests.hosts_rootfs import PYTHON
 from tests.integration.test_ssh import target, wait_until
 from tests.servers import PROJECT, Servers, cheap_servers
@@ -238,3 +238,28 @@ def test_a_deploy_brings_python_to_a_host_without_it(bare: tuple[Servers, hosts.
     # Set up anew under its old name, it is known here with a Python that it no longer has.
     host.shell(f"dpkg --purge {' '.join(PYTHON)}")
     assert "package:python3" in servers.inv("drift", "--group", "servers", code=2).out
+
+
+def test_packages_by_dnf(host_run: hosts.HostRun) -> None:
+    def package(*names: str, present: bool = True) -> State:
+        return State("demo", [Package(names=names, present=present)])
+
+    with host_run.cluster(1, layer=dnf_layer()) as (host,), closing(SshTransport(target(host))) as transport:
+        there = package("voiceops-tiny")
+        assert check(transport, there).get("package:voiceops-tiny").changes == ("install voiceops-tiny",)
+        assert host.shell("rpm -q voiceops-tiny", check=False).returncode == 1, "a check installed it"
+        apply(transport, there).raise_for_failure()
+        assert host.read("/usr/share/voiceops-tiny") == "tiny\n"
+        assert apply(transport, there).changed == 0
+        assert apply(transport, package("voiceops-tiny.noarch")).changed == 0
+
+        gone = package("voiceops-tiny", "voiceops-nonesuch", present=False)
+        apply(transport, gone).raise_for_failure()
+        assert host.shell("ls /usr/share/voiceops-tiny", check=False).returncode == 2
+        assert apply(transport, gone).changed == 0
+
+        missing = apply(transport, package("voiceops-nonesuch")).results[0]
+        assert missing.result == "failed"
+        assert any("Unable to find a match: voiceops-nonesuch" in line for line in missing.log)
+        virtual = apply(transport, package("voiceops-virtual")).results[0]
+        assert virtual.error == "voiceops-virtual is no package's own name"

@@ -93,21 +93,26 @@ def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mo
     os.chmod(path, mode)
 
 
-def keep_labels(source: str, target: str, run: Run) -> None:
-    """Carry SELinux label and ACLs over from the file that is replaced; label a new one by policy."""
-    if os.path.lexists(source):
-        for name in os.listxattr(source, follow_symlinks=False):
-            try:
-                os.setxattr(
-                    target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False
-                )
-            except OSError as error:
-                if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
-                    raise
-        return
+BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
+
+
+def keep_labels(source: str, target: str) -> None:
+    """Carry SELinux label and ACLs over from the file that is replaced. Before the mode: an ACL sets it too."""
+    for name in os.listxattr(source, follow_symlinks=False):
+        if name in BOUND_TO_CONTENT:
+            continue  # as the kernel has it for a file that is written to
+        try:
+            os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+                raise
+
+
+def label_by_policy(path: str, run: Run) -> None:
+    """For what is new, at its final place: the policy goes by paths, and an upload keeps its label when it moves."""
     restorecon = first_existing("/usr/sbin/restorecon", "/sbin/restorecon")
     if restorecon and os.path.exists("/sys/fs/selinux/enforce"):
-        run.child(restorecon, target)
+        run.child(restorecon, "-R", path)
 
 
 def _text(path: str, size: int) -> str | None:
@@ -164,11 +169,14 @@ class FileHandler(Handler):
             raise Failed(f"the folder {os.path.dirname(path)} is missing")
         try:
             run.blobs.place(spec["sha256"], spec["size"], fresh)
+            if found is not None:
+                keep_labels(path, fresh)
             set_access(fresh, spec, run, found, 0o600 if spec.get("secret") else 0o644)
-            keep_labels(path, fresh, run)
             self._validate(spec, run, fresh)
             _sync_file(fresh)
             os.replace(fresh, path)
+            if found is None:
+                label_by_policy(path, run)
             sync_folder(os.path.dirname(path))
         except OSError as error:
             raise no_space(error, path) from None
@@ -215,7 +223,7 @@ class DirectoryHandler(Handler):
             os.mkdir(path, 0o700)
         set_access(path, spec, run, plan.data["found"], 0o755)
         if plan.data["found"] is None:
-            keep_labels("", path, run)
+            label_by_policy(path, run)
 
 
 class SymlinkHandler(Handler):
@@ -335,6 +343,7 @@ class TreeHandler(Handler):
                 self._place(fresh, file, spec, run)
             set_access(fresh, spec, run, None, 0o755)
             os.replace(fresh, path)
+            label_by_policy(path, run)
             sync_folder(os.path.dirname(path))
         except OSError as error:
             raise no_space(error, path) from None
@@ -363,6 +372,8 @@ class TreeHandler(Handler):
         fresh = temporary(full)
         remove_quietly(fresh)
         run.blobs.place(file["sha256"], file["size"], fresh)
+        if os.path.exists(full):
+            keep_labels(full, fresh)
         set_access(fresh, {**spec, "mode": file["mode"]}, run, None, 0o644)
         _sync_file(fresh)
         os.replace(fresh, full)
