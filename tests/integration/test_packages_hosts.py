@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,29 +114,43 @@ def test_a_package_that_fails_to_configure_is_reported_with_its_own_words(
 
 HOLD = """
 import fcntl, sys
-file = open("/var/lib/dpkg/lock-frontend", "r+")
+file = open(sys.argv[1], "r+")
 fcntl.lockf(file, fcntl.LOCK_EX)
 print("held", flush=True)
 sys.stdin.read()
 """
 
 
-def test_an_apt_that_another_uses_is_waited_for_or_named(
-    host: hosts.Machine, transport: SshTransport
-) -> None:
-    with closing(SshTransport(target(host))) as other:
-        with closing(other.start(["python3", "-c", HOLD], root=True)) as holder:
-            assert holder.read(10) == b"held\n"
-            impatient = State("demo", [Package(names=["hello"], lock_wait_s=1)])
-            log = apply(transport, impatient).get("package:hello").log
-            assert any("lock-frontend" in line and "python3" in line for line in log), log
+@contextmanager
+def held(host: hosts.Machine, lock: str) -> Iterator[None]:
+    """Somebody else holds one of apt's locks."""
+    with (
+        closing(SshTransport(target(host))) as other,
+        closing(other.start(["python3", "-c", HOLD, lock], root=True)) as holder,
+    ):
+        assert holder.read(10) == b"held\n"
+        yield
 
-            patient = State("demo", [Package(names=["hello"], lock_wait_s=60)])
-            reports = []
-            waiting = threading.Thread(target=lambda: reports.append(apply(transport, patient)))
-            waiting.start()
-            wait_until(lambda: host.shell("pgrep -x apt-get", check=False).returncode == 0)
-        waiting.join(60)
+
+@pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
+def test_an_apt_that_another_uses_is_waited_for_or_named(
+    host: hosts.Machine, transport: SshTransport, lock: str
+) -> None:
+    host.shell("apt-get update; apt-get -y remove hello")
+    if "lists" in lock:
+        host.shell("touch -d '2 hours ago' /var/lib/apt/lists")
+    with held(host, lock):
+        log = apply(transport, State("demo", [Package(names=["hello"], lock_wait_s=1)])).results[0].log
+        assert any(lock in line and "python3" in line for line in log), log
+
+    reports = []
+    patient = State("demo", [Package(names=["hello"], lock_wait_s=60)])
+    waiting = threading.Thread(target=lambda: reports.append(apply(transport, patient)))
+    with held(host, lock):
+        waiting.start()
+        waiting.join(1)  # long enough to meet the lock
+        assert reports == []
+    waiting.join(60)
     assert reports[0].changed == 1
     assert status(host, "hello") == "installed"
 
@@ -182,7 +196,7 @@ def servers(tmp_path: Path, host: hosts.Machine) -> Servers:
     """A project with a Redis of its own, on the port that Debian's would take."""
     redis = {
         "kind": "command",
-        "command": ["/usr/bin/redis-server", "--port", "6379", "--set-proc-title", "no"],
+        "command": ["/usr/bin/redis-server", "--port", "6379"],
         "port": 6379,
         "probe": {"tcp": "127.0.0.1:6379"},
     }

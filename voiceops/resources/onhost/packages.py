@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
@@ -81,6 +82,7 @@ class PackageHandler(Handler):
         install = [*apt, "--no-install-recommends", "install", *names]
         if _lists_fresh() and not _dpkg(run, *install).code:
             return
+        _wait_for_lists(run, time.monotonic() + spec["lock_wait_s"])
         expect(_whole(run, *apt, "update"), "apt-get update")
         expect(_dpkg(run, *install), "apt-get")
 
@@ -98,6 +100,21 @@ def _dpkg(run: Run, *argv: str) -> Child:
         expect(_whole(run, "dpkg", "--force-confdef", "--force-confold", "--configure", "-a"), "dpkg")
         done = _whole(run, *argv)
     return done
+
+
+def _wait_for_lists(run: Run, ends_at: float) -> None:
+    """apt-get waits for dpkg's lock, but not for this one, which a fresh server's daily update holds."""
+    try:
+        with open(f"{LISTS}/lock", "r+") as file:
+            while time.monotonic() < ends_at:
+                run.cancel.check()
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return  # closing the file lets go of it
+                except OSError:
+                    time.sleep(0.2)
+    except FileNotFoundError:
+        return  # no apt was ever here
 
 
 def _lists_fresh() -> bool:
