@@ -99,6 +99,12 @@ def test_a_name_that_only_others_provide_is_refused_instead_of_changing_for_ever
     assert "awk is no package's own name" in report.get("package:awk").error
 
 
+def test_a_package_that_cannot_be_had_fails_with_what_apt_said(transport: SshTransport) -> None:
+    report = apply(transport, State("demo", [Package(names=["voiceops-nonesuch"])]))
+    assert report.failed == "package:voiceops-nonesuch"
+    assert "E: Unable to locate package voiceops-nonesuch" in report.results[0].log
+
+
 def test_a_package_that_fails_to_configure_is_reported_with_its_own_words(
     host: hosts.Machine, transport: SshTransport
 ) -> None:
@@ -226,6 +232,7 @@ def test_a_deploy_brings_the_packages_that_its_services_need(servers: Servers, h
 def bare(host_run: hosts.HostRun, tmp_path: Path) -> Iterator[tuple[Servers, hosts.Machine]]:
     """A project with one service, and its host without Python."""
     with host_run.cluster(1, python=False) as (machine,):
+        machine.write("/etc/apt/apt.conf.d/retries", 'Acquire::Retries "0";')  # nobody will answer
         yield cheap_servers(tmp_path / "project", [machine]), machine
 
 

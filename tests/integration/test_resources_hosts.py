@@ -313,12 +313,6 @@ def test_accounts_schedule_and_kernel_settings_are_set_once(
     assert "container" in apply(transport, desired).get("sysctl:/etc/sysctl.d/60-demo.conf").note
 
 
-def test_a_package_that_cannot_be_had_fails_with_what_apt_said(transport: SshTransport) -> None:
-    report = apply(transport, state(Package(names=["voiceops-nonesuch"]), project="package"))
-    assert report.failed == "package:voiceops-nonesuch"
-    assert any("voiceops-nonesuch" in line or "resolv" in line for line in report.results[0].log)
-
-
 def test_no_secret_is_ever_in_an_argument_list_or_in_a_log(
     host: hosts.Machine, transport: SshTransport
 ) -> None:
@@ -346,6 +340,7 @@ path = sys.argv[1]
 entries = [(1, 6, -1), (2, 6, 1000), (4, 4, -1), (16, 6, -1), (32, 0, -1)]
 acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
 os.setxattr(path, "system.posix_acl_access", acl)
+os.setxattr(path, "security.ima", b"a hash of the old content")
 os.setxattr(path, "security.selinux", b"system_u:object_r:etc_t:s0\\0")
 os.setxattr(path, "security.capability", bytes.fromhex("0100000200040000000000000000000000000000"))
 """
@@ -357,7 +352,7 @@ print(os.getxattr(sys.argv[1], "security.selinux"))
 """
 
 
-def test_a_replaced_file_keeps_owner_mode_acl_and_label_but_no_capability(
+def test_a_replaced_file_keeps_owner_mode_acl_and_label_but_not_what_vouches_for_its_content(
     host: hosts.Machine, transport: SshTransport, tmp_path: Path
 ) -> None:
     (tmp_path / "big").write_bytes(random.Random(7).randbytes(2 << 20))  # it arrives by a rename
