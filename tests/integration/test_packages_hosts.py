@@ -145,8 +145,10 @@ def test_an_apt_that_another_uses_is_waited_for_or_named(
     host.shell("apt-get update; apt-get -y remove hello")
     if "lists" in lock:
         host.shell("touch -d '2 hours ago' /var/lib/apt/lists")
+    # What old lists know can be had without new ones.
+    name = "voiceops-nonesuch" if "lists" in lock else "hello"
     with held(host, lock):
-        log = apply(transport, State("demo", [Package(names=["hello"], lock_wait_s=1)])).results[0].log
+        log = apply(transport, State("demo", [Package(names=[name], lock_wait_s=1)])).results[0].log
         assert any(lock in line and "python3" in line for line in log), log
 
     reports = []
@@ -284,3 +286,40 @@ def test_packages_by_dnf(host_run: hosts.HostRun) -> None:
         assert any("Unable to find a match: voiceops-nonesuch" in line for line in missing.log)
         virtual = apply(transport, package("voiceops-virtual")).results[0]
         assert virtual.error == "voiceops-virtual is no package's own name"
+
+
+HOLD_DNF = """
+import sys, dnf, dnf.lock
+base = dnf.Base()
+base.conf.read()
+with dnf.lock.build_rpmdb_lock(base.conf.persistdir, True):
+    print("held", flush=True)
+    sys.stdin.read(1)
+"""
+
+
+def test_a_dnf_that_another_uses_is_named_then_waited_for(host_run: hosts.HostRun) -> None:
+    with (
+        host_run.cluster(1, layer=dnf_layer()) as (host,),
+        closing(SshTransport(target(host))) as transport,
+        closing(SshTransport(target(host))) as other,
+        closing(other.start(["python3", "-c", HOLD_DNF], root=True)) as holder,
+    ):
+        assert holder.read(20) == b"held\n"
+        impatient = State("demo", [Package(names=["voiceops-tiny"], lock_wait_s=0)])
+        log = apply(transport, impatient).results[0].log
+        assert any("already locked by" in line for line in log), log
+        # Long enough for dnf to run into the lock.
+        release = threading.Timer(2.0, lambda: holder.write(b"x"))
+        patient = State("demo", [Package(names=["voiceops-tiny"])])
+        apply(transport, patient, on_event=lambda kind, data: release.start()).raise_for_failure()
+        release.join()
+
+
+def test_what_is_new_in_a_source_of_dnf_is_found(host_run: hosts.HostRun) -> None:
+    with host_run.cluster(1, layer=dnf_layer()) as (host,), closing(SshTransport(target(host))) as transport:
+        index = "rm -r /srv/rpms/repodata; createrepo_c -q /srv/rpms"
+        host.shell(f"mv /srv/rpms/*.rpm /root; {index}; dnf -q makecache")
+        host.shell(f"mv /root/*.rpm /srv/rpms; {index}")
+        apply(transport, State("demo", [Package(names=["voiceops-tiny"])])).raise_for_failure()
+        assert host.read("/usr/share/voiceops-tiny") == "tiny\n"

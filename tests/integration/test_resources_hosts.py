@@ -382,3 +382,25 @@ def test_a_declared_mode_wins_over_the_acl_of_the_file_before(
     apply(transport, closed).raise_for_failure()
     assert host.shell("stat -c %a /srv/closed").stdout == "600\n"
     assert apply(transport, closed).changed == 0
+
+
+DEFAULT_ACL = """
+import os, struct
+entries = (1, 6), (2, 4, 65534), (4, 4), (16, 4), (32, 0)
+packed = [struct.pack("<HHI", tag, rights, *(who or [0xFFFFFFFF])) for tag, rights, *who in entries]
+os.setxattr("/srv/shared", "system.posix_acl_default", struct.pack("<I", 2) + b"".join(packed))
+"""
+
+
+def test_a_folder_that_gives_an_acl_to_new_files_gives_none_to_a_replaced_one(
+    host: hosts.Machine, transport: SshTransport
+) -> None:
+    host.write("/srv/shared/plain", "old", mode=0o600)
+    host.shell("python3 -", input=DEFAULT_ACL)
+    files = [File(path=f"/srv/shared/{name}", content="new") for name in ("plain", "fresh")]
+    apply(transport, state(*files, project="shared")).raise_for_failure()
+    show = "import os; print(*(os.listxattr('/srv/shared/' + name) for name in ('plain', 'fresh')))"
+    listed = host.shell(f'python3 -c "{show}"')
+    assert listed.stdout == "[] ['system.posix_acl_access']\n"
+    assert host.shell("stat -c %a /srv/shared/plain").stdout == "600\n"
+    assert apply(transport, state(*files, project="shared")).changed == 0

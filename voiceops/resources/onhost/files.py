@@ -93,12 +93,16 @@ def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mo
     os.chmod(path, mode)
 
 
+ACL = "system.posix_acl_access"
 BOUND_TO_CONTENT = ("security.capability", "security.ima", "security.evm")
 
 
 def keep_labels(source: str, target: str) -> None:
     """Carry SELinux label and ACLs over from the file that is replaced. Before the mode: an ACL sets it too."""
-    for name in os.listxattr(source, follow_symlinks=False):
+    names = os.listxattr(source, follow_symlinks=False)
+    if ACL not in names and ACL in os.listxattr(target):
+        os.removexattr(target, ACL)  # the folder gives it to what is new, and this is not
+    for name in names:
         if name in BOUND_TO_CONTENT:
             continue  # as the kernel has it for a file that is written to
         try:
@@ -355,7 +359,11 @@ class TreeHandler(Handler):
             os.unlink(os.path.join(path, name))
         self._make_folders(path, spec, run)
         for file in plan.data["place"]:
+            full = os.path.join(path, file["path"])
+            new = look(full) is None
             self._place(path, file, spec, run)
+            if new:
+                label_by_policy(full, run)
         for name, mode in plan.data["access"]:
             set_access(os.path.join(path, name), {**spec, "mode": mode}, run, None, mode)
         set_access(path, spec, run, plan.data["found"], 0o755)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LISTS = "/var/lib/apt/lists"
 LISTS_FRESH_S = 3600.0
 PACKAGES_S = 1800.0
+DNF_LOCKED = 200
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_TEXT = b'#!/bin/sh\n# voiceops\n[ -z "$VOICEOPS_NO_DAEMONS" ] || exit 101\n'
 """Debian asks it before a package starts its daemon. One that a killed run left refuses nobody else."""
@@ -64,7 +65,7 @@ class PackageHandler(Handler):
             if names and apt:
                 self._apt(spec, run, names)
             elif names:
-                expect(_whole(run, "dnf", "-y", "install" if spec["present"] else "remove", *names), "dnf")
+                self._dnf(spec, run, names)
         finally:
             if not spec["daemons"]:
                 _release_daemons(run)
@@ -83,8 +84,26 @@ class PackageHandler(Handler):
         if _lists_fresh() and not _dpkg(run, *install).code:
             return
         _wait_for_lists(run, time.monotonic() + spec["lock_wait_s"])
-        expect(_whole(run, *apt, "update"), "apt-get update")
-        expect(_dpkg(run, *install), "apt-get")
+        updated = _whole(run, *apt, "update")
+        done = _dpkg(run, *install)
+        # One broken source need not be in the way; if it is, it explains why something is not found.
+        said = [line for line in updated.output.splitlines() if line[:2] in ("W:", "E:")]
+        expect(Child(done.code, "\n".join([*said, done.output])), "apt-get")
+
+    def _dnf(self, spec: Spec, run: Run, names: list[str]) -> None:
+        verb = "install" if spec["present"] else "remove"
+        dnf = ["dnf", "-y", "--setopt=exit_on_lock=True", "--setopt=install_weak_deps=False", verb, *names]
+        ends_at = time.monotonic() + spec["lock_wait_s"]
+        while True:
+            done = _whole(run, *dnf)
+            if done.code == DNF_LOCKED and time.monotonic() < ends_at:
+                run.cancel.check()
+                time.sleep(0.5)
+            elif done.code == 1 and spec["present"] and "--refresh" not in dnf:
+                dnf.append("--refresh")  # what it knows of its sources may be two days old
+            else:
+                expect(done, "dnf")
+                return
 
 
 def _whole(run: Run, *argv: str) -> Child:

@@ -6,7 +6,7 @@ import os
 import re
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
-from voiceops.resources.onhost.files import STAMP, look, remove_all, switch_link, temporary
+from voiceops.resources.onhost.files import STAMP, label_by_policy, look, remove_all, switch_link, temporary
 from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import write_all
 
@@ -70,6 +70,7 @@ class VenvHandler(Handler):
             os.makedirs(os.path.dirname(real), 0o755, exist_ok=True)
             self._bring_wheels(spec, run, plan)
             self._build(spec, run, real)
+            label_by_policy(real, run)
             self._stamp(spec, real)
         before = os.readlink(spec["path"]) if os.path.islink(spec["path"]) else ""
         switch_link(spec["path"], os.path.basename(real))
