@@ -81,11 +81,12 @@ def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> 
     """The one server and agent that the selected hosts share; ``UsageError`` where they differ.
 
     Where some of the hosts run an agent, callers dial what these agents are registered at: the
-    nodes of a cluster have addresses of their own.
+    nodes of a cluster have addresses of their own. Nodes that share a Redis are one server, and the
+    first of them is dialled.
     """
     from voiceops.errors import UsageError
     from voiceops.model.calls import CallTarget
-    from voiceops.model.settings import AgentService
+    from voiceops.model.settings import AgentService, LivekitService
 
     found: dict[tuple[str, str], tuple[str, CallTarget]] = {}
 
@@ -95,6 +96,8 @@ def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> 
 
     for host in [host for host in hosts if runs_agent(host)] or hosts:
         livekit = host.settings.livekit
+        servers = [one for one in host.settings.services.values() if isinstance(one, LivekitService)]
+        server = next((one.redis for one in servers if one.redis), livekit.url)
         agents = {
             name: one.agent_name
             for name, one in host.settings.services.items()
@@ -110,7 +113,7 @@ def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> 
                 agent_name=agent_name,
                 room=room,
             )
-            found.setdefault((livekit.url, agent_name), (f"{name or 'agent'} at {livekit.url}", target))
+            found.setdefault((server, agent_name), (f"{name or 'agent'} at {livekit.url}", target))
     if not found:
         raise UsageError(
             f"no agent service is called {service!r}", hint="the services stand in inventory.yaml"

@@ -223,7 +223,7 @@ def deployer(project: Project, options: Options, view: Shown) -> Deployer:
         learn=facts.learn,
         state=lambda host, known: host_state(project, host, known, say=view.say),
         stack=stacks(project, view),
-        call=lambda hosts: prove_by_call(hosts, view.say),
+        call=lambda hosts: prove_by_call(hosts, view.say) or _prove_servers(project, hosts, view.say),
     )
     return Deployer(hands, options, view)
 
@@ -311,6 +311,27 @@ def prove_by_call(hosts: Sequence[HostRun], say: Callable[[str], None]) -> CallR
                 return call_from_host(host, run.transport, agents[0])
             return place_call(call_target([host], service=agents[0]))
     return None
+
+
+def _prove_servers(
+    project: Project, hosts: Sequence[HostRun], say: Callable[[str], None]
+) -> CallResult | None:
+    """Where only servers changed, a call through one of them to an agent of another selected host."""
+    from voiceops.deploy.batches import services_of
+    from voiceops.model.settings import AgentService, LivekitService
+    from voiceops.wiring import call_target, place_call
+
+    def runs(host: Host, kind: type) -> list[str]:
+        services = host.settings.services
+        return [name for name in sorted(services_of(host)) if isinstance(services[name], kind)]
+
+    agents = [name for host in project.hosts for name in runs(host, AgentService)]
+    servers = [run.host for run in hosts if runs(run.host, LivekitService) and reachable(run.host)]
+    if not agents or not servers or agents[0] not in servers[-1].settings.services:
+        return None
+    # The last one: the others have had time to be found by the agents again.
+    say(f"calling {agents[0]} through {servers[-1].name}")
+    return place_call(call_target([servers[-1]], service=agents[0]))
 
 
 def call_from_host(host: Host, transport: Transport, service: str, timeout_s: float = 15.0) -> CallResult:

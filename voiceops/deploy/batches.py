@@ -44,15 +44,27 @@ def _needed_hosts(host: Host, providers: Mapping[str, set[str]]) -> set[str]:
 
 
 def batches(hosts: Sequence[Host], serial: int | str, *, barrier: bool = True) -> list[list[Host]]:
-    """Tiers cut into batches of ``serial``; the very first host goes ahead alone."""
+    """Tiers cut into batches of ``serial``; the very first host goes ahead alone.
+
+    Nodes that share a Redis go one at a time, whatever ``serial`` says: the others answer meanwhile.
+    """
     size = batch_size(serial, len(hosts))
     cut: list[list[Host]] = []
     for tier in tiers(hosts):
         rest = list(tier)
         if barrier and not cut and len(hosts) > 1:
             cut.append([rest.pop(0)])
+        cut += [[host] for host in rest if cluster_of(host)]
+        rest = [host for host in rest if not cluster_of(host)]
         cut += [rest[at : at + size] for at in range(0, len(rest), size)]
     return cut
+
+
+def cluster_of(host: Host) -> str:
+    """The Redis by which the livekit-server of this host is joined to others; empty: it stands alone."""
+    services = host.settings.services
+    running = [services[name] for name in services_of(host)]
+    return next((one.redis for one in running if isinstance(one, LivekitService) and one.redis), "")
 
 
 def batch_size(serial: int | str, count: int) -> int:

@@ -6,11 +6,15 @@ caller who waits for an agent is in no agent's list. Only the server knows who i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from voiceops.model.calls import ROOM_PREFIX
 from voiceops.stack.model import Instance
+from voiceops.stack.results import Progress, calls_error
+
+_POLL_S = 1.0
 
 
 class Occupancy(Protocol):
@@ -47,3 +51,19 @@ def forsaken(instances: Iterable[Instance], occupied: frozenset[str] | None) -> 
         for one in instances
         if one.calls and len(one.rooms) >= one.calls and not occupied.intersection(one.rooms)
     )
+
+
+def wait_for_people(occupancy: Occupancy, drain_s: float, progress: Progress) -> None:
+    """A server whose agents run on other hosts drains like this: it waits until its callers have left.
+
+    ``CallsInProgressError`` when they stay longer than ``drain_s``.
+    """
+    ends_at = time.monotonic() + drain_s
+    while rooms := occupancy.occupied():
+        left_s = ends_at - time.monotonic()
+        if left_s <= 0:
+            raise calls_error(
+                sorted(rooms), f"they did not end within {drain_s:g} s; nothing was stopped here"
+            )
+        progress("calls", "draining", f"{len(rooms)} in progress, up to {drain_s:g} s")
+        time.sleep(min(_POLL_S, left_s))

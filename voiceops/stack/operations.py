@@ -18,7 +18,7 @@ from voiceops.errors import CallsInProgressError, ServiceError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend, Force
 from voiceops.stack.model import Declared, Instance, Observed, Verdict, judge
-from voiceops.stack.occupancy import Occupancy, calls_of, forsaken
+from voiceops.stack.occupancy import Occupancy, calls_of, forsaken, wait_for_people
 from voiceops.stack.reconcile import (
     Action,
     Verb,
@@ -330,16 +330,23 @@ def stop(
             raise calls_error(rooms, "stop would drop them")
         if rooms and drain_s is not None and ends_a_server(actions):
             _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
+            if stack.occupancy and not drop_calls and not any(one.is_agent for one in stack.outline):
+                wait_for_people(stack.occupancy, drain_s, stack.progress)
         return _Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
 
 
-def refuse_to_drop(stack: Stack, *, only: Sequence[str] = ()) -> None:
-    """``CallsInProgressError`` if a ``stop`` would drop calls. Changes nothing."""
+def refuse_to_drop(stack: Stack, *, only: Sequence[str] = (), renew: bool = False) -> None:
+    """``CallsInProgressError`` if a ``stop`` (``renew``: a restart) would drop calls. Changes nothing."""
     choose(stack.outline, only)
-    observed = stack.backend.observe(stack.outline)
-    rooms = at_risk(stack, plan_stop(stack.outline, observed, only=only), observed)
+    services = stack.services() if renew else stack.outline
+    observed = stack.backend.observe(services)
+    if renew:
+        actions = plan_start(services, observed, only=only, renew=True)
+    else:
+        actions = plan_stop(services, observed, only=only)
+    rooms = at_risk(stack, actions, observed)
     if rooms:
-        raise calls_error(rooms, "stop would drop them")
+        raise calls_error(rooms, "this would cut them off" if renew else "stop would drop them")
 
 
 def _require_agents_too(

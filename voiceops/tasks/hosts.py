@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from voiceops.errors import ServiceError, UnreachableError, VoiceopsError
+from voiceops.errors import CallsInProgressError, ServiceError, UnreachableError, VoiceopsError
 from voiceops.tasks.command import Report, Run, show_error
 
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ def on_stacks(
     *,
     progress: Progress | None = None,
     first_needed: bool = True,
+    among: Container[str] | None = None,
+    in_turn: bool = False,
 ) -> Outcomes[T]:
-    """``work`` on the stack of each selected host.
+    """``work`` on the stack of each selected host, or of those ``among`` them.
 
-    Hosts that others need come first, or last with ``first_needed=False``. A host that is down
-    does not stop the others.
+    Hosts that others need come first, or last with ``first_needed=False``; those of one tier side by
+    side, or ``in_turn`` until one fails. A host that is down does not stop the others.
     """
     several = len(run.project.hosts) > 1
 
@@ -64,7 +66,7 @@ def on_stacks(
         finally:
             stack.close()
 
-    return on_each(run, on_stack, first_needed=first_needed)
+    return on_each(run, on_stack, first_needed=first_needed, among=among, in_turn=in_turn)
 
 
 def one_at_a_time(run: Run, work: Callable[[Host], T]) -> Outcomes[T]:
@@ -77,6 +79,8 @@ def on_each(
     work: Callable[[Host], T],
     *,
     first_needed: bool = True,
+    among: Container[str] | None = None,
+    in_turn: bool = False,
     side: Callable[[Callable[[Host], None], Iterable[Host]], None] | None = None,
 ) -> Outcomes[T]:
     """``work`` for each selected host, in the same order and with the same manners."""
@@ -91,15 +95,21 @@ def on_each(
         except VoiceopsError as error:
             outcomes.errors[host.name] = error
 
-    order = tiers(hosts) if len(hosts) > 1 else [list(hosts)]
+    chosen = [host for host in hosts if among is None or host.name in among]
+    order = tiers(chosen) if len(hosts) > 1 else [list(hosts)]
+    if in_turn:
+        order = [[host] for tier in order for host in tier]
     for tier in order if first_needed else reversed(order):
         stayed = _up(outcomes)
-        if stayed and not first_needed:
+        if stayed and (in_turn or not first_needed):
             # What still runs there needs these: a Redis must not go before its servers.
+            why = (
+                f"left as it is, because {stayed[0]} failed"
+                if first_needed
+                else f"not stopped, because {stayed[0]} did not stop and comes before it"
+            )
             for host in tier:
-                outcomes.errors[host.name] = ServiceError(
-                    f"{host.name}: not stopped, because {stayed[0]} did not stop and comes before it"
-                )
+                outcomes.errors[host.name] = ServiceError(f"{host.name}: {why}")
             continue
         (side or side_by_side)(one, tier)
     if len(hosts) == 1 and outcomes.errors:
@@ -108,6 +118,36 @@ def on_each(
         host.name: outcomes.values[host.name] for host in hosts if host.name in outcomes.values
     }
     return outcomes
+
+
+def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]:
+    """The named services, for each host that runs one of them; without a name all hosts, with an empty list.
+
+    ``UsageError`` for a name that is on none of several hosts; a host alone answers for itself.
+    """
+    from voiceops.deploy.batches import services_of
+    from voiceops.errors import UsageError
+
+    if not only or len(hosts) == 1:
+        return {host.name: list(only) for host in hosts}
+    running = {host.name: services_of(host) for host in hosts}
+    known = set().union(*running.values())
+    for name in only:
+        if name not in known:
+            raise UsageError(
+                f"no service {name!r} on these hosts",
+                hint=f"they run: {', '.join(sorted(known)) or 'none'}",
+            )
+    own = {host: [name for name in only if name in names] for host, names in running.items()}
+    return {host: chosen for host, chosen in own.items() if chosen}
+
+
+def refuse_all(run: Run, look: Callable[[Host, Stack], None], among: Container[str]) -> None:
+    """Ask everywhere before anything ends anywhere: a call that one host would drop keeps all of them."""
+    first = on_stacks(run, look, among=among)
+    for error in first.errors.values():
+        if isinstance(error, CallsInProgressError):
+            raise error
 
 
 def _up(outcomes: Outcomes[T]) -> list[str]:

@@ -54,17 +54,28 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
     from voiceops.deploy.desired import host_outline
     from voiceops.deploy.operations import roll_back
     from voiceops.tasks.deploy_view import View
+    from voiceops.tasks.hosts import named_on
     from voiceops.wiring_deploy import stacks, whoami
 
     stack = stacks(run.project, View(run, "rollback"))
     found: dict[str, dict[str, Any]] = {}
+    own = named_on(run.project.hosts, names(only))
+    outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
+    with_agents = {
+        host
+        for host in own
+        if any(one.is_agent and (not own[host] or one.name in own[host]) for one in outlines[host])
+    }
 
     def work(one: HostRun) -> None:
+        if with_agents and one.name not in with_agents:
+            found[one.name] = {"services": {}}  # it has another role
+            return
         done = roll_back(
             one,
-            host_outline(one.host.settings),
+            outlines[one.name],
             stack,
-            only=names(only),
+            only=own.get(one.name, names(only)),
             to=to,
             by=whoami(),
             wait_s=wait,

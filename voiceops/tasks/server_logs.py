@@ -7,7 +7,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,14 +37,16 @@ def show_server_logs(
     from voiceops.errors import UsageError, VoiceopsError
     from voiceops.stack import log_files
     from voiceops.tasks.command import show_error
-    from voiceops.tasks.hosts import side_by_side
+    from voiceops.tasks.hosts import named_on, side_by_side
 
     try:
         start = log_files.parse_since(since, time.time()) if since else 0.0
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     several = len(run.project.hosts) > 1
-    transports = {host.name: transport_to(host) for host in run.project.hosts}
+    own = named_on(run.project.hosts, only)
+    hosts = [host for host in run.project.hosts if host.name in own]
+    transports = {host.name: transport_to(host) for host in hosts}
     found: list[Line] = []
     names: set[str] = set()
     errors: list[VoiceopsError] = []
@@ -52,14 +54,14 @@ def show_server_logs(
 
     def read(host: Host) -> None:
         try:
-            argv = _argv(host, only, start, limit, follow=False)
+            argv = _argv(host, own[host.name], start, limit, follow=False)
             ended = transports[host.name].run(argv, root=True)
             found.extend(_parsed(ended.stdout.split(b"\n"), host, several=several))
         except VoiceopsError as error:
             errors.append(error)
 
     try:
-        side_by_side(read, run.project.hosts)
+        side_by_side(read, hosts)
         lines = sorted(found, key=lambda line: line.at)[-limit:]
         names.update(line.service for line in lines)
         shown = printer(run, sorted(names), raw=raw)
@@ -70,7 +72,7 @@ def show_server_logs(
             for line in lines:
                 shown.show(line)
         if follow and len(errors) < len(transports):
-            _follow(run, transports, only, several, shown)
+            _follow(run, hosts, transports, own, several, shown)
     except KeyboardInterrupt:
         return
     finally:
@@ -102,7 +104,12 @@ def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[Li
 
 
 def _follow(
-    run: Run, transports: dict[str, Transport], only: Sequence[str], several: bool, shown: Printer
+    run: Run,
+    hosts: Sequence[Host],
+    transports: dict[str, Transport],
+    own: Mapping[str, Sequence[str]],
+    several: bool,
+    shown: Printer,
 ) -> None:
     """New lines of all hosts as they come."""
     from voiceops.errors import VoiceopsError
@@ -111,7 +118,8 @@ def _follow(
 
     def tail(host: Host) -> None:
         try:
-            process = transports[host.name].start(_argv(host, only, time.time(), 0, follow=True), root=True)
+            argv = _argv(host, own[host.name], time.time(), 0, follow=True)
+            process = transports[host.name].start(argv, root=True)
             rest = b""
             while data := process.read(_SILENCE_S):
                 *whole, rest = (rest + data).split(b"\n")
@@ -121,8 +129,8 @@ def _follow(
             run.say(f"{host.name}: {error.message}")
         lines.put(None)
 
-    left = len(run.project.hosts)
-    for host in run.project.hosts:
+    left = len(hosts)
+    for host in hosts:
         threading.Thread(target=tail, args=(host,), daemon=True).start()
     while left:
         line = lines.get()

@@ -48,23 +48,29 @@ def restart(run: Run, only: str = "", verify: bool = False) -> Report:
 
 def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, renew: bool) -> Report:
     from voiceops.stack import operations
-    from voiceops.tasks.hosts import on_stacks
+    from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
     from voiceops.tasks.stack_view import live_progress, results_text
 
-    chosen = names(only)
+    chosen = named_on(run.project.hosts, names(only))
 
-    def work(_host: Host, stack: Stack) -> Results:
+    def work(host: Host, stack: Stack) -> Results:
         return operations.start(
             stack,
-            only=chosen,
+            only=chosen[host.name],
             replace_strays=replace,
             drop_calls=run.yes,
             renew=renew,
             timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
         )
 
+    def look(host: Host, stack: Stack) -> None:
+        operations.refuse_to_drop(stack, only=chosen[host.name], renew=True)
+
+    if renew and len(run.project.hosts) > 1 and not run.yes:
+        refuse_all(run, look, chosen)
     with live_progress(run) as progress:
-        done = on_stacks(run, work, progress=progress)
+        # Restarted one after the other, so that there is always one that takes calls.
+        done = on_stacks(run, work, progress=progress, among=chosen, in_turn=renew)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)
     if verify and not done.errors:
         data["verify"] = _verify(run)
@@ -121,18 +127,23 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
     Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
     """
-    from voiceops.errors import CallsInProgressError, UsageError
+    from voiceops.errors import UsageError
     from voiceops.stack import operations
-    from voiceops.tasks.hosts import on_stacks
+    from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
     from voiceops.tasks.stack_view import live_progress, results_text
 
     if now and drain >= 0:
         raise UsageError("--now and --drain contradict each other")
 
-    def work(_host: Host, stack: Stack) -> Results:
+    chosen = named_on(run.project.hosts, names(only))
+
+    def look(host: Host, stack: Stack) -> None:
+        operations.refuse_to_drop(stack, only=chosen[host.name])
+
+    def work(host: Host, stack: Stack) -> Results:
         return operations.stop(
             stack,
-            only=names(only),
+            only=chosen[host.name],
             drain_s=drain if drain >= 0 else None,
             now=now,
             drop_calls=run.yes,
@@ -140,13 +151,9 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
         )
 
     if len(run.project.hosts) > 1 and not run.yes and drain < 0:
-        # Asked everywhere before anything stops anywhere: one call keeps all of them.
-        first = on_stacks(run, lambda host, stack: operations.refuse_to_drop(stack, only=names(only)))
-        calls = [error for error in first.errors.values() if isinstance(error, CallsInProgressError)]
-        if calls:
-            raise calls[0]
+        refuse_all(run, look, chosen)
     with live_progress(run) as progress:
-        done = on_stacks(run, work, progress=progress, first_needed=False)
+        done = on_stacks(run, work, progress=progress, first_needed=False, among=chosen)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)
     return done.report(run, Report(data, results_text(done.values, "stop", None)))
 
@@ -159,17 +166,18 @@ def check_running(run: Run, only: str = "") -> Report:
     """
     from voiceops.stack import operations
     from voiceops.stack.reconcile import choose
-    from voiceops.tasks.hosts import on_stacks
+    from voiceops.tasks.hosts import named_on, on_stacks
     from voiceops.tasks.stack_view import verdicts_text
 
-    chosen = names(only)
+    chosen = named_on(run.project.hosts, names(only))
 
-    def work(_host: Host, stack: Stack) -> dict[str, Verdict]:
-        choose(stack.outline, chosen)
+    def work(host: Host, stack: Stack) -> dict[str, Verdict]:
+        own = chosen[host.name]
+        choose(stack.outline, own)
         verdicts = operations.check(stack)
-        return {name: one for name, one in verdicts.items() if not chosen or name in chosen}
+        return {name: one for name, one in verdicts.items() if not own or name in own}
 
-    done = on_stacks(run, work)
+    done = on_stacks(run, work, among=chosen)
     found = done.values
     ok = all(verdict.ok for verdicts in found.values() for verdict in verdicts.values())
     services = {

@@ -195,7 +195,8 @@ def _status(_host: Host, stack: Stack) -> dict[str, Any]:
         for entry in [services[service.name]]
     )
     rooms = stack.count_rooms() if ready else None
-    return {"services": services, "release": release, "calls": calls, "rooms": rooms}
+    server = any(service.kind == "livekit" for service in stack.outline)
+    return {"services": services, "release": release, "calls": calls, "rooms": rooms, "server": server}
 
 
 def show_status(data: Mapping[str, Any]) -> None:
@@ -216,9 +217,9 @@ def _status_tables(data: Mapping[str, Any]) -> list[Table]:
         if "error" in seen:
             tables.append(Table(title=f"{host}: {seen['error']['message']}", title_justify="left", box=None))
             continue
-        rooms = "?" if seen["rooms"] is None else seen["rooms"]
+        rooms = f", {'?' if seen['rooms'] is None else seen['rooms']} rooms" if seen["server"] else ""
         release = f", release {seen['release']}" if seen["release"] else ""
-        title = f"{host}: {seen['calls']} calls, {rooms} rooms{release}"
+        title = f"{host}: {seen['calls']} calls{rooms}{release}"
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
         for heading in ("service", "state", "pid", "uptime", "calls", "release", ""):
             table.add_column(heading, justify="right" if heading in ("uptime", "calls") else "left")

@@ -66,3 +66,18 @@ def test_batches_never_mix_tiers() -> None:
 def test_a_serial_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         serial_of(text)
+
+
+def test_nodes_that_share_a_redis_go_one_at_a_time_whatever_serial_says() -> None:
+    joined = {**SERVICES, "livekit": LivekitService(redis="store:6379")}
+    hosts = [
+        Host(name=name, local=False, address=name, settings=Settings(project="p", services=joined, run=[run]))
+        for name, run in (
+            ("l1", "livekit"),
+            ("l2", "livekit"),
+            ("l3", "livekit"),
+            ("a1", "agent"),
+            ("a2", "agent"),
+        )
+    ]
+    assert names(batches(hosts, "100%")) == [["l1"], ["l2"], ["l3"], ["a1", "a2"]]

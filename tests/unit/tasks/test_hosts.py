@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from voiceops.errors import CallsInProgressError, UnreachableError, VoiceopsError
+from voiceops.errors import CallsInProgressError, ServiceError, UnreachableError, UsageError, VoiceopsError
 from voiceops.model.settings import AgentService, CommandService, Host, LivekitService, Service, Settings
-from voiceops.tasks.hosts import on_stacks
+from voiceops.tasks.hosts import named_on, on_stacks
 
 SERVICES: dict[str, Service] = {
     "redis": CommandService(command=["redis-server"]),
@@ -62,3 +62,33 @@ def test_a_host_that_is_down_keeps_no_other_from_its_turn(first_needed: bool) ->
     seen, errors = order(first_needed=first_needed, failing=UnreachableError("down"))
     assert sorted(seen) == ["desk", "media", "store"]
     assert list(errors) == ["desk"]
+
+
+def test_what_is_done_in_turn_ends_with_the_first_failure() -> None:
+    seen: list[str] = []
+
+    def work(one: Host, _stack: object) -> None:
+        seen.append(one.name)
+        if one.name == "media":
+            raise ServiceError("it does not come up")
+
+    errors = on_stacks(run_on(*HOSTS), work, in_turn=True).errors
+    assert seen == ["store", "media"]
+    assert "media failed" in errors["desk"].message
+
+
+def test_hosts_that_run_none_of_the_named_services_have_no_part() -> None:
+    hosts = [*HOSTS, host("both", "livekit", "agent")]
+    assert named_on(hosts, ["agent"]) == {"desk": ["agent"], "both": ["agent"]}
+    named = named_on(hosts, ["agent", "livekit"])
+    assert named == {"media": ["livekit"], "desk": ["agent"], "both": ["agent", "livekit"]}
+
+
+def test_without_a_name_every_host_has_a_part() -> None:
+    assert named_on(HOSTS, []) == {"store": [], "media": [], "desk": []}
+
+
+def test_a_service_that_no_host_runs_is_refused() -> None:
+    with pytest.raises(UsageError) as refused:
+        named_on(HOSTS, ["web"])
+    assert "livekit" in str(refused.value.hint)
