@@ -53,6 +53,7 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
     """
     from voiceops.deploy.desired import host_outline
     from voiceops.deploy.operations import roll_back
+    from voiceops.errors import UsageError
     from voiceops.tasks.deploy_view import View
     from voiceops.tasks.hosts import named_on
     from voiceops.wiring_deploy import stacks, whoami
@@ -66,6 +67,10 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
         for host in own
         if any(one.is_agent and (not own[host] or one.name in own[host]) for one in outlines[host])
     }
+    if not with_agents and len(outlines) > 1:
+        raise UsageError(
+            f"none of these hosts runs {'such ' if only else ''}an agent", hint="`inv status` shows what runs where"
+        )
 
     def work(one: HostRun) -> None:
         if with_agents and one.name not in with_agents:
