@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 from tests import hosts, parts
@@ -71,13 +72,15 @@ def role_servers(folder: Path, machines: Sequence[hosts.Machine], entry: Path) -
             "needs": ["livekit"],
         },
     }
-    servers.variables["deploy"] |= {"schedule": False, "serial": "100%"}
+    servers.variables["deploy"] |= {"schedule": False}
     servers.variables["livekit"]["url"] = f"ws://{first.address}:7880"
     for node in (first, second):
         servers.host_variables[node.name] = {
             "livekit": {"url": f"ws://{node.address}:7880"},
             "services": {"livekit": {"node_ip": node.address}},
         }
+    for agent, node in zip(agents, cycle((first, second))):
+        servers.host_variables[agent.name] = {"livekit": {"url": f"ws://{node.address}:7880"}}
     servers.groups = {
         "store": [store],
         "media": [first, second],

@@ -11,7 +11,7 @@ from livekit import rtc
 
 from tests import callers, hosts
 from tests.integration.conftest import Fleet
-from tests.roles import bring_redis, role_servers
+from tests.roles import ROLES, bring_redis, role_servers
 from tests.servers import PROJECT, Servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
@@ -63,7 +63,7 @@ def node_url(machine: hosts.Machine) -> str:
 
 def test_bare_hosts_come_up_in_the_order_of_their_needs_and_a_call_is_answered(servers: Servers) -> None:
     store, media, watch, agents = (servers.groups[name] for name in ("store", "media", "watch", "agents"))
-    document = servers.deploy()
+    document = servers.inv("deploy", "--group", "servers", "--json", timeout_s=200).json
     assert document["call"]["ok"] is True
     redis, livekit = since(store, "redis.service"), since(media, "livekit.service")
     assert max(redis) < min(livekit)
@@ -119,7 +119,9 @@ def test_a_changed_server_restarts_one_node_after_the_other(deployed: Servers) -
     first, second = deployed.groups["media"]
     deployed.variables["services"]["livekit"]["log_level"] = "debug"
     deployed.write()
-    changed = deployed.deploy("--yes", "--no-call", "--serial", "1")["hosts"]
+    document = deployed.deploy("--yes")
+    assert document["call"]["ok"] is True, "a call through the servers, though no agent's host changed"
+    changed = document["hosts"]
     assert {name for name, host in changed.items() if host["changed"]} <= {first.name, second.name}
     up_again = since([first], "livekit.service")[0]
     began = int(shown(second, "livekit.service", "InactiveExitTimestampMonotonic"))
@@ -148,3 +150,82 @@ def test_all_roles_stop_in_reverse_and_start_in_order(deployed: Servers) -> None
     assert max(since(store, "redis.service")) < min(livekit)
     assert max(livekit) < min(since(agents, "agent@*.service"))
     assert deployed.deploy("--no-call")["changed"] == 0
+
+
+def test_commands_act_on_the_hosts_that_run_what_they_name(deployed: Servers) -> None:
+    everywhere = ("--group", "servers")
+    (store,), (watch,) = deployed.groups["store"], deployed.groups["watch"]
+    agents = {one.name for one in deployed.groups["agents"]}
+    said = deployed.inv("logs", *everywhere, "--only", "agent", "--json").json["lines"]
+    assert {line["service"] for line in said} == {f"{name} agent" for name in agents}
+    before = pids(deployed)
+    assert deployed.inv("restart", *everywhere, "--only", "watch", "--json").json["changed"] == 1
+    after = pids(deployed)
+    assert {name for name in before if before[name] != after[name]} == {watch.name}
+    checked = deployed.inv("check-running", *everywhere, "--only", "redis,watch", "--json").json["hosts"]
+    assert set(checked) == {store.name, watch.name}
+    limited = deployed.inv("check-running", "--limit", "servers:!agents:!media", "--json").json["hosts"]
+    assert set(limited) == {store.name, watch.name}
+    assert "agent, livekit, redis, watch" in deployed.inv("start", *everywhere, "--only", "web", code=3).err
+    shown_status = deployed.inv("status", *everywhere, "--json").json["hosts"]
+    expected = {one.name: set(ROLES[role]) for role, machines in deployed.groups.items() for one in machines}
+    assert {name: set(one["services"]) for name, one in shown_status.items()} == expected
+    # The agents are registered at nodes of their own: to a caller it is one server.
+    deployed.inv("call", *everywhere)
+    deployed.inv("call", "--group", "media")
+
+
+def test_agents_restart_and_roll_back_on_their_hosts_and_never_all_at_once(deployed: Servers) -> None:
+    everywhere = ("--group", "servers")
+    first, second = deployed.groups["agents"]
+    deployed.inv("restart", *everywhere, "--only", "agent")
+    (up_again,) = since([first], "agent@*.service")
+    assert up_again < int(shown(second, "agent@*.service", "InactiveExitTimestampMonotonic"))
+    agent = deployed.folder / "agent" / "agent.py"
+    good = agent.read_text()
+    agent.write_text(f"{good}\nRELEASE = 3\n")
+    try:
+        deployed.deploy("--no-call")
+    finally:
+        agent.write_text(good)
+    moved = deployed.inv("rollback", *everywhere, "--json").json["hosts"]
+    assert {name for name, one in moved.items() if one["services"]} == {first.name, second.name}
+    assert deployed.deploy("--no-call")["changed"] == 0, "the release before is the one that is declared"
+
+
+async def test_a_server_whose_agents_are_elsewhere_drains_until_its_callers_have_left(
+    deployed: Servers,
+) -> None:
+    second = deployed.groups["media"][1]
+    stop = ("stop", "--host", second.name)
+    before = pids(deployed)
+    async with callers.caller(node_url(second), "drained-roles-call") as person:
+        agent = await agent_in(person)
+        refused = await asyncio.to_thread(deployed.inv, *stop, "--drain", "1", code=1)
+        assert "drained-roles-call" in refused.err
+        refused = await asyncio.to_thread(deployed.inv, "restart", "--group", "servers", code=1)
+        assert "drained-roles-call" in refused.err
+        assert agent in person.remote_participants
+        assert pids(deployed) == before
+        stopping = deployed.spawn(*stop, "--drain", "60")
+        try:
+            assert stopping.stderr is not None
+            await asyncio.to_thread(next, (line for line in stopping.stderr if "draining" in line))
+            assert agent in person.remote_participants
+            await person.disconnect()
+            out, err = await asyncio.to_thread(stopping.communicate, timeout=60)
+        finally:
+            stopping.kill()
+            stopping.wait()
+    assert stopping.returncode == 0, out + err
+    assert pids(deployed)[second.name] == ""
+
+
+def test_the_node_that_the_others_name_is_down_and_callers_of_the_other_are_answered(
+    deployed: Servers,
+) -> None:
+    first, second = deployed.groups["media"]
+    with first.unplugged():
+        deployed.inv("call", "--host", second.name)
+        everywhere = deployed.inv("status", "--group", "servers", "--json", code=5).json["hosts"]
+        assert {name for name, one in everywhere.items() if "error" in one} == {first.name}

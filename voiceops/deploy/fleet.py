@@ -90,15 +90,17 @@ class Fleet:
             run.name: run for run in self.runs if run.ok and run.planned and not run.planned.as_declared
         }
         failed = 0
+        ahead_failed = False
         order = batches([run.host for run in differ.values()], serial)
         for number, batch in enumerate(order):
             chosen = [differ[host.name] for host in batch]
-            if failed > max_fail or (number == 1 and failed):
+            if failed > max_fail or ahead_failed:
                 for run in chosen:
                     run.skipped = "a host before it failed"
                 continue
             self.each(chosen, work)
             failed += sum(run.error is not None for run in chosen)
+            ahead_failed = ahead_failed or (number == 0 and failed > 0)
 
     def close(self) -> None:
         """End all connections; safe to call again."""

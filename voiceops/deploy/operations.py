@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -17,17 +18,19 @@ from voiceops.deploy.wheelhouse import Facts
 from voiceops.errors import ConfigError, HostError, UsageError, VoiceopsError
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
+from voiceops.model.states import ServiceState
 from voiceops.ports import Transport
 from voiceops.resources import HostReport, Lease, Result, install_python, locked
 from voiceops.stack import operations
-from voiceops.stack.model import Declared
+from voiceops.stack.model import Declared, Observed
 from voiceops.stack.operations import Stack
-from voiceops.stack.reconcile import choose
+from voiceops.stack.reconcile import choose, ends_a_server
 from voiceops.stack.results import Results
 from voiceops.systemd.names import Names
 
 _PYTHON = Result(id="package:python3", result="changed", changes=("install python3",))
 _NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
+_REGISTER_AGAIN_S = 30.0
 Lock = Callable[[Deadline], AbstractContextManager[None]]
 
 
@@ -93,6 +96,8 @@ class Deployer:
         self._hands = hands
         self._options = options
         self._view = view
+        self._fleet: Fleet | None = None
+        self._server_ended = False
         # Hosts of one kind get the same files: fetched and hashed by one thread, while others connect.
         self._states = ThreadPoolExecutor(1)
         self._helped: set[str] = set()
@@ -101,6 +106,7 @@ class Deployer:
     def deploy(self, fleet: Fleet) -> DeployRun:
         """Look at all hosts, then bring those that differ to what is declared, and call the agent."""
         done = DeployRun(fleet)
+        self._fleet = fleet
         settings = fleet.runs[0].host.settings.deploy
         options = self._options
         try:
@@ -115,6 +121,7 @@ class Deployer:
             )
             changed = [run for run in fleet.runs if run.deployed is not None and run.ok]
             if changed and options.call and settings.call and not options.prepare_only:
+                self._wait_for_agents()
                 done.call = self._hands.call(changed)
         finally:
             fleet.close()
@@ -190,6 +197,9 @@ class Deployer:
         state = run.state
         assert state is not None
         assert run.planned is not None
+        ends_one = ends_a_server(run.planned.actions)
+        if ends_one:
+            self._wait_for_agents()
         done = deploy_host(
             run.transport,
             state,
@@ -199,6 +209,35 @@ class Deployer:
             on_event=self._event(run),
         )
         run.deployed = self._with_python(run, done)
+        self._server_ended = self._server_ended or ends_one
+
+    def _wait_for_agents(self) -> None:
+        """Agents on other hosts register again with a server that was restarted, within seconds.
+
+        Until then the next server must stay, and nobody would answer the call at the end. Only agents
+        that were ready before this run are waited for.
+        """
+        if not self._server_ended or self._fleet is None:
+            return
+        limit = Deadline(_REGISTER_AGAIN_S, "the agents to register again")
+        for run in self._fleet.runs:
+            served = _ready_agents(run.planned.observed) if run.ok and run.planned else set()
+            if run.state is None or not served:
+                continue
+            stack = self._hands.stack(run, run.state.services, lambda limit: nullcontext())
+            while served - _ready_agents(stack.backend.observe(run.state.services)):
+                if limit.remaining_s <= 0:
+                    self._view.say(f"{run.name}: its agents have not registered again")
+                    break
+                time.sleep(0.5)
+
+
+def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
+    return {
+        name
+        for name, seen in observed.items()
+        if any(one.kind == "agent" and one.state is ServiceState.READY for one in seen.current)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

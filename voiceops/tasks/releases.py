@@ -69,7 +69,8 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
     }
     if not with_agents and len(outlines) > 1:
         raise UsageError(
-            f"none of these hosts runs {'such ' if only else ''}an agent", hint="`inv status` shows what runs where"
+            f"none of these hosts runs {'such ' if only else ''}an agent",
+            hint="`inv status` shows what runs where",
         )
 
     def work(one: HostRun) -> None:
