@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
+from voiceops.errors import CallsInProgressError
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance
-from voiceops.stack.occupancy import calls_of, forsaken
+from voiceops.stack.occupancy import calls_of, forsaken, wait_for_people
 
 
 def agent(*rooms: str, calls: int | None = None, launch: str = "a") -> Instance:
@@ -46,3 +51,28 @@ def test_what_the_agent_could_not_name_counts_as_a_call() -> None:
 def test_only_agents_whose_rooms_are_all_left_need_not_be_waited_for() -> None:
     instances = [agent("left", launch="a"), agent("left", "talks", launch="b"), agent(launch="c")]
     assert forsaken(instances, frozenset({"talks"})) == {"a"}
+
+
+class Callers:
+    """A server whose callers leave one look after the other."""
+
+    def __init__(self, *looks: set[str]) -> None:
+        self.looks = list(looks)
+
+    def occupied(self) -> frozenset[str]:
+        return frozenset(self.looks.pop(0) if len(self.looks) > 1 else self.looks[0])
+
+    def hang_up(self, rooms: Sequence[str]) -> None:
+        raise AssertionError("nobody asked for it")
+
+
+def test_a_server_drains_until_its_callers_have_left() -> None:
+    told: list[str] = []
+    wait_for_people(Callers({"r"}, set()), 5.0, lambda service, state, words: told.append(words))
+    assert told == ["1 in progress, up to 5 s"]
+
+
+def test_callers_who_stay_keep_the_server_and_are_named() -> None:
+    with pytest.raises(CallsInProgressError) as refused:
+        wait_for_people(Callers({"r"}), 0.0, lambda service, state, words: None)
+    assert refused.value.data["rooms"] == ["r"]
