@@ -61,7 +61,7 @@ def test_a_first_host_alone_then_batches_of_a_share_side_by_side(servers: Server
     assert told[6:] == [(last.name, "begins"), (last.name, "ready")]
 
 
-@pytest.mark.parametrize("flags", [("--parallel", "1"), ("--serial", "1"), ("--serial", "25%")])
+@pytest.mark.parametrize("flags", [("--parallel", "1"), ("--serial", "25%")])
 def test_one_host_after_the_other(servers: Servers, flags: tuple[str, str]) -> None:
     servers.deploy()
     change(servers, "-".join(flags))

@@ -111,6 +111,8 @@ async def test_one_call_keeps_every_host_from_being_stopped_or_restarted(deploye
         assert "--yes" in refused.err
         store.shell(f"systemctl start {PROJECT}-redis")
         assert agent in person.remote_participants
+    del deployed.variables["services"]["livekit"]["log_level"]
+    deployed.write()
     after = pids(deployed)
     assert {name for name in before if before[name] != after[name]} == {store.name}
 
@@ -122,7 +124,7 @@ def test_a_changed_server_restarts_one_node_after_the_other(deployed: Servers) -
     document = deployed.deploy("--yes")
     assert document["call"]["ok"] is True, "a call through the servers, though no agent's host changed"
     changed = document["hosts"]
-    assert {name for name, host in changed.items() if host["changed"]} <= {first.name, second.name}
+    assert {name for name, host in changed.items() if host["changed"]} == {first.name, second.name}
     up_again = since([first], "livekit.service")[0]
     began = int(shown(second, "livekit.service", "InactiveExitTimestampMonotonic"))
     assert up_again < began
