@@ -358,9 +358,12 @@ def unready(unit: Unit, request: dict[str, Any]) -> str:
         request["log"], "\n".join(journal(unit["invocation"], 10_000)), re.MULTILINE
     ):
         return f"no line of the log matches {request['log']!r}"
-    if request["not_worker_id"]:
+    if request["enable"]:
+        # An agent stays active when it loses its server: systemd knows of its first registration only.
         answer = health(variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET"))
-        if not answer or not answer.get("registered") or answer.get("worker_id") == request["not_worker_id"]:
+        if answer and not answer.get("registered"):
+            return "not registered with LiveKit"
+        if request["not_worker_id"] and (not answer or answer.get("worker_id") == request["not_worker_id"]):
             return "not registered again yet"
     return ""
 
