@@ -10,6 +10,29 @@ import pytest
 from tests import live
 
 
+LONGEST = (
+    "test_why",
+    "test_deploy_roles",
+    "test_deploy",
+    "test_deploy_agents",
+    "test_deploy_faults",
+    "test_why_server",
+    "test_deploy_secrets",
+    "test_stack_agent",
+    "test_agentkit_calls",
+    "test_rooms",
+    "test_commands_servers",
+    "test_deploy_index",
+)
+"""Modules that begin first where several run side by side: a long one that begins last keeps all waiting."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first, the others as they were found."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
 @pytest.fixture(scope="session")
 def livekit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[live.LiveServer]:
     """One real livekit-server for the whole run; tests use rooms of their own in it."""

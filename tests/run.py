@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             subprocess.run([*PYTHON, "tests.install_parts"], cwd=ROOT, check=False)
             real = ["tests/contract", "tests/integration", *select]
             # These wait more than they compute; a module's tests share its stacks and stay together.
-            side_by_side = ["-n", "4", "--dist", "loadfile"]
+            side_by_side = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
             _timed(outcome, "integration", lambda o: _on_real_parts(o, real, side_by_side))
             if not options.fast:
                 _timed(outcome, "heavy", lambda o: _pytest(o, [*real, "-m", "heavy"]))

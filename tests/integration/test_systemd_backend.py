@@ -222,7 +222,7 @@ def test_a_foreign_owner_of_the_port_is_a_stray_and_can_be_ended(
 ) -> None:
     web = command("web", 4321)
     ready_host.shell("systemd-run -q --unit=foreign python3 -m http.server --bind 127.0.0.1 4321")
-    ready_host.shell("until grep -q :10E1 /proc/net/tcp; do sleep 0.05; done")
+    ready_host.shell("until grep -q ':10E1 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done")
     (stray,) = backend.observe([web])["web"].strays
     assert "http.server" in stray.command
     backend.end_stray(stray, limit())

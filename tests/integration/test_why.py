@@ -195,7 +195,7 @@ def test_a_worker_with_the_wrong_key_or_address_is_told_apart(
 ) -> None:
     stack.inv("stop", "--only", "agent", "--yes")
     agent = stack.variables["services"]["agent"]
-    agent |= {"env": wrong, "ready_timeout_s": 6}
+    agent |= {"env": wrong, "ready_timeout_s": 9}
     stack.write()
     stack.inv("start", code=1)
     assert rules(stack)[""] == rule

@@ -76,6 +76,8 @@ def _orphan(look: Look) -> RoomVerdict | None:
 
 
 def _duplicate(look: Look) -> RoomVerdict | None:
+    if not look.people:
+        return None  # nobody hears them: two that came back after a restart end by themselves
     live = [
         agent
         for agent in look.room.agents

@@ -257,6 +257,11 @@ def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
     assert [mend.action for mend in finding.mends] == ["remove", "dispatch"]
 
 
+def test_two_agents_in_a_room_that_people_have_left_disturb_nobody() -> None:
+    alone = scene(room(agent(50), agent(40, job="AJ_2")), workers=(worker(rooms=("r",), calls=2),))
+    assert "duplicate-agents" not in {finding.rule for finding in diagnose(alone)}
+
+
 def test_of_duplicate_agents_the_one_that_serves_longest_stays() -> None:
     (finding,) = diagnose(CASES["duplicate-agents"])
     assert [mend.identity for mend in finding.mends] == ["agent-AJ_2"]
