@@ -9,7 +9,6 @@ import pytest
 
 from tests import live
 
-
 LONGEST = (
     "test_why",
     "test_deploy_roles",
