@@ -11,9 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import fabric
-import paramiko
-
+from voiceops.adapters.fabric_import import fabric, paramiko
 from voiceops.adapters.ssh_config import read_text
 from voiceops.adapters.ssh_errors import UnknownHostKeyError
 
@@ -68,7 +66,7 @@ class Checked(fabric.Connection):  # type: ignore[misc]
             self.gateway.close()
 
 
-class _Missing(paramiko.MissingHostKeyPolicy):
+class _Missing(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """Refuse an unknown key, or write it down where that was asked for."""
 
     def __init__(self, target: SshTarget, file: Path) -> None:
@@ -128,7 +126,9 @@ def connect(target: SshTarget) -> Checked:
 
 
 def _socket(host: str, port: int, timeout_s: float, keepalive_s: int) -> socket.socket:
-    sock = socket.create_connection((host, port), timeout_s)
+    # As bytes: for text, Python imports the tables of international names first.
+    address: Any = host.encode() if host.isascii() else host
+    sock = socket.create_connection((address, port), timeout_s)
     # The handshake is small messages to and fro: Nagle would hold each back for 40 ms.
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voiceops.config.caches import private_folder
 from voiceops.model.quoting import json_for_yaml
 
 if TYPE_CHECKING:
@@ -51,14 +51,7 @@ def _compiled() -> BytecodeCache | None:
             with contextlib.suppress(OSError):  # a cache that can't be written costs time only
                 super().dump_bytecode(bucket)
 
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops" / "templates"
     # How a filter is called is compiled in: what is set up here names the place.
-    folder /= hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = folder.stat()
-    except OSError:
-        return None
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022 or not os.access(folder, os.W_OK):
-        return None
-    return Compiled(str(folder))
+    this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    folder = private_folder(f"templates/{this}")
+    return Compiled(str(folder)) if folder else None

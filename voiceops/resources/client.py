@@ -62,7 +62,8 @@ class Look:
     request: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        return {"program": self.program, "request": dict(self.request)}
+        version = hashlib.sha256(self.program.encode()).hexdigest()[:12]
+        return {"program": self.program, "version": version, "request": dict(self.request)}
 
 
 def apply(

@@ -6,11 +6,15 @@ Python 3.9, under 64 KiB, in the same exec that carries the desired state.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import re
 import zlib
 from pathlib import Path
+
+from voiceops.config.caches import private_folder
 
 MODULES = (
     "base", "channel", "journal", "hashes", "blobs", "host", "files", "accounts", "packages", "software", "system", "units", "main",
@@ -26,11 +30,15 @@ _COMMENT = re.compile(r"^ *#[^\n]*\n", re.MULTILINE)
 _RETURNS = re.compile(r"^( *(?:def [^\n]*)?\)) -> [^\n]*:$", re.MULTILINE)
 _DEF = re.compile(r"^ *def [^\n]*$", re.MULTILINE)
 _PARAMETER = re.compile(r"(\w+): [\w.]+(?:\[[\w., ]*\])?(?: \| None)?(?=[,)]| = )")
+_VARIABLE = re.compile(
+    r"^( *(?:self\.)?(?!else\b|try\b|finally\b)\w+): [\w.]+(?:\[[^\n=]*\])?(?: \| None)? = ", re.MULTILINE
+)
 _BLANK = re.compile(r"\n\n+")
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 
 BOOT = """\
-import marshal,os,sys,zlib
+import gc,marshal,os,sys,zlib
+gc.set_threshold(50000)
 r=sys.stdin.buffer
 m,p=sys.argv[1:]
 v=sys.version_info
@@ -48,10 +56,13 @@ except(OSError,ValueError,EOFError,TypeError):c=compile(zlib.decompress(z),'voic
 g={'__name__':'voiceops_payload','CODE':c}
 exec(c,g)
 g['main'](m,p)
+sys.stdout.flush()
+os._exit(0)
 """
 """What stands in the command line, with the mark of all frames and a place on the host as
 arguments. It reads the payload and runs it. At the place an earlier run left the compiled payload: compiling is a third of a no-op's work on
-the host. Only a file that nobody else could have written counts. No secret is ever part of this."""
+the host. Only a file that nobody else could have written counts. Taking the interpreter apart would be
+work for nothing. No secret is ever part of this."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -64,19 +75,45 @@ def source() -> str:
         for pattern in (_FUTURE, _INTERNAL, _TYPES, _DOCSTRING, _COMMENT):
             text = pattern.sub("", text)
         text = _BLANK.sub("\n", _RETURNS.sub(r"\1:", text))
+        text = _VARIABLE.sub(r"\1 = ", text)
         text = _DEF.sub(lambda line: _PARAMETER.sub(r"\1", line[0]), text)
         parts.append(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), text))
     return "".join(parts)
 
 
 @functools.lru_cache(maxsize=1)
+def _kept() -> tuple[str, bytes]:
+    """Version and packed text, joined and packed once for each state of the modules, told by sizes and times."""
+    folder = Path(__file__).with_name("onhost")
+    files = [__file__, *(os.path.join(folder, f"{name}.py") for name in MODULES)]
+    states = [os.stat(file) for file in files]
+    stamp = hashlib.sha256(repr([(one.st_size, one.st_mtime_ns) for one in states]).encode()).hexdigest()
+    cache = private_folder("payload")
+    note = cache / stamp if cache else None
+    if note is not None:
+        with contextlib.suppress(OSError, ValueError):
+            name, _, data = note.read_bytes().partition(b"\n")
+            size, _, body = data.partition(b"\n")
+            if len(body) == int(size):
+                return name.decode(), data
+    text = source().encode()
+    body = zlib.compress(text, 9)
+    made = hashlib.sha256(text).hexdigest()[:12], b"%d\n%s" % (len(body), body)
+    if note is not None:
+        with contextlib.suppress(OSError):  # a cache that can't be written costs time only
+            fresh = note.with_suffix(f".{os.getpid()}")
+            fresh.write_bytes(made[0].encode() + b"\n" + made[1])
+            fresh.replace(note)
+            for other in set(note.parent.iterdir()) - {note}:  # of an older voiceops, or of a killed run
+                other.unlink()
+    return made
+
+
 def packed() -> bytes:
     """The payload as it travels: its length in a line, then zlib."""
-    data = zlib.compress(source().encode(), 9)
-    return b"%d\n%s" % (len(data), data)
+    return _kept()[1]
 
 
-@functools.lru_cache(maxsize=1)
 def version() -> str:
     """Names this very text of the payload."""
-    return hashlib.sha256(source().encode()).hexdigest()[:12]
+    return _kept()[0]

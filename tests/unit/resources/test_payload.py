@@ -102,16 +102,42 @@ def _is_text(node: ast.AST) -> bool:
     )
 
 
+def _assigned(node: ast.stmt) -> ast.stmt:
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+    return node
+
+
 def _without_texts(tree: ast.AST) -> ast.AST:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [child for child in body if not _is_text(child)]  # type: ignore[attr-defined]
+            node.body = [_assigned(child) for child in node.body]  # type: ignore[attr-defined]
         if isinstance(node, ast.FunctionDef):
             node.returns = None
         if isinstance(node, ast.arg):
             node.annotation = None
     return tree
+
+
+def test_what_was_packed_before_is_taken_again_and_a_damaged_note_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def kept() -> tuple[str, bytes]:
+        payload._kept.cache_clear()  # as the next command does
+        return payload._kept()
+
+    first = kept()
+    (note,) = (tmp_path / "voiceops/payload").iterdir()
+    monkeypatch.setattr(payload, "source", lambda: "another text")
+    assert kept() == first
+    for damage in (b"", note.read_bytes()[:-1], b"no number\nhere\n"):
+        note.write_bytes(damage)
+        assert kept() != first
+    payload._kept.cache_clear()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the payload runs as root")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 
 from voiceops.resources.onhost.base import Failed
@@ -172,6 +171,8 @@ class _Sink:
         if self._path is None:
             if kind is None:
                 data = b"".join(self._pieces)
+                import hashlib
+
                 self._check(hashlib.sha256(data).hexdigest())
                 self._memory[self._sha256] = data
             return

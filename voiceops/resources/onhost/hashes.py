@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 
 from voiceops.resources.onhost.journal import write_file
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 REMEMBER_BYTES = 1 << 20
 SETTLED_S = 2.0
 """A file that changed more lately could change again within one tick of its timestamps."""
 
 
-def file_sha256(path: str) -> str:
-    digest = hashlib.sha256()
+def new_sha256(small: bool) -> Any:
+    """For small files CPython's own: hashlib loads OpenSSL, which takes longer than all hashes of a no-op."""
+    for name in ("_sha256", "_sha2") if small else ():
+        try:
+            return __import__(name).sha256()
+        except ImportError:
+            pass
+    import hashlib
+
+    return hashlib.sha256()
+
+
+def file_sha256(path: str, small: bool = False) -> str:
+    digest = new_sha256(small)
     with open(path, "rb") as file:
         while True:
             data = file.read(1 << 20)
             if not data:
-                return digest.hexdigest()
+                return str(digest.hexdigest())
             digest.update(data)
 
 
@@ -34,7 +49,7 @@ class Hashes:
 
     def sha256(self, path: str, found: os.stat_result) -> str:
         if found.st_size < REMEMBER_BYTES:
-            return file_sha256(path)
+            return file_sha256(path, small=True)
         if self._known is None:
             self._known = self._load()
         key = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import marshal
 import os
 import signal
@@ -341,12 +340,9 @@ def keep_code(path: str, code: CodeType | None) -> None:
             remove_quietly(os.path.join(folder, other))
 
 
-def compiled(program: str, folder: str) -> CodeType:
-    """The program, compiled by an earlier run or now; only a file of root's in a folder of root's counts."""
-    name = (
-        f"look-{hashlib.sha256(program.encode()).hexdigest()[:12]}-{sys.version_info[0]}{sys.version_info[1]}"
-    )
-    path = os.path.join(folder, name)
+def compiled(program: str, version: str, folder: str) -> CodeType:
+    """The program, which ``version`` names, compiled by an earlier run or now; only a file of root's in a folder of root's counts."""
+    path = os.path.join(folder, f"look-{version}-{sys.version_info[0]}{sys.version_info[1]}")
     ours = is_ours(folder)
     if ours:
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError), open(path, "rb") as file:
@@ -367,7 +363,7 @@ def answer(runner: Runner, request: Spec) -> dict[str, Any]:
     look = request.get("look")
     if look and not failed:
         names: dict[str, Any] = {"__name__": "look"}
-        exec(compiled(look["program"], request["state_dir"]), names)
+        exec(compiled(look["program"], look["version"], request["state_dir"]), names)
         found["look"] = names["look"](dict(look["request"], shown=runner.run.looked))
     return found
 

@@ -23,13 +23,14 @@ def show_units(run: Run, names: list[str]) -> dict[str, dict[str, str]]:
     """The state of units, by one question for all of them and for those that the look asks about."""
     patterns, properties = run.look_units
     wanted = ",".join(filter(None, (PROPERTIES, properties)))
-    child = run.child("systemctl", "show", "--no-pager", "-p", wanted, "--", *names, *patterns, errors=False)
+    others = [one for one in patterns if one not in names]
+    child = run.child("systemctl", "show", "--no-pager", "-p", wanted, "--", *names, *others, errors=False)
     if child.code != 0:
         raise Failed("systemctl does not answer: is systemd running on this host?", child.tail())
     blocks = child.output.split("\n\n")
     facts = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
     # systemctl prints units that are named first, in their order, and then those that match patterns.
-    run.looked = facts[len(names) :]
+    run.looked = facts
     return dict(zip(names, facts))  # noqa: B905 - strict= came with Python 3.10
 
 
