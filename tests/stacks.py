@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from voiceops.stack.folder import Folder
 from voiceops.stack.lock import locked
 from voiceops.stack.model import Declared, Observed
 from voiceops.stack.processes import ProcessBackend
+from voiceops.stack.records import Record, Records
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 FAKE_AGENT = REPOSITORY / "tests" / "fakes" / "agent_process.py"
@@ -80,6 +81,22 @@ def stack_of(
 def observed(folder: Path, service: Declared) -> Observed:
     """What a fresh look finds."""
     return ProcessBackend(Folder(folder)).observe([service])[service.name]
+
+
+@contextmanager
+def foreign(*argv: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of ours."""
+    process = subprocess.Popen(argv, start_new_session=True, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def record_of(folder: Path, name: str) -> Record:
+    return Records(Folder(folder).state).read(name)[0][-1]
 
 
 def soon(timeout_s: float = 10.0) -> Deadline:

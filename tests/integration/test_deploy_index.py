@@ -128,9 +128,9 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused_and_the_password_of_the_i
     )
     password = LOGIN.partition(":")[2]
     assert password not in shown
-    host.write("/root/control", password)
+    host.write("/opt/control", password)
     look = f"find /etc /opt /var /tmp /root -xdev -type f -size -128k -exec grep -lF -e {password} {{}} +"
-    assert host.shell(f"{look}; true").stdout.split() == ["/root/control"]
+    assert host.shell(f"{look}; true").stdout.split() == ["/opt/control"]
 
 
 @pytest.mark.timeout(240)

@@ -319,7 +319,7 @@ def test_a_dnf_that_another_uses_is_named_then_waited_for(host_run: hosts.HostRu
 def test_what_is_new_in_a_source_of_dnf_is_found(host_run: hosts.HostRun) -> None:
     with host_run.cluster(1, layer=dnf_layer()) as (host,), closing(SshTransport(target(host))) as transport:
         index = "rm -r /srv/rpms/repodata; createrepo_c -q /srv/rpms"
-        host.shell(f"mv /srv/rpms/*.rpm /root; {index}; dnf -q makecache")
-        host.shell(f"mv /root/*.rpm /srv/rpms; {index}")
+        host.shell(f"mkdir /srv/aside; mv /srv/rpms/*.rpm /srv/aside; {index}; dnf -q makecache")
+        host.shell(f"mv /srv/aside/*.rpm /srv/rpms; {index}")
         apply(transport, State("demo", [Package(names=["voiceops-tiny"])])).raise_for_failure()
         assert host.read("/usr/share/voiceops-tiny") == "tiny\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import parts, stacks
-from tests.stacks import fake_agent, observed, sleeper, soon, stack_of
+from tests.stacks import fake_agent, foreign, observed, sleeper, soon, stack_of
 from voiceops.adapters import processes
 from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, LockedError, ServiceError, StorageError, StrayError
@@ -26,29 +26,12 @@ from voiceops.stack.backend import Force
 from voiceops.stack.folder import Folder
 from voiceops.stack.model import Stray, judge
 from voiceops.stack.processes import ProcessBackend
-from voiceops.stack.records import Record, Records
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     stacks.end_all(tmp_path)
-
-
-@contextlib.contextmanager
-def foreign(*argv: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is none of ours."""
-    process = subprocess.Popen(argv, start_new_session=True, **options)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def record_of(folder: Path, name: str) -> Record:
-    return Records(Folder(folder).state).read(name)[0][-1]
 
 
 # -- strays ------------------------------------------------------------------

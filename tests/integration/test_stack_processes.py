@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ import msgspec
 import pytest
 
 from tests import parts, stacks
-from tests.stacks import observed, sleeper, soon, stack_of
+from tests.stacks import foreign, observed, record_of, sleeper, soon, stack_of
 from voiceops.adapters import processes
 from voiceops.errors import ServiceError
 from voiceops.model.settings import Probe
@@ -30,22 +28,6 @@ from voiceops.stack.records import Record, Records
 def folder(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     stacks.end_all(tmp_path)
-
-
-@contextlib.contextmanager
-def foreign(*argv: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that is none of ours."""
-    process = subprocess.Popen(argv, start_new_session=True, **options)  # type: ignore[call-overload]
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def record_of(folder: Path, name: str) -> Record:
-    return Records(Folder(folder).state).read(name)[0][-1]
 
 
 # -- start, stop, and again --------------------------------------------------
