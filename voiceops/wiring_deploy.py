@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import getpass
 import importlib
 import json
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from voiceops.deploy.desired import HostState, Materials
     from voiceops.deploy.fleet import Fleet, HostRun
     from voiceops.deploy.operations import Deployer, Lock, Options, Shown
-    from voiceops.deploy.wheelhouse import Facts
+    from voiceops.deploy.wheelhouse import Facts, Wheelhouse
     from voiceops.model.calls import CallResult
     from voiceops.model.settings import Host, LivekitService
     from voiceops.ports import Transport
@@ -93,27 +94,15 @@ def host_state(project: Project, host: Host, facts: Facts, *, say: Callable[[str
 
 
 def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], None]) -> Materials:
-    from voiceops.adapters.binaries import cache_folder
     from voiceops.config.shipped import shipped
     from voiceops.deploy.desired import Materials
-    from voiceops.deploy.own_wheel import own_wheel
-    from voiceops.deploy.wheelhouse import Wheelhouse, wheelhouse
     from voiceops.systemd.names import READY_PROGRAM
 
     environment = project.configuration.environment
     settings = host.settings.deploy
-    cache = cache_folder() / "wheels"
 
     def wheels() -> Wheelhouse:
-        return wheelhouse(
-            facts,
-            requirements=_requirements(project, settings.requirements),
-            constraints=shipped("requirements.lock"),
-            upload=settings.wheels == "upload",
-            own=own_wheel(cache),
-            cache=cache,
-            say=say,
-        )
+        return _wheels(facts, _requirements(project, settings.requirements), settings.wheels == "upload", say)
 
     return Materials(
         root=project.root,
@@ -122,6 +111,26 @@ def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], 
         livekit_binary=lambda service: _livekit_binary(service, facts, say),
         wheels=wheels,
         ready_script=READY_PROGRAM.read_bytes(),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _wheels(facts: Facts, requirements: str, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
+    """Asked once for all hosts of one kind."""
+    from voiceops.adapters.binaries import cache_folder
+    from voiceops.config.shipped import shipped
+    from voiceops.deploy.own_wheel import own_wheel
+    from voiceops.deploy.wheelhouse import wheelhouse
+
+    cache = cache_folder() / "wheels"
+    return wheelhouse(
+        facts,
+        requirements=requirements,
+        constraints=shipped("requirements.lock"),
+        upload=upload,
+        own=own_wheel(cache),
+        cache=cache,
+        say=say,
     )
 
 

@@ -51,5 +51,5 @@ class State:
     def request(self, action: str, **more: Any) -> bytes:
         """The document, as it follows the payload: its length in a line, then JSON in zlib."""
         document = {"action": action, "state_dir": self.folder, "resources": self.specs, **more}
-        data = zlib.compress(json.dumps(document, separators=(",", ":")).encode())
+        data = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
         return b"%d\n%s" % (len(data), data)
