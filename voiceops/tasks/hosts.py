@@ -47,12 +47,12 @@ def on_stacks(
     progress: Progress | None = None,
     first_needed: bool = True,
     among: Container[str] | None = None,
-    in_turn: bool = False,
+    until_one_fails: bool = False,
 ) -> Outcomes[T]:
     """``work`` on the stack of each selected host, or of those ``among`` them.
 
     Hosts that others need come first, or last with ``first_needed=False``; those of one tier side by
-    side, or ``in_turn`` until one fails. A host that is down does not stop the others.
+    side, or one after the other ``until_one_fails``. A host that is down does not stop the others.
     """
     several = len(run.project.hosts) > 1
 
@@ -66,7 +66,7 @@ def on_stacks(
         finally:
             stack.close()
 
-    return on_each(run, on_stack, first_needed=first_needed, among=among, in_turn=in_turn)
+    return on_each(run, on_stack, first_needed=first_needed, among=among, until_one_fails=until_one_fails)
 
 
 def one_at_a_time(run: Run, work: Callable[[Host], T]) -> Outcomes[T]:
@@ -80,7 +80,7 @@ def on_each(
     *,
     first_needed: bool = True,
     among: Container[str] | None = None,
-    in_turn: bool = False,
+    until_one_fails: bool = False,
     side: Callable[[Callable[[Host], None], Iterable[Host]], None] | None = None,
 ) -> Outcomes[T]:
     """``work`` for each selected host, in the same order and with the same manners."""
@@ -97,11 +97,11 @@ def on_each(
 
     chosen = [host for host in hosts if among is None or host.name in among]
     order = tiers(chosen) if len(hosts) > 1 else [list(hosts)]
-    if in_turn:
+    if until_one_fails:
         order = [[host] for tier in order for host in tier]
     for tier in order if first_needed else reversed(order):
         stayed = _up(outcomes)
-        if stayed and (in_turn or not first_needed):
+        if stayed and (until_one_fails or not first_needed):
             # What still runs there needs these: a Redis must not go before its servers.
             why = (
                 f"left as it is, because {stayed[0]} failed"

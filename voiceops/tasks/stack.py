@@ -70,7 +70,7 @@ def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, re
         refuse_all(run, look, chosen)
     with live_progress(run) as progress:
         # Restarted one after the other, so that there is always one that takes calls.
-        done = on_stacks(run, work, progress=progress, among=chosen, in_turn=renew)
+        done = on_stacks(run, work, progress=progress, among=chosen, until_one_fails=renew)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)
     if verify and not done.errors:
         data["verify"] = _verify(run)

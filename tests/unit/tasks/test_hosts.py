@@ -72,7 +72,7 @@ def test_what_is_done_in_turn_ends_with_the_first_failure() -> None:
         if one.name == "media":
             raise ServiceError("it does not come up")
 
-    errors = on_stacks(run_on(*HOSTS), work, in_turn=True).errors
+    errors = on_stacks(run_on(*HOSTS), work, until_one_fails=True).errors
     assert seen == ["store", "media"]
     assert "media failed" in errors["desk"].message
 
