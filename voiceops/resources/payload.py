@@ -6,6 +6,7 @@ Python 3.9, under 64 KiB, in the same exec that carries the desired state.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -22,18 +23,6 @@ MODULES = (
 """By floors: each uses only those before it."""
 LIMIT_BYTES = 64 * 1024
 
-_INTERNAL = re.compile(r"^from voiceops\.resources\.onhost\.\w+ import (?:\([^)]*\)|[^\n(]+)\n", re.MULTILINE)
-_FUTURE = re.compile(r"^from __future__ import annotations\n", re.MULTILINE)
-_TYPES = re.compile(r"^TYPE_CHECKING = False\nif TYPE_CHECKING:\n(?:(?:    [^\n]*)?\n)+", re.MULTILINE)
-_DOCSTRING = re.compile(r'^ *"""[\s\S]*?"""\n', re.MULTILINE)
-_COMMENT = re.compile(r"^ *#[^\n]*\n", re.MULTILINE)
-_RETURNS = re.compile(r"^( *(?:def [^\n]*)?\)) -> [^\n]*:$", re.MULTILINE)
-_DEF = re.compile(r"^ *def [^\n]*$", re.MULTILINE)
-_PARAMETER = re.compile(r"(\w+): [\w.]+(?:\[[\w., ]*\])?(?: \| None)?(?=[,)]| = )")
-_VARIABLE = re.compile(
-    r"^( *(?:self\.)?(?!else\b|try\b|finally\b)\w+): [\w.]+(?:\[[^\n=]*\])?(?: \| None)? = ", re.MULTILINE
-)
-_BLANK = re.compile(r"\n\n+")
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 
 BOOT = """\
@@ -65,20 +54,57 @@ the host. Only a file that nobody else could have written counts. Taking the int
 work for nothing. No secret is ever part of this."""
 
 
+class _Shorten(ast.NodeTransformer):
+    """Drop what does nothing at run time: docstrings, annotations, imports for types and between our modules."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        if node.value is None:
+            return None
+        return ast.copy_location(ast.Assign(targets=[node.target], value=node.value), node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if (node.module or "").startswith(("voiceops.", "__future__")) else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        return None if "TYPE_CHECKING" in ast.unparse(node.targets[0]) else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(getattr(node, "body", None), list) and not isinstance(node, ast.Module):
+            node.body = node.body or [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def shorten(text: str) -> str:
+    """Return a module without what only readers and type checkers need; it still compiles on Python 3.9."""
+    tree = _Shorten().visit(ast.parse(text))
+    code = ast.unparse(ast.fix_missing_locations(tree))
+    return _INDENT.sub(lambda match: " " * (len(match[0]) // 4), code) + "\n"
+
+
 @functools.lru_cache(maxsize=1)
 def source() -> str:
     """The payload as text."""
     folder = Path(__file__).with_name("onhost")
-    parts = ["from __future__ import annotations\n"]
-    for name in MODULES:
-        text = (folder / f"{name}.py").read_text(encoding="utf-8")
-        for pattern in (_FUTURE, _INTERNAL, _TYPES, _DOCSTRING, _COMMENT):
-            text = pattern.sub("", text)
-        text = _BLANK.sub("\n", _RETURNS.sub(r"\1:", text))
-        text = _VARIABLE.sub(r"\1 = ", text)
-        text = _DEF.sub(lambda line: _PARAMETER.sub(r"\1", line[0]), text)
-        parts.append(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), text))
-    return "".join(parts)
+    modules = ((folder / f"{name}.py").read_text(encoding="utf-8") for name in MODULES)
+    return "from __future__ import annotations\n" + "".join(map(shorten, modules))
 
 
 @functools.lru_cache(maxsize=1)
