@@ -89,7 +89,7 @@ class People:
         except VoiceopsError as error:
             raise CallsInProgressError(
                 f"calls may be in progress, LiveKit can't say: {error.message}",
-                hint="mend what it lacks first, or give --yes to go ahead",
+                hint="fix what it lacks first, or give --yes to go ahead",
                 data={"rooms": []},
             ) from None
 

@@ -81,7 +81,7 @@ def release_of(servers: Servers, host: hosts.Machine) -> str:
 
 
 @pytest.mark.timeout(180)
-def test_everything_changed_by_hand_is_drift_and_mended_alone(deployed: Servers, host: hosts.Machine) -> None:
+def test_everything_changed_by_hand_is_drift_and_fixed_alone(deployed: Servers, host: hosts.Machine) -> None:
     release = release_of(deployed, host)
     opt, etc, units = f"/opt/{PROJECT}", f"/etc/{PROJECT}", "/etc/systemd/system"
     entry = f'"{opt}/releases/{release}/$(ls {opt}/releases/{release} | grep py$)"'

@@ -1,4 +1,4 @@
-"""Deploys to real hosts with faults: what failed is said, what served goes on, and the next run mends it.
+"""Deploys to real hosts with faults: what failed is said, what served goes on, and the next run fixes it.
 
 With commands, which are up at once. What agents and hands do: test_deploy_agents.py.
 """
@@ -44,7 +44,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(
     assert pid(fresh_host) == before != "0"
 
 
-def test_a_restart_loop_fails_the_deploy_with_its_cause_and_the_next_one_mends_it(
+def test_a_restart_loop_fails_the_deploy_with_its_cause_and_the_next_one_fixes_it(
     deployed: Servers, fresh_host: hosts.Machine
 ) -> None:
     loop = sleeper(command=["/bin/sh", "-c", "echo no such table: calls; sleep 0.5; exit 1"])

@@ -42,7 +42,7 @@ def test_a_healthy_stack_is_left_alone(stack: Project) -> None:
 def test_what_was_killed_is_started_and_a_call_is_answered(stack: Project, service: str) -> None:
     os.kill(stack.pid(service), signal.SIGKILL)
     document = recover(stack)
-    assert document["helped"] == "mend"
+    assert document["helped"] == "fix"
     assert document["steps"][-1]["answered"]
 
 
@@ -82,4 +82,4 @@ async def test_a_live_call_survives_and_hard_asks_before_it_drops_one(stack: Pro
 
 def test_it_runs_from_a_stack_that_was_never_started(tmp_path: Path) -> None:
     with project(tmp_path, AGENTS / "faulty.py") as made:
-        assert recover(made)["helped"] == "mend"
+        assert recover(made)["helped"] == "fix"

@@ -94,7 +94,7 @@ def test_a_service_comes_up_and_a_second_run_restarts_nothing(
     assert check(transport, desired).as_declared
 
 
-def test_a_file_changed_by_hand_is_mended_alone(host: hosts.Machine, transport: SshTransport) -> None:
+def test_a_file_changed_by_hand_is_fixed_alone(host: hosts.Machine, transport: SshTransport) -> None:
     other = File(path="/etc/demo/other", content="x")
     desired = state(*service(), other)
     apply(transport, desired).raise_for_failure()

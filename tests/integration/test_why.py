@@ -1,4 +1,4 @@
-"""Every cause of silence is produced for real; ``why`` names it and ``why --mend`` brings the agent back."""
+"""Every cause of silence is produced for real; ``why`` names it and ``why --fix`` brings the agent back."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ async def until(made: Project, expected: dict[str, str], *, timeout_s: float = 4
     raise AssertionError(f"expected {expected}, why says {found}")
 
 
-async def mend(made: Project) -> None:
-    """Carry the mends out; nothing may be left to find."""
-    answer = await asyncio.to_thread(made.inv, "why", "--mend", "--json", code=None)
+async def fix(made: Project) -> None:
+    """Carry the fixes out; nothing may be left to find."""
+    answer = await asyncio.to_thread(made.inv, "why", "--fix", "--json", code=None)
     assert answer.json["ok"], answer.out
 
 
@@ -75,7 +75,7 @@ async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
             assert await look(stack) == {}
 
 
-async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_mended(
+async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_fixed(
     stack: Project,
 ) -> None:
     expected = {
@@ -89,11 +89,11 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_
             await calls.enter_async_context(caller(stack.url, room))
         await until(stack, expected)
         (finding,) = stack.inv("why", "--room", "raise-1", "--json", code=1).json["findings"]
-        await mend(stack)
+        await fix(stack)
         for room in expected:
             assert len(await agents_in(stack, room)) == 1, room
     assert finding["evidence"] == ["worker log: ValueError: no such customer"]
-    assert finding["mend"] == "inv rooms.dispatch raise-1"
+    assert finding["fix"] == "inv rooms.dispatch raise-1"
 
 
 async def test_a_job_process_killed_in_the_call_is_named_and_the_agent_comes_back(stack: Project) -> None:
@@ -105,7 +105,7 @@ async def test_a_job_process_killed_in_the_call_is_named_and_the_agent_comes_bac
             if "forkserver" in " ".join(child.cmdline()):
                 child.kill()
         await until(stack, {"good-killed": "killed-in-call"})
-        await mend(stack)
+        await fix(stack)
         assert await agents_in(stack, "good-killed") != [agent]
 
 
@@ -114,7 +114,7 @@ async def test_a_killed_worker_is_started_and_its_caller_gets_a_new_agent(stack:
         await _agent_of(stack, "good-worker")
         os.kill(stack.pid("agent"), signal.SIGKILL)
         assert await look(stack) == {"": "no-worker"}
-        await mend(stack)
+        await fix(stack)
         assert len(await agents_in(stack, "good-worker")) == 1
 
 
@@ -123,7 +123,7 @@ async def test_a_call_that_came_while_no_worker_was_there_is_dispatched_again(st
     async with caller(stack.url, "good-lost"):
         stack.inv("start")
         await until(stack, {"good-lost": "dispatch-lost"})
-        await mend(stack)
+        await fix(stack)
         assert len(await agents_in(stack, "good-lost")) == 1
 
 
@@ -132,7 +132,7 @@ async def test_a_frozen_worker_is_killed_and_its_caller_gets_a_new_agent(stack: 
     os.kill(frozen, signal.SIGSTOP)
     async with caller(stack.url, "good-frozen"):
         assert (await look(stack))[""] == "worker-frozen"
-        await mend(stack)
+        await fix(stack)
         assert stack.pid("agent") != frozen
         assert len(await agents_in(stack, "good-frozen")) == 1
 
@@ -143,14 +143,14 @@ async def test_two_agents_in_a_call_become_one(stack: Project) -> None:
         async with api.LiveKitAPI(stack.url, API_KEY, API_SECRET) as lk:
             await lk.agent_dispatch.create_dispatch(api.CreateAgentDispatchRequest(room="good-two"))
         await until(stack, {"good-two": "duplicate-agents"})
-        await mend(stack)
+        await fix(stack)
         assert await agents_in(stack, "good-two") == [first]
 
 
 async def test_a_server_that_is_gone_explains_everything_and_comes_back(stack: Project) -> None:
     os.kill(stack.pid("livekit"), signal.SIGKILL)
     assert (await look(stack))[""] == "server-down"
-    await mend(stack)
+    await fix(stack)
 
 
 async def _agent_of(made: Project, room: str) -> str:
@@ -176,7 +176,7 @@ def test_named_agents_need_a_dispatch_with_the_right_name(stack: Project) -> Non
             found = await look(stack)
             assert found["good-unnamed"] == "no-dispatch"
             assert found["good-typo"] == "wrong-agent-name"
-            await mend(stack)
+            await fix(stack)
             assert len(await agents_in(stack, "good-unnamed")) == 1
             assert len(await agents_in(stack, "good-typo")) == 1
 
@@ -221,7 +221,7 @@ async def test_an_agent_that_stays_inert_after_a_refresh_is_replaced(tmp_path: P
             await asyncio.sleep(1)
         async with caller(made.url, "refreshed"):
             await until(made, {"refreshed": "inert-agent"})
-            await mend(made)
+            await fix(made)
             assert await agents_in(made, "refreshed") not in ([], [inert])
 
 

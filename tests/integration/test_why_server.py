@@ -66,17 +66,17 @@ def test_calls_and_rooms_are_those_of_the_server_and_not_of_this_machine(server:
     assert server.inv("call", "--host", server.machines[0].name, "--plot", "calls.png", code=3)
 
 
-async def test_why_names_causes_by_the_journal_and_mends_them(server: Servers, host: hosts.Machine) -> None:
+async def test_why_names_causes_by_the_journal_and_fixes_them(server: Servers, host: hosts.Machine) -> None:
     name = host.name
     async with AsyncExitStack() as calls:
         for room in ("raise-1", "exit-1"):
             await calls.enter_async_context(caller(callers_url(host), room))
         found = await why(server, "entrypoint-raised", "entrypoint-exited")
         assert found["entrypoint-raised"]["evidence"] == ["worker log: ValueError: no such customer"]
-        assert found["entrypoint-raised"]["mend"] == f"inv rooms.dispatch raise-1 --host {name}"
+        assert found["entrypoint-raised"]["fix"] == f"inv rooms.dispatch raise-1 --host {name}"
         assert "exit code 3" in found["entrypoint-exited"]["evidence"][0]
-        mended = await asyncio.to_thread(on, server, "why", "--mend")
-        assert {one["done"] for one in mended["mended"]} == {True}
+        fixed = await asyncio.to_thread(on, server, "why", "--fix")
+        assert {one["done"] for one in fixed["fixed"]} == {True}
         for room in ("raise-1", "exit-1"):
             assert await agents_in(host, room) == 1
 
@@ -87,8 +87,8 @@ async def test_a_worker_that_is_gone_is_started_and_its_caller_gets_an_agent(
     on(server, "stop", "--only", "agent", "--now", "--yes")
     async with caller(callers_url(host), "good-waiting"):
         found = await why(server, "no-worker")
-        assert found["no-worker"]["mend"].startswith(f"inv start --only agent --host {host.name}")
-        assert (await asyncio.to_thread(on, server, "why", "--mend"))["ok"]
+        assert found["no-worker"]["fix"].startswith(f"inv start --only agent --host {host.name}")
+        assert (await asyncio.to_thread(on, server, "why", "--fix"))["ok"]
         assert await agents_in(host, "good-waiting") == 1
 
 
@@ -98,7 +98,7 @@ async def test_a_server_that_is_down_is_recovered_and_proved_by_a_call(
     host.shell(f"systemctl kill --signal=KILL {PROJECT}-livekit; systemctl stop {PROJECT}-livekit")
     assert set(await why(server, "server-down")) == {"server-down"}
     recovered = await asyncio.to_thread(on, server, "recover")
-    assert (recovered["helped"], recovered["steps"][-1]["answered"]) == ("mend", True)
+    assert (recovered["helped"], recovered["steps"][-1]["answered"]) == ("fix", True)
 
 
 def test_an_agent_that_was_started_by_hand_is_a_stray_and_replaced(

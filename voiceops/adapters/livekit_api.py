@@ -253,7 +253,7 @@ def translate(error: BaseException, method: str, url: str) -> VoiceopsError:
         return UnreachableError(
             f"LiveKit at {url} can't be reached: {error.os_error.strerror or 'no connection'}",
             data=data,
-            hint="is the server running? `inv start --only livekit`, or mend livekit.url",
+            hint="is the server running? `inv start --only livekit`, or fix livekit.url",
             retryable=True,
         )
     return UnreachableError(
@@ -280,7 +280,7 @@ def refusal(status: int, body: bytes, method: str, url: str) -> VoiceopsError:
         return UnreachableError(
             f"what answers at {url} is not LiveKit's API (status {status})",
             data=data,
-            hint="mend livekit.url: host, port and path of the LiveKit server",
+            hint="fix livekit.url: host, port and path of the LiveKit server",
         )
     if status in (408, 503):
         return UnreachableError(
@@ -312,7 +312,7 @@ def _not_livekit(method: str, url: str, status: int) -> NoReturn:
     raise UnreachableError(
         f"what answers at {url} is not LiveKit's API",
         data={"method": method, "url": url, "status": status},
-        hint="mend livekit.url: host, port and path of the LiveKit server",
+        hint="fix livekit.url: host, port and path of the LiveKit server",
     )
 
 

@@ -190,7 +190,7 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: P
     except OSError as error:
         raise StorageError(
             f"can't write the log {log_file}: {error.strerror}",
-            hint="free some space, or mend the folder's rights",
+            hint="free some space, or fix the folder's rights",
         ) from error
     try:
         child = subprocess.Popen(

@@ -95,13 +95,13 @@ def _failed(report: CallReport) -> str:
             continue
         findings = (result.verdict or {}).get("findings", ())
         why = "; ".join(f"{one['rule']}: {one['sentence']}" for one in findings)
-        mend = "; ".join(str(one["mend"]) for one in findings)
+        fix = "; ".join(str(one["fix"]) for one in findings)
         seen = "; ".join(result.failure.seen)
         rows.append(
-            [str(result.id), result.failure.kind.value, f"{result.failure.detail} ({seen})", why, mend]
+            [str(result.id), result.failure.kind.value, f"{result.failure.detail} ({seen})", why, fix]
         )
     return f"<p>{escape(counts)}</p>" + _table(
-        ["call", "kind", "what was seen", "why", "mend"], rows, text_from=1
+        ["call", "kind", "what was seen", "why", "fix"], rows, text_from=1
     )
 
 

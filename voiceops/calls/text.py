@@ -89,5 +89,5 @@ def _why(result: CallResult) -> list[str]:
     for finding in findings:
         lines.append(f"  why: {finding['rule']}: {finding['sentence']}")
         lines += [f"       {evidence}" for evidence in finding.get("evidence", ())]
-        lines.append(f"  mend: {finding['mend']}")
+        lines.append(f"  fix: {finding['fix']}")
     return lines

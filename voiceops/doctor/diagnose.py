@@ -3,7 +3,7 @@
 All rules are pure. Rules about the stack (server, workers, keys, clocks) come before
 rules about single rooms, because a cause below explains every symptom above it; a room
 whose silence is explained from below gets no finding of its own, but its caller still
-needs a new dispatch, so that the mend of the cause ends with one: LiveKit never repeats
+needs a new dispatch, so that the fix of the cause ends with one: LiveKit never repeats
 a job.
 """
 
@@ -55,7 +55,7 @@ def _finding(room: str, verdict: RoomVerdict) -> Finding:
         severity=verdict.severity,
         sentence=verdict.sentence,
         evidence=verdict.evidence,
-        mends=verdict.mends,
+        fixes=verdict.fixes,
         room=room,
         rank=verdict.rank,
     )

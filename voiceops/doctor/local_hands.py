@@ -1,4 +1,4 @@
-"""What mending and recovering do on one machine, this one or a server: one reconcile, one library for rooms."""
+"""What fixing and recovering do on one machine, this one or a server: one reconcile, one library for rooms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts
-from voiceops.doctor.mend import carry_out, on_host, steps
+from voiceops.doctor.fix import carry_out, on_host, steps
 from voiceops.doctor.recover import Proof, Rung
 from voiceops.doctor.room_look import served_rooms
 from voiceops.model.calls import CallResult
@@ -32,7 +32,7 @@ KILLED_AT_ONCE_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRooms:
-    """``doctor.mend.RoomHands`` on the configured server."""
+    """``doctor.fix.RoomActions`` on the configured server."""
 
     settings: Settings
     known_as: str = ""
@@ -83,7 +83,7 @@ class LocalRooms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStack:
-    """``doctor.mend.StackHands`` on the machine's services."""
+    """``doctor.fix.StackActions`` on the machine's services."""
 
     stack: Stack
     drop_calls: bool = False
@@ -131,10 +131,10 @@ class LocalHands:
         found = diagnose(facts)
         return tuple(on_host(one, self.host) for one in found) if self.host else found
 
-    def mend(self, findings: Sequence[Finding]) -> str:
+    def fix(self, findings: Sequence[Finding]) -> str:
         results = carry_out(steps(findings), self.stack, self.rooms)
-        done = [result.mend.command for result in results if result.done]
-        failed = [f"{result.mend.command}: {result.error}" for result in results if not result.done]
+        done = [result.fix.command for result in results if result.done]
+        failed = [f"{result.fix.command}: {result.error}" for result in results if not result.done]
         return "; ".join([*done, *(f"not done: {line}" for line in failed)])
 
     def clean_rooms(self) -> str:

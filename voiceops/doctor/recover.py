@@ -1,6 +1,6 @@
 """Bring calls back with the least force that helps, each step proved by a real call.
 
-The ladder is diagnose, mend what the diagnosis names, clean the rooms, restart the
+The ladder is diagnose, fix what the diagnosis names, clean the rooms, restart the
 agents, restart the stack. It ends at the first rung after which a call is answered.
 ``hard`` climbs straight to the top.
 """
@@ -21,7 +21,7 @@ class Rung(str, Enum):
     """One step of the ladder, least force first."""
 
     DIAGNOSE = "diagnose"
-    MEND = "mend"
+    FIX = "fix"
     ROOMS = "rooms"
     AGENTS = "agents"
     STACK = "stack"
@@ -44,8 +44,8 @@ class Hands(Protocol):
 
     def diagnose(self) -> Sequence[Finding]: ...
 
-    def mend(self, findings: Sequence[Finding]) -> str:
-        """Carry out the findings' mends; says what it did."""
+    def fix(self, findings: Sequence[Finding]) -> str:
+        """Carry out the findings' fixes; says what it did."""
         ...
 
     def clean_rooms(self) -> str: ...
@@ -176,8 +176,8 @@ def recover(
         helped = Rung.DIAGNOSE
     else:
         rungs: list[tuple[Rung, Callable[[], str]]] = []
-        if any(finding.mends for finding in findings):
-            rungs.append((Rung.MEND, lambda: hands.mend(findings)))
+        if any(finding.fixes for finding in findings):
+            rungs.append((Rung.FIX, lambda: hands.fix(findings)))
         rungs += [
             (Rung.ROOMS, hands.clean_rooms),
             (Rung.AGENTS, lambda: hands.restart(Rung.AGENTS)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
-from voiceops.model.findings import Mend
+from voiceops.model.findings import Fix
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import Participant
 from voiceops.model.states import ServiceState
@@ -60,18 +60,18 @@ class Look:
     def worker(self) -> WorkerFact | None:
         return self.facts.worker_for(self.agent_name)
 
-    def dispatch(self, agent_name: str | None = None) -> Mend:
+    def dispatch(self, agent_name: str | None = None) -> Fix:
         name = self.agent_name if agent_name is None else agent_name
         flag = f" --agent {quoted(name)}" if name else ""
-        return Mend(
+        return Fix(
             command=f"inv rooms.dispatch {quoted(self.room.name)}{flag}",
             action="dispatch",
             room=self.room.name,
             agent_name=name,
         )
 
-    def remove(self, agent: Participant) -> Mend:
-        return Mend(
+    def remove(self, agent: Participant) -> Fix:
+        return Fix(
             command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",
             action="remove",
             room=self.room.name,

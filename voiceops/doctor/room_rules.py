@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from voiceops.doctor.facts import Facts, RoomFact
 from voiceops.doctor.room_look import Look, dead, inert, waiting_rooms
-from voiceops.model.findings import Mend
+from voiceops.model.findings import Fix
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
@@ -41,7 +41,7 @@ class RoomVerdict:
     rule: str
     sentence: str
     evidence: tuple[str, ...]
-    mends: tuple[Mend, ...]
+    fixes: tuple[Fix, ...]
     severity: str = "error"
     rank: int = 30
     from_below: bool = False
@@ -70,7 +70,7 @@ def _orphan(look: Look) -> RoomVerdict | None:
         rule="orphan-room",
         sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
         evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
-        mends=(Mend(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
+        fixes=(Fix(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
         rank=35,
     )
 
@@ -97,7 +97,7 @@ def _duplicate(look: Look) -> RoomVerdict | None:
             evidence=tuple(
                 f"{agent.identity} joined {look.facts.now - agent.joined_at:.0f} s ago" for agent in same
             ),
-            mends=tuple(look.remove(agent) for agent in extra),
+            fixes=tuple(look.remove(agent) for agent in extra),
             rank=25,
         )
     return None
@@ -114,7 +114,7 @@ def _inert_agent(look: Look) -> RoomVerdict | None:
                     evidence,
                     f"{agent.identity} still says {agent.attributes.get('lk.agent.state', 'nothing')}",
                 ),
-                mends=(look.remove(agent), look.dispatch()),
+                fixes=(look.remove(agent), look.dispatch()),
             )
     return None
 
@@ -136,8 +136,8 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
         rule="provider-failed",
         sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
         evidence=(f"worker log: {text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",),
-        mends=(
-            Mend(
+        fixes=(
+            Fix(
                 command="check the provider's key in .env and the network, then `inv start`; without keys it "
                 "speaks offline",
                 action="",
@@ -174,7 +174,7 @@ def _code_failed(look: Look, what: str, evidence: str) -> RoomVerdict:
         rule="entrypoint-raised",
         sentence=f"The agent's code failed with {what} in this call, so it has no agent.",
         evidence=(evidence,),
-        mends=(look.dispatch(),),
+        fixes=(look.dispatch(),),
     )
 
 
@@ -186,7 +186,7 @@ def _killed_in_call(look: Look) -> RoomVerdict | None:
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
                 evidence=(evidence,),
-                mends=(look.remove(agent), look.dispatch()),
+                fixes=(look.remove(agent), look.dispatch()),
                 from_below="no worker runs" in evidence,
             )
     return None
@@ -202,7 +202,7 @@ def _exited(look: Look) -> RoomVerdict | None:
             if killed
             else f"The agent's code ended its process with exit code {code} in this call.",
             evidence=(f"worker log: {event.message}",),
-            mends=(look.dispatch(),),
+            fixes=(look.dispatch(),),
         )
     return None
 
@@ -223,7 +223,7 @@ def _wrong_name(look: Look) -> RoomVerdict | None:
                 f"dispatch for {', '.join(map(repr, asked))}",
                 f"declared: {', '.join(map(repr, declared))}",
             ),
-            mends=(look.dispatch(),),
+            fixes=(look.dispatch(),),
         )
     if "" in declared or (look.room.dispatches is None):
         return None
@@ -236,7 +236,7 @@ def _wrong_name(look: Look) -> RoomVerdict | None:
             else "the room has no dispatch",
             f"declared: {', '.join(map(repr, declared))}",
         ),
-        mends=(look.dispatch(),),
+        fixes=(look.dispatch(),),
     )
 
 
@@ -257,7 +257,7 @@ def _worker_at_fault(look: Look) -> RoomVerdict | None:
         rule="no-worker",
         sentence=f"No working worker for {worker.service}.",
         evidence=(f"service {worker.service} is {worker.state}",),
-        mends=(Mend(command="inv recover", action=""), look.dispatch()),
+        fixes=(Fix(command="inv recover", action=""), look.dispatch()),
         from_below=True,
     )
 
@@ -284,14 +284,14 @@ def _lost(look: Look) -> RoomVerdict | None:
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(f"server log: {reason.strip()}",),
-            mends=(look.dispatch(),),
+            fixes=(look.dispatch(),),
         )
     if "deadline" in reason:
         return RoomVerdict(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
             evidence=(f"server log: {reason.strip()}",),
-            mends=(look.dispatch(),),
+            fixes=(look.dispatch(),),
         )
     worker = look.worker
     if worker is not None and worker.full:
@@ -299,7 +299,7 @@ def _lost(look: Look) -> RoomVerdict | None:
             rule="worker-over-load",
             sentence="The worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(f"the worker of {worker.service} is full",),
-            mends=(look.dispatch(),),
+            fixes=(look.dispatch(),),
             from_below=True,
         )
     registered_at = worker.registered_at if worker else None
@@ -313,7 +313,7 @@ def _lost(look: Look) -> RoomVerdict | None:
             if late and registered_at
             else "a worker is registered now",
         ),
-        mends=(look.dispatch(),),
+        fixes=(look.dispatch(),),
     )
 
 
@@ -337,7 +337,7 @@ def _hung(look: Look) -> RoomVerdict | None:
             else f"caller waits for {since:.0f} s",
             "worker log: killing process" if killed else "no error in the worker's log",
         ),
-        mends=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
+        fixes=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
     )
 
 

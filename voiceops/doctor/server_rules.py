@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voiceops.doctor.facts import Facts, last_message
-from voiceops.model.findings import Finding, Mend
+from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
 MAX_CLOCK_SKEW_S = 50.0
@@ -23,10 +23,10 @@ def server_down(facts: Facts) -> Iterator[Finding]:
         return
     if server.declared:
         sentence = f"livekit-server does not answer at {server.url}: nobody can call, no worker can register."
-        mends: tuple[Mend, ...] = (Mend(command="inv start", action="start"),)
+        fixes: tuple[Fix, ...] = (Fix(command="inv start", action="start"),)
     else:
         sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
-        mends = (Mend(command="inv inventory --host localhost  # then correct livekit.url", action=""),)
+        fixes = (Fix(command="inv inventory --host localhost  # then correct livekit.url", action=""),)
     evidence = [f"GET {server.url}: {server.error or 'no answer'}"]
     if server.state is not None:
         evidence.append(
@@ -36,7 +36,7 @@ def server_down(facts: Facts) -> Iterator[Finding]:
     if last:
         evidence.append(f"its log: {last}")
     yield Finding(
-        rule="server-down", severity="error", sentence=sentence, evidence=tuple(evidence), mends=mends, rank=0
+        rule="server-down", severity="error", sentence=sentence, evidence=tuple(evidence), fixes=fixes, rank=0
     )
 
 
@@ -49,8 +49,8 @@ def stray_server(facts: Facts) -> Iterator[Finding]:
             severity="error",
             sentence="A process that this stack did not start owns the LiveKit port: callers and workers talk to it.",
             evidence=(server.detail,),
-            mends=(
-                Mend(
+            fixes=(
+                Fix(
                     command=f"inv start --only {server.service} --replace",
                     action="replace",
                     service=server.service,
@@ -63,10 +63,10 @@ def stray_server(facts: Facts) -> Iterator[Finding]:
 def server_not_ready(facts: Facts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable and server.status not in (None, 200):
-        mend = (
-            Mend(command=f"inv restart --only {server.service}", action="restart", service=server.service)
+        fix = (
+            Fix(command=f"inv restart --only {server.service}", action="restart", service=server.service)
             if server.declared
-            else Mend(command="restart the LiveKit server on its host", action="")
+            else Fix(command="restart the LiveKit server on its host", action="")
         )
         yield Finding(
             rule="server-not-ready",
@@ -75,7 +75,7 @@ def server_not_ready(facts: Facts) -> Iterator[Finding]:
             evidence=(
                 f"GET {server.url} -> {server.status} (406 means that its statistics are over 4 s old)",
             ),
-            mends=(mend,),
+            fixes=(fix,),
             rank=1,
         )
 
@@ -84,19 +84,17 @@ def credentials(facts: Facts) -> Iterator[Finding]:
     server = facts.server
     if not server.reachable or server.credentials in ("ok", "unknown") or server.state is ServiceState.STRAY:
         return
-    mend = (
-        Mend(command=f"inv start --only {server.service}", action="start", service=server.service)
+    fix = (
+        Fix(command=f"inv start --only {server.service}", action="start", service=server.service)
         if server.declared
-        else Mend(
-            command="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET in .env to the server's pair", action=""
-        )
+        else Fix(command="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET in .env to the server's pair", action="")
     )
     yield Finding(
         rule="wrong-key",
         severity="error",
         sentence="LiveKit refuses our API key or secret: every command, worker and caller with them is turned away.",
         evidence=(f"credential check: {server.credentials_detail or server.credentials}",),
-        mends=(mend,),
+        fixes=(fix,),
         rank=2,
     )
 
@@ -110,7 +108,7 @@ def clock_skew(facts: Facts) -> Iterator[Finding]:
             sentence=f"This machine's clock is {abs(skew):.0f} s {'behind' if skew > 0 else 'ahead of'} the server's: "
             "tokens made here count as expired or not yet valid.",
             evidence=(f"server time minus local time: {skew:+.0f} s; LiveKit allows 60 s",),
-            mends=(Mend(command="timedatectl set-ntp true", action=""),),
+            fixes=(Fix(command="timedatectl set-ntp true", action=""),),
             rank=3,
         )
 
@@ -124,8 +122,8 @@ def secret_too_short(facts: Facts) -> Iterator[Finding]:
             sentence=f"The API secret has {size} characters: LiveKit wants {MIN_SECRET_BYTES} or more, "
             "and a short one can be guessed.",
             evidence=(f"livekit.api_secret is {size} characters long",),
-            mends=(
-                Mend(
+            fixes=(
+                Fix(
                     command="write a new LIVEKIT_API_SECRET (openssl rand -hex 32) into .env, then inv start",
                     action="",
                 ),
@@ -146,7 +144,7 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
     ]
     expired = [event for event in refused if "expired" in str(event.fields.get("error", ""))]
     other = [event for event in refused if event not in expired]
-    for rule, events, what, mend in (
+    for rule, events, what, fix in (
         (
             "expired-token",
             expired,
@@ -168,7 +166,7 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
                 evidence=(
                     f"server log: 401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",
                 ),
-                mends=(Mend(command=mend, action=""),),
+                fixes=(Fix(command=fix, action=""),),
                 rank=15,
             )
 
@@ -185,6 +183,6 @@ def low_disk(facts: Facts) -> Iterator[Finding]:
             severity="warning",
             sentence=f"Only {facts.host.disk_free_bytes // 1_000_000} MB are free: logs and state can't be written soon.",
             evidence=(f"free: {facts.host.disk_free_bytes} bytes",),
-            mends=(Mend(command="inv rotate-logs", action=""),),
+            fixes=(Fix(command="inv rotate-logs", action=""),),
             rank=45,
         )

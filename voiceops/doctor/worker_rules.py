@@ -6,27 +6,27 @@ from collections.abc import Iterator
 
 from voiceops.doctor.facts import Facts, WorkerFact, last_message
 from voiceops.doctor.room_look import looks, waiting_rooms
-from voiceops.model.findings import Finding, Mend
+from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
 RECENT_S = 300.0
 FULL_CPU = 0.95
 
 
-def _new_agents(facts: Facts, worker: WorkerFact, *, all_calls: bool = False) -> tuple[Mend, ...]:
+def _new_agents(facts: Facts, worker: WorkerFact, *, all_calls: bool = False) -> tuple[Fix, ...]:
     """One new agent for each caller who waits for this one.
 
     An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.
     With ``all_calls`` also for callers whose agent ends with the worker.
     """
     waiting = waiting_rooms(facts)
-    mends: list[Mend] = []
+    fixes: list[Fix] = []
     for look in looks(facts):
         own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
         if look.room in waiting or (all_calls and own and look.people):
-            mends.extend(look.remove(agent) for agent in own)
-            mends.append(look.dispatch(worker.agent_name))
-    return tuple(mends)
+            fixes.extend(look.remove(agent) for agent in own)
+            fixes.append(look.dispatch(worker.agent_name))
+    return tuple(fixes)
 
 
 def no_worker(facts: Facts) -> Iterator[Finding]:
@@ -51,8 +51,8 @@ def no_worker(facts: Facts) -> Iterator[Finding]:
                     ),
                 )
             ),
-            mends=(
-                Mend(command=f"inv start --only {worker.service}", action="start", service=worker.service),
+            fixes=(
+                Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
                 *_new_agents(facts, worker),
             ),
             rank=5,
@@ -86,8 +86,8 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
                     else ()
                 ),
             ),
-            mends=(
-                Mend(
+            fixes=(
+                Fix(
                     command=f"inv stop --only {worker.service} --now --yes && inv start --only {worker.service}",
                     action="restart",
                     service=worker.service,
@@ -100,15 +100,15 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
 
 
 def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:
-    """Silence on a machine without a free core proves nothing, and the mend of a frozen worker drops its calls."""
+    """Silence on a machine without a free core proves nothing, and the fix of a frozen worker drops its calls."""
     return Finding(
         rule="worker-slow",
         severity="warning",
         sentence=f"The worker of {worker.service} (pid {worker.pid}) does not answer its health check in time, but "
         "this machine is full and it has lost no call so far.",
         evidence=(f"CPU in use: {facts.host.cpu_share:.0%}", "its health endpoint does not answer"),
-        mends=(
-            Mend(command="end what else runs on this machine, or add a host to the agents' group", action=""),
+        fixes=(
+            Fix(command="end what else runs on this machine, or add a host to the agents' group", action=""),
         ),
         rank=45,
     )
@@ -142,10 +142,8 @@ def unregistered_worker(facts: Facts) -> Iterator[Finding]:
                     ),
                 )
             ),
-            mends=(
-                Mend(
-                    command=f"inv restart --only {worker.service}", action="restart", service=worker.service
-                ),
+            fixes=(
+                Fix(command=f"inv restart --only {worker.service}", action="restart", service=worker.service),
                 *_new_agents(facts, worker),
             ),
             rank=7,
@@ -200,8 +198,8 @@ def several_workers(facts: Facts) -> Iterator[Finding]:
             sentence=f"A worker that this stack did not start takes calls of {worker.service}: "
             "callers may get an old version of the agent.",
             evidence=tuple(filter(None, (worker.detail, f"pids {pids}" if pids else ""))),
-            mends=(
-                Mend(
+            fixes=(
+                Fix(
                     command=f"inv start --only {worker.service} --replace",
                     action="replace",
                     service=worker.service,
@@ -219,10 +217,8 @@ def old_code(facts: Facts) -> Iterator[Finding]:
                 severity="warning",
                 sentence=f"The worker of {worker.service} runs code or configuration that has changed since it started.",
                 evidence=(worker.detail or "its digest differs from what is declared",),
-                mends=(
-                    Mend(
-                        command=f"inv start --only {worker.service}", action="start", service=worker.service
-                    ),
+                fixes=(
+                    Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
                 ),
                 rank=40,
             )
@@ -258,9 +254,9 @@ def over_load(facts: Facts) -> Iterator[Finding]:
             sentence=f"The worker of {worker.service} {'is' if worker.full else 'was'} full: at its {limit} it takes "
             "no call, and LiveKit offers none twice.",
             evidence=tuple(evidence),
-            mends=(
+            fixes=(
                 *_new_agents(facts, worker),
-                Mend(
+                Fix(
                     command=f"add a host to the agents' group, or raise {limit} in inventory.yaml"
                     + (" (or off)" if limit == "load_limit" else ""),
                     action="",

@@ -7,8 +7,8 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mend:
-    """One step that removes a cause: what to type, and the same as data for ``why --mend``."""
+class Fix:
+    """One step that removes a cause: what to type, and the same as data for ``why --fix``."""
 
     command: str
     action: str
@@ -23,24 +23,24 @@ class Mend:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A cause, the evidence for it, and what mends it."""
+    """A cause, the evidence for it, and what fixes it."""
 
     rule: str
     severity: str
     """``error``: callers hear silence; ``warning``: they may soon."""
     sentence: str
     evidence: tuple[str, ...]
-    mends: tuple[Mend, ...]
+    fixes: tuple[Fix, ...]
     """In the order in which they have to be done."""
     room: str = ""
     rank: int = field(default=50)
     """Smaller: nearer to the root. A server that is down explains everything above it."""
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """The commands as one line to copy; then what only a person can do."""
-        commands = " && ".join(mend.command for mend in self.mends if mend.command.startswith("inv "))
-        advice = [mend.command for mend in self.mends if not mend.command.startswith("inv ")]
+        commands = " && ".join(fix.command for fix in self.fixes if fix.command.startswith("inv "))
+        advice = [fix.command for fix in self.fixes if not fix.command.startswith("inv ")]
         return "; then ".join(filter(None, (commands, *advice)))
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +49,6 @@ class Finding:
             "severity": self.severity,
             "sentence": self.sentence,
             "evidence": list(self.evidence),
-            "mend": self.mend,
+            "fix": self.fix,
         }
         return document | ({"room": self.room} if self.room else {})

@@ -140,7 +140,7 @@ def _is_ours(agent: Participant, dispatches: Sequence[Dispatch], agent_name: str
 class AgentWatcher:
     """Looks after all rooms of one server; the owner calls ``look`` every few seconds.
 
-    Safe beside others of its kind and beside people who mend by hand: a dispatch is idempotent.
+    Safe beside others of its kind and beside people who fix by hand: a dispatch is idempotent.
     Rooms of the ``keep`` patterns are left alone.
     """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from voiceops.tasks.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
-    from voiceops.doctor.mend import MendResult
+    from voiceops.doctor.fix import FixResult
     from voiceops.doctor.recover import Recovery, StepResult
     from voiceops.model.findings import Finding
     from voiceops.model.settings import Host
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 @command(
     *TARGETS,
     aliases=("doctor",),
-    help={"room": "Only this room.", "mend": "Carry out what the findings propose, then look again."},
+    help={"room": "Only this room.", "fix": "Carry out what the findings propose, then look again."},
 )
-def why(run: Run, room: str = "", mend: bool = False) -> Report:
-    """Why does a caller hear nothing? The most likely cause first, each with what mends it.
+def why(run: Run, room: str = "", fix: bool = False) -> Report:
+    """Why does a caller hear nothing? The most likely cause first, each with what fixes it.
 
-    Exit 1 when callers hear silence now. Example: inv why --room front-desk --mend
+    Exit 1 when callers hear silence now. Example: inv why --room front-desk --fix
     """
     from voiceops.tasks.hosts import on_each, one_at_a_time
 
     def look(host: Host) -> _Seen:
-        return _look(run, host, room, mend=mend)
+        return _look(run, host, room, fix=fix)
 
-    # Hosts may share a LiveKit: each mends what the one before it has left.
-    done = one_at_a_time(run, look) if mend else on_each(run, look)
+    # Hosts may share a LiveKit: each fixes what the one before it has left.
+    done = one_at_a_time(run, look) if fix else on_each(run, look)
     seen = done.values
     ok = all(one.ok for one in seen.values()) and not done.errors
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
@@ -43,7 +43,7 @@ class _Seen:
     """What came of one host."""
 
     findings: Sequence[Finding]
-    results: Sequence[MendResult]
+    results: Sequence[FixResult]
     problems: Sequence[str]
 
     @property
@@ -54,7 +54,7 @@ class _Seen:
         return {
             "ok": self.ok,
             "findings": [finding.as_json() for finding in self.findings],
-            "mended": [result.as_json() for result in self.results],
+            "fixed": [result.as_json() for result in self.results],
             "problems": list(self.problems),
         }
 
@@ -66,15 +66,15 @@ def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
     return {"ok": ok, "findings": findings, "hosts": {host: one.as_json() for host, one in seen.items()}}
 
 
-def _look(run: Run, host: Host, room: str, *, mend: bool) -> _Seen:
-    from voiceops.doctor.mend import carry_out, steps
+def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
+    from voiceops.doctor.fix import carry_out, steps
     from voiceops.wiring_doctor import hands_on
 
     with hands_on(run.project, host, say=run.say) as hands:
         facts = hands.facts(room)
         findings = hands.findings(facts)
-        results: tuple[MendResult, ...] = ()
-        if mend and findings:
+        results: tuple[FixResult, ...] = ()
+        if fix and findings:
             results = carry_out(steps(findings), hands.stack, hands.rooms)
             facts = hands.facts(room)
             findings = hands.findings(facts)
@@ -86,7 +86,7 @@ def _text(seen: _Seen, host: str) -> str:
 
     lines: list[str] = [f"{host}:"] if host else []
     for result in seen.results:
-        lines.append(f"{'done' if result.done else 'not done'}: {result.mend.command}")
+        lines.append(f"{'done' if result.done else 'not done'}: {result.fix.command}")
         lines += [f"  {result.error}"] if result.error else []
     for problem in seen.problems:
         lines.append(f"not seen: {problem}")
@@ -94,7 +94,7 @@ def _text(seen: _Seen, host: str) -> str:
         where = f" (room {printable(finding.room)})" if finding.room else ""
         lines.append(f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]")
         lines += [f"  seen: {printable(line)}" for line in finding.evidence]
-        lines += [f"  mend: {finding.mend}"] if finding.mend else []
+        lines += [f"  fix: {finding.fix}"] if finding.fix else []
     if not seen.findings:
         lines.append(
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
@@ -111,7 +111,7 @@ def _text(seen: _Seen, host: str) -> str:
 def recover(run: Run, hard: bool = False) -> Report:
     """Bring calls back with the least force that helps; each step is proved by a real call.
 
-    Diagnoses, mends, cleans rooms, restarts the agents, restarts the stack; stops at the first
+    Diagnoses, fixes, cleans rooms, restarts the agents, restarts the stack; stops at the first
     step after which a call is answered. Example: inv recover
     """
     from voiceops.tasks.hosts import one_at_a_time

@@ -92,7 +92,7 @@ def _verify(run: Run) -> dict[str, Any]:
     causes = (heard.verdict or {}).get("findings") or [{}]
     raise ServiceError(
         f"all services are ready, and yet a call was not answered: {causes[0].get('sentence') or one_call(heard)}",
-        hint="mend it, then `inv start --verify` again" if causes[0] else "`inv why` looks for the cause",
+        hint="fix it, then `inv start --verify` again" if causes[0] else "`inv why` looks for the cause",
         log_tail=tuple(causes[0].get("evidence", ())),
         data={"call": data},
     )

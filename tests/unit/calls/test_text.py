@@ -14,7 +14,7 @@ FINDING = {
     "rule": "no-worker",
     "sentence": "No worker.",
     "evidence": ["agent is missing"],
-    "mend": "inv start --only agent",
+    "fix": "inv start --only agent",
 }
 VERDICT = {"findings": [FINDING]}
 BAD = CallResult(id=1, ok=False, room="r", identity="i", connect_s=0.07, failure=FAILURE, verdict=VERDICT)
@@ -32,12 +32,12 @@ def test_one_call_is_one_sentence() -> None:
     assert said(GOOD) == "ok: connected 0.07 s, agent joined 0.34 s, first audio 0.40 s"
 
 
-def test_a_failed_call_says_what_was_seen_why_and_what_mends_it() -> None:
+def test_a_failed_call_says_what_was_seen_why_and_what_fixes_it() -> None:
     text = said(BAD)
     assert "failed (no-agent): no agent joined within 15 s" in text
     assert "connected after 0.07 s" in text
     assert "why: no-worker: No worker.\n       agent is missing" in text
-    assert "mend: inv start --only agent" in text
+    assert "fix: inv start --only agent" in text
 
 
 def test_a_failure_that_no_rule_knows_says_so() -> None:

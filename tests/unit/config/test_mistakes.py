@@ -1,4 +1,4 @@
-"""Each mistake in an inventory ends `inv start` with exit 3, names file, line and path, and hints at the mend."""
+"""Each mistake in an inventory ends `inv start` with exit 3, names file, line and path, and hints at the fix."""
 
 from __future__ import annotations
 

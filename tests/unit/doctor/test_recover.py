@@ -8,14 +8,14 @@ import pytest
 
 from voiceops.doctor.recover import Proof, Rung, recover
 from voiceops.errors import CallsInProgressError, ServiceError
-from voiceops.model.findings import Finding, Mend
+from voiceops.model.findings import Finding, Fix
 
 BROKEN = Finding(
     rule="no-worker",
     severity="error",
     sentence="No worker runs.",
     evidence=("missing",),
-    mends=(Mend(command="inv start", action="start"),),
+    fixes=(Fix(command="inv start", action="start"),),
 )
 
 
@@ -36,8 +36,8 @@ class Hands:
     def diagnose(self) -> Sequence[Finding]:
         return self.findings
 
-    def mend(self, findings: Sequence[Finding]) -> str:
-        return self._do(Rung.MEND)
+    def fix(self, findings: Sequence[Finding]) -> str:
+        return self._do(Rung.FIX)
 
     def clean_rooms(self) -> str:
         return self._do(Rung.ROOMS)
@@ -52,11 +52,11 @@ class Hands:
 @pytest.mark.parametrize(
     ("cured_by", "did"),
     [
-        (Rung.MEND, ["mend"]),
-        (Rung.ROOMS, ["mend", "rooms"]),
-        (Rung.AGENTS, ["mend", "rooms", "agents"]),
-        (Rung.STACK, ["mend", "rooms", "agents", "stack"]),
-        (None, ["mend", "rooms", "agents", "stack"]),
+        (Rung.FIX, ["fix"]),
+        (Rung.ROOMS, ["fix", "rooms"]),
+        (Rung.AGENTS, ["fix", "rooms", "agents"]),
+        (Rung.STACK, ["fix", "rooms", "agents", "stack"]),
+        (None, ["fix", "rooms", "agents", "stack"]),
     ],
 )
 def test_it_stops_at_the_first_step_that_helps(cured_by: Rung | None, did: list[str]) -> None:

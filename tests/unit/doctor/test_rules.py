@@ -138,11 +138,11 @@ CASES: dict[str, Facts] = {
 
 
 @pytest.mark.parametrize("rule", CASES)
-def test_the_cause_is_named_first_with_evidence_and_a_mend(rule: str) -> None:
+def test_the_cause_is_named_first_with_evidence_and_a_fix(rule: str) -> None:
     findings = diagnose(CASES[rule])
     assert [finding.rule for finding in findings][:1] == [rule]
     assert findings[0].evidence
-    assert findings[0].mend
+    assert findings[0].fix
     assert findings[0].sentence.endswith(".")
 
 
@@ -214,7 +214,7 @@ def test_a_call_that_a_busy_worker_was_not_offered_has_one_finding_which_names_t
     (finding,) = diagnose(scene(room(caller(12), age_s=12), workers=(busy,)))
     assert finding.rule == "worker-over-load"
     assert "load_limit is 0.8" in finding.evidence
-    assert finding.mend == (
+    assert finding.fix == (
         "inv rooms.dispatch r; then add a host to the agents' group, or raise load_limit in inventory.yaml (or off)"
     )
 
@@ -223,15 +223,15 @@ def test_a_busy_worker_without_a_load_limit_is_not_full() -> None:
     assert diagnose(scene(workers=(worker(load=1.0, load_limit=None),))) == ()
 
 
-def test_a_missing_worker_is_the_only_finding_and_its_mend_ends_with_the_lost_dispatch() -> None:
+def test_a_missing_worker_is_the_only_finding_and_its_fix_ends_with_the_lost_dispatch() -> None:
     (finding,) = diagnose(CASES["no-worker"])
-    assert [mend.action for mend in finding.mends] == ["start", "dispatch"]
+    assert [fix.action for fix in finding.fixes] == ["start", "dispatch"]
 
 
 def test_a_dead_agent_that_is_still_listed_is_removed_before_the_new_dispatch() -> None:
     gone = worker(state=ServiceState.STALE, registered=None, answers=False, pid=None)
     (finding,) = diagnose(scene(room(caller(), agent()), workers=(gone,)))
-    assert [mend.action for mend in finding.mends] == ["start", "remove", "dispatch"]
+    assert [fix.action for fix in finding.fixes] == ["start", "remove", "dispatch"]
 
 
 def test_a_worker_that_is_silent_on_a_full_machine_is_not_killed_before_it_lost_a_call() -> None:
@@ -249,12 +249,12 @@ def test_a_worker_that_is_silent_on_a_full_machine_is_not_killed_before_it_lost_
 def test_callers_of_a_frozen_worker_get_new_agents_when_it_is_killed() -> None:
     frozen = worker(stopped=True, answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
     (finding,) = diagnose(scene(room(caller(), agent()), events=(assigned(),), workers=(frozen,)))
-    assert [mend.action for mend in finding.mends] == ["restart", "remove", "dispatch"]
+    assert [fix.action for fix in finding.fixes] == ["restart", "remove", "dispatch"]
 
 
 def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
     (finding,) = diagnose(CASES["inert-agent"])
-    assert [mend.action for mend in finding.mends] == ["remove", "dispatch"]
+    assert [fix.action for fix in finding.fixes] == ["remove", "dispatch"]
 
 
 def test_two_agents_in_a_room_that_people_have_left_disturb_nobody() -> None:
@@ -264,16 +264,16 @@ def test_two_agents_in_a_room_that_people_have_left_disturb_nobody() -> None:
 
 def test_of_duplicate_agents_the_one_that_serves_longest_stays() -> None:
     (finding,) = diagnose(CASES["duplicate-agents"])
-    assert [mend.identity for mend in finding.mends] == ["agent-AJ_2"]
+    assert [fix.identity for fix in finding.fixes] == ["agent-AJ_2"]
 
 
-def test_a_room_name_with_shell_characters_is_quoted_in_the_mend() -> None:
+def test_a_room_name_with_shell_characters_is_quoted_in_the_fix() -> None:
     name = "r $(reboot) 'x'\n"
     facts = scene(
         room(caller(), name=name, dispatches=dispatched("")), workers=(worker(registered_at=NOW - 30),)
     )
     (finding,) = diagnose(facts)
-    assert finding.mend == "inv rooms.dispatch $'r $(reboot) \\'x\\'\\x0a'"
+    assert finding.fix == "inv rooms.dispatch $'r $(reboot) \\'x\\'\\x0a'"
 
 
 def test_a_token_never_stands_in_the_evidence() -> None:
@@ -291,9 +291,9 @@ def test_a_token_never_stands_in_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("rule", CASES)
-def test_each_mend_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
+def test_each_fix_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
     for finding in diagnose(CASES[rule]):
-        for mend in finding.mends:
-            for command in mend.command.split(" && "):
+        for fix in finding.fixes:
+            for command in fix.command.split(" && "):
                 if command.startswith("inv "):
                     assert parses(command.split("  #")[0]) == ""

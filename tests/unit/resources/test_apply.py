@@ -105,7 +105,7 @@ def test_owner_and_mode_that_nobody_declares_stay(machine: Machine, tmp_path: Pa
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 1, 0o604)
 
 
-def test_a_wrong_mode_alone_is_mended_without_a_new_file(machine: Machine, tmp_path: Path) -> None:
+def test_a_wrong_mode_alone_is_fixed_without_a_new_file(machine: Machine, tmp_path: Path) -> None:
     file = File(path=machine.at("a"), content="x", mode=0o600)
     machine.apply_twice(file)
     inode = (tmp_path / "a").stat().st_ino
@@ -361,7 +361,7 @@ def test_a_state_folder_that_others_can_write_is_refused(machine: Machine, tmp_p
         machine.apply(File(path=machine.at("a"), content="x"))
 
 
-def test_owners_and_modes_in_a_tree_are_mended_as_well(machine: Machine, tmp_path: Path) -> None:
+def test_owners_and_modes_in_a_tree_are_fixed_as_well(machine: Machine, tmp_path: Path) -> None:
     for name in ("a.py", "sub/deep/b.py"):
         (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "source" / name).write_text(name)

@@ -284,7 +284,7 @@ def remove_all(path: str) -> None:
 class TreeHandler(Handler):
     """A folder with exactly these files, complete or absent: a release.
 
-    It is filled beside its place and renamed; a later difference is mended file by file,
+    It is filled beside its place and renamed; a later difference is fixed file by file,
     because a running program has the folder open.
     """
 
@@ -338,7 +338,7 @@ class TreeHandler(Handler):
         fresh = temporary(path)
         remove_all(fresh)
         if plan.data["found"] is not None:
-            self._mend(path, spec, run, plan)
+            self._fix(path, spec, run, plan)
             return
         try:
             os.makedirs(fresh, 0o755)
@@ -354,7 +354,7 @@ class TreeHandler(Handler):
         finally:
             remove_all(fresh)
 
-    def _mend(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
+    def _fix(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
         for name in plan.data["extra"]:
             os.unlink(os.path.join(path, name))
         self._make_folders(path, spec, run)

@@ -60,7 +60,7 @@ class UnitHandler(Handler):
         plan = Plan()
         facts = self.facts(spec, run)
         if facts.get("LoadState") in ("not-found", "bad-setting", "error"):
-            # What an earlier step of this run brings or mends is loaded by daemon-reload, which comes first.
+            # What an earlier step of this run brings or fixes is loaded by daemon-reload, which comes first.
             if not run.changed and DAEMON_RELOAD not in run.journal.pending:
                 self._judge_missing(spec, facts)
             facts = {**facts, "UnitFileState": "disabled"}

@@ -1,4 +1,4 @@
-"""Mends are carried out once each, services before rooms, and a failing one does not stop the rest."""
+"""Fixes are carried out once each, services before rooms, and a failing one does not stop the rest."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 
 from tests.unit.doctor.scenes import caller, room, scene, worker
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.mend import carry_out, on_host, steps
+from voiceops.doctor.fix import carry_out, on_host, steps
 from voiceops.errors import NotFoundError, ServiceError
-from voiceops.model.findings import Finding, Mend
+from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
 
@@ -71,8 +71,8 @@ def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() 
     hands = Hands()
     results = carry_out(
         [
-            Mend(command="inv rooms.kick r a", action="remove", room="r", identity="a"),
-            Mend(command="timedatectl set-ntp true", action=""),
+            Fix(command="inv rooms.kick r a", action="remove", room="r", identity="a"),
+            Fix(command="timedatectl set-ntp true", action=""),
         ],
         hands,
         hands,
@@ -93,7 +93,7 @@ def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() 
         ("add a host to the agents' group", "", "add a host to the agents' group"),
     ],
 )
-def test_commands_that_mend_a_server_name_it(command: str, room: str, expected: str) -> None:
-    mend = Mend(command=command, action="", room=room)
-    finding = Finding(rule="r", severity="error", sentence="", evidence=(), mends=(mend,))
-    assert on_host(finding, "w1").mend == expected
+def test_commands_that_fix_a_server_name_it(command: str, room: str, expected: str) -> None:
+    fix = Fix(command=command, action="", room=room)
+    finding = Finding(rule="r", severity="error", sentence="", evidence=(), fixes=(fix,))
+    assert on_host(finding, "w1").fix == expected

@@ -1,0 +1,116 @@
+"""Carry out what findings propose: each distinct step once, the stack's before the rooms'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.model.findings import Finding, Fix
+
+ROOMS_AT_ONCE = 8
+
+
+class StackActions(Protocol):
+    """What fixing does to services; both wait until the service is ready."""
+
+    def start(self, only: Sequence[str], *, replace: bool) -> None: ...
+
+    def restart(self, only: Sequence[str], *, now: bool) -> None: ...
+
+
+class RoomActions(Protocol):
+    """What fixing does to rooms; a dispatch waits until the agent is ready."""
+
+    def dispatch(self, room: str, agent_name: str) -> None: ...
+
+    def remove(self, room: str, identity: str) -> None: ...
+
+    def delete(self, room: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixResult:
+    """One step and how it went; ``done`` is False also for what only a person can do."""
+
+    fix: Fix
+    done: bool
+    error: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"command": self.fix.command, "done": self.done} | (
+            {"error": self.error} if self.error else {}
+        )
+
+
+def steps(findings: Iterable[Finding]) -> tuple[Fix, ...]:
+    """The distinct steps of all findings in their order: services first, then rooms.
+
+    A dispatch before its worker is back would be lost like the one before it.
+    """
+    distinct = list(dict.fromkeys(fix for finding in findings for fix in finding.fixes))
+    services = [fix for fix in distinct if fix.action in ("start", "restart", "replace")]
+    return (*services, *(fix for fix in distinct if fix not in services))
+
+
+def on_host(finding: Finding, host: str) -> Finding:
+    """The same, with commands that name the host: without it they would act on this machine."""
+
+    def named(fix: Fix) -> Fix:
+        parts = [fix.command] if fix.room else fix.command.split(" && ")
+        asked = [
+            f"{part} --host {host}" if part.startswith("inv ") and "--host" not in part else part
+            for part in parts
+        ]
+        return replace(fix, command=" && ".join(asked))
+
+    return replace(finding, fixes=tuple(map(named, finding.fixes)))
+
+
+def carry_out(fixes: Sequence[Fix], stack: StackActions, rooms: RoomActions) -> tuple[FixResult, ...]:
+    """Do each step; one that fails does not stop the others. Rooms are fixed side by side."""
+    results: dict[Fix, FixResult] = {}
+
+    def one_after_the_other(chain: Sequence[Fix]) -> None:
+        for fix in chain:
+            results[fix] = _try(fix, stack, rooms)
+
+    chains: dict[str, list[Fix]] = {}
+    for fix in fixes:
+        chains.setdefault(fix.room, []).append(fix)
+    one_after_the_other(chains.pop("", []))
+    if chains:
+        with ThreadPoolExecutor(max_workers=ROOMS_AT_ONCE) as pool:
+            list(pool.map(one_after_the_other, chains.values()))
+    return tuple(results[fix] for fix in fixes)
+
+
+def _try(fix: Fix, stack: StackActions, rooms: RoomActions) -> FixResult:
+    try:
+        done = _carry_out(fix, stack, rooms)
+    except NotFoundError:
+        return FixResult(fix=fix, done=True)  # it went by itself meanwhile
+    except VoiceopsError as failure:
+        return FixResult(fix=fix, done=False, error=failure.message)
+    return FixResult(fix=fix, done=done, error="" if done else "only you can do this")
+
+
+def _carry_out(fix: Fix, stack: StackActions, rooms: RoomActions) -> bool:
+    only = [fix.service] if fix.service else []
+    if fix.action == "start":
+        stack.start(only, replace=False)
+    elif fix.action == "replace":
+        stack.start(only, replace=True)
+    elif fix.action == "restart":
+        stack.restart(only, now=fix.now)
+    elif fix.action == "dispatch":
+        rooms.dispatch(fix.room, fix.agent_name)
+    elif fix.action == "remove":
+        rooms.remove(fix.room, fix.identity)
+    elif fix.action == "delete-room":
+        rooms.delete(fix.room)
+    else:
+        return False
+    return True
