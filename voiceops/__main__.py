@@ -8,22 +8,45 @@ from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 
 def main() -> None:
-    """Run the command line; ``--project DIR`` in front names the folder of tasks.py."""
+    """Run the command line.
+
+    In front, ``--project DIR`` names the folder of tasks.py and ``--invoked-as WORD`` what the user typed.
+    """
     # Imports make many objects and no garbage: at Python's own threshold the collector takes 5 % of a command.
     gc.set_threshold(50_000, 20, 20)
     import_invoke()
-    from voiceops.program import run
+    from voiceops.cli.invocation import program_as_typed
+    from voiceops.cli.program import run
 
     arguments = sys.argv[1:]
-    project = None
-    if arguments[:1] == ["--project"] and len(arguments) > 1:
-        project, arguments = arguments[1], arguments[2:]
-    run(arguments, project=project)
+    given: dict[str, str] = {}
+    while arguments[:1] in (["--project"], ["--invoked-as"]) and len(arguments) > 1:
+        given[arguments[0]] = arguments[1]
+        arguments = arguments[2:]
+    default = "./inv" if "--project" in given else "voiceops" if _is_script() else "inv"
+    run(
+        arguments,
+        project=given.get("--project"),
+        program=program_as_typed(given.get("--invoked-as", default)),
+        tasks=_packaged_tasks,
+    )
+
+
+def _is_script() -> bool:
+    """Whether the ``voiceops`` command was run, and not ``python -m voiceops``."""
+    return Path(sys.argv[0]).name == "voiceops"
+
+
+def _packaged_tasks() -> Any:
+    from voiceops.tasks import namespace
+
+    return namespace
 
 
 def import_invoke() -> None:

@@ -73,7 +73,15 @@ def test_first_use_builds_and_later_ones_do_not_through_a_link_from_any_folder(
 
     first = call(link, "start", "--only", "a b", folder=Path("/"))
     assert "building the environment" in first.stderr
-    assert answer(first)["arguments"] == ["--project", str(checkout), "start", "--only", "a b"]
+    assert answer(first)["arguments"] == [
+        "--project",
+        str(checkout),
+        "--invoked-as",
+        str(link),
+        "start",
+        "--only",
+        "a b",
+    ]
 
     second = call(link, "start", folder=tmp_path)
     assert second.stderr == ""
@@ -152,7 +160,7 @@ def test_a_moved_checkout_needs_no_new_build(checkout: Path, tmp_path: Path) -> 
     moved = checkout.rename(tmp_path / "elsewhere")
     done = call(moved / "inv")
     assert done.stderr == ""
-    assert answer(done)["arguments"] == ["--project", str(moved)]
+    assert answer(done)["arguments"] == ["--project", str(moved), "--invoked-as", str(moved / "inv")]
 
 
 def test_an_environment_whose_interpreter_is_gone_is_built_again(checkout: Path) -> None:

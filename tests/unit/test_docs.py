@@ -13,7 +13,9 @@ from invoke import Collection, Program
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
 
+from voiceops.cli.arguments import split
 from voiceops.config.project import Configuration
+from voiceops.errors import UsageError
 from voiceops.tasks import namespace
 from voiceops.tasks.test import run_tests
 
@@ -50,9 +52,13 @@ def commands_in(text: str) -> Iterator[str]:
 def parses(command: str) -> str:
     """Empty, or why the command line would be refused."""
     words = shlex.split(command)[1:]
+    if words[:1] == ["help"]:
+        return "" if {*words[1:]} <= {*TASKS, "COMMAND", "--all"} else f"{command}: no such page"
     try:
-        Parser(initial=Program().initial_context, contexts=CONTEXTS).parse_argv(words)
-    except (ParseError, ValueError) as error:
+        parts = split(words, CONTEXTS, is_service=lambda word: False)
+        tokens = [token for part in parts for token in part.tokens()]
+        Parser(initial=Program().initial_context, contexts=CONTEXTS).parse_argv(tokens)
+    except (ParseError, ValueError, UsageError) as error:
         return f"{command}: {error}"
     return ""
 

@@ -38,9 +38,9 @@ case $self in
 esac || exit 1
 
 made_with=@MADE_WITH@
-[ -f "$made_with" ] && [ -x "$made_with" ] && exec "$made_with" @MODULE@--project "$project" "$@"
-command -v voiceops >/dev/null 2>&1 && exec voiceops --project "$project" "$@"
-python3 -c 'import voiceops' 2>/dev/null && exec python3 -m voiceops --project "$project" "$@"
+[ -f "$made_with" ] && [ -x "$made_with" ] && exec "$made_with" @MODULE@--project "$project" --invoked-as "$0" "$@"
+command -v voiceops >/dev/null 2>&1 && exec voiceops --project "$project" --invoked-as "$0" "$@"
+python3 -c 'import voiceops' 2>/dev/null && exec python3 -m voiceops --project "$project" --invoked-as "$0" "$@"
 echo "error: $made_with is gone, and there is no other voiceops on PATH" >&2
 echo "hint: install it again (pip install voiceops), or write its place into $project/inv" >&2
 exit 1

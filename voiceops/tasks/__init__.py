@@ -9,6 +9,7 @@ from __future__ import annotations
 from invoke import Collection
 
 from voiceops.tasks.call import call
+from voiceops.tasks.completion import completion
 from voiceops.tasks.deploy import deploy, drift, setup
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.inventory import show_inventory
@@ -18,16 +19,22 @@ from voiceops.tasks.rooms import cleanup_rooms
 from voiceops.tasks.rooms import collection as rooms
 from voiceops.tasks.schedule import rotate_logs, schedule
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
+from voiceops.tasks.token import token
+
+GROUPS = {
+    "every day": (start, stop, restart, status, logs, call, check_running),
+    "diagnosis": (why, recover),
+    "rooms": (cleanup_rooms,),
+    "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),
+    "project": (init, show_inventory, token, schedule, rotate_logs, completion),
+}
+"""The headings of ``inv help``, with their commands in the order shown."""
 
 namespace = Collection()
-namespace.add_task(init)
-namespace.add_task(show_inventory)
-namespace.add_task(call)
-for _task in (start, stop, restart, check_running, status, logs, why, recover):
-    namespace.add_task(_task)
-namespace.add_task(cleanup_rooms)
+for _group, _tasks in GROUPS.items():
+    for _rank, _task in enumerate(_tasks):
+        _task.group, _task.rank = _group, _rank
+        namespace.add_task(_task)
+for _rank, _name in enumerate(rooms.task_names, start=1):
+    rooms[_name].group, rooms[_name].rank = "rooms", _rank
 namespace.add_collection(rooms)
-namespace.add_task(schedule)
-namespace.add_task(rotate_logs)
-for _task in (setup, deploy, drift, rollback, releases, lock, unlock, render):
-    namespace.add_task(_task)

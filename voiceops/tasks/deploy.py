@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from voiceops.tasks.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, Report, Run, command
 
 _CONNECT = {
     "accept_new": "Trust the key of a host that is seen for the first time, and write it down.",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from voiceops.tasks.command import Report, Run, show_error
+from voiceops.cli.command import Report, Run, show_error
 
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voiceops.tasks.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
     from voiceops.doctor.fix import FixResult

@@ -7,8 +7,8 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from voiceops.cli.command import Report, Run, show_error
 from voiceops.errors import CallsInProgressError, ServiceError, UnreachableError, VoiceopsError
-from voiceops.tasks.command import Report, Run, show_error
 
 if TYPE_CHECKING:
     from voiceops.model.settings import Host
@@ -34,7 +34,7 @@ class Outcomes(Generic[T]):
         for name, error in self.errors.items():
             hosts[name] = {"ok": False, "error": error.as_json()}
             if not run.json:
-                show_error(error, as_json=False)
+                show_error(error, as_json=False, invocation=run.invocation)
         data["hosts"] = hosts
         code = max(error.exit_code for error in self.errors.values())
         return Report(data, report.text, max(code, report.exit_code))

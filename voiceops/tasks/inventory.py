@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from voiceops.cli.command import Report, Run, command
 from voiceops.errors import UsageError
-from voiceops.tasks.command import Report, Run, command
 
 
 @command(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.tasks.command import Report, Run, command
+from voiceops.cli.command import Report, Run, command
 
 
 @command(help={"force": "Add the missing files to a folder that holds other things; overwrites nothing."})

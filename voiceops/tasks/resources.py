@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voiceops.tasks.command import Report, Run
+from voiceops.cli.command import Report, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Collection
 
+from voiceops.cli.command import TARGETS, Report, Run, command
 from voiceops.model.quoting import printable
-from voiceops.tasks.command import TARGETS, Report, Run, command
 from voiceops.tasks.rooms_view import cleanup_data, cleanup_text, print_room, print_rooms
 
 if TYPE_CHECKING:

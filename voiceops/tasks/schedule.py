@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voiceops.tasks.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

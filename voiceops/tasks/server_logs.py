@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from voiceops.cli.command import Run
     from voiceops.model.settings import Host
     from voiceops.ports import Transport
     from voiceops.stack.log_files import Line
-    from voiceops.tasks.command import Run
     from voiceops.tasks.stack_logs import Printer
 
 _SILENCE_S = 86_400.0
@@ -34,9 +34,9 @@ def show_server_logs(
 ) -> None:
     """As for this machine; a host that can't be reached is told on stderr, and the last thing is its error."""
     from voiceops.adapters.transports import transport_to
+    from voiceops.cli.command import show_error
     from voiceops.errors import UsageError, VoiceopsError
     from voiceops.stack import log_files
-    from voiceops.tasks.command import show_error
     from voiceops.tasks.hosts import named_on, side_by_side
 
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from voiceops.tasks.command import Report, Run, command, names
+from voiceops.cli.command import Report, Run, command, names
 
 if TYPE_CHECKING:
     from voiceops.model.settings import Host
@@ -20,6 +20,7 @@ _TARGETS = ("host", "group", "limit")
     *_TARGETS,
     "timeout",
     "yes",
+    aliases=("up",),
     help={
         **_ONLY,
         "replace": "End strays gracefully first: what runs one of our services and was not started by us.",
@@ -116,6 +117,7 @@ def _results_data(results: dict[str, Results], *, several: bool) -> dict[str, An
     *_TARGETS,
     "timeout",
     "yes",
+    aliases=("down",),
     help={
         **_ONLY,
         "drain": "Seconds that calls in progress may take to end (agents take no new ones).",
@@ -196,7 +198,7 @@ def _verdict_data(verdict: Verdict) -> dict[str, Any]:
     return {"state": str(verdict.state), "pids": list(verdict.pids), "detail": verdict.detail}
 
 
-@command(*_TARGETS, help={"watch": "Draw again and again until Ctrl-C."})
+@command(*_TARGETS, aliases=("ps",), help={"watch": "Draw again and again until Ctrl-C."})
 def status(run: Run, watch: bool = False) -> Report:
     """Services, releases, rooms and calls, per host.
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from voiceops.cli.command import Run
     from voiceops.stack.log_files import Line
-    from voiceops.tasks.command import Run
 
 _PAUSE_S = 0.2
 _COLOURS = ("36", "33", "35", "32", "34", "31")

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from voiceops.cli.command import Run
     from voiceops.model.settings import Host
     from voiceops.stack.model import Verdict
     from voiceops.stack.operations import Stack
     from voiceops.stack.results import Progress, Results
-    from voiceops.tasks.command import Run
     from voiceops.tasks.hosts import Outcomes
 
 _STYLE = {

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 
 from voiceops.bootstrap import DEV_LOCK, BootstrapError, ensure
+from voiceops.cli.command import Report, Run, command
 from voiceops.errors import UsageError, VoiceopsError
-from voiceops.tasks.command import Report, Run, command
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("checks", "unit", "integration")
@@ -29,7 +29,7 @@ def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "") -> Repo
 
     Example: inv test --only unit -k cleanup
     """
-    from voiceops.tasks.command import names
+    from voiceops.cli.command import names
 
     stages = names(only) or STAGES
     if unknown := set(stages) - set(STAGES):

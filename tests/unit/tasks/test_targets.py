@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.program import VoiceopsProgram
+from voiceops.cli.program import VoiceopsProgram
 from voiceops.tasks import namespace
 
 INVENTORY = {

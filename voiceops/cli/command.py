@@ -16,8 +16,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from invoke import Context, Exit, Task
+from invoke import Argument, Context, Exit, ParseError, Task
 
+from voiceops.cli.arguments import refuse_flag_like
+from voiceops.cli.invocation import Invocation
 from voiceops.errors import UsageError, VoiceopsError
 
 if TYPE_CHECKING:
@@ -37,6 +39,14 @@ _COMMON: dict[str, tuple[Any, str]] = {
 }
 ALWAYS = ("inventory", "json", "debug")
 TARGETS = ("host", "group", "limit")
+_NO_MEANING = {
+    "dry": "use --check where a command has it: it changes nothing and says what it would change",
+    "echo": "use --debug to see what a command does",
+    "hide": "use --json for a document, or --quiet where a command has it",
+    "warn": "each command ends with its own exit code",
+    "pty": "voiceops decides itself which program gets a terminal",
+}
+"""Options of Invoke that act on ``Context.run``, which our commands don't use: refused, not ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class Run:
     diff: bool = False
     empty: list[str] = field(default_factory=list)
     """Flags that were given without a value, as by ``--host "$UNSET"``."""
+    invocation: Invocation = field(default_factory=Invocation)
     _project: Project | None = field(default=None, repr=False)
 
     @property
@@ -86,19 +97,55 @@ class Run:
 
     def say(self, line: str) -> None:
         """Progress for people, on stderr."""
-        print(line, file=sys.stderr, flush=True)
+        print(self.invocation.text(line), file=sys.stderr, flush=True)
+
+
+class Number:
+    """Converts the value of a numeric flag; an error names the flag."""
+
+    __name__ = "number"
+
+    def __init__(self, flag: str, kind: type[int] | type[float]) -> None:
+        self._flag = flag
+        self._kind = kind
+
+    def __call__(self, value: str) -> int | float:
+        """Return the number; ``ParseError`` where it is none, is negative or has no end."""
+        whole = "a whole number" if self._kind is int else "a number"
+        try:
+            number = self._kind(value)
+        except ValueError:
+            raise ParseError(f"--{self._flag} takes {whole}, not {value!r}") from None
+        if not 0 <= number < float("inf"):
+            raise ParseError(f"--{self._flag} takes {whole} from 0 upwards, not {value}")
+        return number
 
 
 class Command(Task):  # type: ignore[type-arg]
     """An Invoke task whose short flags are chosen, not guessed."""
 
-    shorts: Mapping[str, str] = {"only": "o", "follow": "f", "json": "j", "limit": "l"}
+    shorts: Mapping[str, str] = {"only": "o", "follow": "f", "json": "j", "limit": "l", "lines": "n"}
+    group = ""
+    """The heading under which the overview lists it."""
+    rank = 0
+    common: tuple[str, ...] = ()
+    """The common flags that it takes."""
 
     def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
         opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
         if name in self.shorts:
             opts["names"].append(self.shorts[name])
+        if opts.get("kind") in (int, float):
+            opts["kind"] = Number(name.strip("_").replace("_", "-"), opts["kind"])
         return opts
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """As Invoke's, but it can be asked twice: Invoke takes the help texts out of the task."""
+        texts = dict(self.help)
+        try:
+            return super().get_arguments(ignore_unknown_help)
+        finally:
+            self.help = texts
 
 
 def command(
@@ -112,13 +159,27 @@ def command(
     wanted = (*ALWAYS, *flags)
 
     def decorate(function: Callable[..., Report | None]) -> Command:
+        public_name = name or function.__name__.strip("_").replace("_", "-")
         own = list(inspect.signature(function).parameters.values())[1:]
 
-        def body(_context: Context, **arguments: Any) -> None:
+        required = [one.name for one in own if one.default is inspect.Parameter.empty]
+
+        def body(context: Context, **arguments: Any) -> None:
             given = {flag: arguments.pop(flag) for flag in wanted}
             empty = [flag for flag in ("inventory", *TARGETS) if given.get(flag) == ""]
-            run = Run(**{flag: value for flag, value in given.items() if value is not None}, empty=empty)
-            _execute(function, run, arguments)
+            run = Run(
+                **{flag: value for flag, value in given.items() if value is not None},
+                empty=empty,
+                invocation=_invocation(context, given),
+            )
+
+            def checked(run: Run, **own_flags: Any) -> Report | None:
+                refuse_core_options(context)
+                named = [(flag, own_flags[flag]) for flag in {*required, "room"} & set(own_flags)]
+                refuse_flag_like(public_name, named)
+                return function(run, **own_flags)
+
+            _execute(checked, run, arguments)
 
         body.__name__ = function.__name__
         body.__doc__ = function.__doc__
@@ -130,7 +191,7 @@ def command(
             + [inspect.Parameter(flag, keyword, default=_COMMON[flag][0]) for flag in wanted]
         )
         texts = {flag: _COMMON[flag][1] for flag in wanted} | dict(help or {})
-        return Command(
+        task = Command(
             body,
             name=name,
             aliases=aliases,
@@ -138,21 +199,48 @@ def command(
             auto_shortflags=False,
             help=texts,
         )
+        task.common = wanted
+        return task
 
     return decorate
+
+
+def refuse_core_options(context: Context) -> None:
+    """Refuse the options of Invoke that would be without effect: ``inv --dry stop`` must not stop anything."""
+    given = getattr(context.config, "_overrides", {})
+    for option in given.get("run", {}):
+        raise UsageError(f"--{option} has no meaning for voiceops' commands", hint=_NO_MEANING.get(option))
+    if given.get("timeouts", {}).get("command"):
+        raise UsageError(
+            "--command-timeout has no meaning for voiceops' commands",
+            hint="use --timeout behind the command",
+        )
+    if given.get("sudo", {}).get("password"):
+        raise UsageError(
+            "--prompt-for-sudo-password has no meaning for voiceops' commands",
+            hint="set ansible_become_password in the inventory, for example as {env: SUDO_PASSWORD}",
+        )
+
+
+def _invocation(context: Context, given: Mapping[str, Any]) -> Invocation:
+    """How to write commands for whoever typed this one; plain ``inv`` where our program does not run."""
+    typed = context.config.get("voiceops", {})
+    flags = {flag: given[flag] for flag in ("inventory", *TARGETS) if given.get(flag)}
+    accepts = {name: frozenset(flags) for name, flags in typed.get("accepts", {}).items()}
+    return Invocation(program=typed.get("program", "inv"), flags=flags, accepts=accepts)
 
 
 def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[str, Any]) -> None:
     try:
         report = function(run, **arguments)
         if report is not None:
-            _print(report, as_json=run.json)
+            _print(report, run)
     except VoiceopsError as error:
         if run.debug:
             import traceback
 
             traceback.print_exc()
-        show_error(error, as_json=run.json)
+        show_error(error, as_json=run.json, invocation=run.invocation)
         raise Exit(code=error.exit_code) from None
     except KeyboardInterrupt:
         run.say("interrupted")
@@ -170,32 +258,35 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
             f"unexpected {type(error).__name__}: {error}",
             hint="this is a bug in voiceops; run again with --debug for the traceback",
         )
-        show_error(unexpected, as_json=run.json)
+        show_error(unexpected, as_json=run.json, invocation=run.invocation)
         raise Exit(code=1) from None
     if report is not None and report.exit_code:
         raise Exit(code=report.exit_code)
 
 
-def _print(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        print(jsonlib.dumps(report.data, indent=2, ensure_ascii=False, default=str))
+def _print(report: Report, run: Run) -> None:
+    if run.json:
+        document = run.invocation.data(report.data)
+        print(jsonlib.dumps(document, indent=2, ensure_ascii=False, default=str))
     elif callable(report.text):
         report.text()
     elif report.text:
-        print(report.text)
+        print(run.invocation.text(report.text))
     sys.stdout.flush()
 
 
-def show_error(error: VoiceopsError, *, as_json: bool) -> None:
+def show_error(error: VoiceopsError, *, as_json: bool, invocation: Invocation | None = None) -> None:
     """What failed, the last log lines that show it, and what to do next, on stderr."""
+    invocation = invocation or Invocation()
     if as_json:
-        print(jsonlib.dumps({"error": error.as_json()}, indent=2, ensure_ascii=False, default=str))
+        document = invocation.data({"error": error.as_json()})
+        print(jsonlib.dumps(document, indent=2, ensure_ascii=False, default=str))
         return
-    print(f"error: {error.message}", file=sys.stderr)
+    print(f"error: {invocation.hint(error.message)}", file=sys.stderr)
     for line in error.log_tail:
         print(f"  | {line}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {invocation.hint(error.hint)}", file=sys.stderr)
 
 
 def names(value: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""What commands do: load the project, call an outcome, return a report."""

@@ -1,0 +1,48 @@
+"""Make a join token for one room."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+from urllib.parse import urlencode
+
+from voiceops.adapters.caller_token import caller_token
+from voiceops.cli.command import Report, Run
+from voiceops.errors import UsageError
+from voiceops.wiring import call_target
+
+LINK = "https://meet.livekit.io/custom"
+"""LiveKit's own test page for a server of one's own: it takes URL and token from the link."""
+MAX_LIFE_S = 24 * 3600.0
+
+
+def make_token(run: Run, *, room: str, identity: str, life_s: float, service: str, as_link: bool) -> Report:
+    """A token for ``room``, usable for ``life_s`` seconds, as text or as a link.
+
+    ``UsageError`` for a life of 0 or more than a day; ``ConfigError`` without keys.
+    """
+    if not 0 < life_s <= MAX_LIFE_S:
+        raise UsageError(
+            "--minutes takes 1 to 1440", hint="a token is for one call: `inv token --minutes 10`"
+        )
+    run.project.ensure_local_keys()
+    target = call_target(run.project.hosts, service=service, room=room)
+    room = room or f"room-{secrets.token_hex(4)}"
+    identity = identity or f"caller-{secrets.token_hex(4)}"
+    token = caller_token(target)(room, identity, life_s)
+    expires_at = (datetime.now().astimezone() + timedelta(seconds=life_s)).isoformat(timespec="seconds")
+    link = f"{LINK}?{urlencode({'liveKitUrl': target.url, 'token': token})}"
+    run.say(f"joins room {room} as {identity} at {target.url}; valid until {expires_at}")
+    return Report(
+        {
+            "ok": True,
+            "url": target.url,
+            "room": room,
+            "identity": identity,
+            "token": token,
+            "link": link,
+            "expires_at": expires_at,
+            "expires_in_s": life_s,
+        },
+        link if as_link else token,
+    )
