@@ -104,12 +104,20 @@ def test_a_stray_that_ignores_sigterm_is_killed_with_its_children_and_not_with_i
         assert terminal.stdout is not None
         pids = [int(terminal.stdout.readline()), int(terminal.stdout.readline())]
         bystanders = [p for p in processes.table() if p.session == terminal.pid and p.pid not in pids]
-        stray = next(p.pid for p in processes.table() if p.pid in pids and p.parent == terminal.pid)
+        key = next(p.key for p in processes.table() if p.pid in pids and p.parent == terminal.pid)
         backend = stack_of(folder).backend
-        backend.end_stray(Stray(service="x", pid=stray, command="", age_s=0, reason=""), soon(0.5))
+        stray = Stray(service="x", pid=key.pid, start=key.start, command="", age_s=0, reason="")
+        backend.end_stray(stray, soon(0.5))
         assert not any(processes.find(pid) for pid in pids)
         assert all(processes.alive(process.key) for process in bystanders)
         terminal.stdout.close()
+
+
+def test_the_process_that_has_a_strays_pid_by_now_is_left_alone(folder: Path) -> None:
+    with foreign("sleep", "1000") as other:
+        stray = Stray(service="x", pid=other.pid, start="boot:1", command="sleep 1000", age_s=0, reason="")
+        stack_of(folder).backend.end_stray(stray, soon(0.5))
+        assert processes.find(other.pid)
 
 
 # -- agents ------------------------------------------------------------------

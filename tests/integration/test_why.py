@@ -89,11 +89,13 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_
             await calls.enter_async_context(caller(stack.url, room))
         await until(stack, expected)
         (finding,) = stack.inv("why", "--room", "raise-1", "--json", code=1).json["findings"]
+        (ended,) = stack.inv("why", "--room", "exit-1", "--json", code=1).json["findings"]
         await fix(stack)
         for room in expected:
             assert len(await agents_in(stack, room)) == 1, room
     assert finding["evidence"] == ["worker log: ValueError: no such customer"]
     assert finding["fix"] == "inv rooms.dispatch raise-1"
+    assert "worker output: can't open the table of customers" in ended["evidence"]
 
 
 async def test_a_job_process_killed_in_the_call_is_named_and_the_agent_comes_back(stack: Project) -> None:

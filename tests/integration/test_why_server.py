@@ -75,6 +75,7 @@ async def test_why_names_causes_by_the_journal_and_fixes_them(server: Servers, h
         assert found["entrypoint-raised"]["evidence"] == ["worker log: ValueError: no such customer"]
         assert found["entrypoint-raised"]["fix"] == f"inv rooms.dispatch raise-1 --host {name}"
         assert "exit code 3" in found["entrypoint-exited"]["evidence"][0]
+        assert "worker output: can't open the table of customers" in found["entrypoint-exited"]["evidence"]
         fixed = await asyncio.to_thread(on, server, "why", "--fix")
         assert {one["done"] for one in fixed["fixed"]} == {True}
         for room in ("raise-1", "exit-1"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import json
 import logging
 import pickle
 from collections.abc import Awaitable, Callable
@@ -72,7 +73,7 @@ class _LocalStore:
 
 
 class _HubStore:
-    """The values in the worker's main process, as pickles."""
+    """The values in the worker's main process, encoded."""
 
     def __init__(self, name: str, options: ShelfOptions) -> None:
         self._name = name
@@ -113,11 +114,11 @@ class _HubStore:
     async def put(self, ticket: int, value: Any) -> None:
         lead = self._leads.pop(ticket)
         try:
-            payload = pickle.dumps(value)
+            form, payload = _encoded(value)
         except BaseException:
             lead.close()
             raise
-        _, _, link = await self._ask("put", payload=payload, connection=lead, ticket=ticket)
+        _, _, link = await self._ask("put", payload=payload, connection=lead, ticket=ticket, form=form)
         link.close()
 
     async def fail(self, ticket: int, message: str) -> Hit | None:
@@ -138,7 +139,35 @@ class _HubStore:
 
 
 def _hit(header: dict[str, Any], payload: bytes) -> Hit:
-    return Hit(pickle.loads(payload), stale=bool(header.get("stale")))
+    return Hit(_decoded(header["form"], payload), stale=bool(header.get("stale")))
+
+
+def _encoded(value: Any) -> tuple[str, bytes]:
+    """The simplest form that gives the value back as it is, and its bytes; pickle only where nothing else does."""
+    if type(value) is bytes:
+        return "bytes", value
+    try:
+        if _is_json(value):
+            return "json", json.dumps(value).encode()
+    except RecursionError:
+        pass  # it contains itself, or is too deep for JSON
+    return "pickle", pickle.dumps(value)
+
+
+def _decoded(form: str, payload: bytes) -> Any:
+    """The value; pickles come from a process of our own user only, see ``hub.connect``."""
+    if form == "bytes":
+        return payload
+    return json.loads(payload) if form == "json" else pickle.loads(payload)
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON gives back the same value: a tuple would become a list, a key of 1 the key "1"."""
+    if type(value) is dict:
+        return all(type(key) is str and _is_json(item) for key, item in value.items())
+    if type(value) is list:
+        return all(map(_is_json, value))
+    return type(value) in (str, int, float, bool, type(None))
 
 
 class Cached(Generic[P, T]):

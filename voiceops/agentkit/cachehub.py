@@ -1,4 +1,4 @@
-"""The cache of all calls of a worker, in its main process. Values stay what they are here: bytes."""
+"""The cache of all calls of a worker, in its main process. Values stay encoded here: a form and bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CacheHub:
                 return
             header, payload = message
             if header["do"] == "put":
-                shelf.put(lead.ticket, payload)
+                shelf.put(lead.ticket, (header["form"], payload))
                 await connection.send({"is": "ok"})
             else:
                 await _reply(connection, shelf.fail(lead.ticket, str(header.get("message", ""))))
@@ -62,7 +62,8 @@ class CacheHub:
 
 async def _reply(connection: Connection, answer: Answer | None) -> None:
     if isinstance(answer, Hit):
-        await connection.send({"is": "hit", "stale": answer.stale}, answer.value)
+        form, payload = answer.value
+        await connection.send({"is": "hit", "stale": answer.stale, "form": form}, payload)
     elif answer is None:
         await connection.send({"is": "none"})
     else:

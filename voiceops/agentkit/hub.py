@@ -5,7 +5,7 @@ metrics - lives in the main process; its address is in the environment of the jo
 
 A message is one line of JSON, followed by ``size`` bytes where it says so. On Linux the
 socket is in the abstract namespace, so that a killed worker leaves no file behind; either
-way only processes of the same user are answered.
+way both sides talk only to processes of the same user.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ log = logging.getLogger("voiceops.agentkit")
 
 ADDRESS_ENV = "VOICEOPS_AGENTKIT_HUB"
 MAX_PAYLOAD_BYTES = 16_000_000
+_FOREIGN = "a process of another user listens where the worker's main process did"
 
 Reply = tuple[dict[str, Any], bytes]
 Handler = Callable[["Connection"], Awaitable[None]]
@@ -64,12 +65,16 @@ class Connection:
         self._writer.close()
 
     def from_same_user(self) -> bool:
-        """Whether the other side belongs to our user: an abstract socket has no file mode."""
-        if not sys.platform.startswith("linux"):
-            return True  # a socket file in a folder of mode 0700
-        connection = self._writer.get_extra_info("socket")
-        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        return bool(struct.unpack("3i", credentials)[1] == os.getuid())
+        """Whether the other side belongs to our user."""
+        return _from_same_user(self._writer.get_extra_info("socket"))
+
+
+def _from_same_user(connection: socket.socket) -> bool:
+    """Ask the kernel: an abstract socket has no file mode, and its name can be bound again by anybody."""
+    if not sys.platform.startswith("linux"):
+        return True  # a socket file in a folder of mode 0700
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return bool(struct.unpack("3i", credentials)[1] == os.getuid())
 
 
 def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
@@ -134,11 +139,15 @@ def address() -> str | None:
 
 
 async def connect() -> Connection:
-    """Open a connection to the main process; ``OSError`` when there is none."""
+    """Open a connection to the main process; ``OSError`` when there is none, or another user's answers."""
     target = address()
     if target is None:
         raise ConnectionError("no worker's main process to talk to")
-    return Connection(*await asyncio.open_unix_connection(target))
+    connection = Connection(*await asyncio.open_unix_connection(target))
+    if not connection.from_same_user():
+        connection.close()
+        raise ConnectionError(_FOREIGN)
+    return connection
 
 
 class _Reporter:
@@ -159,6 +168,8 @@ class _Reporter:
                     self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                     self._socket.settimeout(0.05)
                     self._socket.connect(target)
+                    if not _from_same_user(self._socket):
+                        raise ConnectionError(_FOREIGN)
                     self._pid = os.getpid()
                 self._socket.sendall(encode({"op": "event"} | event))
             except OSError:

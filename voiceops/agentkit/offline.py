@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
+import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 from livekit import rtc
@@ -19,7 +23,39 @@ from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGive
 
 _AUDIO_OUTPUT_RETRIEVAL = 1
 _CHARS_UTF8 = 1
+_DONT_EXIT = 0x8000
+"""Of espeak_Initialize: without it a library that misses its data ends the process of the call."""
+_LONGEST_DATA_PATH = 100
+"""espeak-ng keeps the path in 160 bytes, and names of files follow it there."""
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class _ShortPath:
+    """A folder under a name that is short enough for espeak-ng, as long as this object lives.
+
+    On Linux the name of an open descriptor: nobody else can put anything there, and a process
+    that is killed leaves nothing behind.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = os.fsencode(folder)
+        self._descriptor: int | None = None
+        self._links: tempfile.TemporaryDirectory[str] | None = None
+        if len(self.path) <= _LONGEST_DATA_PATH:
+            return
+        if sys.platform.startswith("linux"):
+            self._descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            self.path = f"/proc/self/fd/{self._descriptor}".encode()
+        else:
+            self._links = tempfile.TemporaryDirectory(prefix="voiceops-")
+            link = Path(self._links.name) / "data"
+            link.symlink_to(folder, target_is_directory=True)
+            self.path = os.fsencode(link)
+
+    def __del__(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class _Espeak:
@@ -35,11 +71,10 @@ class _Espeak:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         # Kept as an attribute: the library calls it long after this method returned.
         self._callback = _Callback(self._collect)
-        rate = self._library.espeak_Initialize(
-            _AUDIO_OUTPUT_RETRIEVAL, 0, espeakng_loader.get_data_path().encode(), 0
-        )
+        self._data = _ShortPath(Path(espeakng_loader.get_data_path()))
+        rate = self._library.espeak_Initialize(_AUDIO_OUTPUT_RETRIEVAL, 0, self._data.path, _DONT_EXIT)
         if rate <= 0:
-            raise RuntimeError("espeak-ng did not start")
+            raise RuntimeError(f"espeak-ng can't read its data in {espeakng_loader.get_data_path()}")
         self.sample_rate: int = rate
         self._library.espeak_SetSynthCallback(self._callback)
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:

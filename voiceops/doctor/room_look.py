@@ -11,6 +11,9 @@ from voiceops.model.rooms import Participant
 from voiceops.model.states import ServiceState
 from voiceops.rooms.presence import Serving, persons, serving
 
+_LAST_LINES = 5
+_LAST_WORDS_S = 5.0
+_LINE_CHARACTERS = 300
 INERT_LINE = "closing agent session due to participant disconnect"
 
 
@@ -39,6 +42,24 @@ class Look:
             and event.at >= self.room.created_at - 1
             and any(text in event.message for text in texts)
         ]
+
+    def last_output(self, ended: LogEvent) -> tuple[str, ...]:
+        """What the service printed right before this line: the last words of a process that ended.
+
+        Plain lines carry neither room nor job, so only those since the job began count.
+        """
+        began = min((event.at for event in self.assigned), default=ended.at - _LAST_WORDS_S)
+        printed: list[str] = []
+        before = False
+        for event in reversed(self.facts.events):
+            if event is ended:
+                before = True
+            elif before and event.service == ended.service:
+                if event.at < began - 1 or len(printed) == _LAST_LINES:
+                    break
+                if not event.level and not event.fields and event.message.strip():
+                    printed.append(f"worker output: {event.message.strip()[:_LINE_CHARACTERS]}")
+        return tuple(reversed(printed))
 
     @property
     def assigned(self) -> list[LogEvent]:
@@ -110,28 +131,28 @@ def serves(agent: Participant, look: Look) -> bool:
     return serving(agent) is Serving.READY and not dead(agent, look) and not inert(agent, look)
 
 
-def dead(agent: Participant, look: Look) -> str:
+def dead(agent: Participant, look: Look) -> tuple[str, ...]:
     """Evidence that the process behind a listed agent is gone; empty: it may live.
 
     A killed agent stays ACTIVE in the room for 21 s.
     """
     for event in look.events("process exited with non-zero exit code", "killing process"):
         if event.job_id and event.job_id == job_id(agent):
-            return f"worker log: {event.message}"
+            return (f"worker log: {event.message}", *look.last_output(event))
     workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
     if not workers or any(look.room.name in worker.rooms for worker in workers):
-        return ""
+        return ()
     for worker in workers:
         if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
             continue
         if not worker.answers or worker.draining:
-            return ""  # it can't say, or an old one still finishes its calls
+            return ()  # it can't say, or an old one still finishes its calls
         if worker.started_at is None or worker.started_at < agent.joined_at:
-            return ""  # it ran when the agent joined and may simply not list the room yet
+            return ()  # it ran when the agent joined and may simply not list the room yet
     running = [worker for worker in workers if worker.answers]
     if running:
-        return f"worker of {running[0].service} started after the agent had joined, and has no such call"
-    return f"no worker runs for {workers[0].service} any more"
+        return (f"worker of {running[0].service} started after the agent had joined, and has no such call",)
+    return (f"no worker runs for {workers[0].service} any more",)
 
 
 def inert(agent: Participant, look: Look) -> str:

@@ -185,9 +185,9 @@ def _killed_in_call(look: Look) -> RoomVerdict | None:
             return RoomVerdict(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
-                evidence=(evidence,),
+                evidence=evidence,
                 fixes=(look.remove(agent), look.dispatch()),
-                from_below="no worker runs" in evidence,
+                from_below="no worker runs" in evidence[0],
             )
     return None
 
@@ -201,7 +201,7 @@ def _exited(look: Look) -> RoomVerdict | None:
             sentence=f"The agent's process was killed by signal {code[1:]} in this call."
             if killed
             else f"The agent's code ended its process with exit code {code} in this call.",
-            evidence=(f"worker log: {event.message}",),
+            evidence=(f"worker log: {event.message}", *look.last_output(event)),
             fixes=(look.dispatch(),),
         )
     return None

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from voiceops.adapters.runtime_folder import make_private, runtime_folder
 from voiceops.deadline import Deadline
+from voiceops.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +23,10 @@ _POLL_S = 0.01
 
 
 def lock_folder() -> Path:
-    """The user's folder for locks that need not survive a boot.
-
-    The same from a shell and from cron: neither TMPDIR nor XDG_RUNTIME_DIR is in both.
-    """
-    return Path("/tmp") / f"voiceops-{os.getuid()}"
+    """The user's folder for locks, made on first use; the same from a shell and from cron."""
+    folder = runtime_folder(outlives_session=False)
+    make_private(folder)
+    return folder
 
 
 @asynccontextmanager
@@ -36,12 +37,11 @@ async def room_lock(server: str, room: str, *, limit: Deadline) -> AsyncIterator
     from other hosts has to be sorted out afterwards in any case.
     """
     stripe = int.from_bytes(hashlib.sha256(f"{server}\0{room}".encode()).digest()[:2], "big") % _STRIPES
-    folder = lock_folder()
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder / f"room-{stripe}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        log.warning("no lock folder", extra={"folder": str(folder), "error": error.strerror})
+        descriptor = os.open(lock_folder() / f"room-{stripe}.lock", flags, 0o600)
+    except (OSError, StorageError) as error:
+        log.warning("no lock folder", extra={"error": str(error)})
         yield
         return
     try:

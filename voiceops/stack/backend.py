@@ -55,4 +55,7 @@ class Backend(Protocol):
         """
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
-        """Ask a foreign process to end, once; then kill it and its children. Never its session's others."""
+        """Ask a foreign process to end, once; then kill it and its children. Never its session's others.
+
+        A pid that names another process by now (``stray.start``) is left alone.
+        """

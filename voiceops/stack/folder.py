@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from voiceops.errors import StorageError
+from voiceops.adapters.runtime_folder import make_private, runtime_folder
 from voiceops.stack.lock import read_only
 
 _LONGEST_SOCKET_PATH = 90
@@ -44,8 +44,7 @@ class Folder:
         near = self.base / "run"
         if len(os.fsencode(str(near))) <= _LONGEST_SOCKET_PATH:
             return near
-        # Not TMPDIR or XDG_RUNTIME_DIR: cron and a terminal must agree on it.
-        return Path("/tmp") / f"voiceops-{os.getuid()}" / self.mark
+        return runtime_folder(outlives_session=True) / self.mark
 
     def health_socket(self, launch: str) -> Path:
         return self.sockets / f"{launch}.health"
@@ -62,15 +61,11 @@ class Folder:
             for folder in (self.base, self.state, self.logs):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             sockets = self.sockets
-            sockets.parent.mkdir(mode=0o700, exist_ok=True)
-            sockets.mkdir(mode=0o700, exist_ok=True)
+            if sockets.parent != self.base:
+                make_private(sockets.parent)
+            make_private(sockets)
         except OSError as error:
             raise read_only(self.base, error) from error
-        for folder in (sockets, sockets.parent):
-            if folder != self.base and os.stat(folder).st_uid != os.getuid():
-                raise StorageError(
-                    f"{folder} belongs to another user", hint="remove it, or run as the user that owns it"
-                )
 
     def tidy(self) -> None:
         """Remove the folder for sockets where it stands outside of the project and is empty."""

@@ -75,6 +75,8 @@ class Stray:
     service: str
     pid: int
     """0: the owner can't be seen from here."""
+    start: str
+    """The mark of its start, as the backend writes it: a pid alone may name another process by now."""
     command: str
     age_s: float
     reason: str

@@ -321,8 +321,8 @@ class ProcessBackend:
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         main = processes.find(stray.pid)
-        if main is None:
-            return
+        if main is None or main.key.start != stray.start:
+            return  # it is gone; whoever has its pid now is none of our business
         table = processes.table()
         family = [process.key for process in processes.descendants(main.pid, table)]
         if main.leads:

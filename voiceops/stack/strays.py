@@ -38,7 +38,7 @@ def _port_owners(service: Declared, port: int, table: Sequence[Process]) -> list
         return []  # closed between two looks
     if not pids:
         reason = f"port {port} is taken by a process that this user can't see"
-        return [Stray(service=service.name, pid=0, command="", age_s=0.0, reason=reason)]
+        return [Stray(service=service.name, pid=0, start="", command="", age_s=0.0, reason=reason)]
     # Several share a socket when a server forks; the one that the others came from is the stray.
     by_pid = {process.pid: process for process in table}
     tops = [by_pid[pid] for pid in sorted(pids) if by_pid[pid].parent not in pids]
@@ -102,6 +102,7 @@ def _stray(service: Declared, process: Process, reason: str, *, calls: int = 0) 
     return Stray(
         service=service.name,
         pid=process.pid,
+        start=process.key.start,
         command=command,
         age_s=process.age_s,
         reason=f"{reason} ({_age(process.age_s)} old): {command[:160]}",

@@ -126,7 +126,7 @@ class SystemdBackend:
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         timeout_s = min(limit.remaining_s, _STOP_S)
-        self._ask("end_stray", timeout_s, pid=stray.pid, command=stray.command, timeout_s=timeout_s)
+        self._ask("end_stray", timeout_s, pid=stray.pid, start=stray.start, timeout_s=timeout_s)
 
     def _ask(self, verb: str, patience_s: float, **request: Any) -> Mapping[str, Any]:
         """One program run on the host. It travels as an argument: stdin may begin with sudo's password."""

@@ -147,6 +147,7 @@ def _strays(
             found.setdefault(service.name, {})[owner["pid"]] = Stray(
                 service=service.name,
                 pid=owner["pid"],
+                start=str(owner["start"]),
                 command=owner["command"],
                 age_s=owner["age_s"],
                 reason=reason,
@@ -157,6 +158,7 @@ def _strays(
             found.setdefault(service.name, {})[worker["pid"]] = Stray(
                 service=service.name,
                 pid=worker["pid"],
+                start=str(worker["start"]),
                 command=worker["command"],
                 age_s=worker["age_s"],
                 reason=f"pid {worker['pid']} was started by hand: {worker['command'][:160]}",

@@ -417,7 +417,7 @@ def end_stray(request: dict[str, Any]) -> dict[str, Any]:
     """Ask a foreign process to end, then kill it. A pid that names another process now is left alone."""
     pid = request["pid"]
     began = start_time(pid)
-    if not began or not request["command"] or process(pid)["command"] != request["command"]:
+    if not began or str(began) != request["start"]:
         return {}
     os.kill(pid, signal.SIGTERM)
     ends_at = time.monotonic() + request["timeout_s"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +29,7 @@ async def entry(ctx: JobContext) -> None:
     if fault == "raise":
         raise ValueError("no such customer")
     if fault == "exit":
+        print("can't open the table of customers", file=sys.stderr, flush=True)
         os._exit(3)
     if fault == "hang":
         time.sleep(600)  # noqa: ASYNC251 - a hang is what this fault is

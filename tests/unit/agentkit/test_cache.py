@@ -6,16 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from voiceops.agentkit import cached
-from voiceops.agentkit.cache import CacheError
+from voiceops.agentkit.cache import CacheError, _decoded, _encoded
 from voiceops.agentkit.cachehub import CacheHub
-from voiceops.agentkit.hub import Hub
+from voiceops.agentkit.hub import Hub, report
+from voiceops.agentkit.shelf import Counters
 
 
 class Source:
@@ -219,6 +220,96 @@ async def test_results_that_can_not_travel_still_reach_their_caller() -> None:
         assert callable(await make())
     finally:
         await hub.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        ({"name": "Ann", "items": [1, 2.5, None, True], "emoji": "\N{GRINNING FACE}"}, "json"),
+        ("text with half of a pair: \ud800", "json"),
+        (float("inf"), "json"),
+        (2**70, "json"),
+        (b"\x00RIFF", "bytes"),
+        ((1, 2), "pickle"),
+        ({1: "one"}, "pickle"),
+        ([{"when": (1, 2)}], "pickle"),
+        (Counters(hits=1), "pickle"),
+    ],
+)
+def test_a_value_comes_back_as_it_was_and_is_pickled_only_where_json_would_change_it(
+    value: object, form: str
+) -> None:
+    encoded_as, payload = _encoded(value)
+    assert encoded_as == form
+    back = _decoded(encoded_as, payload)
+    assert (type(back), back) == (type(value), value)
+
+
+def test_a_value_that_contains_itself_is_pickled() -> None:
+    value: list[object] = []
+    value.append(value)
+    assert _encoded(value)[0] == "pickle"
+
+
+IMPOSTOR = """
+import json, os, pickle, socket, sys
+class Evil:
+    def __reduce__(self):
+        return (open, (sys.argv[2], "w"))
+os.setgid(65534)
+os.setuid(65534)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("\\0" + sys.argv[1])
+listener.listen()
+print("listening", flush=True)
+while True:
+    connection, _ = listener.accept()
+    payload = pickle.dumps(Evil())
+    header = {"is": "hit", "stale": False, "form": "pickle", "size": len(payload)}
+    try:
+        connection.sendall(json.dumps(header).encode() + b"\\n" + payload)
+        told = connection.recv(65536)
+    except OSError:
+        told = b""
+    print("told", told or "nothing", flush=True)
+    connection.close()
+"""
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of another user where the hub was; it answers with a pickle that makes a file."""
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("only root can act as another user")
+    argv = [
+        sys.executable,
+        "-c",
+        IMPOSTOR,
+        f"voiceops-agentkit-test-{os.getpid()}",
+        str(tmp_path / "planted"),
+    ]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield process
+        process.kill()
+
+
+async def test_nothing_is_taken_from_another_user_who_bound_the_hubs_name(
+    impostor: subprocess.Popen[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert impostor.stdout is not None
+    monkeypatch.setenv("VOICEOPS_AGENTKIT_HUB", f"@voiceops-agentkit-test-{os.getpid()}")
+
+    @cached()
+    async def read() -> str:
+        return "own"
+
+    assert await read() == "own"
+    assert await asyncio.to_thread(impostor.stdout.readline) == "told nothing\n"
+    report({"kind": "call"})
+    assert await asyncio.to_thread(impostor.stdout.readline) == "told nothing\n"
+    assert os.listdir(tmp_path) == []
 
 
 JOB = """

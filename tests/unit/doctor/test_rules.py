@@ -18,7 +18,7 @@ from tests.unit.doctor.scenes import (
 )
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import Facts, HostFact
+from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact
 from voiceops.model.rooms import Dispatch
 from voiceops.model.states import ServiceState
 
@@ -199,6 +199,36 @@ def test_a_failure_that_agentkit_caught_is_named_with_its_phase() -> None:
     (finding,) = diagnose(scene(room(caller()), events=(assigned(), line)))
     assert finding.rule == "entrypoint-raised"
     assert finding.evidence == ("worker log: call failed in phase session: ValueError: no voice",)
+
+
+@pytest.mark.parametrize(
+    ("room_fact", "rule"),
+    [(room(caller()), "entrypoint-exited"), (room(caller(), agent()), "killed-in-call")],
+)
+def test_what_a_process_printed_before_it_ended_is_part_of_the_evidence(
+    room_fact: RoomFact, rule: str
+) -> None:
+    def printed(line: str, ago_s: float, service: str = "agent") -> LogEvent:
+        return LogEvent(service=service, at=NOW - ago_s, level="", message=line)
+
+    ended = worker_line("process exited with non-zero exit code 1", 58, room="r", job_id="AJ_1")
+    events = (
+        printed("of a call before this one", 300),
+        assigned(),
+        printed("Error processing file: No such file", 59),
+        worker_line("initializing process", 58.5),
+        printed("of the server", 58.2, service="livekit"),
+        printed("giving up", 58),
+        ended,
+        printed("of a call after this one", 20),
+    )
+    (finding,) = diagnose(scene(room_fact, events=events))
+    assert finding.rule == rule
+    assert finding.evidence == (
+        "worker log: process exited with non-zero exit code 1",
+        "worker output: Error processing file: No such file",
+        "worker output: giving up",
+    )
 
 
 def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:

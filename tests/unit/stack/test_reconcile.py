@@ -134,7 +134,9 @@ def test_of_duplicates_the_right_configuration_stays_and_the_others_drain() -> N
 
 
 def test_a_stray_is_refused_unless_it_may_be_replaced() -> None:
-    stray = Stray(service="livekit", pid=99, command="livekit-server", age_s=3, reason="port 7880 is taken")
+    stray = Stray(
+        service="livekit", pid=99, start="1", command="livekit-server", age_s=3, reason="port 7880 is taken"
+    )
     observed = {"livekit": Observed(strays=(stray,))}
     assert verbs(plan_start(STACK, observed))["livekit"] is Verb.REFUSE
     action = plan_start(STACK, observed, replace_strays=True)[0]
@@ -222,7 +224,7 @@ def test_left_over_processes_are_ended_by_start_and_by_stop() -> None:
         (
             Observed(
                 instances=(run(WEB),),
-                strays=(Stray(service="web", pid=5, command="x", age_s=1, reason="port"),),
+                strays=(Stray(service="web", pid=5, start="1", command="x", age_s=1, reason="port"),),
             ),
             ServiceState.STRAY,
         ),

@@ -105,17 +105,19 @@ def test_only_a_foreign_owner_of_a_port_is_a_stray() -> None:
     ours = {
         "port": 7880,
         "pid": 7,
+        "start": 70,
         "unit": "front-livekit.service",
         "command": "livekit-server",
         "age_s": 1.0,
     }
-    foreign = {"port": 7881, "pid": 8, "unit": "", "command": "nc -l 7881", "age_s": 1.0}
+    foreign = {"port": 7881, "pid": 8, "start": 80, "unit": "", "command": "nc -l 7881", "age_s": 1.0}
     strays = see(unit("front-livekit.service"), owners=(ours, foreign))["livekit"].strays
-    assert [stray.pid for stray in strays] == [8]
+    assert [(stray.pid, stray.start) for stray in strays] == [(8, "80")]
 
 
 def test_a_worker_that_was_started_by_hand_is_a_stray_of_the_agent_with_its_entry() -> None:
-    by_hand = {"pid": 9, "entry": "desk.py", "command": "python desk.py start", "age_s": 3.0, "calls": 1}
+    by_hand = {"pid": 9, "start": 90, "entry": "desk.py", "command": "python desk.py start"}
+    by_hand |= {"age_s": 3.0, "calls": 1}
     seen = see(unit("front-agent@r1.service"), workers=(by_hand, by_hand | {"pid": 10, "entry": "x.py"}))
     verdict = judge(seen["agent"])
     assert (verdict.state, verdict.pids) == (ServiceState.STRAY, (7, 9))
