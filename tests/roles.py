@@ -19,6 +19,7 @@ ROLES = {
     "watch": ["watch"],
 }
 REDIS = "/usr/local/bin/redis-server"
+REDIS_PASSWORD = "password-of-redis-that-nobody-may-see-0008"
 _WATCH = """\
 import sys, time, urllib.error, urllib.request
 while True:
@@ -56,12 +57,19 @@ def role_servers(folder: Path, machines: Sequence[hosts.Machine], entry: Path) -
         "binary": str(parts.livekit_server_binary()),
         "redis": redis,
         "needs": ["redis"],
+        "config": {"redis": {"password": {"env": "REDIS_PASSWORD"}}},
     }
     servers = agent_servers(folder, machines, entry)
     servers.variables["services"] = {
         "redis": {
             "kind": "command",
-            "command": [REDIS, "--bind", store.address, "--protected-mode", "no", "--save", ""],
+            # As docs/deploy.md has it: the password by standard input.
+            "command": [
+                "/bin/sh",
+                "-c",
+                f"exec {REDIS} - --bind {store.address} --save '' << END\nrequirepass $REDIS_PASSWORD\nEND",
+            ],
+            "env": {"REDIS_PASSWORD": {"env": "REDIS_PASSWORD"}},
             "probe": {"tcp": redis},
         },
         "livekit": livekit,
@@ -72,6 +80,7 @@ def role_servers(folder: Path, machines: Sequence[hosts.Machine], entry: Path) -
             "needs": ["livekit"],
         },
     }
+    servers.env["REDIS_PASSWORD"] = REDIS_PASSWORD
     servers.variables["deploy"] |= {"schedule": False}
     servers.variables["livekit"]["url"] = f"ws://{first.address}:7880"
     for node in (first, second):

@@ -46,6 +46,10 @@ class Project:
             configuration=configuration,
         )
 
+    def notices(self) -> list[str]:
+        """What the user should know about the configuration, though it is no error."""
+        return self.configuration.notices(self.hosts)
+
     def ensure_local_keys(self) -> tuple[str, ...]:
         """Make the LiveKit keys that nobody has set; the names of the variables added to ``.env``.
 

@@ -107,7 +107,7 @@ def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], 
     return Materials(
         root=project.root,
         templates=(project.root / "templates", shipped("templates")),
-        dotenv={name: environment.get(name) or "" for name in environment.dotenv()},
+        dotenv=environment.variables(),
         livekit_binary=lambda service: _livekit_binary(service, facts, say),
         wheels=wheels,
         ready_script=READY_PROGRAM.read_bytes(),

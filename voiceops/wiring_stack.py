@@ -150,7 +150,7 @@ def _surroundings(project: Project, folder: Folder, progress: Progress) -> decla
 
     return declare.Surroundings(
         folder=folder,
-        dotenv=lambda: {name: environment.get(name) or "" for name in environment.dotenv()},
+        dotenv=environment.variables,
         template=lambda name: declare.find_template(name, (project.root / "templates", shipped("templates"))),
         livekit_binary=binary,
     )

@@ -22,7 +22,12 @@ TOKEN = "crm-token-that-nobody-may-see-0002"
 OTHER = "another-crm-token-that-nobody-sees-0003"
 WORD = "word-of-a-command-that-nobody-sees-0004"
 CANARY = "canary-that-must-be-found-everywhere-0005"
-SECRETS = [API_SECRET, TOKEN, OTHER, WORD, hosts.SUDO_PASSWORD]
+DOTENV = {
+    "SUDO_PASSWORD": hosts.SUDO_PASSWORD,
+    "INDEX_URL": "https://me:password-of-the-index-0006@index.example",
+    "SHOP_TOKEN": "token-of-the-shop-that-nobody-sees-0007",
+}
+SECRETS = [API_SECRET, TOKEN, OTHER, WORD, *DOTENV.values()]
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +43,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Se
         "WORD": WORD,
         "SUDO_PASSWORD": hosts.SUDO_PASSWORD,
     }
+    made.variables["services"]["agent"]["env_from"] = ["SHOP_*"]
+    (made.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in DOTENV.items()))
     made.write()
     return made
 
@@ -104,11 +111,26 @@ def test_no_secret_is_in_the_environment_of_a_process_of_others(
     assert leaks.environments(host, SECRETS, ()), "the services have theirs"
 
 
+def test_a_service_gets_of_dotenv_what_it_names_and_nothing_else(
+    story: tuple[str, leaks.Sampler], host: hosts.Machine
+) -> None:
+    # Of processes, and of files: what a service does not name is nowhere on the host.
+    assert leaks.environments(host, [DOTENV["SHOP_TOKEN"]], ())
+    kept_here = [DOTENV["INDEX_URL"], DOTENV["SUDO_PASSWORD"]]
+    assert leaks.environments(host, kept_here, ()) == []
+    assert leaks.files(host, kept_here) == {}
+    units = "systemctl show -P MainPID frontdesk-web frontdesk-livekit | grep ."
+    for pid in host.shell(units).stdout.split():
+        environment = host.shell(f"tr '\\0' '\\n' < /proc/{pid}/environ").stdout
+        assert "SHOP_TOKEN" not in environment
+        assert "CRM_TOKEN" not in environment
+
+
 def test_no_secret_is_left_on_this_machine(story: tuple[str, leaks.Sampler], servers: Servers) -> None:
     assert (servers.folder / "rendered").is_dir()
-    assert leaks.in_folder(servers.folder, SECRETS) == []
+    assert leaks.in_folder(servers.folder, SECRETS, ours=[".env"]) == []
     (servers.folder / "canary").write_text(TOKEN)
-    assert leaks.in_folder(servers.folder, SECRETS) == ["canary"]
+    assert leaks.in_folder(servers.folder, SECRETS, ours=[".env"]) == ["canary"]
 
 
 def test_a_secret_where_it_must_not_be_is_found(host: hosts.Machine) -> None:

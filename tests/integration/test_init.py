@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 
 from tests import parts
+from voiceops.config.dotenv import parse
 
 SHIPPED_FILES = ("inventory.yaml", ".env.example", "requirements.lock")
 SERVER = {
     "project": "frontdesk",
     "livekit": {
-        "url": "ws://192.0.2.1:7880",
+        "url": "ws://10.9.8.7:7880",
         "api_key": "key",
         "api_secret": "a-secret-of-32-characters-or-more",
     },
     "services": {"agent": {"kind": "agent", "entry": "agent/agent.py"}},
 }
+FACTS = {"hostname": "web1", "machine": "x86_64", "libc": ["glibc", "2.36"], "python": [3, 11, 2]}
 TWO_LINES = "from voiceops.tasks import namespace\n__all__ = ['namespace']\n"
 
 
@@ -112,6 +114,29 @@ def test_init_names_the_project_after_its_folder_and_hides_nothing_from_git(proj
     assert os.access(project / "inv", os.X_OK)
 
 
+def test_init_makes_strong_keys_of_its_own_that_a_first_deploy_finds(project: Path) -> None:
+    keys = parse((project / ".env").read_text())
+    assert (project / ".env").stat().st_mode & 0o777 == 0o600
+    assert len(keys["LIVEKIT_API_SECRET"]) >= 43
+    known = project / ".voiceops" / "hosts" / "10.9.8.7-10.9.8.7-22.json"
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(json.dumps(FACTS))
+    parts.livekit_server_binary()
+    rendered = voiceops("render", "--host", "deploy@10.9.8.7:22", "--json", folder=project)
+    assert rendered.returncode == 0, rendered.stderr
+    assert keys["LIVEKIT_API_SECRET"] not in rendered.stdout
+
+
+def test_init_keeps_keys_that_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / ".env").write_text("LIVEKIT_API_KEY=mine\nOTHER=x\n")
+    assert voiceops("init", folder=folder).returncode == 0
+    keys = parse((folder / ".env").read_text())
+    assert (keys["LIVEKIT_API_KEY"], keys["OTHER"]) == ("mine", "x")
+    assert len(keys["LIVEKIT_API_SECRET"]) >= 43
+
+
 def test_a_second_init_changes_nothing_and_a_missing_file_comes_back(project: Path) -> None:
     (project / "inventory.yaml").write_text("# mine\n")
     assert json.loads(voiceops("init", "--json", folder=project).stdout)["changed"] == 0
@@ -192,8 +217,7 @@ def test_an_installed_voiceops_deploys_what_a_checkout_deploys(installed: Path, 
     (tmp_path / "inventory.yaml").write_text(json.dumps(inventory))
     known = tmp_path / ".voiceops" / "hosts" / "web1-192.0.2.1-22.json"
     known.parent.mkdir(parents=True)
-    facts = {"hostname": "web1", "machine": "x86_64", "libc": ["glibc", "2.36"], "python": [3, 11, 2]}
-    known.write_text(json.dumps(facts))
+    known.write_text(json.dumps(FACTS))
     render = ("-I", "-m", "voiceops", "--project", tmp_path, "render", "--host", "web1", "--json")
     ours, theirs = (run(python, *render, folder=tmp_path) for python in (sys.executable, installed))
     assert theirs.returncode == 0, theirs.stderr

@@ -20,17 +20,13 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from voiceops.model.environment import PROVIDER_KEYS
+
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
 
     from voiceops.agentkit.offline import OfflineEars
 
-_KEYS = {
-    "openai": "OPENAI_API_KEY",
-    "deepgram": "DEEPGRAM_API_KEY",
-    "cartesia": "CARTESIA_API_KEY",
-    "inference": "LIVEKIT_INFERENCE_API_KEY",
-}
 _INFERENCE_MODELS = {"STT": "deepgram/nova-3", "LLM": "openai/gpt-4.1-mini", "TTS": "cartesia/sonic-3"}
 
 
@@ -75,7 +71,7 @@ def speech_from_environment(environment: Mapping[str, str] = os.environ) -> Spee
     The provider's package is imported here, so that it is loaded once and not in the first
     second of a call. ``MissingPackageError`` names the package that a key asks for.
     """
-    has = {provider: bool(environment.get(key)) for provider, key in _KEYS.items()}
+    has = {provider: bool(environment.get(key)) for provider, key in PROVIDER_KEYS.items()}
     if has["inference"]:
         return _cloud(environment, stt="inference", llm="inference", tts="inference")
     if not has["openai"]:
@@ -115,7 +111,7 @@ def _maker(environment: Mapping[str, str], kind: str, provider: str) -> Callable
         except ImportError as error:
             package = f"livekit-plugins-{provider}"
             raise MissingPackageError(
-                f"{_KEYS[provider]} is set, but the package {package} is not installed where the agent runs "
+                f"{PROVIDER_KEYS[provider]} is set, but the package {package} is not installed where the agent runs "
                 f"({sys.prefix}): install it into the environment of the service's `python` setting, "
                 "as examples/README.md shows"
             ) from error

@@ -76,6 +76,7 @@ class Run:
     empty: list[str] = field(default_factory=list)
     """Flags that were given without a value, as by ``--host "$UNSET"``."""
     invocation: Invocation = field(default_factory=Invocation)
+    quiet: bool = False
     _project: Project | None = field(default=None, repr=False)
 
     @property
@@ -93,6 +94,8 @@ class Run:
             self._project = Project.load(
                 inventory=self.inventory, host=self.host, group=self.group, limit=self.limit
             )
+            for line in [] if self.quiet else self._project.notices():
+                self.say(line)
         return self._project
 
     def say(self, line: str) -> None:
@@ -171,6 +174,7 @@ def command(
                 **{flag: value for flag, value in given.items() if value is not None},
                 empty=empty,
                 invocation=_invocation(context, given),
+                quiet=bool(arguments.get("quiet")),
             )
 
             def checked(run: Run, **own_flags: Any) -> Report | None:

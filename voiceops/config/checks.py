@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from voiceops.config.decode import Decoder, Path
+from voiceops.config.private_networks import is_private_url
 from voiceops.config.suggest import did_you_mean
-from voiceops.model.protocol import HEALTH_SOCKET_ENV, LAUNCH_ENV, SERVICE_ENV
+from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import (
     AgentService,
@@ -25,7 +26,6 @@ from voiceops.model.settings import (
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset({SERVICE_ENV, LAUNCH_ENV, HEALTH_SOCKET_ENV, "VOICEOPS_UNIT", "NOTIFY_SOCKET"})
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 _AT_LEAST_ONE = {
     "concurrency",
@@ -94,7 +94,14 @@ def _check_number(decoder: Decoder, path: Path, value: Any) -> None:
 
 
 def _check_livekit(settings: Settings, decoder: Decoder) -> None:
-    _check_url(decoder, ("livekit", "url"), settings.livekit.url, ("ws", "wss", "http", "https"))
+    url, where = settings.livekit.url, ("livekit", "url")
+    _check_url(decoder, where, url, ("ws", "wss", "http", "https"))
+    if urlsplit(url).scheme in ("ws", "http") and not settings.livekit.insecure and not is_private_url(url):
+        raise decoder.error(
+            where,
+            f"{url} would carry the keys' admin tokens and every call's token unencrypted through public networks",
+            "write wss://, an address of a private network, or livekit.insecure: true",
+        )
     if bool(settings.livekit.api_key) != bool(settings.livekit.api_secret):
         missing = "api_secret" if settings.livekit.api_key else "api_key"
         raise decoder.error(("livekit", missing), f"{missing} is empty but its partner is not")
@@ -146,10 +153,18 @@ def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
     for variable, value in service.env.items():
         if not _VARIABLE.fullmatch(variable):
             raise decoder.error((*path, "env", variable), f"{variable!r} is no name of a variable")
-        if variable in _RESERVED:
+        if variable in RESERVED_VARIABLES:
             raise decoder.error((*path, "env", variable), f"{variable} is set by voiceops itself")
         if isinstance(value, str) and "\0" in value:
             raise decoder.error((*path, "env", variable), "a NUL character can't be in a variable")
+    for index, entry in enumerate(service.env_from):
+        here = (*path, "env_from", index)
+        if not is_pattern(entry) and not _VARIABLE.fullmatch(entry):
+            raise decoder.error(
+                here, f"{entry!r} is no name of a variable", "write NAME, or a pattern as CRM_*"
+            )
+        if entry in RESERVED_VARIABLES:
+            raise decoder.error(here, f"{entry} is set by voiceops itself")
     if isinstance(service, LivekitService):
         _check_server(service, decoder, path)
     elif isinstance(service, AgentService):

@@ -11,7 +11,7 @@ import msgspec
 
 from voiceops.config.dotenv import Environment
 from voiceops.config.located import Items, Mapping, Place, dotted, place_of
-from voiceops.config.secrets import secret_from
+from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.suggest import did_you_mean
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
@@ -66,8 +66,18 @@ class Decoder:
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.struct(kind, value, path)
         if kind is Any or kind is object:
-            return plain(value)
+            return self.free(value, path)
         return self.scalar(kind, value, path)
+
+    def free(self, value: Any, path: Path) -> Any:
+        """A value of any shape, with each reference to a secret in it as a ``Secret``."""
+        if is_reference(value):
+            return secret_from(value, self.environment, self.at(path), dotted(path))
+        if isinstance(value, dict):
+            return {key: self.free(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.free(item, (*path, index)) for index, item in enumerate(value)]
+        return value
 
     def scalar(self, kind: type, value: Any, path: Path) -> Any:
         if kind is Secret:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from voiceops.config.located import Place
@@ -94,6 +94,27 @@ class Environment:
         """A variable; an empty one counts as not set, so that a copied ``NAME=`` line does no harm."""
         return self._environ.get(name) or self.dotenv().get(name) or None
 
+    def variables(self) -> Mapping[str, str]:
+        """What services may select from: lists the names of ``.env`` and finds those of the environment too."""
+        return _ProjectVariables(self)
+
     def whole(self) -> dict[str, str]:
         """The environment for a child process: ``.env`` below the real one."""
         return self.dotenv() | dict(self._environ)
+
+
+class _ProjectVariables(Mapping[str, str]):
+    """Iterates over ``.env`` alone: a pattern must never match what happens to be in somebody's shell."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def __getitem__(self, name: str) -> str:
+        value = self._environment.get(name)
+        return value if value is not None else self._environment.dotenv()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environment.dotenv())
+
+    def __len__(self) -> int:
+        return len(self._environment.dotenv())

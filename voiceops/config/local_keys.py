@@ -1,4 +1,4 @@
-"""Strong keys of its own for the first local start, so that nobody runs with a default."""
+"""Strong keys for a new project or the first local start, so that nobody runs with a default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from voiceops.config.yamlfile import read_text
 from voiceops.errors import StorageError
 from voiceops.model.settings import Host, LivekitService
 
-_HEADING = "# Made by voiceops for the local LiveKit server. Keep this file out of version control.\n"
+_HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file out of version control.\n"
 
 
 def ensure_keys_of(host: Host, environment: Environment) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tup
             os.close(descriptor)
     except OSError as error:
         raise StorageError(
-            f"the keys for the local server can't be written: {error.strerror}: {environment.file}",
+            f"the keys for the LiveKit server can't be written: {error.strerror}: {environment.file}",
             hint=f"set {key} and {secret} in the environment, or make the folder writable",
         ) from None
 

@@ -28,6 +28,7 @@ from voiceops.model.settings import Host, Settings
 _LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 _SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")
 _DEFAULT_KEYS = {"api_key": "LIVEKIT_API_KEY", "api_secret": "LIVEKIT_API_SECRET"}
+_URL_VARIABLE = "LIVEKIT_URL"
 _OVERRIDES = {
     "ROOM_STALE_TIMEOUT": ("stale_after_s", 1.0),
     "LIVEKIT_AGENT_WAIT_TIMEOUT": ("agent_wait_timeout_s", 0.001),
@@ -39,7 +40,8 @@ _SHELL = frozenset("'`\"$;&<>|(){}")
 """What OpenSSH refuses in names as well: a ProxyCommand would hand them to a shell."""
 _PROJECT_MAX = 28
 """``vo-PROJECT`` names a system user."""
-_ENV_PATH = re.compile(r"services\.[^.]+\.env\.[^.]+")
+_REFERENCE_PATH = re.compile(r"services\.[^.]+\.(env\.[^.]+|config\..+)")
+"""Where a reference to a secret may stand under any name."""
 
 
 def find_inventory(flag: str, beside: Path) -> Path:
@@ -153,13 +155,24 @@ class Configuration:
         decoder = Decoder(own, place, self.environment)
         source = own if "project" in own else Mapping({**own, "project": ""}, own.places)
         settings: Settings = decoder.decode(Settings, source, ())
-        settings = self._with_default_keys(settings, own, place)
-        checks.check(settings, decoder, complete=complete)
+        settings = self._with_defaults(settings, own, place)
+        try:
+            checks.check(settings, decoder, complete=complete)
+        except ConfigError as error:
+            if error.path == "livekit.url" and "url" not in (own.get("livekit") or {}):
+                raise ConfigError(f"the variable {_URL_VARIABLE}: {error.bare}", hint=error.hint) from None
+            raise
         return self._with_overrides(settings)
 
-    def _with_default_keys(self, settings: Settings, own: Mapping, place: Place) -> Settings:
+    def _with_defaults(self, settings: Settings, own: Mapping, place: Place) -> Settings:
+        """Where LiveKit is and its keys, from the variables that LiveKit's own tools read.
+
+        The URL counts only where ``.env`` has a line for it: many shells export that of another server.
+        """
         declared = own.get("livekit") or {}
-        defaults = {
+        url = self.environment.get(_URL_VARIABLE) if _URL_VARIABLE in self.environment.dotenv() else None
+        defaults: dict[str, object] = {"url": url} if url and "url" not in declared else {}
+        defaults |= {
             name: secret_from(Mapping({"env": variable}), self.environment, place, f"livekit.{name}")
             for name, variable in _DEFAULT_KEYS.items()
             if name not in declared
@@ -186,6 +199,17 @@ class Configuration:
             return settings
         return msgspec.structs.replace(settings, rooms=msgspec.structs.replace(settings.rooms, **changes))
 
+    def notices(self, hosts: Iterable[Host]) -> list[str]:
+        """What of ``.env`` these hosts leave unused though it looks as if it were used."""
+        url = self.environment.dotenv().get(_URL_VARIABLE)
+        urls = {host.settings.livekit.url for host in hosts}
+        if not url or url in urls:
+            return []
+        if self.environment.get(_URL_VARIABLE) in urls:
+            return [f"{_URL_VARIABLE} of the environment is used instead of the one in .env"]
+        shown = ", ".join(sorted(urls))
+        return [f"{_URL_VARIABLE} in .env is not used: livekit.url in the inventory says {shown}"]
+
     def pointed(self, host: str, error: ConfigError) -> ConfigError:
         """The same error with the file and line where its path is written."""
         if error.file is not None or error.path is None:
@@ -206,7 +230,7 @@ class Configuration:
         }
 
     def _guarded(self, name: Any, value: Any, place: Place, path: str) -> object:
-        if is_secret_name(name) or _ENV_PATH.fullmatch(path):
+        if is_secret_name(name) or _REFERENCE_PATH.fullmatch(path):
             if is_reference(value):
                 return secret_from(value, self.environment, place, path)
             if isinstance(value, str) and is_secret_name(name):

@@ -8,8 +8,7 @@ instance drains on what it was started with.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,17 +104,6 @@ def _surroundings(names: Names) -> declare.Surroundings:
     return declare.Surroundings(folder=folder, dotenv=dict, template=never, livekit_binary=never)
 
 
-@contextmanager
-def _standing_at(path: str) -> Iterator[None]:
-    """A mistake that does not say where it stands stands there."""
-    try:
-        yield
-    except ConfigError as error:
-        if error.file is not None or error.path is not None:
-            raise
-        raise ConfigError(error.bare, path=path, hint=error.hint) from error
-
-
 def desired_state(settings: Settings, materials: Materials) -> HostState:
     """Everything that a host gets; ``ConfigError`` for what can't be on a server."""
     return _Writer(settings, materials).state()
@@ -141,7 +129,7 @@ class _Writer:
         schedule = {one.key for one in self.resources if isinstance(one, (User, Directory, Venv))}
         declared = []
         for name, service in self.services.items():
-            with _standing_at(f"services.{name}"):
+            with declare.located_at(f"services.{name}"):
                 declared.append(self._service(name, service))
         before = len(self.resources)
         if cleanup:
@@ -229,7 +217,7 @@ class _Writer:
         text = livekit_config.render(
             template, livekit_config.variables(service, self.settings.livekit), service.config
         )
-        env = declare.plain_environment(service.env)
+        env = declare.service_environment(service, self.materials.dotenv)
         digest = declare.digest_of(content.sha256, unit.text, text, env)
         self.resources += [
             Blob(path=program, source=Path(content.label), content=content, owner="root", mode=0o755),
@@ -276,7 +264,7 @@ class _Writer:
             )
         cwd = service.cwd or self.names.data
         unit = self.units.command(name, service, cwd=cwd, needs=service.needs)
-        env = declare.plain_environment(service.env)
+        env = declare.service_environment(service, self.materials.dotenv)
         digest = declare.digest_of(unit.text, env)
         self._environment(name, "", env | self._mark(name, digest))
         self._unit_file(unit)

@@ -1,58 +1,99 @@
-"""The files of a host as text, to look at or to keep; secrets are masked."""
+"""The files of a host as text, to look at or to keep; secrets are masked.
+
+A secret is not searched for in the finished text, where YAML or JSON may have written it in another
+way: the files are made a second time, from settings that hold a mask instead of each secret.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from voiceops.deploy.desired import HostState
 from voiceops.errors import StorageError
 from voiceops.model.secret import Secret
-from voiceops.model.settings import Host
+from voiceops.model.settings import Settings
 from voiceops.resources import Content, File, Resource, Tree
 
 MASK = "********"
+_ASSIGNMENT = re.compile(r'^(\w+)="(?:[^"\\]|\\.)*"$', re.MULTILINE | re.DOTALL)
+"""A variable as ``systemd.escape.environment_file`` writes it; its value may span lines."""
 
 
-def rendered_files(state: HostState, host: Host) -> dict[str, str]:
-    """Path to text, in the order in which they are written; programs and wheels are left out."""
-    secrets = _secrets(host)
+def masked_settings(settings: Settings) -> Settings:
+    """The same settings with a mask for each secret; fetches none."""
+    masked: Settings = _masked(settings)
+    return masked
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, Secret):
+        return Secret(MASK) if value else value
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+        return msgspec.structs.replace(value, **{name: _masked(getattr(value, name)) for name in names})
+    if isinstance(value, dict):
+        return {key: _masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return value
+
+
+def rendered_files(state: HostState, masked: HostState, settings: Settings) -> dict[str, str]:
+    """Path to text, in the order in which they are written; programs and wheels are left out.
+
+    ``masked`` is the state of the same host from ``masked_settings``: it has the texts, ``state`` the
+    paths, because releases are named by what is in them.
+    """
+    secrets = sorted({one.reveal() for one in _secrets(settings) if one.reveal()}, key=len, reverse=True)
     files: dict[str, str] = {}
-    for resource in state.resources:
-        for path, content in _contents(resource):
+    for real, shown in zip(state.resources, masked.resources, strict=True):
+        for path, content in zip(_paths(real), _contents(shown), strict=True):
             try:
                 with content.open() as file:
                     text = file.read().decode()
             except UnicodeDecodeError:
                 continue
-            for secret in secrets:
+            for secret in secrets:  # what somebody has written into code or commands as it is
                 text = text.replace(secret, MASK)
-            files[path] = (
-                _masked_lines(text) if isinstance(resource, File) and path.endswith(".env") else text
-            )
+            files[path] = _masked_lines(text) if isinstance(real, File) and path.endswith(".env") else text
     return files
 
 
-def _contents(resource: Resource) -> list[tuple[str, Content]]:
+def _paths(resource: Resource) -> list[str]:
     if isinstance(resource, File):
-        return [(resource.path, resource.contents()[0])]
+        return [resource.path]
     if isinstance(resource, Tree):
-        return [(f"{resource.path}/{name}", content) for name, content in resource.files.items()]
+        return [f"{resource.path}/{name}" for name in resource.files]
+    return []
+
+
+def _contents(resource: Resource) -> list[Content]:
+    if isinstance(resource, File):
+        return [resource.contents()[0]]
+    if isinstance(resource, Tree):
+        return list(resource.files.values())
     return []
 
 
 def _masked_lines(text: str) -> str:
     """Of an environment only the names: any value may come from ``.env``, where secrets stand."""
-    names = [line.partition("=")[0] for line in text.splitlines() if "=" in line and not line.startswith('"')]
-    return "".join(f"{name}={MASK}\n" for name in names)
+    return "".join(f"{name}={MASK}\n" for name in _ASSIGNMENT.findall(text))
 
 
-def _secrets(host: Host) -> list[str]:
-    settings = host.settings
-    found = [settings.livekit.api_key, settings.livekit.api_secret]
-    for service in settings.services.values():
-        found += [value for value in service.env.values() if isinstance(value, Secret)]
-    return sorted({one.reveal() for one in found if one.reveal()}, key=len, reverse=True)
+def _secrets(value: Any) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _secrets(item)
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> list[str]:

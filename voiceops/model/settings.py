@@ -38,6 +38,9 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
 
     needs: list[str] = []
     env: dict[str, Union[str, Secret]] = {}
+    env_from: list[str] = []
+    """Variables of ``.env`` or the environment that the service gets as they are; a pattern (fnmatch)
+    selects from ``.env`` only. Nothing else reaches it but what its kind reads."""
     ready_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
     log_max_bytes: int = 10_000_000
@@ -54,13 +57,14 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
     public: bool = False
     """False: loopback only, and nothing leaves the machine, public STUN included."""
     rtc_tcp_port: int = 7881
+    """Only where ``public``: livekit-server's TCP media listener ignores bind addresses."""
     rtc_udp_port: int = 7882
     node_ip: str | None = None
     redis: str | None = None
     """HOST:PORT, for more than one node."""
     log_level: str = "info"
     config: dict[str, object] = {}
-    """Merged over the rendered livekit.yaml, for what has no setting of its own."""
+    """Merged over the rendered livekit.yaml, for what has no setting of its own; may hold ``Secret``."""
 
 
 class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_only=True):
@@ -99,10 +103,13 @@ Service = Union[LivekitService, AgentService, CommandService]
 
 class LivekitSettings(_Settings, frozen=True, kw_only=True):
     url: str = "ws://127.0.0.1:7880"
+    """When the inventory has none: LIVEKIT_URL of ``.env``, else this."""
     api_key: Secret = Secret("")
     """When the inventory has none: ``{env: LIVEKIT_API_KEY}``."""
     api_secret: Secret = Secret("")
     """When the inventory has none: ``{env: LIVEKIT_API_SECRET}``."""
+    insecure: bool = False
+    """Allow an unencrypted URL (ws, http) beyond loopback and private networks."""
 
 
 class RoomsSettings(_Settings, frozen=True, kw_only=True):

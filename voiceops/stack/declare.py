@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 
 from voiceops.errors import ConfigError, StorageError
 from voiceops.model import protocol
+from voiceops.model.environment import agent_variables, selected_variables
 from voiceops.model.secret import Secret
-from voiceops.model.settings import AgentService, CommandService, LivekitService, Settings
+from voiceops.model.settings import AgentService, CommandService, LivekitService, ServiceBase, Settings
 from voiceops.stack import livekit_config
 from voiceops.stack.folder import Folder
 from voiceops.stack.lock import read_only
@@ -30,7 +32,7 @@ class Surroundings:
 
     folder: Folder
     dotenv: Callable[[], Mapping[str, str]]
-    """The project's ``.env``: agents get all of it."""
+    """The project's variables: lists those of ``.env``, finds those of the environment by name too."""
     template: Callable[[str], Path]
     """Finds a template: the project's own wins over the packaged one."""
     livekit_binary: Callable[[str, str | None], Path]
@@ -49,15 +51,30 @@ def declare(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
     """The services that this host runs, complete: ready to be started and compared."""
     declared = []
     for name in _names(settings):
-        service = settings.services[name]
-        bare = _outline(name, settings, around)
-        if isinstance(service, LivekitService):
-            declared.append(_livekit(bare, service, settings, around))
-        elif isinstance(service, AgentService):
-            declared.append(_agent(bare, service, settings, around))
-        else:
-            declared.append(_command(bare, service))
+        with located_at(f"services.{name}"):
+            declared.append(_declare(name, settings, around))
     return tuple(declared)
+
+
+@contextmanager
+def located_at(path: str) -> Iterator[None]:
+    """Add ``path`` to a ConfigError that has no location."""
+    try:
+        yield
+    except ConfigError as error:
+        if error.file is not None or error.path is not None:
+            raise
+        raise ConfigError(error.bare, path=path, hint=error.hint) from error
+
+
+def _declare(name: str, settings: Settings, around: Surroundings) -> Declared:
+    service = settings.services[name]
+    bare = _outline(name, settings, around)
+    if isinstance(service, LivekitService):
+        return _livekit(bare, service, settings, around)
+    if isinstance(service, AgentService):
+        return _agent(bare, service, settings, around)
+    return _command(bare, service, around)
 
 
 def _names(settings: Settings) -> list[str]:
@@ -69,10 +86,8 @@ def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
     root = around.folder.root
     own: dict[str, Any]
     if isinstance(service, LivekitService):
-        own = {
-            "kind": "livekit",
-            "ports": (livekit_config.port_of(settings.livekit.url), service.rtc_tcp_port),
-        }
+        port = livekit_config.port_of(settings.livekit.url)
+        own = {"kind": "livekit", "ports": (port, service.rtc_tcp_port) if service.public else (port,)}
     elif isinstance(service, AgentService):
         own = {
             "kind": "agent",
@@ -106,8 +121,20 @@ def _with_servers(service: AgentService, settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*service.needs, *servers]))
 
 
-def plain_environment(values: Mapping[str, str | Secret]) -> dict[str, str]:
-    """Variables as a process gets them."""
+def service_environment(service: ServiceBase, dotenv: Mapping[str, str]) -> dict[str, str]:
+    """What ``env_from`` and ``env`` of a service give it, in the clear; ``env`` wins."""
+    try:
+        selected = selected_variables(service.env_from, dotenv)
+    except KeyError as error:
+        missing = error.args[0]
+        raise ConfigError(
+            f"env_from names {missing}, which is set neither in the environment nor in .env",
+            hint=f"add a line {missing}=... to .env, or take it out of env_from",
+        ) from None
+    return selected | _plain(service.env)
+
+
+def _plain(values: Mapping[str, str | Secret]) -> dict[str, str]:
     return {
         name: value.reveal() if isinstance(value, Secret) else str(value) for name, value in values.items()
     }
@@ -121,7 +148,7 @@ def digest_of(*parts: object) -> str:
 def _livekit(bare: Declared, service: LivekitService, settings: Settings, around: Surroundings) -> Declared:
     values = livekit_config.variables(service, settings.livekit)
     template = around.template(livekit_config.TEMPLATE)
-    env = plain_environment(service.env)
+    env = service_environment(service, around.dotenv())
     config = around.folder.base / f"{bare.name}.yaml"
 
     def prepare() -> tuple[str, ...]:
@@ -135,9 +162,15 @@ def _livekit(bare: Declared, service: LivekitService, settings: Settings, around
     return replace(
         bare,
         argv=("livekit-server", "--config", str(config)),
-        digest=digest_of(service.version, service.binary, template.read_text(), values, service.config, env),
+        digest=digest_of(
+            service.version,
+            service.binary,
+            template.read_text(),
+            values,
+            livekit_config.revealed(service.config),
+            env,
+        ),
         env=env,
-        without_env=livekit_config.FOREIGN_VARIABLES,
         prepare=prepare,
     )
 
@@ -162,8 +195,10 @@ def _agent(bare: Declared, service: AgentService, settings: Settings, around: Su
 
 def agent_environment(service: AgentService, settings: Settings, dotenv: Mapping[str, str]) -> dict[str, str]:
     """The variables of an agent, here and on servers; secrets are in the clear."""
+    given = service_environment(service, dotenv)
     env = {
-        **dotenv,
+        **agent_variables(dotenv),
+        **{name: given[name] for name in given if name not in service.env},
         "LIVEKIT_URL": settings.livekit.url,
         "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
         "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
@@ -181,7 +216,7 @@ def agent_environment(service: AgentService, settings: Settings, dotenv: Mapping
         env.setdefault(protocol.LOAD_LIMIT_ENV, _usual_load_limit(settings))
     if service.health_port is not None:
         env[protocol.HEALTH_PORT_ENV] = str(service.health_port)
-    return env | plain_environment(service.env)
+    return env | {name: given[name] for name in service.env}
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -205,12 +240,12 @@ def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:
     return {**env, "PYTHONPATH": os.pathsep.join([*filter(None, paths.split(os.pathsep)), str(package)])}
 
 
-def _command(bare: Declared, service: CommandService) -> Declared:
+def _command(bare: Declared, service: CommandService, around: Surroundings) -> Declared:
     if not bare.cwd.is_dir():
         raise ConfigError(
             f"service {bare.name}: the folder {service.cwd} does not exist", path=f"services.{bare.name}.cwd"
         )
-    env = plain_environment(service.env)
+    env = service_environment(service, around.dotenv())
     return replace(
         bare,
         argv=tuple(service.command),

@@ -9,23 +9,11 @@ from urllib.parse import urlsplit
 
 from voiceops.config import templating
 from voiceops.errors import ConfigError
+from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitService, LivekitSettings
 
 TEMPLATE = "livekit.yaml"
 DEFAULT_PORT = 7880
-
-FOREIGN_VARIABLES = (
-    "LIVEKIT_CONFIG",
-    "LIVEKIT_KEYS",
-    "LIVEKIT_BIND_ADDRESS",
-    "NODE_IP",
-    "UDP_PORT",
-    "REDIS_HOST",
-    "REDIS_PASSWORD",
-    "LIVEKIT_TURN_CERT",
-    "LIVEKIT_TURN_KEY",
-)
-"""Environment variables that livekit-server prefers to its configuration file."""
 
 
 def port_of(url: str) -> int:
@@ -64,9 +52,20 @@ def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object
         return text
     import yaml
 
-    merged = _merge(yaml.safe_load(text), extra)
+    merged = _merge(yaml.safe_load(text), revealed(extra))
     dumped: str = yaml.safe_dump(merged, sort_keys=False)
     return dumped
+
+
+def revealed(value: Any) -> Any:
+    """``livekit.config`` with its secrets in the clear."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {key: revealed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [revealed(item) for item in value]
+    return value
 
 
 def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,9 +21,7 @@ class Declared:
     digest: str = ""
     """Changes whenever the service would run differently: arguments, environment, files, code."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What it gets beyond our own environment; secrets are in the clear here, so never printed."""
-    without_env: tuple[str, ...] = ()
-    """Variables of our own environment that would change what it does."""
+    """What it gets beyond the session's variables; secrets are in the clear here, so never printed."""
     release: str = ""
     needs: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()

@@ -19,6 +19,7 @@ from voiceops.errors import ServiceError, StorageError
 from voiceops.health.agent import read_health
 from voiceops.health.notify import NotifySocket
 from voiceops.model import protocol
+from voiceops.model.environment import session_environment
 from voiceops.model.states import ServiceState
 from voiceops.stack import sighting
 from voiceops.stack.backend import FORCED_S, Force
@@ -33,7 +34,6 @@ _SWALLOWED_S = 0.1
 _DRAIN_BEGINS_S = 3.0
 """An agent that answers and does not drain this long after its signal has not seen it."""
 _PATIENT = (Force.DRAIN, Force.BEGIN)
-_FOREIGN = ("NOTIFY_SOCKET", protocol.SERVICE_ENV, protocol.LAUNCH_ENV, protocol.HEALTH_SOCKET_ENV)
 
 
 class ProcessBackend:
@@ -86,10 +86,7 @@ class ProcessBackend:
         )
 
     def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> Key:
-        environment = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
-        for name in service.without_env:
-            environment.pop(name, None)
-        environment |= service.env
+        environment = {**session_environment(os.environ), **service.env}
         environment[protocol.SERVICE_ENV] = f"{self._folder.mark}/{service.name}/{service.digest}"
         environment[protocol.LAUNCH_ENV] = launch
         if service.is_agent:

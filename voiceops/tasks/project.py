@@ -7,16 +7,21 @@ from voiceops.cli.command import Report, Run, command
 
 @command(help={"force": "Add the missing files to a folder that holds other things; overwrites nothing."})
 def init(run: Run, force: bool = False) -> Report:
-    """Make a project in the current folder: inventory.yaml, tasks.py, an agent, ./inv.
+    """Make a project in the current folder: inventory.yaml, tasks.py, an agent, ./inv, keys in .env.
 
     Writes only what is missing, so it can be run again. Example: inv init
     """
     from pathlib import Path
 
     from voiceops.config import scaffold
+    from voiceops.config.dotenv import Environment
+    from voiceops.config.local_keys import ensure_local_keys
 
     folder = Path.cwd()
     made = scaffold.write(folder, scaffold.plan(scaffold.project_name(folder)), force=force)
+    # Of .env alone: what this shell has set would be missing in the next one, and in cron.
+    keys = ensure_local_keys(Environment(folder, {}), key="LIVEKIT_API_KEY", secret="LIVEKIT_API_SECRET")
+    made[".env"] = bool(keys)
     created = [name for name, new in made.items() if new]
     text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""
     return Report(

@@ -230,7 +230,9 @@ def render(run: Run, out: str = "") -> Report:
     """
     from pathlib import Path
 
-    from voiceops.deploy.rendered import rendered_files, write_files
+    import msgspec
+
+    from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
     from voiceops.wiring_deploy import FactsCache, host_state
 
     facts = FactsCache(run.project)
@@ -238,7 +240,13 @@ def render(run: Run, out: str = "") -> Report:
 
     def work(one: HostRun) -> None:
         known = facts.read(one.host) or facts.learn(one.host, one.transport)
-        texts[one.name] = rendered_files(host_state(run.project, one.host, known, say=run.say), one.host)
+        host = one.host
+        masked = msgspec.structs.replace(host, settings=masked_settings(host.settings))
+        texts[one.name] = rendered_files(
+            host_state(run.project, host, known, say=run.say),
+            host_state(run.project, masked, known, say=run.say),
+            host.settings,
+        )
 
     fleet = _fleet(run, "render", work)
     if out:

@@ -12,7 +12,7 @@ from voiceops.config.project import Configuration
 from voiceops.config.secrets import is_secret_name
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
-from voiceops.model.settings import Host
+from voiceops.model.settings import Host, LivekitService
 
 Load = Callable[..., Host]
 
@@ -107,6 +107,24 @@ def test_secrets_never_show_in_text_json_or_template_variables(load: Load) -> No
     smtp = host.vars["smtp"]
     assert isinstance(smtp, dict)
     assert smtp["password"].reveal() == "hunter2"
+
+
+def test_a_reference_anywhere_in_livekit_config_is_a_secret(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("REDIS_PASSWORD='p\"w'\nTURN=t\n")
+    (tmp_path / "inventory.yaml").write_text(
+        "all: {vars: {project: p, services: {livekit: {kind: livekit, config: {redis: {password: "
+        "{env: REDIS_PASSWORD}, username: {env: TURN}}, turn: {list: [{env: TURN}, plain, 3]}}}}}}\n"
+    )
+    host = Configuration.read(tmp_path / "inventory.yaml").this_machine()
+    service = host.settings.services["livekit"]
+    assert isinstance(service, LivekitService)
+    redis, turn = service.config["redis"], service.config["turn"]
+    assert isinstance(redis, dict)
+    assert isinstance(turn, dict)
+    assert redis["password"].reveal() == 'p"w'
+    assert [turn["list"][0].reveal(), *turn["list"][1:]] == ["t", "plain", 3]
+    assert "Secret" in repr(host.vars)
+    assert "REDIS_PASSWORD" not in repr(host.vars)
 
 
 def test_keys_default_to_the_usual_variables(tmp_path: Path) -> None:

@@ -212,3 +212,44 @@ def test_an_override_that_is_no_number_is_an_error(
 
     with pytest.raises(ConfigError, match="ROOM_STALE_TIMEOUT"):
         Configuration.read(configuration.inventory.file)
+
+
+def urls(folder: Path, livekit: str = "{}") -> tuple[str, list[str]]:
+    """The URL of this machine's LiveKit, and what is said about .env."""
+    (folder / "inventory.yaml").write_text(f"all: {{vars: {{project: p, livekit: {livekit}}}}}\n")
+    configuration = Configuration.read(folder / "inventory.yaml")
+    hosts = configuration.select()
+    return hosts[0].settings.livekit.url, configuration.notices(hosts)
+
+
+def test_livekit_url_of_dotenv_counts_where_the_inventory_has_none(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LIVEKIT_URL=ws://10.0.0.9:7000\n")
+    assert urls(tmp_path) == ("ws://10.0.0.9:7000", [])
+
+
+def test_livekit_url_of_dotenv_that_is_not_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LIVEKIT_URL=ws://10.0.0.9:7000\n")
+    url, notices = urls(tmp_path, "{url: 'ws://10.0.0.1:7880'}")
+    assert url == "ws://10.0.0.1:7880"
+    assert notices == [
+        "LIVEKIT_URL in .env is not used: livekit.url in the inventory says ws://10.0.0.1:7880"
+    ]
+    assert urls(tmp_path, "{url: 'ws://10.0.0.9:7000'}") == ("ws://10.0.0.9:7000", [])
+
+
+def test_livekit_url_of_a_shell_counts_only_where_dotenv_has_a_line_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_URL", "wss://of-another-project.example.com")
+    assert urls(tmp_path) == ("ws://127.0.0.1:7880", [])
+    (tmp_path / ".env").write_text("LIVEKIT_URL=ws://10.0.0.9:7000\n")
+    url, notices = urls(tmp_path)
+    assert url == "wss://of-another-project.example.com"
+    assert notices == ["LIVEKIT_URL of the environment is used instead of the one in .env"]
+
+
+@pytest.mark.parametrize("url", ["tcp://x", "ws://livekit.example.com"])
+def test_a_wrong_livekit_url_of_dotenv_is_named_as_the_variable(tmp_path: Path, url: str) -> None:
+    (tmp_path / ".env").write_text(f"LIVEKIT_URL={url}\n")
+    with pytest.raises(ConfigError, match="the variable LIVEKIT_URL: "):
+        urls(tmp_path)

@@ -34,7 +34,7 @@ def around(tmp_path: Path, repository: Path) -> Surroundings:
     (tmp_path / "agent" / "agent.py").write_text("print()\n")
     return Surroundings(
         folder=Folder(tmp_path),
-        dotenv=lambda: {"OPENAI_API_KEY": "from-dotenv"},
+        dotenv=lambda: {"OPENAI_API_KEY": "from-dotenv", "CRM_TOKEN": "crm", "SUDO_PASSWORD": "root"},
         template=lambda name: find_template(name, [tmp_path / "templates", repository / "templates"]),
         livekit_binary=lambda version, configured: Path(f"/opt/livekit-{version}"),
     )
@@ -85,6 +85,49 @@ def test_own_configuration_is_merged_over_the_template(around: Surroundings) -> 
     assert config["rtc"]["tcp_port"] == 1
     assert config["rtc"]["udp_port"] == 7882
     assert config["room"] == {"max_participants": 9}
+
+
+def test_no_service_gets_more_of_dotenv_than_its_kind_reads_and_it_names(around: Surroundings) -> None:
+    before = {one.name: one for one in declare(SETTINGS, around)}
+    for declared in before.values():
+        assert not {"CRM_TOKEN", "SUDO_PASSWORD"} & set(declared.env), declared.name
+    for name in before:
+        after = named(declare(with_service(name, env_from=["CRM_*"]), around), name)
+        assert (after.env["CRM_TOKEN"], "SUDO_PASSWORD" in after.env) == ("crm", False)
+        assert after.digest != before[name].digest
+
+
+def test_env_wins_over_env_from_and_livekit_over_both(around: Surroundings) -> None:
+    changed = with_service("agent", env_from=["CRM_TOKEN"], env={"CRM_TOKEN": "mine"})
+    assert named(declare(changed, around), "agent").env["CRM_TOKEN"] == "mine"
+    with_url = {"LIVEKIT_URL": "ws://elsewhere", "CRM_TOKEN": "crm"}
+    agent = AgentService(entry="agent/agent.py", env_from=["*"])
+    assert agent_environment(agent, SETTINGS, with_url)["LIVEKIT_URL"] == "ws://127.0.0.1:7890"
+
+
+def test_a_name_in_env_from_that_is_set_nowhere_is_a_configuration_error(around: Surroundings) -> None:
+    with pytest.raises(ConfigError, match="CRM_TOKEM") as refused:
+        declare(with_service("web", env_from=["CRM_TOKEM"]), around)
+    assert refused.value.path == "services.web"
+
+
+def test_a_secret_of_the_servers_configuration_is_written_and_changes_its_digest(
+    around: Surroundings,
+) -> None:
+    config: dict[str, object] = {"redis": {"password": Secret("one")}, "turn": {"keys": [Secret("two")]}}
+    written = server_config(with_service("livekit", config=config), around)
+    assert (written["redis"], written["turn"]) == ({"password": "one"}, {"keys": ["two"]})
+    before = named(declare(with_service("livekit", config=config), around), "livekit")
+    config = {**config, "redis": {"password": Secret("other")}}
+    assert named(declare(with_service("livekit", config=config), around), "livekit").digest != before.digest
+
+
+def test_only_a_public_server_listens_for_media_over_tcp(around: Surroundings) -> None:
+    assert server_config(SETTINGS, around)["rtc"]["tcp_port"] == 0
+    assert named(outline(SETTINGS, around), "livekit").ports == (7890,)
+    public = with_service("livekit", public=True)
+    assert server_config(public, around)["rtc"]["tcp_port"] == 7881
+    assert named(outline(public, around), "livekit").ports == (7890, 7881)
 
 
 def test_an_agent_gets_livekit_dotenv_and_its_limits(around: Surroundings) -> None:
