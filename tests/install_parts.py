@@ -29,6 +29,8 @@ APT_PACKAGES = {
     "cron": "cron",
     "rsync": "rsync",
     "git": "git",
+    "fish": "fish",
+    "zsh": "zsh",
 }
 """Command -> package."""
 _SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])

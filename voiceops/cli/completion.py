@@ -60,8 +60,10 @@ end
 complete -c inv -f -a '(__voiceops_complete)'
 complete -c voiceops -f -a '(__voiceops_complete)'
 """
+BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
+"""Loads what lies in the user's folder; where it is not installed, .bashrc has to."""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-_ZSH_BEGIN, _ZSH_END = "# >>> voiceops completion >>>", "# <<< voiceops completion <<<"
+_BEGIN, _END = "# >>> voiceops completion >>>", "# <<< voiceops completion <<<"
 
 
 def shell_named(name: str) -> str:
@@ -88,13 +90,19 @@ def install(shell: str, text: str) -> dict[str, bool]:
     if shell == "bash":
         # bash-completion looks a command's file up by its name.
         folder = data / "bash-completion/completions"
-        return {str(folder / name): _write(folder / name, text) for name in ("inv", "voiceops")}
+        written = {str(folder / name): _write(folder / name, text) for name in ("inv", "voiceops")}
+        if not BASH_COMPLETION.exists():
+            rc = home / ".bashrc"
+            written[str(rc)] = _add_block(rc, f"source {_quoted(folder / 'inv')}")
+        return written
     if shell == "fish":
-        files = [config / "fish/completions" / name for name in ("inv.fish", "voiceops.fish")]
-        return {str(file): _write(file, text) for file in files}
+        # Not completions/inv.fish: fish reads that only for a command on PATH, and ./inv is none.
+        file = config / "fish/conf.d/voiceops.fish"
+        return {str(file): _write(file, text)}
     place = data / "voiceops/completion.zsh"
     rc = Path(os.environ.get("ZDOTDIR") or home) / ".zshrc"
-    return {str(place): _write(place, text), str(rc): _add_block(rc, f"source {_quoted(place)}")}
+    lines = f"autoload -Uz compinit && compinit -u\nsource {_quoted(place)}"
+    return {str(place): _write(place, text), str(rc): _add_block(rc, lines)}
 
 
 def _quoted(path: Path) -> str:
@@ -103,14 +111,14 @@ def _quoted(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _add_block(rc: Path, line: str) -> bool:
+def _add_block(rc: Path, lines: str) -> bool:
     before = rc.read_text(encoding="utf-8") if rc.exists() else ""
-    block = f"{_ZSH_BEGIN}\nautoload -Uz compinit && compinit -u\n{line}\n{_ZSH_END}\n"
+    block = f"{_BEGIN}\n{lines}\n{_END}\n"
     if block in before:
         return False
-    start, end = before.find(_ZSH_BEGIN), before.find(_ZSH_END)
+    start, end = before.find(_BEGIN), before.find(_END)
     if 0 <= start < end:
-        before = before[:start] + before[end + len(_ZSH_END) + 1 :]
+        before = before[:start] + before[end + len(_END) + 1 :]
     separator = "" if not before or before.endswith("\n") else "\n"
     return _write(rc, f"{before}{separator}{block}")
 
