@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import re
 import secrets
 import signal
 import socket
@@ -344,3 +345,19 @@ async def test_an_interrupted_run_leaves_no_room_behind(
     _, err = await asyncio.to_thread(process.communicate, timeout=30)
     assert process.returncode == 130, err.decode()
     assert await our_rooms(api) == []
+
+
+def test_an_interrupted_run_prints_the_calls_that_it_has(project: Path, repository: Path) -> None:
+    process = _inv(project, repository, "--count", "1000")
+    assert process.stderr is not None
+    # Told every few seconds: "4 of 1000 calls done, 0 failed".
+    for line in process.stderr:
+        if b"calls done" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err.decode()
+    placed = re.search(rb"interrupted after (\d+) of 1000 calls", out)
+    assert placed is not None, out.decode()
+    assert int(placed[1]) >= 1
+    assert b"first audio" in out

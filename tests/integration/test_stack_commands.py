@@ -172,3 +172,18 @@ def test_progress_off_a_terminal_is_plain_lines_on_stderr(project: stacks.Projec
     assert "one: starting (not running)" in ended.stderr
     assert "\x1b" not in ended.stdout + ended.stderr
     assert "start: 3 changed" in ended.stdout
+
+
+def test_an_interrupted_restart_says_what_runs_and_how_to_go_on(tmp_path: Path) -> None:
+    services = stacks.cheap_services(("one", "two"))
+    services["two"] |= {"needs": ["one"], "probe": {"tcp": "127.0.0.1:1"}, "ready_timeout_s": 60.0}
+    with stacks.project(tmp_path / "project", services) as project:
+        process = project.spawn("restart")
+        while sum(one.leads for one in stacks.marked(project.folder)) < 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "one is ready, two is starting; `./inv start` goes on from there" in err
+        assert err.rstrip().endswith("interrupted")

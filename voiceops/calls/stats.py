@@ -34,6 +34,8 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float
     rooms_kept: tuple[str, ...] = ()
     """Rooms of ours that were not deleted, because somebody else was in them or nobody answered."""
+    interrupted: bool = False
+    """Ended by Ctrl-C before the plan was done: the results are those until then."""
 
     @property
     def ok(self) -> int:
@@ -53,7 +55,9 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """5 when nothing ever got through to LiveKit, 1 when too few calls were good."""
+        """130 when interrupted, 5 when nothing ever got through to LiveKit, 1 when too few calls were good."""
+        if self.interrupted:
+            return 130
         if self.good_enough:
             return 0
         kinds = {result.failure.kind for result in self.results if result.failure is not None}
@@ -91,6 +95,7 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
         for percent in PERCENTILES:
             document[f"p{percent}"] = self.percentiles(percent)
         document["max"] = self.percentiles(100)
+        document |= {"interrupted": True} if self.interrupted else {}
         return document | ({"rooms_kept": list(self.rooms_kept)} if self.rooms_kept else {})
 
 
@@ -101,6 +106,13 @@ def percentile(values: Sequence[float], percent: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def until_interrupted(plan: CallPlan, results: Sequence[CallResult], duration_s: float) -> CallReport:
+    """The report of calls that were placed before Ctrl-C; how busy the callers were is not known then."""
+    load = weigh(processes=0, cpu_s=0.0, wall_s=duration_s, cores=1, machine=(), lags=())
+    ordered = tuple(sorted(results, key=lambda result: result.id))
+    return CallReport(plan=plan, results=ordered, load=load, duration_s=duration_s, interrupted=True)
 
 
 def weigh(

@@ -18,6 +18,9 @@ def summary(report: CallReport) -> str:
         lines.append("")
         lines.append(_verdict(report))
     lines += _failures(report)
+    if report.interrupted:
+        of = "" if report.plan.duration_s else f" of {report.plan.count}"
+        lines.append(f"interrupted after {len(report.results)}{of} calls")
     if report.load.starved:
         lines.append(f"note: {report.load.detail}")
     if report.rooms_kept:

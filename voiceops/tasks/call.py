@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voiceops.calls.stats import CallReport
-    from voiceops.model.calls import CallTarget
+    from voiceops.model.calls import CallResult, CallTarget
 
 
 @command(
@@ -54,11 +54,13 @@ def call(
     Example: inv call --count 100 --concurrency 5 --hangup clean,abrupt --plot calls.png
     """
     import logging
+    import time
 
     from voiceops import aio, wiring
     from voiceops.calls.pictures import check, check_file
     from voiceops.calls.plan import flags_of, longest_s, make_plan
     from voiceops.calls.progress import progress
+    from voiceops.calls.stats import until_interrupted
     from voiceops.calls.text import summary
     from voiceops.errors import StorageError
     from voiceops.wiring_doctor import why_of
@@ -87,7 +89,19 @@ def call(
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     with progress(plan, run.say, quiet=run.json) as on_result:
         why = why_of(run.project)
-        done = aio.run(wiring.run_calls(target, plan, why=why, on_result=on_result))
+        results: list[CallResult] = []
+
+        def took(result: CallResult) -> None:
+            results.append(result)
+            on_result(result)
+
+        started_at = time.monotonic()
+        try:
+            done = aio.run(wiring.run_calls(target, plan, why=why, on_result=took))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            done = until_interrupted(plan, results, time.monotonic() - started_at)
     try:
         _save(run, done, target, report=report, plot=plot)
     except StorageError as error:

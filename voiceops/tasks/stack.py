@@ -48,6 +48,7 @@ def restart(run: Run, only: str = "", verify: bool = False) -> Report:
 
 
 def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, renew: bool) -> Report:
+    from voiceops.commands.interrupted import reporting_interrupt
     from voiceops.stack import operations
     from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
     from voiceops.tasks.stack_view import live_progress, results_text
@@ -69,7 +70,7 @@ def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, re
 
     if renew and len(run.project.hosts) > 1 and not run.yes:
         refuse_all(run, look, chosen)
-    with live_progress(run) as progress:
+    with reporting_interrupt(run, go_on="start"), live_progress(run) as progress:
         # Restarted one after the other, so that there is always one that takes calls.
         done = on_stacks(run, work, progress=progress, among=chosen, until_one_fails=renew)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)
@@ -129,6 +130,7 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
     Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
     """
+    from voiceops.commands.interrupted import reporting_interrupt
     from voiceops.errors import UsageError
     from voiceops.stack import operations
     from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
@@ -154,7 +156,7 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
     if len(run.project.hosts) > 1 and not run.yes and drain < 0:
         refuse_all(run, look, chosen)
-    with live_progress(run) as progress:
+    with reporting_interrupt(run, go_on="stop"), live_progress(run) as progress:
         done = on_stacks(run, work, progress=progress, first_needed=False, among=chosen)
     data = _results_data(done.values, several=len(run.project.hosts) > 1)
     return done.report(run, Report(data, results_text(done.values, "stop", None)))
