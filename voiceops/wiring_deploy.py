@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
-from voiceops.wiring_near import known_as, near, reachable
+from voiceops.wiring_near import known_as, near
 
 if TYPE_CHECKING:
     from voiceops.deadline import Deadline
@@ -225,6 +225,7 @@ def server_stack(
 def deployer(project: Project, options: Options, view: Shown) -> Deployer:
     """A deploy with everything real."""
     from voiceops.deploy.operations import Deployer, Hands
+    from voiceops.wiring_calls import ProofCalls, call_through_servers, shares_livekit
 
     facts = FactsCache(project)
     hands = Hands(
@@ -232,7 +233,9 @@ def deployer(project: Project, options: Options, view: Shown) -> Deployer:
         learn=facts.learn,
         state=lambda host, known: host_state(project, host, known, say=view.say),
         stack=stacks(project, view),
-        call=lambda hosts: prove_by_call(hosts, view.say) or _prove_servers(project, hosts, view.say),
+        call=ProofCalls(view.say).place,
+        call_servers=lambda hosts: call_through_servers(project, hosts, view.say),
+        shared=lambda run: shares_livekit(project, run.host),
     )
     return Deployer(hands, options, view)
 
@@ -300,47 +303,6 @@ class _Opening:
         self._thread.join()
         if self._error is not None:
             raise self._error
-
-
-def prove_by_call(hosts: Sequence[HostRun], say: Callable[[str], None]) -> CallResult | None:
-    """One real call to an agent of these hosts; None where there is no agent to call."""
-    import logging
-
-    from voiceops.model.settings import AgentService
-    from voiceops.wiring import call_target, place_call
-
-    for run in hosts:
-        host = run.host
-        running = host.settings.run if host.settings.run is not None else list(host.settings.services)
-        agents = [name for name in running if isinstance(host.settings.services[name], AgentService)]
-        if agents:
-            say(f"calling {agents[0]}{'' if reachable(host) else f' from {run.name}'}")
-            logging.getLogger("livekit").setLevel(logging.CRITICAL)
-            if not reachable(host):
-                return call_from_host(host, run.transport, agents[0])
-            return place_call(call_target([host], service=agents[0]))
-    return None
-
-
-def _prove_servers(
-    project: Project, hosts: Sequence[HostRun], say: Callable[[str], None]
-) -> CallResult | None:
-    """Where only servers changed, a call through one of them to an agent of another selected host."""
-    from voiceops.deploy.batches import services_of
-    from voiceops.model.settings import AgentService, LivekitService
-    from voiceops.wiring import call_target, place_call
-
-    def runs(host: Host, kind: type) -> list[str]:
-        services = host.settings.services
-        return [name for name in sorted(services_of(host)) if isinstance(services[name], kind)]
-
-    agents = [name for host in project.hosts for name in runs(host, AgentService)]
-    servers = [run.host for run in hosts if runs(run.host, LivekitService) and reachable(run.host)]
-    if not agents or not servers or agents[0] not in servers[-1].settings.services:
-        return None
-    # The last one: the others have had time to be found by the agents again.
-    say(f"calling {agents[0]} through {servers[-1].name}")
-    return place_call(call_target([servers[-1]], service=agents[0]))
 
 
 def call_from_host(host: Host, transport: Transport, service: str, timeout_s: float = 15.0) -> CallResult:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from voiceops.deploy import ledger_onhost
-from voiceops.errors import HostError, NotFoundError
+from voiceops.errors import HostError, NotFoundError, UsageError
 from voiceops.ports import Transport
 from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
@@ -22,7 +23,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     release: str
     result: str
-    """``ok``: it serves or has served; ``bad``: it did not become ready, or was rolled back from."""
+    """``ok``: it serves or has served; ``bad``: it did not become ready, did not answer its call, or was
+    rolled back from; ``unproved``: it failed, and the one before it as well."""
     at: float = 0.0
     by: str = ""
     action: str = ""
@@ -37,41 +39,73 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Service to its release and digest."""
     present: list[str] = []
     """Releases whose files are still on the host."""
+    unproved: str = ""
+    """Why nobody has proved that the current ones answer calls; empty: they do."""
 
-    def bad(self) -> set[str]:
-        """Releases whose last word is bad."""
-        last = {entry.release: entry.result for entry in self.history}
-        return {release for release, result in last.items() if result == "bad"}
+    def last_entries(self, service: str) -> dict[str, Entry]:
+        """The last word on each release of a service, the oldest word first."""
+        found: dict[str, Entry] = {}
+        for entry in self.history:
+            if entry.service == service:
+                found.pop(entry.release, None)
+                found[entry.release] = entry
+        return found
 
-    def previous(self, service: str, *, to: str = "") -> str:
-        """The release to go back to: the last good one before the current, or ``to``."""
+    def previous(self, service: str, *, to: str = "", even_bad: bool = False) -> str:
+        """The release to go back to: the last good one before the current, or ``to``.
+
+        A release that is marked bad is never chosen; ``to`` names one only with ``even_bad``.
+        """
         now = self.current.get(service, {}).get("release", "")
-        good = [
-            entry.release
-            for entry in self.history
-            if entry.service == service and entry.release in self.present and entry.release != now
-        ]
+        last = self.last_entries(service)
+        kept = [release for release in last if release in self.present and release != now]
         if to:
-            if to not in good:
+            if to not in kept:
                 raise NotFoundError(
                     f"{service} has no release {to} to go back to", hint="`inv releases` lists them"
                 )
+            if last[to].result == "bad" and not even_bad:
+                raise UsageError(
+                    marked_bad(service, last[to]), hint="give --yes to go back to it nevertheless"
+                )
             return to
-        bad = self.bad()
-        for release in reversed(good):
-            if release not in bad:
+        for release in reversed(kept):
+            if last[release].result == "ok":
                 return release
         raise NotFoundError(
             f"there is no earlier good release of {service} on the host", hint="`inv releases` lists them"
         )
 
+    def before(self, service: str, release: str) -> str:
+        """The release that served before ``release``; empty when none is left that was good."""
+        current = self.current.get(service, {}).get("release", "")
+        last = self.last_entries(service).get(current)
+        proved = last is not None and last.result == "ok"
+        if current and current != release and current in self.present and proved:
+            return current
+        left = msgspec.structs.replace(self, current={service: {"release": release}})
+        try:
+            return left.previous(service)
+        except NotFoundError:
+            return ""
+
+
+def marked_bad(service: str, entry: Entry) -> str:
+    """Which release is bad, since when, by whose command and why."""
+    at = datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
+    by = f" by {entry.action} of {entry.by}" if entry.by else ""
+    return (
+        f"release {entry.release} of {service} was marked bad at {at}{by}: {entry.why or 'no cause is known'}"
+    )
+
 
 def read_ledger(transport: Transport, names: Names) -> Ledger:
     """Ask the host."""
     answer = ask(transport, names, "releases")
-    current = answer["current"].get("services", {})
+    found = {"history": answer["history"], "present": answer["present"]}
+    current = answer["current"]
     return msgspec.convert(
-        {"history": answer["history"], "current": current, "present": answer["present"]}, Ledger
+        found | {"current": current.get("services", {}), "unproved": str(current.get("unproved", ""))}, Ledger
     )
 
 
@@ -85,8 +119,12 @@ def record(
     keep: int,
     by: str,
     action: str = "deploy",
+    unproved: str = "",
 ) -> None:
-    """Write down what serves now, and let go of what nobody needs."""
+    """Write down what serves now, and let go of what nobody needs.
+
+    ``unproved``: why nobody knows that it answers calls; the next deploy proves it again.
+    """
     ask(
         transport,
         names,
@@ -97,19 +135,27 @@ def record(
         keep=keep,
         by=by,
         action=action,
+        unproved=unproved,
     )
 
 
 def record_only(
-    transport: Transport, names: Names, services: Sequence[Declared], *, by: str, action: str
+    transport: Transport,
+    names: Names,
+    services: Sequence[Declared],
+    *,
+    by: str,
+    action: str,
+    unproved: str = "",
 ) -> None:
     """Write down what serves now; nothing is let go of."""
-    ask(transport, names, "record", services=as_current(services), by=by, action=action, tidy=False)
+    request = {"services": as_current(services), "by": by, "action": action, "unproved": unproved}
+    ask(transport, names, "record", **request, tidy=False)
 
 
-def mark_bad(transport: Transport, names: Names, entries: Sequence[Entry]) -> None:
-    """From now on no rollback chooses these."""
-    ask(transport, names, "mark_bad", entries=[msgspec.to_builtins(entry) for entry in entries])
+def note(transport: Transport, names: Names, entries: Sequence[Entry]) -> None:
+    """Add to the history; from now on no rollback chooses a release whose entry is bad."""
+    ask(transport, names, "note", entries=[msgspec.to_builtins(entry) for entry in entries])
 
 
 def as_current(services: Sequence[Declared]) -> dict[str, dict[str, str]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def current(request: dict[str, Any]) -> dict[str, Any]:
-    """What the last deploy that succeeded left in service."""
+    """What the last deploy left in service; with ``unproved``, why nobody has proved that it answers calls."""
     try:
         with open(request["state"] + "/current.json") as file:
             found = json.load(file)
@@ -51,6 +51,12 @@ def history(request: dict[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
+def bad(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of the releases that are asked for, the entries of those whose last word is bad."""
+    last = {entry["release"]: entry for entry in history(request) if entry["release"] in request["releases"]}
+    return {release: entry for release, entry in last.items() if entry["result"] == "bad"}
+
+
 def write(path: str, text: str) -> None:
     """Whole or not at all."""
     with open(path + ".tmp", "w") as file:
@@ -66,9 +72,14 @@ def append(request: dict[str, Any], entries: list[dict[str, Any]]) -> None:
 
 
 def record(request: dict[str, Any]) -> dict[str, Any]:
-    """Services that are proved to run become the current ones; then what nobody needs goes."""
-    before = current(request).get("services", {})
+    """Services that run become the current ones; then what nobody needs goes.
+
+    With ``unproved``, the cause for which the call failed, no release of theirs counts as good.
+    """
+    known = current(request)
+    before = {} if known.get("unproved") else known.get("services", {})
     wanted = request["services"]
+    unproved = request.get("unproved", "")
     news = [
         {
             "service": name,
@@ -78,7 +89,7 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
             "action": request["action"],
         }
         for name, one in wanted.items()
-        if one["release"] and before.get(name, {}).get("release") != one["release"]
+        if one["release"] and before.get(name, {}).get("release") != one["release"] and not unproved
     ]
     if news:
         append(request, news)
@@ -86,7 +97,8 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
     for name, one in wanted.items():
         if one["release"]:
             link(f"{request['opt']}/current/{name}", f"../releases/{one['release']}")
-    write(request["state"] + "/current.json", json.dumps({"services": wanted, "at": time.time()}))
+    document = {"services": wanted, "at": time.time(), **({"unproved": unproved} if unproved else {})}
+    write(request["state"] + "/current.json", json.dumps(document))
     return {"removed": tidy(request) if request.get("tidy", True) else []}
 
 
@@ -114,9 +126,9 @@ def links(request: dict[str, Any]) -> dict[str, str]:
     return found
 
 
-def mark_bad(request: dict[str, Any]) -> dict[str, Any]:
-    """Rollback must not choose these."""
-    append(request, [dict(entry, result="bad") for entry in request["entries"]])
+def note(request: dict[str, Any]) -> dict[str, Any]:
+    """Add entries to the history."""
+    append(request, request["entries"])
     return {}
 
 
@@ -221,7 +233,7 @@ def owner(path: str) -> str:
     return found.group(1) if found else ""
 
 
-REQUESTS: dict[str, Any] = {"record": record, "mark_bad": mark_bad, "releases": releases}
+REQUESTS: dict[str, Any] = {"record": record, "note": note, "releases": releases}
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])

@@ -13,9 +13,11 @@ from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.fleet import Fleet, HostRun
-from voiceops.deploy.rollout import Deployed, Rollout, deploy_host, inspect, prepare_host
+from voiceops.deploy.proof import Proof, prove_agent, read_release_log
+from voiceops.deploy.rollout import Deployed, deploy_host, inspect, prepare_host
+from voiceops.deploy.trial import Proving, Rollout, refusal, still_serving
 from voiceops.deploy.wheelhouse import Facts
-from voiceops.errors import ConfigError, HostError, UsageError, VoiceopsError
+from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
@@ -60,8 +62,12 @@ class Hands:
     """Ask the host, and remember."""
     state: Callable[[Host, Facts], HostState]
     stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack]
-    call: Callable[[Sequence[HostRun]], CallResult | None]
-    """One real call to an agent of these hosts; None where there is none to call."""
+    call: Callable[[HostRun, str], CallResult]
+    """One real call to an agent service of the host."""
+    call_servers: Callable[[Sequence[HostRun]], CallResult | None]
+    """One real call through hosts that run no agent; None where no agent can be reached that way."""
+    shared: Callable[[HostRun], bool]
+    """Whether agents of other hosts get calls of the same LiveKit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +89,7 @@ class Options:
 
 @dataclass(slots=True)
 class DeployRun:
-    """What came of a deploy: the hosts, and the call at its end."""
+    """What came of a deploy: the hosts, and the last call that was placed."""
 
     fleet: Fleet
     call: CallResult | None = None
@@ -114,19 +120,66 @@ class Deployer:
             self._view.plan(fleet)
             if options.check:
                 return done
+            self._refuse_bad(fleet)
             fleet.roll(
                 self._prepare if options.prepare_only else self._deploy,
                 serial=settings.serial if options.serial is None else options.serial,
                 max_fail=settings.max_fail if options.max_fail is None else options.max_fail,
             )
-            changed = [run for run in fleet.runs if run.deployed is not None and run.ok]
-            if changed and options.call and settings.call and not options.prepare_only:
-                self._wait_for_agents()
-                done.call = self._hands.call(changed)
+            if not options.prepare_only:
+                done.call = self._last_call(fleet)
         finally:
             fleet.close()
             self._states.shutdown(cancel_futures=True)
         return done
+
+    def _refuse_bad(self, fleet: Fleet) -> None:
+        """Hosts whose declared release is marked bad fail before anything changes, and it goes nowhere else.
+
+        A host on which such a release still serves has its turn: it goes back.
+        """
+        marked = {run.name: run.planned.bad for run in fleet.runs if run.ok and run.planned}
+        bad = {} if self._options.drop_calls else {name: found for name, found in marked.items() if found}
+        if not bad:
+            return
+
+        def refuse(run: HostRun) -> None:
+            raise refusal(run.name, bad[run.name])
+
+        refused = [run for run in fleet.runs if run.name in bad and not _unfinished(run)]
+        fleet.each(refused, refuse)
+        releases = {entry.release: name for name, found in bad.items() for entry in found.values()}
+        for run in fleet.runs:
+            if run.ok and run.name not in bad and run.state is not None:
+                where = [releases[one] for one in run.state.releases.values() if one in releases]
+                if where:
+                    run.skipped = f"its release is marked bad on {where[0]}"
+
+    def _last_call(self, fleet: Fleet) -> CallResult | None:
+        """The calls to agents were part of their hosts' deploys; where only servers changed, one through them."""
+        changed = [run for run in fleet.runs if run.deployed is not None and run.ok]
+        calls = [call for run in changed if run.deployed for call in run.deployed.calls.values()]
+        if calls or not changed or not self._calls(changed[0]):
+            return calls[-1] if calls else None
+        self._wait_for_agents()
+        call = self._hands.call_servers(changed)
+        if call is not None and call.failure is not None:
+            cause = f"the call through it failed: {call.failure.detail}"
+            fleet.each(changed, lambda run: self._unproved(run, cause))
+        return call
+
+    def _unproved(self, run: HostRun, cause: str) -> None:
+        assert run.state is not None
+        names, by = run.state.names, self._options.by
+        ledger.record_only(run.transport, names, run.state.services, by=by, action="deploy", unproved=cause)
+        raise ServiceError(
+            f"{run.name}: the deploy is not proved: {cause}",
+            hint="`inv why` looks for the cause; the next deploy calls again",
+            data={"host": run.name},
+        )
+
+    def _calls(self, run: HostRun) -> bool:
+        return self._options.call and run.host.settings.deploy.call
 
     def _look(self, run: HostRun) -> None:
         facts = self._hands.facts(run.host)
@@ -170,7 +223,30 @@ class Deployer:
             diff=options.diff,
             lock_wait_s=settings.lock_wait_s if options.wait_s is None else options.wait_s,
             keep_releases=settings.keep_releases,
+            even_bad=options.drop_calls,
+            call_left_out=settings.call and not options.call,
         )
+
+    def _proving(self, run: HostRun) -> Proving:
+        names = Names(run.host.settings.project)
+
+        def prove(service: Declared) -> Proof | None:
+            if not self._calls(run):
+                return None
+            self._wait_for_agents()
+            proof = prove_agent(
+                service.name,
+                lambda name: self._hands.call(run, name),
+                lambda: read_release_log(run.transport, names, service),
+                shared=self._hands.shared(run),
+            )
+            if proof.cause:
+                self._view.say(f"{run.name}: {service.name}: {proof.cause}")
+            elif proof.elsewhere:
+                self._view.say(f"{run.name}: {service.name}: agents of other hosts answered the calls")
+            return proof
+
+        return Proving(prove=prove, say=self._view.say)
 
     def _event(self, run: HostRun) -> Callable[[str, Mapping[str, Any]], None]:
         return lambda kind, data: self._view.event(run.name, kind, data)
@@ -204,8 +280,9 @@ class Deployer:
             run.transport,
             state,
             run.planned,
-            lambda lock: self._hands.stack(run, state.services, lock),
+            lambda services: self._hands.stack(run, services, lambda limit: nullcontext()),
             self._rollout(run),
+            self._proving(run),
             on_event=self._event(run),
         )
         run.deployed = self._with_python(run, done)
@@ -230,6 +307,11 @@ class Deployer:
                     self._view.say(f"{run.name}: its agents have not registered again")
                     break
                 time.sleep(0.5)
+
+
+def _unfinished(run: HostRun) -> bool:
+    planned = run.planned
+    return planned is not None and bool(still_serving(planned.bad, planned.observed, planned.unproved))
 
 
 def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
@@ -259,6 +341,7 @@ def roll_back(
     by: str,
     wait_s: float,
     timeout_s: float,
+    even_bad: bool = False,
 ) -> RolledBack:
     """Agents go back to their last good release, by overlap; the one left is marked bad.
 
@@ -281,7 +364,7 @@ def roll_back(
         moves: dict[str, tuple[str, str]] = {}
         for one in agents:
             now = known.current.get(one.name, {}).get("release", "")
-            moves[one.name] = (now, known.previous(one.name, to=to))
+            moves[one.name] = (now, known.previous(one.name, to=to, even_bad=even_bad))
         services = _with_releases(outline, known, moves)
         made = stack(run, services, lambda limit: nullcontext())
         results = operations.start(made, only=list(moves), timeout_s=timeout_s)
@@ -292,7 +375,7 @@ def roll_back(
             for name, (left, _) in moves.items()
             if left
         ]
-        ledger.mark_bad(run.transport, names, bad)
+        ledger.note(run.transport, names, bad)
         ledger.record_only(run.transport, names, services, by=by, action="rollback")
     return RolledBack(services=results, releases=moves)
 

@@ -16,6 +16,7 @@ from voiceops.errors import ServiceError, UnreachableError
 from voiceops.ports import Transport
 from voiceops.stack import systemd_sight
 from voiceops.stack.backend import FORCED_S, Force
+from voiceops.stack.log_cause import raised_in
 from voiceops.stack.log_files import brief
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd import onhost
@@ -24,6 +25,7 @@ from voiceops.systemd.names import Names
 _ANSWER_S = 30.0
 """What an answer may take beyond the wait that it is about."""
 _LOOK_S = 60.0
+_TAIL_LINES = 15
 _STOP_S = 15.0
 """How long an agent without calls may take to end before it is killed."""
 _KILLED_S = 5.0
@@ -80,10 +82,12 @@ class SystemdBackend:
             self._end(instance, 0.0, kill=False)
             ended = "; it was stopped again"
         verb = "did not stay up" if answer["died"] else "is not ready in time"
+        raised = raised_in(answer["log"])
+        why = answer["why"] + (f", {raised}" if raised else "")
         return ServiceError(
-            f"{service.name} {verb} on {self._transport.name}: {answer['why']}{ended}",
+            f"{service.name} {verb} on {self._transport.name}: {why}{ended}",
             hint=f"see `inv logs --only {service.name} --host {self._transport.name}`",
-            log_tail=tuple(brief(line)[:500] for line in answer["log"]),
+            log_tail=tuple(brief(line)[:500] for line in answer["log"][-_TAIL_LINES:]),
             data={
                 "host": self._transport.name,
                 "service": service.name,

@@ -32,6 +32,8 @@ DRAIN_BEGINS_S = 3.0
 NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
 """What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
 POLL_S = 0.05
+LOG_LINES = 200
+"""Of a run that failed: enough for a whole traceback."""
 MASKED = "its unit is masked (`systemctl unmask` takes that back)"
 
 
@@ -306,7 +308,8 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
     while True:
         failed = died(seen, first)
         if failed:
-            return {"unit": seen, "ready": False, "died": True, "why": failed, "log": journal(last_run)}
+            log = journal(last_run, LOG_LINES)
+            return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
         now = time.monotonic()
         missing = unready(seen, request)
         if missing or seen["pid"] != settled[0]:
@@ -316,7 +319,8 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
                 enable(request["unit"], request["enable"])
             return {"unit": look_at(seen), "ready": True}
         if now > ends_at:
-            return {"unit": seen, "ready": False, "died": False, "why": missing, "log": journal(last_run)}
+            log = journal(last_run, LOG_LINES)
+            return {"unit": seen, "ready": False, "died": False, "why": missing, "log": log}
         time.sleep(POLL_S)
         seen = units(request["unit"])[0]
         # Between two runs there is none, and the lines that tell why are those of the last one.
@@ -360,7 +364,11 @@ def unready(unit: Unit, request: dict[str, Any]) -> str:
         return f"no line of the log matches {request['log']!r}"
     if request["enable"]:
         # An agent stays active when it loses its server: systemd knows of its first registration only.
-        answer = health(variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET"))
+        socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
+        answer = health(socket_path)
+        if socket_path and answer is None:
+            # Its loop is blocked: the one before it must not stop taking calls for it.
+            return "does not answer its health check"
         if answer and not answer.get("registered"):
             return "not registered with LiveKit"
         if request["not_worker_id"] and (not answer or answer.get("worker_id") == request["not_worker_id"]):

@@ -23,7 +23,12 @@ _ROLL = {
     "yes",
     "check",
     "diff",
-    help={**_CONNECT, **_ROLL, "no_call": "Leave out the call at the end."},
+    help={
+        **_CONNECT,
+        **_ROLL,
+        "no_call": "Leave out the calls that prove it.",
+        "yes": "Go ahead where live calls would be dropped, or with a release that is marked bad.",
+    },
 )
 def deploy(
     run: Run,
@@ -36,7 +41,8 @@ def deploy(
 ) -> Report:
     """Bring servers to what the inventory declares, bare ones too, and prove it by a call.
 
-    Changes only what differs; agents are replaced by overlap. Example: inv deploy --host web1 --check --diff
+    Changes only what differs; agents are replaced by overlap. A release that fails its call is marked bad, and
+    the one before it serves again. Example: inv deploy --host web1 --check --diff
     """
     flags = {"serial": serial, "max_fail": max_fail, "parallel": parallel, "wait": wait}
     return _run(run, "deploy", accept_new=accept_new, call=not no_call, check=run.check, **flags)

@@ -160,6 +160,9 @@ def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
         "release": release_of(result),
         "resources": [one.as_json() for one in result.report.results],
     }
+    if result.calls:
+        document["calls"] = {name: call.as_json() for name, call in result.calls.items()}
+    document |= _doubts(result) if check else {}
     if result.services:
         document["services"] = {name: one.as_json() for name, one in result.services.items()}
     elif check:
@@ -167,6 +170,19 @@ def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
             one.service: {"action": one.verb.value, "reason": one.reason}
             for one in result.actions
             if one.changes
+        }
+    return document
+
+
+def _doubts(result: Deployed) -> dict[str, Any]:
+    """What keeps a host from being as declared although nothing on it differs."""
+    document: dict[str, Any] = {}
+    if result.unproved:
+        document["unproved"] = result.unproved
+    if result.bad:
+        document["bad"] = {
+            name: {"release": entry.release, "at": entry.at, "by": entry.by, "why": entry.why}
+            for name, entry in result.bad.items()
         }
     return document
 
@@ -198,7 +214,8 @@ def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[
     if view.what == "drift":
         differ = [one.id for one in result.report.results if one.result != "ok"]
         count = len(differ) + sum(one.changes for one in result.actions)
-        lines = [f"{name}: {count} differ{told}" if count else f"{name}: as declared{told}"]
+        same = "not proved" if result.unrecorded else "as declared"
+        lines = [f"{name}: {count} differ{told}" if count else f"{name}: {same}{told}"]
     else:
         lines = [f"{name}: {result.changed} {'would change' if check else 'changed'}{told}"]
     for one in result.report.results:
@@ -208,6 +225,18 @@ def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[
             lines += [f"    {line}" for line in one.diff.splitlines()]
     if check:
         lines += [f"  {one.service}: {one.verb.value}, {one.reason}" for one in result.actions if one.changes]
+        lines += _doubt_lines(result)
+    return lines
+
+
+def _doubt_lines(result: Deployed) -> list[str]:
+    from voiceops.deploy.ledger import marked_bad
+
+    lines = [f"  {marked_bad(service, entry)}" for service, entry in result.bad.items()]
+    if result.unproved:
+        lines.append(f"  not proved: {result.unproved}")
+    elif result.unrecorded and not result.changed:
+        lines.append("  not proved: the last deploy ended before its call")
     return lines
 
 

@@ -40,7 +40,9 @@ def _hosts(fleet: Fleet, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 @command(
     *TARGETS,
     "timeout",
+    "yes",
     help={
+        "yes": "Go to a release that is marked bad, where --to names one.",
         "only": "Agents, comma-separated (default: all).",
         "to": "Release to go back to (default: the last good one before the current).",
         "wait": "Seconds to wait for somebody else's deploy.",
@@ -86,6 +88,7 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
             by=whoami(),
             wait_s=wait,
             timeout_s=run.timeout or 300.0,
+            even_bad=run.yes,
         )
         found[one.name] = {
             "services": {
@@ -101,7 +104,7 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
         for name, one in document["services"].items()
     ]
     lines += (
-        ["the inventory still declares what was deployed: the next `inv deploy` brings it back"]
+        ["the inventory still declares what was deployed: change it, or `inv deploy --yes` brings it back"]
         if lines
         else []
     )
@@ -124,7 +127,10 @@ def releases(run: Run) -> Report:
 
     fleet = _fleet(run, "releases", work)
     rows = {host: _rows(ledger) for host, ledger in ledgers.items()}
-    found = {host: {"releases": rows[host], "current": ledger.current} for host, ledger in ledgers.items()}
+    found = {
+        host: {"releases": rows[host], "current": ledger.current, "unproved": ledger.unproved}
+        for host, ledger in ledgers.items()
+    }
     lines: list[str] = []
     for host, listed in rows.items():
         lines.append(f"{host}:" if listed else f"{host}: nothing was deployed yet")
@@ -133,6 +139,8 @@ def releases(run: Run) -> Report:
             f" {row['action']} by {row['by']}{' - ' + row['why'] if row['why'] else ''}"
             for row in listed
         ]
+        if ledgers[host].unproved:
+            lines.append(f"  what runs is not proved: {ledgers[host].unproved}")
     return Report(_hosts(fleet, found), "\n".join(line.rstrip() for line in lines), fleet.exit_code())
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from voiceops.deploy import ledger_onhost
 from voiceops.deploy.ledger import Entry, Ledger
-from voiceops.errors import NotFoundError
+from voiceops.errors import NotFoundError, UsageError
 
 
 def ledger(*entries: tuple[str, str], current: str, gone: str = "") -> Ledger:
@@ -46,6 +47,50 @@ def test_a_named_release_must_be_on_the_host() -> None:
     assert known.previous("agent", to="r1") == "r1"
     with pytest.raises(NotFoundError):
         known.previous("agent", to="r9")
+
+
+def test_a_bad_release_is_gone_back_to_only_by_name_and_when_asked() -> None:
+    known = ledger(("r1", "ok"), ("r1", "bad"), ("r2", "ok"), current="r2")
+    with pytest.raises(NotFoundError):
+        known.previous("agent")
+    with pytest.raises(UsageError, match="r1 of agent was marked bad"):
+        known.previous("agent", to="r1")
+    assert known.previous("agent", to="r1", even_bad=True) == "r1"
+
+
+def test_a_release_whose_mark_was_taken_back_is_not_chosen_either() -> None:
+    known = ledger(("r1", "ok"), ("r2", "bad"), ("r2", "unproved"), ("r3", "ok"), current="r3")
+    assert known.previous("agent") == "r1"
+
+
+def test_before_a_failed_release_comes_the_current_one_and_else_the_last_good_one() -> None:
+    assert ledger(("r1", "ok"), ("r2", "bad"), current="r1").before("agent", "r2") == "r1"
+    assert ledger(("r1", "ok"), ("r2", "bad"), current="r2").before("agent", "r2") == "r1"
+    assert ledger(("r1", "ok"), ("r1", "bad"), ("r2", "bad"), current="r1").before("agent", "r2") == ""
+    assert ledger(("r2", "bad"), current="r2").before("agent", "r2") == ""
+
+
+def host_with(folder: Path) -> dict[str, Any]:
+    return {"state": str(folder), "opt": str(folder), "by": "ann", "action": "deploy", "tidy": False}
+
+
+def test_what_is_recorded_as_unproved_is_current_and_not_good_until_it_is_proved(tmp_path: Path) -> None:
+    request = host_with(tmp_path) | {"services": {"agent": {"release": "r1", "digest": "r1"}}}
+    ledger_onhost.record(request | {"unproved": "no agent joined"})
+    assert ledger_onhost.current(request)["unproved"] == "no agent joined"
+    assert ledger_onhost.history(request) == []
+    ledger_onhost.record(request)
+    assert "unproved" not in ledger_onhost.current(request)
+    assert [(one["release"], one["result"]) for one in ledger_onhost.history(request)] == [("r1", "ok")]
+
+
+def test_the_last_word_on_a_release_says_whether_it_is_bad(tmp_path: Path) -> None:
+    request = host_with(tmp_path) | {"releases": ["r1", "r2"]}
+    words = [("r1", "bad"), ("r2", "bad"), ("r1", "ok"), ("r3", "bad")]
+    entries = [{"service": "agent", "release": name, "result": result} for name, result in words]
+    ledger_onhost.note(request | {"entries": entries})
+    assert set(ledger_onhost.bad(request)) == {"r2"}
+    assert ledger_onhost.bad(request)["r2"]["at"] > 0
 
 
 def test_a_ledger_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""Take a host back to the releases before those that failed, by itself and under the lock of the deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from voiceops.deadline import Deadline
+from voiceops.deploy import ledger
+from voiceops.deploy.desired import HostState
+from voiceops.deploy.proof import Proof
+from voiceops.errors import CallsInProgressError, ServiceError, VoiceopsError
+from voiceops.model.states import ServiceState
+from voiceops.ports import Transport
+from voiceops.stack import operations
+from voiceops.stack.backend import Force
+from voiceops.stack.model import Declared, Instance
+from voiceops.stack.operations import Stack
+
+_KILLED_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedRelease:
+    """What failed of a deploy."""
+
+    services: tuple[str, ...]
+    """The agents whose new releases failed."""
+    new: tuple[str, ...]
+    """All agents that got a new release: a host goes back as a whole."""
+    cause: str
+    log_tail: tuple[str, ...] = ()
+    noted: bool = False
+    """An earlier run has marked them bad and was ended before it went back."""
+    running: bool = True
+    """It runs, whatever it is worth: where there is nothing to go back to, it stays."""
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What going back came to."""
+
+    words: list[str] = field(default_factory=list)
+    answers: bool = True
+    """The releases before answer calls, as far as they were called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomaticRollback:
+    """Takes a host back to the releases before those that failed. Its lock is held by the caller."""
+
+    transport: Transport
+    state: HostState
+    make_stack: Callable[[tuple[Declared, ...]], Stack]
+    by: str
+    timeout_s: float
+    say: Callable[[str], None]
+    prove: Callable[[Declared], Proof | None]
+    """Calls a service's agent; None where calls are left out."""
+
+    def go_back(self, failed: FailedRelease) -> ServiceError:
+        """Mark the releases bad, bring back those before them, and return what to raise.
+
+        Bad is written down first: a run that is ended after that is finished by the next deploy. Where the
+        release before fails its call as well, the cause is likely elsewhere and the mark is taken back.
+        """
+        names = self.state.names
+        if not failed.noted:
+            ledger.note(self.transport, names, self._entries(failed, "bad", failed.cause))
+        known = ledger.read_ledger(self.transport, names)
+        before = {name: known.before(name, self.state.releases[name]) for name in failed.new}
+        moves = {name: release for name, release in before.items() if release}
+        services = tuple(
+            replace(one, release=moves[one.name], digest=moves[one.name]) if one.name in moves else one
+            for one in self.state.services
+        )
+        stays = [name for name, release in before.items() if not release]
+        outcome = _Outcome()
+        if moves:
+            self._restore(services, moves, outcome, unproved=failed.cause if stays else "")
+        elif failed.running:
+            self._record(services, failed.cause)
+        if not outcome.answers:
+            ledger.note(self.transport, names, self._entries(failed, "unproved", outcome.words[-1]))
+        if stays:
+            outcome.words.append(f"{', '.join(stays)} has no earlier good release to go back to")
+        return self._error(failed, moves, outcome)
+
+    def _entries(self, failed: FailedRelease, result: str, why: str) -> list[ledger.Entry]:
+        return [
+            ledger.Entry(
+                service=name,
+                release=self.state.releases[name],
+                result=result,
+                by=self.by,
+                action="deploy",
+                why=why,
+            )
+            for name in failed.services
+        ]
+
+    def _record(self, services: Sequence[Declared], unproved: str) -> None:
+        names = self.state.names
+        ledger.record_only(self.transport, names, services, by=self.by, action="deploy", unproved=unproved)
+
+    def _restore(
+        self, services: tuple[Declared, ...], moves: Mapping[str, str], outcome: _Outcome, *, unproved: str
+    ) -> None:
+        for name, release in moves.items():
+            self.say(f"{self.transport.name}: {name}: going back to release {release}")
+        stack = self.make_stack(services)
+        blocked = self._blocked(stack)
+        try:
+            results = operations.start(stack, timeout_s=self.timeout_s)
+        except VoiceopsError as error:
+            outcome.words.append(f"going back failed as well: {error.message}")
+            return
+        self._end_blocked(stack, blocked)
+        for service in services:
+            if service.name not in moves:
+                continue
+            proof = self.prove(service)
+            went = "is back at" if results[service.name].changed else "stays at"
+            back = f"{service.name} {went} release {service.release}"
+            if proof is None:
+                outcome.words.append(back)
+            elif proof.ok:
+                outcome.words.append(f"{back}, which answers a call")
+            else:
+                outcome.words.append(f"{back}, which fails its call as well: {proof.cause}")
+                outcome.answers = False
+                unproved = proof.cause
+        self._record(services, unproved)
+
+    def _blocked(self, stack: Stack) -> list[Instance]:
+        seen = stack.backend.observe(self.state.services)
+        return [
+            one
+            for name, release in self.state.releases.items()
+            for one in (seen[name].instances if name in seen else ())
+            if one.state is ServiceState.UNRESPONSIVE and one.release == release
+        ]
+
+    def _end_blocked(self, stack: Stack, instances: Sequence[Instance]) -> None:
+        """A blocked agent can't drain: it would stay until its stop timeout, which exceeds the drain.
+
+        It may still be in somebody's call, which it can't tell: it is ended only when no room has a person.
+        """
+        if not instances or stack.occupancy is None:
+            return
+        try:
+            occupied = stack.occupancy.occupied()
+        except CallsInProgressError:
+            return
+        if occupied is not None and not occupied:
+            for one in instances:
+                stack.backend.end(one, Deadline(_KILLED_S, "ending a blocked agent"), Force.KILL)
+
+    def _error(self, failed: FailedRelease, moves: Mapping[str, str], outcome: _Outcome) -> ServiceError:
+        host = self.transport.name
+        releases = {name: self.state.releases[name] for name in failed.services}
+        what = ", ".join(f"release {release} of {name}" for name, release in releases.items())
+        mark = "it is marked bad" if outcome.answers else "it is not marked bad"
+        hint = f"correct it and deploy again; `inv logs --host {host} --only {failed.services[0]}` shows more"
+        if not outcome.answers:
+            hint = f"`inv why --host {host}` looks for a cause that both releases have"
+        return ServiceError(
+            f"{host}: {what} failed: {failed.cause}; {'; '.join([mark, *outcome.words])}",
+            hint=hint,
+            log_tail=failed.log_tail,
+            data={
+                "host": host,
+                "service": failed.services[0],
+                "bad": releases if outcome.answers else {},
+                "went_back_to": dict(moves),
+            },
+        )

@@ -1,0 +1,225 @@
+"""New releases of a host from their start to their proof: either they serve, or the host is back where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from voiceops.deadline import Deadline
+from voiceops.deploy import ledger
+from voiceops.deploy.automatic_rollback import AutomaticRollback, FailedRelease
+from voiceops.deploy.desired import HostState
+from voiceops.deploy.host_look import marked_bad, observed_in, unproved_cause
+from voiceops.deploy.proof import Proof
+from voiceops.errors import ServiceError
+from voiceops.model.calls import CallResult
+from voiceops.model.states import ServiceState
+from voiceops.ports import Transport
+from voiceops.resources import HostReport
+from voiceops.stack import operations
+from voiceops.stack.model import Declared, Observed, judge
+from voiceops.stack.operations import Stack
+from voiceops.stack.results import Results
+
+MakeStack = Callable[[tuple[Declared, ...]], Stack]
+"""The stack of the host with these services; its lock is held already."""
+_LOOKS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """How hosts are deployed; the same for all hosts of one run."""
+
+    by: str
+    timeout_s: float = 300.0
+    drop_calls: bool = False
+    diff: bool = False
+    lock_wait_s: float = 10.0
+    keep_releases: int = 5
+    even_bad: bool = False
+    """Try a release again that is marked bad."""
+    call_left_out: bool = False
+    """Somebody asked for no call this time; where the last one failed, that does not prove anything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proving:
+    """How the agents of a host are called, and who is told meanwhile."""
+
+    prove: Callable[[Declared], Proof | None]
+    """None where calls are left out."""
+    say: Callable[[str], None]
+
+
+class Trial:
+    """The new releases of a host until they have proved themselves, or the host is back where it was."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        state: HostState,
+        make_stack: MakeStack,
+        rollout: Rollout,
+        proving: Proving,
+        look: Mapping[str, Any],
+    ) -> None:
+        self._transport = transport
+        self._state = state
+        self._rollout = rollout
+        self._proving = proving
+        self._look = look
+        self._automatic = AutomaticRollback(
+            transport=transport,
+            state=state,
+            make_stack=make_stack,
+            by=rollout.by,
+            timeout_s=rollout.timeout_s,
+            say=proving.say,
+            prove=proving.prove,
+        )
+        current = look["current"].get("services", {})
+        self._new = tuple(
+            name
+            for name, release in state.releases.items()
+            if current.get(name, {}).get("release") != release or unproved_cause(state, look)
+        )
+
+    def refuse_bad(self) -> None:
+        """Raise for releases that are marked bad; where one of them serves, the host goes back first."""
+        bad = marked_bad(self._state, self._look)
+        if not bad or self._rollout.even_bad:
+            return
+        observed = observed_in(self._state, self._look)
+        serving = still_serving(bad, observed, unproved_cause(self._state, self._look))
+        if not serving:
+            raise refusal(self._transport.name, bad)
+        why = "; ".join(bad[name].why for name in serving)
+        raise self._automatic.go_back(FailedRelease(services=serving, new=self._new, cause=why, noted=True))
+
+    def bring_up(self, stack: Stack, report: HostReport) -> Results:
+        """Start what differs, and read back that it runs."""
+        rollout = self._rollout
+        started = False
+        try:
+            results = operations.start(stack, drop_calls=rollout.drop_calls, timeout_s=rollout.timeout_s)
+            started = True
+            _start_with_host(self._state, stack, report)
+            read_back(self._transport.name, self._state, stack)
+        except ServiceError as error:
+            service = str(error.data.get("service", ""))
+            if service not in self._new:
+                raise
+            raise self._automatic.go_back(
+                FailedRelease(
+                    services=(service,),
+                    new=self._new,
+                    cause=error.message.removeprefix(f"{self._transport.name}: "),
+                    log_tail=error.log_tail,
+                    running=started,
+                )
+            ) from error
+        return results
+
+    def call(self) -> dict[str, CallResult]:
+        """Call each new agent, or where none is new the first one; what fails is never recorded as good."""
+        calls: dict[str, CallResult] = {}
+        agents = [one for one in self._state.services if one.is_agent]
+        for service in [one for one in agents if one.name in self._new] or agents[:1]:
+            proof = self._proving.prove(service)
+            if proof is None:
+                self._require_proved()
+                break
+            if proof.call is not None:
+                calls[service.name] = proof.call
+            if not proof.ok:
+                raise self._failed(service, proof)
+        return calls
+
+    def _failed(self, service: Declared, proof: Proof) -> ServiceError:
+        if proof.blames_agent and service.name in self._new:
+            failed = FailedRelease(
+                services=(service.name,), new=self._new, cause=proof.cause, log_tail=proof.log_tail
+            )
+            return self._automatic.go_back(failed)
+        host = self._transport.name
+        ledger.record_only(
+            self._transport,
+            self._state.names,
+            self._state.services,
+            by=self._rollout.by,
+            action="deploy",
+            unproved=proof.cause,
+        )
+        same = "" if not proof.blames_agent else "; its release is the one that served before, so it stays"
+        return ServiceError(
+            f"{host}: the deploy is not proved: {proof.cause}{same}",
+            hint=f"`inv why --host {host}` looks for the cause; the next deploy calls again",
+            log_tail=proof.log_tail,
+            data={"host": host, "service": service.name},
+        )
+
+    def _require_proved(self) -> None:
+        """Without a call, a state whose last call failed is still one that nobody has proved."""
+        unproved = unproved_cause(self._state, self._look)
+        if unproved and self._rollout.call_left_out:
+            host = self._transport.name
+            raise ServiceError(
+                f"{host}: the last call to what runs there failed: {unproved}",
+                hint="without --no-call the deploy calls again",
+                data={"host": host},
+            )
+
+
+def still_serving(
+    bad: Mapping[str, ledger.Entry], observed: Mapping[str, Observed], unproved: str
+) -> tuple[str, ...]:
+    """Agents whose bad release serves since a run was ended before the host went back.
+
+    One that is written down as ``unproved`` stayed on purpose: there was nothing to go back to.
+    """
+    return tuple(
+        service
+        for service, entry in bad.items()
+        if not unproved
+        and any(one.release == entry.release for one in observed.get(service, Observed()).current)
+    )
+
+
+def refusal(host: str, bad: Mapping[str, ledger.Entry]) -> ServiceError:
+    """What to raise where a declared release is marked bad and nobody asked to try it again."""
+    named = "; ".join(ledger.marked_bad(service, entry) for service, entry in bad.items())
+    return ServiceError(
+        f"{host}: {named}; nothing was changed",
+        hint="correct it and deploy again, or try this release once more with --yes",
+        data={"host": host, "bad": {service: entry.release for service, entry in bad.items()}},
+    )
+
+
+def _start_with_host(state: HostState, stack: Stack, report: HostReport) -> None:
+    """Let the agents start with the host whose units somebody disabled; waiting for one enables it."""
+    disabled = {one.id for one in report.results if one.changes == ("enable",)}
+    seen = stack.backend.observe(state.services) if disabled else {}
+    for service in state.services:
+        for running in seen.get(service.name, Observed()).current:
+            if f"unit:{running.launch}" in disabled and service.is_agent:
+                stack.backend.wait_ready(service, running, Deadline(service.ready_timeout_s, "enabling"))
+
+
+def read_back(host: str, state: HostState, stack: Stack) -> None:
+    """The host read back: what runs was started with what is declared."""
+    for _ in range(_LOOKS):
+        seen = stack.backend.observe(state.services)
+        verdicts = [judge(seen.get(service.name, Observed())) for service in state.services]
+        if not any(one.state is ServiceState.UNRESPONSIVE for one in verdicts):
+            break  # one that is busy answers the next time; one that is blocked does not
+    for service, verdict in zip(state.services, verdicts, strict=True):
+        running = verdict.instance
+        if verdict.ok and running is not None and running.digest == service.digest:
+            continue
+        detail = verdict.detail or "it runs with another configuration than the one declared"
+        raise ServiceError(
+            f"{host}: the deploy did not take effect on {service.name}: {verdict.state}, {detail}",
+            hint=f"`inv logs --host {host} --only {service.name}` shows more; then deploy again",
+            data={"host": host, "service": service.name},
+        )
