@@ -32,6 +32,8 @@ class FailedRelease:
     log_tail: tuple[str, ...] = ()
     noted: bool = False
     """An earlier run has marked them bad and was ended before it went back."""
+    raised: bool = False
+    """Its log shows an exception: it is bad whatever the release before does."""
     running: bool = True
     """It runs, whatever it is worth: where there is nothing to go back to, it stays."""
 
@@ -62,7 +64,8 @@ class AutomaticRollback:
         """Mark the releases bad, bring back those before them, and return what to raise.
 
         Bad is written down first: a run that is ended after that is finished by the next deploy. Where the
-        release before fails its call as well, the cause is likely elsewhere and the mark is taken back.
+        release before fails its call as well, the cause is likely elsewhere and the mark is taken back, unless
+        the log of the new one shows what it raised.
         """
         names = self.state.names
         if not failed.noted:
@@ -80,11 +83,12 @@ class AutomaticRollback:
             self._restore(services, moves, outcome, unproved=failed.cause if stays else "")
         elif failed.running:
             self._record(services, failed.cause)
-        if not outcome.answers:
+        doubted = not outcome.answers and not failed.raised
+        if doubted:
             ledger.note(self.transport, names, self._entries(failed, "unproved", outcome.words[-1]))
         if stays:
             outcome.words.append(f"{', '.join(stays)} has no earlier good release to go back to")
-        return self._error(failed, moves, outcome)
+        return self._error(failed, moves, outcome, doubted=doubted)
 
     def _entries(self, failed: FailedRelease, result: str, why: str) -> list[ledger.Entry]:
         return [
@@ -156,11 +160,13 @@ class AutomaticRollback:
             for one in instances:
                 stack.backend.end(one, Deadline(_KILLED_S, "ending a blocked agent"), Force.KILL)
 
-    def _error(self, failed: FailedRelease, moves: Mapping[str, str], outcome: _Outcome) -> ServiceError:
+    def _error(
+        self, failed: FailedRelease, moves: Mapping[str, str], outcome: _Outcome, *, doubted: bool
+    ) -> ServiceError:
         host = self.transport.name
         releases = {name: self.state.releases[name] for name in failed.services}
         what = ", ".join(f"release {release} of {name}" for name, release in releases.items())
-        mark = "it is marked bad" if outcome.answers else "it is not marked bad"
+        mark = "it is not marked bad" if doubted else "it is marked bad"
         hint = f"correct it and deploy again; `inv logs --host {host} --only {failed.services[0]}` shows more"
         if not outcome.answers:
             hint = f"`inv why --host {host}` looks for a cause that both releases have"
@@ -171,7 +177,7 @@ class AutomaticRollback:
             data={
                 "host": host,
                 "service": failed.services[0],
-                "bad": releases if outcome.answers else {},
+                "bad": {} if doubted else releases,
                 "went_back_to": dict(moves),
             },
         )

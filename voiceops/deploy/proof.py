@@ -36,6 +36,8 @@ class Proof:
     """Why it is no proof; empty: an agent answered."""
     blames_agent: bool = False
     """The failure is the agent's: the call reached LiveKit, and no agent answered it as it should."""
+    raised: bool = False
+    """The agent's log shows an exception: no other release's failure can excuse it."""
     log_tail: tuple[str, ...] = ()
     elsewhere: bool = False
     """An agent of another host answered each of the calls."""
@@ -71,7 +73,7 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
         failures += 1
         raised = raised_in(log)
         cause = f"{call.failure.detail}: {raised}" if raised else call.failure.detail
-        proof = Proof(call=call, cause=cause, blames_agent=True, log_tail=_tail(log))
+        proof = Proof(call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=_tail(log))
         if raised or (shared and _names_room(log, call)) or failures >= _FAILURES:
             return proof
     return proof

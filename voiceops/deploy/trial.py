@@ -116,6 +116,7 @@ class Trial:
                     new=self._new,
                     cause=error.message.removeprefix(f"{self._transport.name}: "),
                     log_tail=error.log_tail,
+                    raised=bool(error.data.get("raised")),
                     running=started,
                 )
             ) from error
@@ -139,7 +140,11 @@ class Trial:
     def _failed(self, service: Declared, proof: Proof) -> ServiceError:
         if proof.blames_agent and service.name in self._new:
             failed = FailedRelease(
-                services=(service.name,), new=self._new, cause=proof.cause, log_tail=proof.log_tail
+                services=(service.name,),
+                new=self._new,
+                cause=proof.cause,
+                log_tail=proof.log_tail,
+                raised=proof.raised,
             )
             return self._automatic.go_back(failed)
         host = self._transport.name

@@ -42,7 +42,8 @@ def _flat(lines: Iterable[str]) -> Iterator[str]:
             except ValueError:
                 continue
             if isinstance(fields, dict):
-                yield from str(fields.get("exc_info") or fields.get("traceback") or "").splitlines()
+                for key in ("message", "traceback", "exc_info"):
+                    yield from str(fields.get(key, "")).splitlines()
         else:
             yield line.rstrip()
 

@@ -93,6 +93,7 @@ class SystemdBackend:
                 "service": service.name,
                 "unit": instance.launch,
                 "restarts": answer["unit"]["restarts"],
+                "raised": raised,
             },
         )
 
