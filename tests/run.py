@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+from tests.flaky import KNOWN_FLAKY
+from tests.results import Outcome, judge_second_run, print_summary, read_report
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = [sys.executable, "-m"]
@@ -28,27 +32,12 @@ CHECKS = {
         "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())",
     ],
 }
-SLOWEST = 15
-FEW = 8
-NO_TESTS_COLLECTED = 5
-
-
-@dataclass
-class Outcome:
-    """What the stages so far came to."""
-
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    slowest: list[tuple[float, str]] = field(default_factory=list)
-    unsteady: list[str] = field(default_factory=list)
-    """Failed beside others, passed alone."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.failed and not self.failures
+FOLDERS = {"unit": ["tests/unit"], "integration": ["tests/contract", "tests/integration"]}
+SECOND_RUN_MAX = 8
+"""More failures than these are no matter of chance: they are not run again."""
+USAGE = 3
+PYTEST_USAGE_ERROR = 4
+PYTEST_NO_TESTS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--stages", default="checks,unit,integration")
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("-k", default="")
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--report", type=Path)
     options = parser.parse_args(arguments)
     stages = options.stages.split(",")
@@ -64,41 +54,79 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CI") == "true":
         os.environ.setdefault("VOICEOPS_REQUIRE_PARTS", "1")
-    outcome = Outcome()
     select = ["-k", options.k] if options.k else []
+    select += ["-m", "not slow"] if options.fast else []
+    select += ["-p", "tests.repetition", f"--repeat={options.repeat}"] if options.repeat > 1 else []
+    if options.k:
+        matching, refusal = _matching_stages([stage for stage in stages if stage in FOLDERS], select)
+        if refusal is not None:
+            return _refuse(options.k, refusal, options.report)
+        stages = [stage for stage in stages if stage not in FOLDERS or stage in matching]
+    outcome = Outcome()
     try:
         if "checks" in stages:
             _timed(outcome, "checks", _checks)
         if "unit" in stages:
-            _timed(outcome, "unit", lambda o: _pytest(o, ["tests/unit", "-n", "2", *select]))
+            _timed(outcome, "unit", lambda: _pytest([*FOLDERS["unit"], "-n", "2", *select]))
         if "integration" in stages:
             subprocess.run([*PYTHON, "tests.install_parts"], cwd=ROOT, check=False)
-            real = ["tests/contract", "tests/integration", *select]
-            # These wait more than they compute; a module's tests share its stacks and stay together.
-            side_by_side = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
-            _timed(outcome, "integration", lambda o: _on_real_parts(o, real, side_by_side))
-            if not options.fast:
-                _timed(outcome, "heavy", lambda o: _pytest(o, [*real, "-m", "heavy"]))
+            _timed(outcome, "integration", lambda: _on_real_parts(select, repeat=options.repeat))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     finally:
-        _summary(outcome)
+        print_summary(outcome, repeat=options.repeat, known=KNOWN_FLAKY)
         if options.report:
             options.report.write_text(json.dumps({"ok": outcome.ok, **asdict(outcome)}))
     return 0 if outcome.ok else 1
 
 
-def _timed(outcome: Outcome, stage: str, work: object) -> None:
-    assert callable(work)
+def _matching_stages(stages: list[str], select: list[str]) -> tuple[list[str], str | None]:
+    """The stages that have a selected test, or why there is none. What can't be collected is left to its stage."""
+    code, listed = _collect(stages, select)
+    if code == PYTEST_NO_TESTS:
+        return [], "it is part of no test's, module's or folder's name"
+    if code == PYTEST_USAGE_ERROR:
+        return [], listed.strip().splitlines()[-1]
+    if code:
+        return stages, None
+    return [stage for stage in stages if any(f"{folder}/" in listed for folder in FOLDERS[stage])], None
+
+
+def _collect(stages: list[str], select: list[str]) -> tuple[int, str]:
+    folders = [folder for stage in stages for folder in FOLDERS[stage]]
+    listing = [*PYTHON, "pytest", "-q", "--collect-only", *folders, *select]
+    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout if not done.returncode else done.stdout + done.stderr
+
+
+def _refuse(expression: str, reason: str, report: Path | None) -> int:
+    """Say that nothing can be run for ``-k``: to whoever reads the report, else on stderr."""
+    words = set(re.findall(r"[a-z]{4,}", _collect(list(FOLDERS), [])[1]))
+    likely = difflib.get_close_matches(expression, words, n=1)
+    error = f"-k {expression!r} selects no test: {reason}"
+    hint = (
+        f"did you mean {likely[0]!r}?"
+        if likely
+        else "`-k` takes what pytest's -k takes, such as `cleanup and not cron`"
+    )
+    if report is None:
+        print(f"{error}\n{hint}", file=sys.stderr)
+    else:
+        report.write_text(json.dumps({"ok": False, "error": error, "hint": hint}))
+    return USAGE
+
+
+def _timed(outcome: Outcome, stage: str, work: Callable[[], Outcome]) -> None:
     started = time.monotonic()
     print(f"== {stage}", flush=True)
-    work(outcome)
+    outcome.add(work())
     outcome.seconds[stage] = round(time.monotonic() - started, 1)
 
 
-def _checks(outcome: Outcome) -> None:
+def _checks() -> Outcome:
     """The static checks, side by side; each counts as one test."""
+    outcome = Outcome()
     running = {
         name: subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         for name, command in CHECKS.items()
@@ -112,93 +140,38 @@ def _checks(outcome: Outcome) -> None:
         else:
             outcome.passed += 1
             print(f"-- {name} passed", flush=True)
+    return outcome
 
 
-def _on_real_parts(outcome: Outcome, real: list[str], side_by_side: list[str]) -> None:
-    """Real servers on a shared machine: what fails is tried once more, alone, and named if it then passes.
-
-    More than a few failures are no noise: they stand as they are.
-    """
-    first = Outcome()
-    _pytest(first, [*real, *side_by_side, "-m", "not heavy"])
-    if 0 < first.failed <= FEW:
-        print(f"== {first.failed} failed: once more, alone", flush=True)
-        again = Outcome()
-        _pytest(again, [*real, "--last-failed", "--last-failed-no-failures=none", "-m", "not heavy"])
-        if again.passed + again.failed == first.failed:
-            outcome.unsteady += [name for name in first.failures if name not in again.failures]
-            first.failed, first.failures = again.failed, again.failures
-            first.passed += again.passed
-    outcome.passed += first.passed
-    outcome.failed += first.failed
-    outcome.skipped += first.skipped
-    outcome.failures += first.failures
-    outcome.slowest += first.slowest
+def _on_real_parts(select: list[str], *, repeat: int) -> Outcome:
+    """Real servers, several modules at a time. What fails runs once more, alone, to tell what kind of failure it is."""
+    # These wait more than they compute; a module's tests share its stacks and stay together.
+    side_by_side = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+    first = _pytest([*FOLDERS["integration"], *select, *side_by_side])
+    if repeat > 1 or not 0 < first.failed <= SECOND_RUN_MAX:
+        return first
+    print(f"== {first.failed} failed: once more, alone", flush=True)
+    only_failed = ["--last-failed", "--last-failed-no-failures=none"]
+    second = _pytest([*FOLDERS["integration"], *select, *only_failed])
+    return judge_second_run(first, second, KNOWN_FLAKY)
 
 
-def _pytest(outcome: Outcome, arguments: list[str]) -> None:
+def _pytest(arguments: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="voiceops-junit-") as folder:
         junit = Path(folder) / "junit.xml"
-        process = subprocess.Popen(
-            [
-                *PYTHON,
-                "pytest",
-                "-q",
-                f"--junitxml={junit}",
-                "--durations=0",
-                "--durations-min=60",
-                *arguments,
-            ],
-            cwd=ROOT,
-        )
+        command = [*PYTHON, "pytest", "-q", f"--junitxml={junit}", "--durations=0", "--durations-min=60"]
+        process = subprocess.Popen([*command, *arguments], cwd=ROOT)
         try:
             code = process.wait()
         except KeyboardInterrupt:
             # The terminal has told pytest too: it cleans up.
             process.wait()
             raise
-        if code == NO_TESTS_COLLECTED:
-            return
-        if code and not _count(outcome, junit):
-            outcome.failed += 1
-            outcome.failures.append(f"pytest {' '.join(arguments)} exited {code}")
-        elif not code:
-            _count(outcome, junit)
-
-
-def _count(outcome: Outcome, junit: Path) -> int:
-    """Add a stage's results; returns how many of them failed."""
-    if not junit.exists():
-        return 0
-    failed = 0
-    for case in ET.parse(junit).iter("testcase"):
-        name = f"{case.get('classname', '').replace('.', '/')}::{case.get('name')}"
-        outcome.slowest.append((float(case.get("time", "0")), name))
-        if case.find("failure") is not None or case.find("error") is not None:
-            failed += 1
-            outcome.failures.append(name)
-        elif case.find("skipped") is not None:
-            outcome.skipped += 1
-        else:
-            outcome.passed += 1
-    outcome.failed += failed
-    return failed
-
-
-def _summary(outcome: Outcome) -> None:
-    outcome.slowest = sorted(outcome.slowest, reverse=True)[:SLOWEST]
-    if outcome.slowest:
-        print("== slowest")
-        for seconds, name in outcome.slowest:
-            print(f"{seconds:8.2f} s  {name}")
-    if outcome.seconds:
-        print("== " + ", ".join(f"{stage} {seconds:g} s" for stage, seconds in outcome.seconds.items()))
-    for name in outcome.unsteady:
-        print(f"UNSTEADY {name}: failed beside others, passed alone")
-    for name in outcome.failures:
-        print(f"FAILED {name}")
-    skipped = f", {outcome.skipped} skipped" if outcome.skipped else ""
-    print(f"{outcome.passed} passed, {outcome.failed} failed{skipped}", flush=True)
+        outcome = read_report(junit)
+    if code and not outcome.failed:
+        outcome.failed = 1
+        outcome.failures = [f"pytest {' '.join(arguments)} exited {code}"]
+    return outcome
 
 
 if __name__ == "__main__":

@@ -20,12 +20,15 @@ STAGES = ("checks", "unit", "integration")
     name="test",
     help={
         "only": "checks, unit or integration; several with commas.",
-        "fast": "Leave out the tests marked heavy.",
+        "fast": "Leave out the tests that wait more than half a minute for something real.",
         "k": "Only tests that match, as pytest's -k.",
+        "repeat": "Run each selected test so many times, to find what fails now and then.",
     },
 )
-def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "") -> Report:
+def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "", repeat: int = 1) -> Report:
     """Run linters, types, floors and all tests; installs what they need.
+
+    Exit code 1 also for a test that fails and then passes.
 
     Example: inv test --only unit -k cleanup
     """
@@ -36,6 +39,12 @@ def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "") -> Repo
         raise UsageError(
             f"no such stage: {', '.join(sorted(unknown))}", hint=f"there are {', '.join(STAGES)}"
         )
+    if repeat < 1 or (repeat > 1 and not k):
+        raise UsageError(
+            "--repeat needs a count and -k", hint="for example `inv test --repeat 20 -k cleanup`"
+        )
+    if k and set(stages) == {"checks"}:
+        raise UsageError("-k selects tests, and --only checks has none", hint="leave one of them out")
     if not (ROOT / DEV_LOCK).exists():
         raise UsageError("inv test runs in a checkout of voiceops")
     try:
@@ -45,10 +54,13 @@ def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "") -> Repo
     with tempfile.TemporaryDirectory(prefix="voiceops-test-") as folder:
         report = Path(folder) / "report.json"
         command = [str(environment / "bin" / "python"), "-m", "tests.run", "--report", str(report)]
-        command += ["--stages", ",".join(stages), "-k", k, *(["--fast"] if fast else [])]
+        command += ["--stages", ",".join(stages), "-k", k, "--repeat", str(repeat)]
+        command += ["--fast"] if fast else []
         # With --json, stdout belongs to the document.
         code = _run(command, to_stderr=run.json)
         data = json.loads(report.read_text()) if report.exists() else {"ok": False}
+    if "error" in data:
+        raise UsageError(data["error"], hint=data["hint"])
     return Report(data=data, exit_code=code)
 
 
