@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests import live
+from tests.timeouts import pytest_runtest_setup, pytest_runtest_teardown
+
+__all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]
 
 LONGEST = (
     "test_why",
