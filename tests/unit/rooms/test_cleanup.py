@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -219,12 +220,21 @@ async def test_ensure_clean_tries_again_after_what_may_pass(api: FakeLivekitApi)
     assert not api.rooms
 
 
-async def test_ensure_clean_gives_up_after_three_tries(api: FakeLivekitApi) -> None:
+async def test_ensure_clean_gives_up_after_three_tries_2_s_apart(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        pauses.append(delay_s)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     api.put("r")
     api.failures["list_participants"] = [unreachable(), unreachable(), unreachable()]
     with pytest.raises(UnreachableError):
-        await ensure_clean_room(api, "r", backoff_s=0)
+        await ensure_clean_room(api, "r")
     assert api.count("list_participants") == 3
+    assert pauses == [2.0, 2.0]
 
 
 async def test_ensure_clean_says_when_a_room_keeps_coming_back(

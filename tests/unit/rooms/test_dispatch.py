@@ -121,6 +121,21 @@ async def test_what_may_pass_is_tried_three_times_more_and_looked_at_anew() -> N
         await dispatch_agent(api, "r", "a", retry_delays_s=(0, 0, 0))
 
 
+async def test_tries_are_0_2_then_0_4_then_0_8_s_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        pauses.append(delay_s)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    api = FakeLivekitApi()
+    api.put("r")
+    api.failures["list_rooms"] = [UnreachableError("503", retryable=True) for _ in range(4)]
+    with pytest.raises(UnreachableError):
+        await dispatch_agent(api, "r", "a")
+    assert pauses == [0.2, 0.4, 0.8]
+
+
 @pytest.mark.parametrize("error", [CredentialsError("no"), UsageError("no"), VoiceopsError("no")])
 async def test_what_can_t_pass_is_not_tried_again(error: VoiceopsError) -> None:
     api = FakeLivekitApi()
