@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,28 @@ def no_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without the developer's own agent and keys."""
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def all_sockets_are_closed() -> Iterator[None]:
+    """Whatever became of the connections of a test, no descriptor and no thread of theirs stays."""
+    before = sockets()
+    yield
+    wait_until(
+        lambda: sockets() <= before and not any("paramiko" in str(one) for one in threading.enumerate())
+    )
+
+
+def sockets() -> set[str]:
+    """Those of this process."""
+    return {one for one in map(link_of, os.listdir("/proc/self/fd")) if one.startswith("socket:")}
+
+
+def link_of(descriptor: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:  # of the listing itself
+        return ""
 
 
 def target(machine: hosts.Machine, **changes: Any) -> SshTarget:
