@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from voiceops.bootstrap import DEV_LOCK, BootstrapError, ensure
 from voiceops.cli.command import Report, Run, command
@@ -58,7 +59,7 @@ def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "", repeat:
         command += ["--fast"] if fast else []
         # With --json, stdout belongs to the document.
         code = _run(command, to_stderr=run.json)
-        data = json.loads(report.read_text()) if report.exists() else {"ok": False}
+        data: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {"ok": False}
     if "error" in data:
         raise UsageError(data["error"], hint=data["hint"])
     return Report(data=data, exit_code=code)
