@@ -1,8 +1,12 @@
-"""A phone whose line is written down beforehand, and callers that answer from a list."""
+"""A phone whose line is written down beforehand, and callers that answer from a list.
+
+``tests/contract/test_calls.py`` holds both to LiveKit's own client.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from voiceops.calls.ports import Inquiry
@@ -20,7 +24,7 @@ class FakePhone:
         refuses: VoiceopsError | None = None,
         hangs: bool = False,
         answers: Sequence[PhoneEvent] = (),
-        said_until: float = 0.0,
+        said_until: float | None = None,
     ) -> None:
         self._events = list(events)
         self._refuses = refuses
@@ -46,9 +50,10 @@ class FakePhone:
         return self._events.pop(0)
 
     async def say(self, wav: str) -> float:
+        assert self.microphone, "open_microphone() comes first"
         self.said.append(wav)
         self._events += self._answers
-        return self._said_until
+        return time.monotonic() if self._said_until is None else self._said_until
 
     async def hang_up(self) -> None:
         self.hung_up = True
