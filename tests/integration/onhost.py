@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests import hosts
@@ -56,3 +57,16 @@ def livekit_config(port: int, **extra: object) -> str:
         },
     }
     return json.dumps(config | extra)
+
+
+@contextmanager
+def elapsing(host: hosts.Machine, timer: str) -> Iterator[None]:
+    """Let systemd's timer elapse now and every second, by a drop-in, instead of when it is declared to."""
+    folder = f"/run/systemd/system/{timer}.d"
+    soon = "OnActiveSec=0.1s\nOnUnitInactiveSec=1s\nAccuracySec=1ms\nRandomizedDelaySec=0\n"
+    host.write(f"{folder}/soon.conf", f"[Timer]\nOnCalendar=\n{soon}")
+    host.shell(f"systemctl daemon-reload && systemctl restart {timer}")
+    try:
+        yield
+    finally:
+        host.shell(f"rm -r {folder}; systemctl daemon-reload && systemctl restart {timer}")

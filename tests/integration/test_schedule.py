@@ -15,6 +15,7 @@ import pytest
 
 from tests import live, parts
 from tests.hosts import Machine
+from tests.integration import onhost
 from tests.projects import Project
 from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.model.secret import Secret
@@ -178,6 +179,7 @@ def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:
     host.shell(f"systemctl daemon-reload && systemctl enable --now {timer}")
     listed = host.shell(f"systemctl list-timers --no-legend {timer}").stdout
     assert service in listed
-    host.shell(f"systemctl start {service}")
+    with onhost.elapsing(host, timer):
+        host.shell(f"timeout 20 sh -c 'until [ -s {marker} ]; do sleep 0.05; done'")
     assert host.read(marker).strip() == "root"
     host.shell(f"systemctl disable --now {timer} && rm /etc/systemd/system/{place.label}-*")
