@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests import hosts
+from tests import hosts, hosts_prepared
 
 Fleet = Callable[[int], list[hosts.Machine]]
 
@@ -23,6 +24,23 @@ def host_run() -> Iterator[hosts.HostRun]:
 def host(host_run: hosts.HostRun) -> Iterator[hosts.Machine]:
     """One fresh host for the tests of a module that don't disturb each other."""
     with host_run.cluster(1) as machines:
+        yield machines[0]
+
+
+@pytest.fixture(scope="session")
+def agent_layer(host_run: hosts.HostRun) -> Iterator[Path]:
+    """What ``inv setup`` makes of a host that runs an agent, to lie over a bare one."""
+    with hosts_prepared.agent_layer(host_run) as layer:
+        yield layer
+
+
+@pytest.fixture(scope="module")
+def prepared_host(host_run: hosts.HostRun, agent_layer: Path) -> Iterator[hosts.Machine]:
+    """One host for the tests of a module, set up for agents of the project ``frontdesk``; nothing is deployed.
+
+    For tests that need an agent on a host and are not about how its environment is built.
+    """
+    with host_run.cluster(1, layer=agent_layer) as machines:
         yield machines[0]
 
 

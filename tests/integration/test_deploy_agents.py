@@ -36,6 +36,12 @@ server.on("worker_registered", lambda *_: threading.Timer(0.5, _die).start())
 
 
 @pytest.fixture(scope="module")
+def host(prepared_host: hosts.Machine) -> hosts.Machine:
+    """With an agent's environment on it."""
+    return prepared_host
+
+
+@pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
     made = agent_servers(tmp_path_factory.mktemp("agents") / "project", [host], TONE)
     made.write()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +19,14 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Servers:
-    """Bare hosts; the first test deploys to them, the others find them deployed."""
-    machines = fleet(6)
-    bring_redis(machines[0])
-    return role_servers(tmp_path_factory.mktemp("roles") / "project", machines, ENTRY)
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, fleet: Fleet, host_run: hosts.HostRun, agent_layer: Path
+) -> Iterator[Servers]:
+    """Nothing is deployed; the first test does it, the others find it. The agents' hosts have the environment."""
+    with host_run.cluster(2, layer=agent_layer) as agents:
+        machines = [*fleet(4), *agents]
+        bring_redis(machines[0])
+        yield role_servers(tmp_path_factory.mktemp("roles") / "project", machines, ENTRY)
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def node_url(machine: hosts.Machine) -> str:
     return f"ws://{machine.address}:7880"
 
 
-def test_bare_hosts_come_up_in_the_order_of_their_needs_and_a_call_is_answered(servers: Servers) -> None:
+def test_hosts_come_up_in_the_order_of_their_needs_and_a_call_is_answered(servers: Servers) -> None:
     store, media, watch, agents = (servers.groups[name] for name in ("store", "media", "watch", "agents"))
     document = servers.inv("deploy", "--group", "servers", "--json", timeout_s=200).json
     assert document["call"]["ok"] is True

@@ -31,8 +31,14 @@ SECRETS = [API_SECRET, TOKEN, OTHER, WORD, *DOTENV.values()]
 
 
 @pytest.fixture(scope="module")
+def host(prepared_host: hosts.Machine) -> hosts.Machine:
+    """With an agent's environment on it."""
+    return prepared_host
+
+
+@pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
-    """A bare host, reached as a user whose sudo wants a password."""
+    """A host without any of the secrets, reached as a user whose sudo wants a password."""
     web = sleeper(env={"WORD": {"env": "WORD"}})
     made = agent_servers(tmp_path_factory.mktemp("secrets") / "project", [host], TONE, web=web)
     made.variables |= {"ansible_user": "pwsudo", "ansible_become_password": {"env": "SUDO_PASSWORD"}}

@@ -47,7 +47,7 @@ def all_sockets_are_closed() -> Iterator[None]:
     )
 
 
-def sockets() -> set[str]:
+def sockets() -> set[str | threading.Thread]:
     """Those of this process."""
     return {one for one in map(link_of, os.listdir("/proc/self/fd")) if one.startswith("socket:")}
 

@@ -20,6 +20,12 @@ ENTRY = Path(__file__).parent / "agents" / "faulty.py"
 
 
 @pytest.fixture(scope="module")
+def host(prepared_host: hosts.Machine) -> hosts.Machine:
+    """With an agent's environment on it."""
+    return prepared_host
+
+
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
     """Deployed. It listens on all addresses, for the callers of these tests; voiceops is told of loopback only."""
     made = agent_servers(tmp_path_factory.mktemp("why-server") / "project", [host], ENTRY)
