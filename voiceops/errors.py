@@ -6,6 +6,7 @@
     |-- NotAsDeclaredError            exit 2   check-running, drift, --check
     |-- LockedError                   exit 4   somebody else holds the lock
     |-- UnreachableError              exit 5   a host or LiveKit does not answer
+    |   |-- NotListeningError         exit 5   nobody listens on its port: the connection was refused
     |   `-- CredentialsError          exit 5   it answers and refuses us
     |-- NotFoundError                 exit 1   no such room, participant, dispatch, service
     |-- DeadlineError                 exit 1   a wait that ended before what it waited for
@@ -13,6 +14,7 @@
     |-- ServiceError                  exit 1   a service did not become ready, or died
     |-- StrayError                    exit 1   a process that we did not start is in the way
     |-- CallsInProgressError          exit 1   live calls would be dropped; needs --yes
+    |   `-- CallsUnknownError         exit 1   nobody can say whether there are any; needs --yes
     `-- StorageError                  exit 1   full disk, read-only folder, broken state
 
 Adapters translate every foreign error into one of these. Errors carry data
@@ -109,6 +111,10 @@ class UnreachableError(VoiceopsError):
     exit_code = 5
 
 
+class NotListeningError(UnreachableError):
+    """Nobody listens on the port: the connection was refused."""
+
+
 class CredentialsError(UnreachableError):
     """A host or LiveKit refuses the credentials."""
 
@@ -135,6 +141,10 @@ class StrayError(VoiceopsError):
 
 class CallsInProgressError(VoiceopsError):
     """The operation would drop live calls; ``data["rooms"]`` names them."""
+
+
+class CallsUnknownError(CallsInProgressError):
+    """Nobody can say whether the operation would drop live calls; ``data["cause"]`` says why."""
 
 
 class StorageError(VoiceopsError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
-from voiceops.wiring_near import known_as, near
+from voiceops.wiring_near import known_as, near, server_occupancy
 
 if TYPE_CHECKING:
     from voiceops.deadline import Deadline
@@ -170,7 +170,7 @@ def host_stack(
     from voiceops.stack.operations import Stack
     from voiceops.stack.systemd_backend import SystemdBackend
     from voiceops.systemd.names import Names
-    from voiceops.wiring_stack import People, clean_rooms, count_rooms
+    from voiceops.wiring_stack import clean_rooms, count_rooms
 
     backend = SystemdBackend(Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s)
     asked = near(host, transport)
@@ -179,7 +179,7 @@ def host_stack(
         outline=outline,
         backend=backend,
         lock=lock,
-        occupancy=People(asked),
+        occupancy=server_occupancy(host, asked, transport),
         before_agents=lambda: clean_rooms(asked, Folder(project.root), say, known_as=known_as(host)),
         progress=progress,
         count_rooms=lambda: count_rooms(asked),

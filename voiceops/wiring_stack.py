@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from voiceops.errors import CallsInProgressError, DeadlineError, UnreachableError, VoiceopsError
+from voiceops.errors import VoiceopsError
 from voiceops.model.settings import LivekitService
 from voiceops.stack import declare
 from voiceops.stack.folder import Folder
+from voiceops.stack.livekit_config import port_of
+from voiceops.stack.livekit_occupancy import LivekitOccupancy, ask
 from voiceops.stack.lock import locked, this_command
 from voiceops.stack.operations import Stack
 from voiceops.stack.processes import ProcessBackend
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     from voiceops.adapters.binaries import Progress as Fetched
     from voiceops.adapters.livekit_api import LivekitApi
     from voiceops.model.settings import Host
-    from voiceops.stack.model import Declared
+    from voiceops.stack.model import Declared, Instance
     from voiceops.wiring import Project
-
-T = TypeVar("T")
 
 
 def build_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
@@ -52,83 +51,29 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         backend=ProcessBackend(folder, say=say),
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=fetch,
-        occupancy=People(host),
+        occupancy=_livekit_of(host, folder),
         before_agents=lambda: clean_rooms(host, folder, say),
         progress=progress,
         count_rooms=lambda: count_rooms(host),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class People:
-    """``stack.occupancy.Occupancy`` on the host's LiveKit."""
+def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
+    """The LiveKit of this machine; its process was started with the file below ``.voiceops``."""
 
-    host: Host
-
-    def occupied(self) -> frozenset[str] | None:
-        """Rooms with a person in them, within 3 s; None when the server does not answer.
-
-        A server that answers and can't say (its Redis is away) carries its calls on:
-        ``CallsInProgressError``, which ``--yes`` overrules.
-        """
-        import asyncio
-
-        from voiceops.rooms.presence import persons
-
-        async def look(api: LivekitApi) -> frozenset[str]:
-            rooms = await api.list_rooms()
-            lists = await asyncio.gather(*(api.list_participants(room.name) for room in rooms))
-            settings = self.host.settings.rooms
-            pairs = zip(rooms, lists, strict=True)
-            return frozenset(room.name for room, everybody in pairs if persons(everybody, settings))
-
+    def started_with(server: Instance) -> str:
         try:
-            return _asked(self.host, look, "looking who is in a call")
-        except (UnreachableError, DeadlineError):
-            return None
-        except VoiceopsError as error:
-            raise CallsInProgressError(
-                f"calls may be in progress, LiveKit can't say: {error.message}",
-                hint="fix what it lacks first, or give --yes to go ahead",
-                data={"rooms": []},
-            ) from None
+            return folder.livekit_config(server.service).read_text()
+        except (OSError, ValueError):
+            return ""
 
-    def hang_up(self, rooms: Sequence[str]) -> None:
-        """Delete the rooms; one that can't be deleted ends with its agent."""
-        from voiceops.rooms.removal import delete_room
-
-        async def delete(api: LivekitApi) -> None:
-            for room in rooms:
-                await delete_room(api, room)
-
-        _ask(self.host, delete, "hanging up")
-
-
-def _ask(
-    host: Host, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float = 3.0
-) -> T | None:
-    """One conversation with the host's LiveKit; None when it fails or takes too long."""
-    try:
-        return _asked(host, act, what, timeout_s=timeout_s)
-    except VoiceopsError:
-        return None
-
-
-def _asked(host: Host, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float = 3.0) -> T:
-    from voiceops import aio
-    from voiceops.adapters.livekit_api import LivekitApi
-    from voiceops.deadline import deadline
-
-    livekit = host.settings.livekit
-
-    async def main() -> T:
-        async with (
-            deadline(timeout_s, what),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
-        ):
-            return await act(api)
-
-    return aio.run(main())
+    return LivekitOccupancy(
+        livekit=host.settings.livekit,
+        rooms=host.settings.rooms,
+        port=port_of(host.settings.livekit.url),
+        started_with=started_with,
+        url_of_port=lambda port: f"ws://127.0.0.1:{port}",
+    )
 
 
 def _surroundings(project: Project, folder: Folder, progress: Progress) -> declare.Surroundings:
@@ -198,4 +143,7 @@ def count_rooms(host: Host) -> int | None:
     async def count(api: LivekitApi) -> int:
         return len(await api.list_rooms())
 
-    return _ask(host, count, "counting rooms")
+    try:
+        return ask(host.settings.livekit, count, "counting rooms", timeout_s=3.0)
+    except VoiceopsError:
+        return None

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.proof import Proof
-from voiceops.errors import CallsInProgressError, ServiceError, VoiceopsError
-from voiceops.model.states import ServiceState
+from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.ports import Transport
 from voiceops.stack import operations
-from voiceops.stack.backend import Force
-from voiceops.stack.model import Declared, Instance
+from voiceops.stack.model import Declared
 from voiceops.stack.operations import Stack
-
-_KILLED_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +108,11 @@ class AutomaticRollback:
         for name, release in moves.items():
             self.say(f"{self.transport.name}: {name}: going back to release {release}")
         stack = self.make_stack(services)
-        blocked = self._blocked(stack)
         try:
             results = operations.start(stack, timeout_s=self.timeout_s)
         except VoiceopsError as error:
             outcome.words.append(f"going back failed as well: {error.message}")
             return
-        self._end_blocked(stack, blocked)
         for service in services:
             if service.name not in moves:
                 continue
@@ -135,30 +128,6 @@ class AutomaticRollback:
                 outcome.answers = False
                 unproved = proof.cause
         self._record(services, unproved)
-
-    def _blocked(self, stack: Stack) -> list[Instance]:
-        seen = stack.backend.observe(self.state.services)
-        return [
-            one
-            for name, release in self.state.releases.items()
-            for one in (seen[name].instances if name in seen else ())
-            if one.state is ServiceState.UNRESPONSIVE and one.release == release
-        ]
-
-    def _end_blocked(self, stack: Stack, instances: Sequence[Instance]) -> None:
-        """A blocked agent can't drain: it would stay until its stop timeout, which exceeds the drain.
-
-        It may still be in somebody's call, which it can't tell: it is ended only when no room has a person.
-        """
-        if not instances or stack.occupancy is None:
-            return
-        try:
-            occupied = stack.occupancy.occupied()
-        except CallsInProgressError:
-            return
-        if occupied is not None and not occupied:
-            for one in instances:
-                stack.backend.end(one, Deadline(_KILLED_S, "ending a blocked agent"), Force.KILL)
 
     def _error(
         self, failed: FailedRelease, moves: Mapping[str, str], outcome: _Outcome, *, doubted: bool

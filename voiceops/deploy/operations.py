@@ -342,6 +342,7 @@ def roll_back(
     wait_s: float,
     timeout_s: float,
     even_bad: bool = False,
+    drop_calls: bool = False,
 ) -> RolledBack:
     """Agents go back to their last good release, by overlap; the one left is marked bad.
 
@@ -367,7 +368,7 @@ def roll_back(
             moves[one.name] = (now, known.previous(one.name, to=to, even_bad=even_bad))
         services = _with_releases(outline, known, moves)
         made = stack(run, services, lambda limit: nullcontext())
-        results = operations.start(made, only=list(moves), timeout_s=timeout_s)
+        results = operations.start(made, only=list(moves), drop_calls=drop_calls, timeout_s=timeout_s)
         bad = [
             ledger.Entry(
                 service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from"

@@ -23,7 +23,7 @@ from voiceops.resources.client import Event
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays
-from voiceops.stack.results import Results, calls_error
+from voiceops.stack.results import Results
 
 _GOING_BACK_S = 180.0
 """How long the lock stays beyond the command's own time: for calls, and for going back after them."""
@@ -105,9 +105,9 @@ def deploy_host(
     """
     stack = make_stack(state.services)
     refuse_strays(planned.actions, transport.name)
-    rooms = operations.at_risk(stack, planned.actions, planned.observed)
-    if rooms and not rollout.drop_calls:
-        raise calls_error(rooms, "this deploy would cut them off; nothing was changed")
+    if not rollout.drop_calls:
+        risk = operations.calls_at_stake(stack, planned.actions, planned.observed)
+        risk.refuse("this deploy would cut them off; nothing was changed")
     lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
     with applied(
         transport,

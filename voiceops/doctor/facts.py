@@ -103,6 +103,8 @@ class ServerFact:
     service: str = "livekit"
     state: ServiceState | None = None
     detail: str = ""
+    stopped: bool = False
+    """The kernel says that its process is stopped: no packet passes, every call is silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

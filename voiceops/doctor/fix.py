@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
 from voiceops.model.findings import Finding, Fix
 
 ROOMS_AT_ONCE = 8
@@ -92,6 +92,8 @@ def _try(fix: Fix, stack: StackActions, rooms: RoomActions) -> FixResult:
         done = _carry_out(fix, stack, rooms)
     except NotFoundError:
         return FixResult(fix=fix, done=True)  # it went by itself meanwhile
+    except CallsInProgressError as refused:
+        return FixResult(fix=fix, done=False, error=f"{refused.message}; give --yes to do it all the same")
     except VoiceopsError as failure:
         return FixResult(fix=fix, done=False, error=failure.message)
     return FixResult(fix=fix, done=done, error="" if done else "only you can do this")

@@ -93,7 +93,10 @@ class LocalStack:
 
     def restart(self, only: Sequence[str], *, now: bool) -> None:
         if now:
-            # What does not react can't drain, and its callers hear nothing: they keep their room.
+            # A stopped process can't drain, and its callers hear nothing. It may have been let go on since.
+            verdicts = operations.check(self.stack)
+            if all(verdicts[name].ok for name in only):
+                return
             operations.stop(self.stack, only=only, now=True, drop_calls=True)
             operations.start(self.stack, only=only)
         else:
@@ -158,5 +161,6 @@ class LocalHands:
         return Proof(answered=False, detail=failure.detail if failure else "no audio")
 
     def live_rooms(self) -> Sequence[str]:
-        """Rooms in which an agent serves a person right now."""
+        """Rooms in which an agent serves a person right now; ``CallsUnknownError`` when LiveKit does not say."""
+        operations.require_known_calls(self.stack.stack)
         return [room.name for room in served_rooms(self.facts())]

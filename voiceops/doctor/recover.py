@@ -131,8 +131,8 @@ class _Climb:
         return proof is not None and proof.answered
 
     def restart_stack(self) -> str:
-        rooms = self.live_rooms()
-        if rooms and not self.yes:
+        rooms = () if self.yes else self.live_rooms()
+        if rooms:
             raise CallsInProgressError(
                 f"restarting the stack would drop {len(rooms)} live call(s)",
                 hint="run `inv recover --yes` to drop them, or wait until they have ended",
@@ -153,7 +153,7 @@ def recover(
     """Climb until a call is answered. Safe to run at any time, also when nothing is wrong.
 
     Raises ``CallsInProgressError`` before a restart of the stack would drop calls that an
-    agent serves (``live_rooms`` names them), unless ``yes``.
+    agent serves (``live_rooms`` names them, or raises ``CallsUnknownError``), unless ``yes``.
     """
     began = clock()
     climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, clock=clock)

@@ -21,9 +21,21 @@ def server_down(facts: Facts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable:
         return
-    if server.declared:
+    if server.stopped:
+        sentence = f"livekit-server is frozen (its process is stopped, state T): every call at {server.url} is silent."
+        # Whoever was in a call hears nothing; any other server that does not answer may carry calls on.
+        fixes: tuple[Fix, ...] = (
+            Fix(
+                command=f"inv stop --only {server.service} --now --yes && inv start",
+                action="restart",
+                service=server.service,
+                now=True,
+            ),
+            Fix(command="inv start", action="start"),
+        )
+    elif server.declared:
         sentence = f"livekit-server does not answer at {server.url}: nobody can call, no worker can register."
-        fixes: tuple[Fix, ...] = (Fix(command="inv start", action="start"),)
+        fixes = (Fix(command="inv start", action="start"),)
     else:
         sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
         fixes = (Fix(command="inv inventory --host localhost  # then correct livekit.url", action=""),)

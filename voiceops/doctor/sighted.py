@@ -52,6 +52,7 @@ class Sighted:
             service=name or "livekit",
             state=verdict.state if verdict else None,
             detail=verdict.detail if verdict else "",
+            stopped=bool(verdict and verdict.instance and self.closer(verdict.instance).stopped),
         )
 
     def workers(self) -> Iterator[WorkerFact]:

@@ -13,17 +13,16 @@ RECENT_S = 300.0
 FULL_CPU = 0.95
 
 
-def _new_agents(facts: Facts, worker: WorkerFact, *, all_calls: bool = False) -> tuple[Fix, ...]:
+def _new_agents(facts: Facts, worker: WorkerFact) -> tuple[Fix, ...]:
     """One new agent for each caller who waits for this one.
 
     An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.
-    With ``all_calls`` also for callers whose agent ends with the worker.
     """
     waiting = waiting_rooms(facts)
     fixes: list[Fix] = []
     for look in looks(facts):
         own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
-        if look.room in waiting or (all_calls and own and look.people):
+        if look.room in waiting:
             fixes.extend(look.remove(agent) for agent in own)
             fixes.append(look.dispatch(worker.agent_name))
     return tuple(fixes)
@@ -87,20 +86,16 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
                 ),
             ),
             fixes=(
-                Fix(
-                    command=f"inv stop --only {worker.service} --now --yes && inv start --only {worker.service}",
-                    action="restart",
-                    service=worker.service,
-                    now=True,
-                ),
-                *_new_agents(facts, worker, all_calls=True),
+                # Its job processes may serve callers all the while: it is replaced by overlap, not killed.
+                Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
+                *_new_agents(facts, worker),
             ),
             rank=6,
         )
 
 
 def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:
-    """Silence on a machine without a free core proves nothing, and the fix of a frozen worker drops its calls."""
+    """Silence on a machine without a free core proves nothing, and a second worker would fill it further."""
     return Finding(
         rule="worker-slow",
         severity="warning",

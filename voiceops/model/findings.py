@@ -18,7 +18,7 @@ class Fix:
     agent_name: str = ""
     identity: str = ""
     now: bool = False
-    """A restart that kills: the process does not react any more."""
+    """A restart that kills: the kernel has stopped the process, so that its callers hear nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

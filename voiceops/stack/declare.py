@@ -149,7 +149,7 @@ def _livekit(bare: Declared, service: LivekitService, settings: Settings, around
     values = livekit_config.variables(service, settings.livekit)
     template = around.template(livekit_config.TEMPLATE)
     env = service_environment(service, around.dotenv())
-    config = around.folder.base / f"{bare.name}.yaml"
+    config = around.folder.livekit_config(bare.name)
 
     def prepare() -> tuple[str, ...]:
         binary = around.livekit_binary(service.version, service.binary)

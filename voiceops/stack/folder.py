@@ -52,6 +52,10 @@ class Folder:
     def notify_socket(self, launch: str) -> Path:
         return self.sockets / f"{launch}.notify"
 
+    def livekit_config(self, service: str) -> Path:
+        """Written right before a livekit-server starts."""
+        return self.base / f"{service}.yaml"
+
     def log_file(self, service: str) -> Path:
         return self.logs / f"{service}.log"
 

@@ -58,7 +58,8 @@ class Instance:
     detail: str = ""
     age_s: float = 0.0
     release: str = ""
-    calls: int = 0
+    calls: int | None = 0
+    """None: it does not answer, so it may have some."""
     rooms: tuple[str, ...] = ()
     worker_id: str = ""
     """LiveKit's name for this registration; a new one after every reconnect."""
@@ -78,7 +79,10 @@ class Stray:
     command: str
     age_s: float
     reason: str
-    calls: int = 0
+    kind: str = ""
+    """Of the service that it is in the way of."""
+    calls: int | None = 0
+    """None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +141,8 @@ def judge(observed: Observed) -> Verdict:
         last = observed.draining[-1]
         return Verdict(
             state=ServiceState.DRAINING,
-            detail=last.detail or f"told to stop; {last.calls} calls left",
+            detail=last.detail
+            or f"told to stop; {'unknown' if last.calls is None else last.calls} calls left",
             pids=tuple(one.pid for one in observed.draining),
             instance=last,
         )

@@ -11,23 +11,20 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from voiceops.deadline import Deadline
-from voiceops.errors import CallsInProgressError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend
 from voiceops.stack.model import Declared, Observed, Verdict, judge
-from voiceops.stack.occupancy import Occupancy, calls_of, forsaken, wait_for_people
+from voiceops.stack.occupancy import CallRisk, Occupancy, running_servers, wait_for_people, weigh
 from voiceops.stack.reconcile import (
     Action,
-    calls_at_risk,
-    calls_of_strays,
     choose,
     ends_a_server,
     plan_start,
     plan_stop,
     refuse_strays,
 )
-from voiceops.stack.results import Progress, Results, calls_error, silent
-from voiceops.stack.steps import Risk, Starter, Stopper
+from voiceops.stack.results import Progress, Results, silent
+from voiceops.stack.steps import Starter, Stopper
 
 DEFAULT_TIMEOUT_S = 120.0
 
@@ -46,7 +43,7 @@ class Stack:
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
     occupancy: Occupancy | None = None
-    """Asked only when calls may be at risk."""
+    """Asked only when calls may be at risk. None: the stack has no LiveKit."""
     progress: Progress = silent
     count_rooms: Callable[[], int | None] = lambda: None
     """How many rooms its LiveKit has; None when it does not say."""
@@ -96,37 +93,23 @@ def start(
         observed = stack.backend.observe(services)
         actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
         refuse_strays(actions, stack.host)
-        risk = _weigh(stack, actions, observed, drop_calls=drop_calls)
-        stray_calls = sum(stray.calls for action in actions for stray in action.strays)
-        rooms = (*risk.rooms, *calls_of_strays(actions))
-        if rooms and not drop_calls:
-            raise calls_error(rooms, "this would cut them off", stray_calls)
+        risk = calls_at_stake(stack, actions, observed)
+        if drop_calls:
+            hang_up(stack, risk, observed)
+        else:
+            risk.refuse("this would cut them off")
         return Starter(stack, services, observed, limit, risk, drop_calls=drop_calls).run(actions)
 
 
-def at_risk(stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed]) -> tuple[str, ...]:
-    """The rooms whose calls these actions would cut off, as far as the server says who is in one."""
-    return _weigh(stack, actions, observed, drop_calls=False).rooms
+def calls_at_stake(stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed]) -> CallRisk:
+    """The calls that these actions would cut off, and whether there may be more. Changes nothing."""
+    return weigh(actions, observed, stack.occupancy)
 
 
-def _weigh(
-    stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed], *, drop_calls: bool
-) -> Risk:
-    rooms = calls_at_risk(actions, observed)
-    ended = [one for action in actions for one in action.ended]
-    whole_server = ends_a_server(actions)
-    if stack.occupancy is None or not (rooms or whole_server):
-        return Risk(rooms)
-    try:
-        occupied = stack.occupancy.occupied()
-    except CallsInProgressError:
-        if not drop_calls:
-            raise
-        occupied = None
-    calls = calls_of(rooms, occupied, whole_server=whole_server)
-    if drop_calls and occupied:
-        stack.occupancy.hang_up([room for room in calls if room in occupied])
-    return Risk(calls, forsaken(ended, occupied))
+def hang_up(stack: Stack, risk: CallRisk, observed: Mapping[str, Observed]) -> None:
+    """Tell the callers of these calls that they end; without it they would hear silence."""
+    if stack.occupancy and risk.on_server:
+        stack.occupancy.hang_up(risk.on_server, running_servers(observed))
 
 
 def stop(
@@ -148,14 +131,13 @@ def stop(
     with stack.lock(Deadline(timeout_s, "stop")):
         observed = stack.backend.observe(stack.outline)
         actions = plan_stop(stack.outline, observed, only=only)
-        risk = _weigh(stack, actions, observed, drop_calls=drop_calls and drain_s is None)
-        rooms = risk.rooms
-        if rooms and drain_s is None and not drop_calls:
-            raise calls_error(rooms, "stop would drop them")
-        if rooms and drain_s is not None and ends_a_server(actions):
-            _require_agents_too(actions, observed, rooms, drop_calls=drop_calls)
-            if stack.occupancy and not drop_calls and not any(one.is_agent for one in stack.outline):
-                wait_for_people(stack.occupancy, drain_s, stack.progress)
+        risk = calls_at_stake(stack, actions, observed)
+        if drain_s is not None and not drop_calls and risk.exists and ends_a_server(actions):
+            _drain_server(stack, actions, observed, risk, drain_s)
+        elif drop_calls and drain_s is None:
+            hang_up(stack, risk, observed)
+        elif drain_s is None:
+            risk.refuse("stop would drop them")
         return Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
 
 
@@ -168,18 +150,34 @@ def refuse_to_drop(stack: Stack, *, only: Sequence[str] = (), renew: bool = Fals
         actions = plan_start(services, observed, only=only, renew=True)
     else:
         actions = plan_stop(services, observed, only=only)
-    rooms = at_risk(stack, actions, observed)
-    if rooms:
-        raise calls_error(rooms, "this would cut them off" if renew else "stop would drop them")
+    risk = calls_at_stake(stack, actions, observed)
+    risk.refuse("this would cut them off" if renew else "stop would drop them")
 
 
-def _require_agents_too(
-    actions: Sequence[Action], observed: Mapping[str, Observed], rooms: Sequence[str], *, drop_calls: bool
+def require_known_calls(stack: Stack) -> None:
+    """``CallsUnknownError`` when the end of everything might drop calls that nobody can name."""
+    observed = stack.backend.observe(stack.outline)
+    risk = calls_at_stake(stack, plan_stop(stack.outline, observed), observed)
+    CallRisk(unknown=risk.unknown).refuse("restarting the stack would drop them")
+
+
+def _drain_server(
+    stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed], risk: CallRisk, drain_s: float
 ) -> None:
-    """A server alone can't drain: its calls belong to agents that would go on."""
+    """A server drains by its agents, or waits for its callers where the agents are elsewhere.
+
+    Its calls belong to agents: it can't drain while one of them goes on.
+    """
     ended = {one.launch for action in actions for one in action.ended}
     left = [
-        one for seen in observed.values() for one in seen.instances if one.calls and one.launch not in ended
+        one
+        for seen in observed.values()
+        for one in seen.instances
+        if one.calls != 0 and one.launch not in ended
     ]
-    if left and not drop_calls:
-        raise calls_error(rooms, f"{left[0].service} is not being stopped and would lose them")
+    if left:
+        risk.refuse(f"{left[0].service} is not being stopped and would lose them")
+    elif stack.occupancy and not any(one.is_agent for one in stack.outline):
+        wait_for_people(stack.occupancy, running_servers(observed), drain_s, stack.progress)
+    elif risk.unknown:
+        CallRisk(unknown=risk.unknown).refuse("callers without an agent would be dropped after the drain")

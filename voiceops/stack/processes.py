@@ -246,6 +246,9 @@ class ProcessBackend:
     def _ask_to_end(self, instance: Instance, record: Record, limit: Deadline, force: Force) -> bool:
         """Signal once and wait. True: gone, or to be killed; False: it drains, let it."""
         record = self._signal(record)
+        if processes.is_stopped(record.pid):
+            # As systemd does: a signal reaches a stopped process only when it goes on.
+            processes.send_signal(record.key, signal.SIGCONT)
         told_at = time.monotonic()
         patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
         while processes.wait_gone([record.key], min(FORCED_S, patience.remaining_s, limit.remaining_s)):
@@ -262,8 +265,8 @@ class ProcessBackend:
             health = (
                 read_health(self._folder.health_socket(record.launch)) if instance.kind == "agent" else None
             )
-            if health and health.calls:  # one came in at the last moment
-                return False
+            if instance.kind == "agent" and (health is None or health.calls):
+                return False  # one came in at the last moment, or it can't say
             self._say(f"{record.service} ignores its stop signal, killing it")
             return True
         return True

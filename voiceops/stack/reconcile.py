@@ -162,7 +162,7 @@ def _plan_one(
 
 def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts: bool) -> tuple[Verb, str]:
     # Without calls an overlap gains nothing while the server is away: nobody can join.
-    overlap = service.is_agent and (keeper.calls > 0 or not (renew or server_restarts))
+    overlap = service.is_agent and (keeper.calls != 0 or not (renew or server_restarts))
     replace = Verb.OVERLAP if overlap else Verb.RESTART
     if renew:
         return replace, "asked for"
@@ -188,7 +188,7 @@ def _keeper(service: Declared, current: Sequence[Instance]) -> Instance:
         key=lambda one: (
             one.digest == service.digest,
             one.state is ServiceState.READY,
-            one.calls,
+            one.calls or 0,
             one.age_s,
         ),
     )
@@ -235,28 +235,49 @@ def calls_at_risk(actions: Sequence[Action], observed: Mapping[str, Observed]) -
     """
     rooms: list[str] = []
     for action in actions:
-        drained = action.extra if action.gently else ()
-        if action.verb is Verb.OVERLAP and action.instance:
-            drained = (*drained, action.instance)
-        ended = [one for one in action.ended if one.kind != "agent" or one not in drained]
-        rooms += [room for one in ended for room in _rooms(one)]
+        rooms += [room for one in _cut_off(action) for room in _rooms(one)]
         if ends_a_server([action]):
             rooms += [room for seen in observed.values() for one in seen.instances for room in _rooms(one)]
+        for stray in _ended_strays(action):
+            rooms += [f"(call {number + 1} of stray pid {stray.pid})" for number in range(stray.calls or 0)]
     return tuple(dict.fromkeys(rooms))
 
 
-def ends_a_server(actions: Sequence[Action]) -> bool:
-    """Whether a livekit-server that lives is among what ends; what one left behind serves nobody."""
+def silent_agents(actions: Sequence[Action]) -> bool:
+    """Whether these cut off an agent that does not say which calls it has."""
     return any(
-        one.kind == "livekit" and one.state is not ServiceState.STALE
+        None in (*(one.calls for one in _cut_off(action)), *(stray.calls for stray in _ended_strays(action)))
         for action in actions
-        for one in action.ended
+    )
+
+
+def _cut_off(action: Action) -> list[Instance]:
+    """What it ends without waiting for calls."""
+    drained = action.extra if action.gently else ()
+    if action.verb is Verb.OVERLAP and action.instance:
+        drained = (*drained, action.instance)
+    return [one for one in action.ended if one.kind != "agent" or one not in drained]
+
+
+def _ended_strays(action: Action) -> tuple[Stray, ...]:
+    return action.strays if action.verb is not Verb.REFUSE else ()
+
+
+def ends_a_server(actions: Sequence[Action]) -> bool:
+    """Whether a livekit-server that lives is among what ends; what one left behind serves nobody.
+
+    One that somebody else started on our port serves our callers as well.
+    """
+    return any(
+        any(one.kind == "livekit" and one.pid and one.state is not ServiceState.STALE for one in action.ended)
+        or any(stray.kind == "livekit" and stray.pid for stray in _ended_strays(action))
+        for action in actions
     )
 
 
 def _rooms(instance: Instance) -> tuple[str, ...]:
-    unnamed = instance.calls - len(instance.rooms)
-    return (*instance.rooms, *(f"(a call of pid {instance.pid})" for _ in range(unnamed)))
+    unnamed = (instance.calls or 0) - len(instance.rooms)
+    return (*instance.rooms, *(f"(call {number + 1} of pid {instance.pid})" for number in range(unnamed)))
 
 
 def refuse_strays(actions: Sequence[Action], host: str = "") -> None:
@@ -277,13 +298,3 @@ def refuse_strays(actions: Sequence[Action], host: str = "") -> None:
                     "command": stray.command,
                 },
             )
-
-
-def calls_of_strays(actions: Sequence[Action]) -> tuple[str, ...]:
-    """One word for each call of the strays that these actions end."""
-    return tuple(
-        f"(a call of stray pid {stray.pid})"
-        for action in actions
-        for stray in action.strays
-        for _ in range(stray.calls)
-    )

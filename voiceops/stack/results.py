@@ -49,13 +49,13 @@ class Result:
 Results = dict[str, Result]
 
 
-def calls_error(rooms: Sequence[str], what: str, stray_calls: int = 0) -> CallsInProgressError:
+def calls_error(rooms: Sequence[str], what: str, *, of_strays: bool = False) -> CallsInProgressError:
     """Names the rooms of the calls in the way, as data and for the terminal."""
     count = f"{len(rooms)} call{'s' if len(rooms) != 1 else ''}"
     return CallsInProgressError(
         f"{count} in progress: {what}",
         hint="give --yes to drop them"
-        if stray_calls
+        if of_strays
         else "wait for them with `inv stop --drain S`, or give --yes to drop them",
         # A room name can identify a caller: it is shown where somebody looks, not in logs.
         log_tail=tuple(f"room {room}" for room in rooms),

@@ -203,6 +203,7 @@ def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> p
 def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, was_ready: bool) -> Instance:
     health = agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
     if health is None:
+        seen = replace(seen, calls=None)
         ready_timeout_s = service.ready_timeout_s if service else 60.0
         if seen.signalled:
             return replace(seen, state=ServiceState.DRAINING, detail="told to stop")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
 from voiceops.stack.model import Declared, Instance, Observed
+from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
-from voiceops.stack.results import Result, Results, calls_error, side_by_side
+from voiceops.stack.results import Result, Results, side_by_side
 
 if TYPE_CHECKING:
     from voiceops.stack.operations import Stack
@@ -33,13 +33,13 @@ _DOING = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Risk:
-    """The calls that a list of actions would cut off."""
-
-    rooms: tuple[str, ...] = ()
-    forsaken: frozenset[str] = frozenset()
-    """Launches with jobs and without people: they may be killed instead of waited for."""
+def _calls_left(stack: Stack, services: Sequence[Declared], instance: Instance) -> CallRisk:
+    """What the end of a run would cut off now: it has been told to stop and is still there."""
+    observed = stack.backend.observe(services)
+    seen = observed.get(instance.service, Observed())
+    found = [one for one in seen.instances if one.launch == instance.launch]
+    action = Action(service=instance.service, verb=Verb.STOP, extra=tuple(found))
+    return weigh([action], observed, stack.occupancy)
 
 
 class Starter:
@@ -51,12 +51,12 @@ class Starter:
         services: Sequence[Declared],
         observed: Mapping[str, Observed],
         limit: Deadline,
-        risk: Risk,
+        risk: CallRisk,
         *,
         drop_calls: bool,
     ) -> None:
         self._stack = stack
-        self._forsaken = risk.forsaken
+        self._abandoned = risk.abandoned
         self._backend = stack.backend
         self._services = {service.name: service for service in services}
         self._observed = observed
@@ -100,7 +100,7 @@ class Starter:
                 self._backend.end_stray(stray, self._limit)
             for instance in action.extra:
                 if action.gently and instance.kind == "agent" and not instance.signalled:
-                    self._backend.end(instance, self._shortly(), Force.BEGIN)
+                    self._drain(instance)
                 else:
                     self._end(instance)
             if action.verb is Verb.RESTART and action.instance:
@@ -114,12 +114,15 @@ class Starter:
         return Deadline(min(_DRAIN_BEGINS_S, self._limit.remaining_s), "beginning to drain")
 
     def _end(self, instance: Instance) -> None:
-        force = Force.KILL if instance.launch in self._forsaken else Force.STOP
+        force = Force.KILL if instance.launch in self._abandoned else Force.STOP
         if self._backend.end(instance, self._limit, force):
             return
         if not self._drop_calls:
-            raise calls_error(instance.rooms or ("(unknown)",), f"{instance.service} drains")
+            self._calls_left(instance).refuse(f"{instance.service} drains")
         self._backend.end(instance, self._limit, Force.KILL)
+
+    def _calls_left(self, instance: Instance) -> CallRisk:
+        return _calls_left(self._stack, tuple(self._services.values()), instance)
 
     def _keep(self, action: Action) -> None:
         assert action.instance is not None
@@ -180,9 +183,31 @@ class Starter:
         )
         replaced = old if action.verb is Verb.OVERLAP else None
         # The server knows the new one; only now may the old one stop to take calls.
-        if replaced and not self._backend.end(replaced, self._shortly(), Force.BEGIN):
+        if replaced and not self._drain(replaced):
             result.draining.append(replaced.pid)
         return result
+
+    def _drain(self, replaced: Instance) -> bool:
+        """Let the old agent drain; True when it is gone.
+
+        One that does not even begin is still offered calls and loses them: it ends unless it has some.
+        """
+        if self._backend.end(replaced, self._shortly(), Force.BEGIN):
+            return True
+        if replaced.calls is not None or not self._is_mute(replaced):
+            return False
+        risk = self._calls_left(replaced)
+        if risk.exists and not self._drop_calls:
+            said = "in a call" if risk.rooms else "perhaps in a call"
+            self._stack.progress(
+                replaced.service, "draining", f"pid {replaced.pid} does not answer and is {said}: it stays"
+            )
+            return False
+        return self._backend.end(replaced, self._limit, Force.KILL)
+
+    def _is_mute(self, instance: Instance) -> bool:
+        seen = self._backend.observe(tuple(self._services.values())).get(instance.service, Observed())
+        return any(one.launch == instance.launch and one.calls is None for one in seen.instances)
 
     def _start(self, service: Declared, *, replaced: Instance | None) -> Instance:
         started = self._backend.start(service)
@@ -202,14 +227,14 @@ class Stopper:
         self,
         stack: Stack,
         limit: Deadline,
-        risk: Risk,
+        risk: CallRisk,
         *,
         drain_s: float | None,
         now: bool,
         drop_calls: bool,
     ) -> None:
         self._stack = stack
-        self._forsaken = risk.forsaken
+        self._abandoned = risk.abandoned
         self._backend = stack.backend
         self._limit = limit
         self._drain_s = drain_s
@@ -236,21 +261,18 @@ class Stopper:
 
     def _end(self, instance: Instance) -> None:
         dropped = instance.calls and self._drop_calls and self._drain_s is None
-        if self._now or dropped or instance.launch in self._forsaken:
+        if self._now or dropped or instance.launch in self._abandoned:
             self._backend.end(instance, self._limit, Force.KILL)
             return
-        if instance.calls and self._drain_s is not None:
-            self._stack.progress(
-                instance.service, "draining", f"{instance.calls} calls, up to {self._drain_s:g} s"
-            )
+        if instance.calls != 0 and self._drain_s is not None:
+            count = "unknown" if instance.calls is None else instance.calls
+            self._stack.progress(instance.service, "draining", f"{count} calls, up to {self._drain_s:g} s")
             patience = Deadline(min(self._drain_s, self._limit.remaining_s), "draining")
             if self._backend.end(instance, patience, Force.DRAIN):
                 return
         elif self._backend.end(instance, self._limit, Force.STOP):
             return
         if not self._drop_calls:
-            raise calls_error(
-                instance.rooms or (f"(a call of pid {instance.pid})",),
-                f"{instance.service} takes no new ones and ends with the last of them",
-            )
+            left = _calls_left(self._stack, self._stack.outline, instance)
+            left.refuse(f"{instance.service} takes no new ones and ends with the last of them")
         self._backend.end(instance, self._limit, Force.KILL)

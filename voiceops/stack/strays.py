@@ -38,7 +38,10 @@ def _port_owners(service: Declared, port: int, table: Sequence[Process]) -> list
         return []  # closed between two looks
     if not pids:
         reason = f"port {port} is taken by a process that this user can't see"
-        return [Stray(service=service.name, pid=0, start="", command="", age_s=0.0, reason=reason)]
+        unseen = Stray(
+            service=service.name, kind=service.kind, pid=0, start="", command="", age_s=0.0, reason=reason
+        )
+        return [unseen]
     # Several share a socket when a server forks; the one that the others came from is the stray.
     by_pid = {process.pid: process for process in table}
     tops = [by_pid[pid] for pid in sorted(pids) if by_pid[pid].parent not in pids]
@@ -84,8 +87,11 @@ def _same_livekit(pid: int, arguments: Sequence[str], service: Declared) -> bool
     return not url or url.rstrip("/") == service.livekit_url.rstrip("/")
 
 
-def _calls_of_worker(pid: int) -> int:
-    """``active_jobs`` of a livekit-agents worker: it is left out at 0, and a float otherwise."""
+def _calls_of_worker(pid: int) -> int | None:
+    """``active_jobs`` of a livekit-agents worker: it is left out at 0, and a float otherwise.
+
+    None: it does not answer.
+    """
     import json
 
     for port in ports_in_use.listening_ports(pid):
@@ -94,13 +100,14 @@ def _calls_of_worker(pid: int) -> int:
             return int(json.loads(answer.body).get("active_jobs", 0))
         except (UnreachableError, ValueError, AttributeError):
             continue
-    return 0
+    return None
 
 
-def _stray(service: Declared, process: Process, reason: str, *, calls: int = 0) -> Stray:
+def _stray(service: Declared, process: Process, reason: str, *, calls: int | None = 0) -> Stray:
     command = " ".join(processes.command_line(process.pid))
     return Stray(
         service=service.name,
+        kind=service.kind,
         pid=process.pid,
         start=process.key.start,
         command=command,

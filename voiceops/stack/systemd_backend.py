@@ -111,8 +111,10 @@ class SystemdBackend:
             # Others are killed by systemd after their TimeoutStopSec; an agent's exceeds its drain.
             patience_s = min(patience_s, _STOP_S)
         answer = self._end(instance, patience_s, kill=False, begin=force is Force.BEGIN)
-        if answer["gone"] or force in (Force.DRAIN, Force.BEGIN) or (answer["health"] or {}).get("calls"):
+        if answer["gone"] or force in (Force.DRAIN, Force.BEGIN):
             return bool(answer["gone"])
+        if instance.kind == "agent" and (answer["health"] or {"calls": None}).get("calls") != 0:
+            return False  # one came in at the last moment, or it can't say
         return bool(self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"])
 
     def _end(

@@ -83,8 +83,10 @@ def _failure(units: Sequence[Mapping[str, Any]]) -> str:
 def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) -> Instance:
     """One unit that runs, starts or stops."""
     name, which = names.split(unit["unit"])
-    health = unit.get("health") or {}
     state, detail = _state(service, unit, is_agent=bool(which))
+    health = unit.get("health") or {}
+    # One that systemd still waits for has not registered. Any other that does not answer may have calls.
+    mute = bool(which) and bool(unit["pid"]) and not health and unit["active"] != "activating"
     return Instance(
         service=name,
         kind=service.kind if service else "agent" if which else "command",
@@ -95,7 +97,7 @@ def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) ->
         detail=detail,
         age_s=unit["age_s"],
         release=which.partition(".")[0],
-        calls=int(health.get("calls", 0)),
+        calls=None if mute else int(health.get("calls", 0)),
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
         signalled=unit["active"] == "deactivating",
@@ -146,6 +148,7 @@ def _strays(
             reason = f"port {owner['port']} is taken by pid {owner['pid']}: {owner['command'][:160]}"
             found.setdefault(service.name, {})[owner["pid"]] = Stray(
                 service=service.name,
+                kind=service.kind,
                 pid=owner["pid"],
                 start=str(owner["start"]),
                 command=owner["command"],
@@ -157,6 +160,7 @@ def _strays(
                 continue
             found.setdefault(service.name, {})[worker["pid"]] = Stray(
                 service=service.name,
+                kind=service.kind,
                 pid=worker["pid"],
                 start=str(worker["start"]),
                 command=worker["command"],

@@ -192,8 +192,8 @@ def parent(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[1])
 
 
-def jobs(pid: int) -> int:
-    """``active_jobs`` of a livekit-agents worker: left out at 0, a float otherwise."""
+def jobs(pid: int) -> int | None:
+    """``active_jobs`` of a livekit-agents worker: left out at 0, a float otherwise; None: it does not answer."""
     import urllib.request  # rarely needed, and slow
 
     for port, owner in listeners(None):
@@ -203,7 +203,7 @@ def jobs(pid: int) -> int:
                     return int(json.load(answer).get("active_jobs", 0))
         except (OSError, ValueError, AttributeError):
             continue
-    return 0
+    return None
 
 
 def owners(ports: list[int]) -> list[dict[str, Any]]:

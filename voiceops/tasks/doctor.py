@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 @command(
     *TARGETS,
+    "yes",
     aliases=("doctor",),
     help={"room": "Only this room.", "fix": "Carry out what the findings propose, then look again."},
 )
@@ -70,7 +71,7 @@ def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
     from voiceops.doctor.fix import carry_out, steps
     from voiceops.wiring_doctor import hands_on
 
-    with hands_on(run.project, host, say=run.say) as hands:
+    with hands_on(run.project, host, say=run.say, drop_calls=run.yes) as hands:
         facts = hands.facts(room)
         findings = hands.findings(facts)
         results: tuple[FixResult, ...] = ()

@@ -42,7 +42,7 @@ def _hosts(fleet: Fleet, found: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     "timeout",
     "yes",
     help={
-        "yes": "Go to a release that is marked bad, where --to names one.",
+        "yes": "Go ahead where live calls would be dropped, or to a release that is marked bad and that --to names.",
         "only": "Agents, comma-separated (default: all).",
         "to": "Release to go back to (default: the last good one before the current).",
         "wait": "Seconds to wait for somebody else's deploy.",
@@ -89,6 +89,7 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
             wait_s=wait,
             timeout_s=run.timeout or 300.0,
             even_bad=run.yes,
+            drop_calls=run.yes,
         )
         found[one.name] = {
             "services": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +175,6 @@ def _status(_host: Host, stack: Stack) -> dict[str, Any]:
     observed = stack.backend.observe(stack.outline)
     services: dict[str, Any] = {}
     release = ""
-    calls = 0
     for name, verdict in operations.verdicts(stack, observed).items():
         one = verdict.instance
         services[name] = {
@@ -184,10 +183,9 @@ def _status(_host: Host, stack: Stack) -> dict[str, Any]:
             "detail": verdict.detail,
             "uptime_s": round(one.age_s, 1) if one else None,
             "release": one.release if one else "",
-            "calls": sum(each.calls for each in observed[name].instances) if name in observed else 0,
+            "calls": _sum_known([each.calls for each in observed[name].instances]) if name in observed else 0,
             "draining": [each.pid for each in observed[name].draining] if name in observed else [],
         }
-        calls += services[name]["calls"]
         release = release or (one.release if one else "")
     ready = any(
         entry["state"] == ServiceState.READY and service.kind == "livekit"
@@ -196,7 +194,18 @@ def _status(_host: Host, stack: Stack) -> dict[str, Any]:
     )
     rooms = stack.count_rooms() if ready else None
     server = any(service.kind == "livekit" for service in stack.outline)
+    calls = _sum_known([service["calls"] for service in services.values()])
     return {"services": services, "release": release, "calls": calls, "rooms": rooms, "server": server}
+
+
+def _sum_known(counts: Sequence[int | None]) -> int | None:
+    """None when one of them is unknown: an agent that does not answer may have calls."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else str(number)
 
 
 def show_status(data: Mapping[str, Any]) -> None:
@@ -217,9 +226,9 @@ def _status_tables(data: Mapping[str, Any]) -> list[Table]:
         if "error" in seen:
             tables.append(Table(title=f"{host}: {seen['error']['message']}", title_justify="left", box=None))
             continue
-        rooms = f", {'?' if seen['rooms'] is None else seen['rooms']} rooms" if seen["server"] else ""
+        rooms = f", {_count(seen['rooms'])} rooms" if seen["server"] else ""
         release = f", release {seen['release']}" if seen["release"] else ""
-        title = f"{host}: {seen['calls']} calls{rooms}{release}"
+        title = f"{host}: {_count(seen['calls'])} calls{rooms}{release}"
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
         for heading in ("service", "state", "pid", "uptime", "calls", "release", ""):
             table.add_column(heading, justify="right" if heading in ("uptime", "calls") else "left")
@@ -230,7 +239,7 @@ def _status_tables(data: Mapping[str, Any]) -> list[Table]:
                 Text(one["state"], style=_STYLE.get(one["state"], "yellow")),
                 " ".join(map(str, one["pids"])),
                 _span(one["uptime_s"]),
-                str(one["calls"]),
+                _count(one["calls"]),
                 one["release"],
                 Text("; ".join(filter(None, (one["detail"], draining)))),
             )

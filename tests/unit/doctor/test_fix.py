@@ -51,10 +51,10 @@ def test_the_worker_is_started_before_each_waiting_caller_gets_one_dispatch() ->
     assert all(result.done for result in results)
 
 
-def test_a_frozen_worker_is_killed_not_drained() -> None:
+def test_a_frozen_worker_is_replaced_not_killed() -> None:
     hands = Hands()
     carry_out(steps(diagnose(scene(workers=(worker(stopped=True),)))), hands, hands)
-    assert hands.did == ["restart agent True"]
+    assert hands.did == ["start agent False"]
 
 
 def test_a_failing_step_is_reported_and_the_others_are_done() -> None:

@@ -276,10 +276,20 @@ def test_a_worker_that_is_silent_on_a_full_machine_is_not_killed_before_it_lost_
     assert finding.rule == "worker-frozen"
 
 
-def test_callers_of_a_frozen_worker_get_new_agents_when_it_is_killed() -> None:
+def test_a_frozen_worker_is_replaced_by_overlap_and_only_callers_who_wait_get_new_agents() -> None:
     frozen = worker(stopped=True, answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
-    (finding,) = diagnose(scene(room(caller(), agent()), events=(assigned(),), workers=(frozen,)))
-    assert [fix.action for fix in finding.fixes] == ["restart", "remove", "dispatch"]
+    served = room(caller(), agent(), name="served")
+    (finding,) = diagnose(
+        scene(served, room(caller(), name="waits"), events=(assigned(),), workers=(frozen,))
+    )
+    assert [(fix.action, fix.room) for fix in finding.fixes] == [("start", ""), ("dispatch", "waits")]
+
+
+def test_only_a_server_that_the_kernel_has_stopped_is_killed_and_one_that_is_mute_is_asked_about() -> None:
+    (finding,) = diagnose(scene(server=server(reachable=False)))
+    assert [(fix.action, fix.now) for fix in finding.fixes] == [("start", False)]
+    (finding,) = diagnose(scene(server=server(reachable=False, stopped=True)))
+    assert [(fix.action, fix.now) for fix in finding.fixes] == [("restart", True), ("start", False)]
 
 
 def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
