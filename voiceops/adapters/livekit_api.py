@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import hmac
 import json
 import time
@@ -30,7 +29,6 @@ from voiceops.errors import (
     ConfigError,
     CredentialsError,
     NotFoundError,
-    NotListeningError,
     UnreachableError,
     UsageError,
     VoiceopsError,
@@ -252,8 +250,7 @@ def translate(error: BaseException, method: str, url: str) -> VoiceopsError:
             f"LiveKit at {url} did not answer {method} in time", data=data, retryable=True
         )
     if isinstance(error, aiohttp.ClientConnectorError):
-        refused = error.os_error.errno == errno.ECONNREFUSED
-        return (NotListeningError if refused else UnreachableError)(
+        return UnreachableError(
             f"LiveKit at {url} can't be reached: {error.os_error.strerror or 'no connection'}",
             data=data,
             hint="is the server running? `inv start --only livekit`, or fix livekit.url",

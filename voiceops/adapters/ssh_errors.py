@@ -20,6 +20,19 @@ class UnknownHostKeyError(CredentialsError):
         )
 
 
+class ShellRefusalError(CredentialsError):
+    """The login works, and its shell runs no commands: nologin, a menu, or a forced command."""
+
+    def __init__(self, host: str, user: str, said: str) -> None:
+        super().__init__(
+            f"{host}: the login shell of {user} runs no commands",
+            hint=f"give {user} a shell there: `usermod --shell /bin/bash {user}`; if it has one, "
+            "look for ForceCommand in sshd_config and command= in authorized_keys",
+            log_tail=tuple(line for line in said.splitlines() if line.strip())[-5:],
+            data={"host": host, "user": user},
+        )
+
+
 def connection_lost(host: str) -> UnreachableError:
     return UnreachableError(f"{host}: the connection was lost", retryable=True, data={"host": host})
 
@@ -57,7 +70,11 @@ def translate(error: Exception, host: str, address: str) -> UnreachableError:
             data=data,
         )
     if isinstance(error, ssh.ChannelException):
-        return UnreachableError(f"{host}: refuses a session ({error})", retryable=True, data=data)
+        return UnreachableError(
+            f"{host}: refuses a session, also on a connection of its own ({error})",
+            hint="raise MaxSessions in its sshd_config: `sshd -T | grep maxsessions` there shows it",
+            data=data,
+        )
     if isinstance(error, ssh.NoValidConnectionsError):
         return UnreachableError(
             f"{host}: nothing accepts connections at {address}", retryable=True, data=data

@@ -7,10 +7,19 @@ after it the program: no message of sudo is parsed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from enum import Enum
 
 from voiceops.errors import CredentialsError
 from voiceops.model.secret import Secret
+
+
+class Refusal(Enum):
+    """Why sudo starts nothing."""
+
+    PASSWORD = "it asks for a password"
+    TERMINAL = "it starts nothing without a terminal"
+    OTHER = "it does not even ask"
 
 
 class Sudo:
@@ -21,6 +30,11 @@ class Sudo:
         self._began = f"<{secrets.token_hex(6)}>"
         self._prompt = f"<{secrets.token_hex(6)}?>"
         self._input = f"<{secrets.token_hex(6)}:>"
+
+    @property
+    def began(self) -> bytes:
+        """What stands on stderr right before the program runs."""
+        return f"{self._began}\n".encode()
 
     def wrap(self, argv: Sequence[str]) -> list[str]:
         """The arguments to start."""
@@ -33,6 +47,14 @@ class Sudo:
         # -k: a password that sudo remembers would let a wrong one pass unnoticed.
         return ["sudo", "-k", "-S", "-p", self._prompt, "--", *begin]
 
+    def probe(self) -> list[str]:
+        """The arguments for a start that does nothing: sudo asks for the password, or ends well without."""
+        return ["sudo", "-k", "-S", "-p", self._prompt, "--", "true"]
+
+    def asks(self, said: bytes) -> bool:
+        """Whether sudo has asked for the password."""
+        return self._prompt.encode() in said
+
     def first_input(self) -> bytes:
         """What stdin starts with."""
         if self._password is None:
@@ -41,22 +63,37 @@ class Sudo:
 
     def refused(self, stderr: bytes) -> bool:
         """Whether sudo asked for the password once more: the one it got is wrong."""
-        return self._began.encode() not in stderr and stderr.count(self._prompt.encode()) > 1
+        return self.began not in stderr and stderr.count(self._prompt.encode()) > 1
 
     def program_errors(self, host: str, stderr: bytes, exit_code: int) -> bytes:
         """The program's own stderr; ``CredentialsError`` when sudo never started it."""
-        before, began, after = stderr.partition(self._began.encode() + b"\n")
+        before, began, after = stderr.partition(self.began)
         if began:
             return after
-        said = before.replace(self._prompt.encode(), b"").decode("utf-8", "replace")
-        raise self.error(host, said, exit_code)
+        raise self.error(host, before, exit_code)
 
-    def error(self, host: str, said: str, exit_code: int) -> CredentialsError:
-        """What to do about a refusal."""
+    def error(
+        self, host: str, stderr: bytes, exit_code: int, why: Callable[[], Refusal] | None = None
+    ) -> CredentialsError:
+        """What to do about a refusal; ``why`` finds out what sudo's exit code does not tell."""
+        said = stderr.replace(self._prompt.encode(), b"").decode("utf-8", "replace")
         tail = tuple(line for line in said.splitlines() if line.strip())[-3:]
         if exit_code == 127:
             return CredentialsError(
                 f"{host}: sudo is not installed", hint="log in as root there, or install sudo", log_tail=tail
+            )
+        refusal = why() if why and not self.asks(stderr) else Refusal.PASSWORD
+        if refusal is Refusal.TERMINAL:
+            return CredentialsError(
+                f"{host}: sudo wants a terminal (requiretty)",
+                hint="`Defaults !requiretty` in a file of /etc/sudoers.d there, or log in as root",
+                log_tail=tail,
+            )
+        if refusal is Refusal.OTHER:
+            return CredentialsError(
+                f"{host}: sudo starts nothing",
+                hint="`sudo -l` there shows what this user may run; voiceops needs all of it",
+                log_tail=tail,
             )
         if self._password is None:
             return CredentialsError(

@@ -19,13 +19,13 @@ def deployed_services(
     """The declared services with the release and digest that the host was deployed with.
 
     Nothing newer is brought along: that is what ``deploy`` is for. ``HostError`` for a service
-    that was never deployed there.
+    that no deploy has brought there to its end.
     """
     current = read_ledger(transport, Names(settings.project)).current
     missing = [service.name for service in outline if service.name not in current]
     if missing:
         raise HostError(
-            f"{transport.name}: {', '.join(missing)} was never deployed there",
+            f"{transport.name}: no deploy of {', '.join(missing)} has come to its end there",
             hint=f"`inv deploy --host {transport.name}` does it",
             data={"host": transport.name, "services": missing},
         )

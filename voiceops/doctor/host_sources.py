@@ -66,7 +66,7 @@ class HostSources:
         missing = [service.name for service in self.outline if service.name not in answer["current"]]
         if missing:
             raise HostError(
-                f"{self.transport.name}: {', '.join(missing)} was never deployed there",
+                f"{self.transport.name}: no deploy of {', '.join(missing)} has come to its end there",
                 hint=f"`inv deploy --host {self.transport.name}` does it",
                 data={"host": self.transport.name, "services": missing},
             )
