@@ -154,14 +154,29 @@ class _Writer:
             # First: whatever follows may need a program or an account of theirs.
             self.resources.append(Package(names=self.settings.deploy.packages, daemons=False))
         user = User(name=names.user, system=True, home=names.data, shell="/usr/sbin/nologin")
-        folders = [names.opt, f"{names.opt}/bin", f"{names.opt}/releases", f"{names.opt}/venvs", names.etc]
-        self.resources += [user, *(Directory(path=path, owner="root", mode=0o755) for path in folders)]
-        self.resources.append(Directory(path=names.data, owner=names.user, group=names.user, mode=0o750))
+        self.resources.append(user)
+        for path in (names.opt, names.etc):
+            # Marked first of all: what a run that is cut leaves behind is known as ours.
+            mark = File(path=f"{path}/.voiceops", content=_MARK, owner="root", mode=0o644)
+            self.resources += [self._folder(path), mark]
+        folders = [f"{names.opt}/bin", names.state]
+        self.resources += [Directory(path=path, owner="root", mode=0o755) for path in folders]
+        for path in (f"{names.opt}/releases", f"{names.opt}/venvs"):
+            # Code, and what lies beside it, is for root and the services only.
+            self.resources.append(Directory(path=path, owner="root", group=names.user, mode=0o750))
+        self.resources.append(self._folder(names.data, owner=names.user, group=names.user, mode=0o750))
+        self.resources.append(self._folder(names.cache, owner=names.user, group=names.user))
         self.resources.append(
             File(path=names.ready_script, content=self.materials.ready_script, owner="root", mode=0o755)
         )
         values = {"net.core.rmem_max": _BUFFER_BYTES, "net.core.wmem_max": _BUFFER_BYTES}
         self.resources.append(Sysctl(path=f"/etc/sysctl.d/60-{names.project}.conf", values=values))
+
+    def _folder(
+        self, path: str, owner: str = "root", group: str | None = None, mode: int = 0o755
+    ) -> Directory:
+        """A folder that is refused where somebody else made it. Older versions left no other mark than the script."""
+        return Directory(path=path, owner=owner, group=group, mode=mode, marks=(self.names.ready_script,))
 
     def _venv(self) -> Venv:
         house = self.materials.wheels()
@@ -175,6 +190,7 @@ class _Writer:
             files=house.files,
             index=deploy.wheels == "index",
             env={"UV_DEFAULT_INDEX": deploy.index_url} if deploy.index_url else {},
+            group=self.names.user,
         )
         self.resources.append(venv)
         return venv
@@ -249,11 +265,12 @@ class _Writer:
         real = f"../../venvs/{Path(venv.path).name}-{venv.digest}"
         self._unit_file(unit)
         self.resources.append(Directory(path=f"{names.etc}/{name}", owner="root", mode=0o700))
-        self.resources += [
-            Tree(path=folder, files=files, executable=executable, owner="root", mode=0o755),
-            Symlink(path=f"{folder}/venv", target=real),
-        ]
+        # First: by its mark the release is known as ours, also when the deploy is cut before it is recorded.
         self._environment(name, release, env | self._mark(name, release))
+        tree = Tree(
+            path=folder, files=files, executable=executable, owner="root", group=names.user, mode=0o750
+        )
+        self.resources += [tree, Symlink(path=f"{folder}/venv", target=real)]
         return replace(self.outline[name], digest=release, release=release)
 
     def _command(self, name: str, service: CommandService) -> Declared:
@@ -339,6 +356,7 @@ def host_call(settings: Settings, service: str, *, unit: str, limit_s: float) ->
     return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]
 
 
+_MARK = "voiceops made this folder and removes from it what it put there. Without this file it refuses the folder.\n"
 _TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'
 
 

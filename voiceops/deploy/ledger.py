@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from voiceops.deploy import ledger_onhost
-from voiceops.errors import HostError, NotFoundError, UsageError
+from voiceops.errors import HostError, NotFoundError, StorageError, UsageError
 from voiceops.ports import Transport
+from voiceops.resources.report import DISK_HINT
 from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 
@@ -99,9 +100,9 @@ def marked_bad(service: str, entry: Entry) -> str:
     )
 
 
-def read_ledger(transport: Transport, names: Names) -> Ledger:
-    """Ask the host."""
-    answer = ask(transport, names, "releases")
+def read_ledger(transport: Transport, names: Names, *, will_record: bool = False) -> Ledger:
+    """Ask the host. ``will_record``: ``StorageError`` where its disk has no room to write the ledger."""
+    answer = ask(transport, names, "releases", will_record=will_record)
     found = {"history": answer["history"], "present": answer["present"]}
     current = answer["current"]
     return msgspec.convert(
@@ -171,6 +172,7 @@ def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mappin
         "opt": names.opt,
         "etc": names.etc,
         "state": names.state,
+        "group": names.user,
         **request,
     }
     program = Path(ledger_onhost.__file__).read_text()
@@ -182,4 +184,11 @@ def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mappin
             data={"host": transport.name},
         )
     answer: Mapping[str, Any] = json.loads(ended.last_line)
+    if "error" in answer:
+        kind = StorageError if answer["full"] else HostError
+        raise kind(
+            f"{transport.name}: {answer['error']}",
+            hint=DISK_HINT if answer["full"] else None,
+            data={"host": transport.name},
+        )
     return answer

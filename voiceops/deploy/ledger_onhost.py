@@ -6,9 +6,11 @@ Standard library only, Python 3.9; as root. REQUEST and the answer are JSON.
 from __future__ import annotations
 
 import glob
+import grp
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 import time
@@ -16,6 +18,12 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+HALF_WRITTEN = ".voiceops-tmp"
+"""The end of a name that a killed run left behind."""
+ENVIRONMENT = re.compile(r"[0-9a-f]{12}(-[0-9a-f]{12})?")
+"""A Python environment, or the link to it."""
 
 
 def current(request: dict[str, Any]) -> dict[str, Any]:
@@ -58,12 +66,17 @@ def bad(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def write(path: str, text: str) -> None:
-    """Whole or not at all."""
-    with open(path + ".tmp", "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(path + ".tmp", path)
+    """Whole or not at all; an ``OSError`` names the path."""
+    try:
+        with open(path + ".tmp", "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(path + ".tmp", path)
+    except OSError as error:
+        if os.path.exists(path + ".tmp"):
+            os.unlink(path + ".tmp")
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def append(request: dict[str, Any], entries: list[dict[str, Any]]) -> None:
@@ -94,6 +107,7 @@ def record(request: dict[str, Any]) -> dict[str, Any]:
     if news:
         append(request, news)
     os.makedirs(request["opt"] + "/current", exist_ok=True)
+    os.chmod(request["opt"] + "/current", 0o755)  # an older voiceops left it to root's umask
     for name, one in wanted.items():
         if one["release"]:
             link(f"{request['opt']}/current/{name}", f"../releases/{one['release']}")
@@ -133,7 +147,13 @@ def note(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def releases(request: dict[str, Any]) -> dict[str, Any]:
-    """The history, what is current, and which releases are still there."""
+    """The history, what is current, and which releases are still there.
+
+    ``will_record``: fail on a full disk now, before anything that could not be recorded then.
+    """
+    if request.get("will_record"):
+        write(request["state"] + "/.room", " " * 65536)
+        os.unlink(request["state"] + "/.room")
     folder = request["opt"] + "/releases"
     present = (
         sorted(name for name in os.listdir(folder) if not name.startswith("."))
@@ -147,9 +167,14 @@ def releases(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def tidy(request: dict[str, Any]) -> list[str]:
-    """Remove releases beyond those to keep, their environments, and units that are no longer declared."""
+    """Remove releases beyond those to keep, their environments, and units that are no longer declared.
+
+    Only what the ledger has recorded, or what carries our mark: whatever else lies there is not ours.
+    """
     removed = undeclared(request)
     keep = in_use(request)
+    environments = environment_files(request)
+    ours = {entry["release"] for entry in history(request)} | set(environments.values())
     by_service: dict[str, list[str]] = {}
     for entry in history(request):
         order = by_service.setdefault(entry["service"], [])
@@ -161,16 +186,53 @@ def tidy(request: dict[str, Any]) -> list[str]:
         keep |= set(order[-request["keep"] :])
     folder = request["opt"] + "/releases"
     for name in os.listdir(folder):
-        if name.startswith(".") or name.partition(".")[0] in keep:
-            continue
-        path = os.path.join(folder, name)
-        remove(path)
-        removed.append(path)
-    for path in glob.glob(request["etc"] + "/*/*.env"):
-        if os.path.basename(path).partition(".")[0] not in keep:
+        if name.partition(".")[0] in ours - keep or name.endswith(HALF_WRITTEN):
+            path = os.path.join(folder, name)
+            remove(path)
+            removed.append(path)
+    for path, release in environments.items():
+        if release not in keep:
             os.unlink(path)
             removed.append(path)
-    return removed + unused_venvs(request)
+    removed += unused_venvs(request)
+    restrict(request, ours)
+    return removed
+
+
+def environment_files(request: dict[str, Any]) -> dict[str, str]:
+    """The environment files that a deploy wrote, by their mark, with the release that each belongs to."""
+    mark = re.compile(rf'^VOICEOPS_SERVICE="?{re.escape(request["project"])}/', re.MULTILINE)
+    found = {}
+    for path in glob.glob(request["etc"] + "/*/*.env"):
+        try:
+            with open(path, errors="replace") as file:
+                if mark.search(file.read()):
+                    found[path] = os.path.basename(path).partition(".")[0]
+        except OSError:
+            continue  # a link to nothing, or a folder: not what a deploy writes
+    return found
+
+
+def restrict(request: dict[str, Any], ours: set[str]) -> None:
+    """Take releases and environments that an older voiceops left readable for everybody away from others."""
+    for kind in ("releases", "venvs"):
+        folder = f"{request['opt']}/{kind}"
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            path = os.path.join(folder, name)
+            known = name in ours if kind == "releases" else ENVIRONMENT.fullmatch(name)
+            if known and not os.path.islink(path) and os.lstat(path).st_mode & 0o007:
+                restrict_below(path, request["group"])
+
+
+def restrict_below(path: str, group: str) -> None:
+    """The folder comes last: as long as others may read it, this is not over."""
+    gid = grp.getgrnam(group).gr_gid
+    for folder, _, names in os.walk(path, topdown=False):
+        for full in (*(os.path.join(folder, name) for name in names), folder):
+            mode = os.lstat(full).st_mode
+            if not stat.S_ISLNK(mode):
+                os.chown(full, -1, gid)
+                os.chmod(full, 0o750 if stat.S_ISDIR(mode) or mode & 0o100 else 0o640)
 
 
 def in_use(request: dict[str, Any]) -> set[str]:
@@ -198,7 +260,7 @@ def unused_venvs(request: dict[str, Any]) -> list[str]:
     for name in os.listdir(folder) if os.path.isdir(folder) else []:
         path = os.path.join(folder, name)
         real = os.readlink(path) if os.path.islink(path) else name
-        if real not in used and not name.startswith("."):
+        if real not in used and ENVIRONMENT.fullmatch(name):
             remove(path)
             removed.append(path)
     return removed
@@ -236,6 +298,11 @@ def owner(path: str) -> str:
 REQUESTS: dict[str, Any] = {"record": record, "note": note, "releases": releases}
 
 if __name__ == "__main__":
+    os.umask(0o022)  # root's own may be 077
     asked = json.loads(sys.argv[1])
+    try:
+        told = REQUESTS[asked.pop("do")](asked)
+    except OSError as error:
+        told = {"error": f"{error.filename}: {error.strerror}", "full": error.errno in (28, 122)}
     # On a line of its own: shells print things before it.
-    print("\n" + json.dumps(REQUESTS[asked.pop("do")](asked)))
+    print("\n" + json.dumps(told))

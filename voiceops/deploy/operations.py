@@ -361,7 +361,7 @@ def roll_back(
     names = Names(run.host.settings.project)
     lease = Lease(owner=by, reason="rollback", wait_s=wait_s)
     with locked(run.transport, names.project, lease, stay_s=timeout_s):
-        known = ledger.read_ledger(run.transport, names)
+        known = ledger.read_ledger(run.transport, names, will_record=True)
         moves: dict[str, tuple[str, str]] = {}
         for one in agents:
             now = known.current.get(one.name, {}).get("release", "")

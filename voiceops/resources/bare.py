@@ -9,6 +9,7 @@ INSTALL_S = 600.0
 _SCRIPT = """
 command -v python3 >/dev/null && exit 0
 trap '' HUP
+umask 022
 log=$(mktemp) || exit 1
 install() {
     if command -v apt-get >/dev/null; then

@@ -12,15 +12,16 @@ import hashlib
 import json
 import os
 import secrets
+import shlex
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
-from voiceops.errors import HostError, LockedError, StorageError, VoiceopsError
+from voiceops.errors import ConfigError, HostError, LockedError, StorageError, VoiceopsError
 from voiceops.ports import RemoteProcess, Transport
 from voiceops.resources import payload
-from voiceops.resources.report import HostReport, read_report
+from voiceops.resources.report import DISK_HINT, HostReport, read_report
 from voiceops.resources.state import State
 
 Event = Callable[[str, Mapping[str, Any]], None]
@@ -257,10 +258,18 @@ class _Conversation:
         if kind == "python":
             return HostError(
                 f"{name}: Python {message} is too old; 3.9 or newer is needed",
+                hint="install Python 3.10 or newer as `python3` there: agents need it",
                 data=data | {"lacks": "python3"},
             )
+        if kind == "foreign":
+            path = shlex.quote(log[0])
+            consent = f"chown root {path} && chmod go-w {path} && touch {path}/.voiceops"
+            return ConfigError(
+                f"{name}: {message}",
+                hint=f"give the project another name or move {path} away; if voiceops may have it: `{consent}` there",
+            )
         if kind == "disk-full":
-            return StorageError(f"{name}: {message}", hint="free space there and run again", data=data)
+            return StorageError(f"{name}: {message}", hint=DISK_HINT, data=data)
         return HostError(
             f"{name}: {message}", log_tail=log, retryable=kind in ("cancelled", "damaged"), data=data
         )

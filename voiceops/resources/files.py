@@ -140,12 +140,15 @@ class Blob(_At):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Directory(_At):
-    """A directory."""
+    """A directory. With ``marks`` a run stops before its first change where somebody else made it."""
 
     kind: ClassVar[str] = "directory"
+    marks: Sequence[str] = ()
+    """Any of these paths, or ``.voiceops`` in it, proves that it is ours. Else it must be empty and ``owner``'s."""
 
     def specs(self) -> list[Spec]:
-        return [self.spec(path=self.path, **self.access())]
+        marks = [absolute(path) for path in self.marks] or None
+        return [self.spec(path=self.path, marks=marks, **self.access())]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +190,7 @@ class Tree(_At):
 
     kind: ClassVar[str] = "tree"
     files: Mapping[str, Content]
-    """Relative path to content."""
+    """Relative path to content. All of them, and the folders, get the mode; only programs keep its x bits."""
     executable: frozenset[str] = frozenset()
 
     @classmethod
@@ -204,12 +207,13 @@ class Tree(_At):
         return list(self.files.values())
 
     def specs(self) -> list[Spec]:
+        mode = 0o755 if self.mode is None else self.mode
         files = [
             {
                 "path": absolute("/" + name)[1:],
                 "sha256": content.sha256,
                 "size": content.size,
-                "mode": 0o755 if name in self.executable else 0o644,
+                "mode": mode if name in self.executable else mode & 0o666,
             }
             for name, content in sorted(self.files.items())
         ]

@@ -10,8 +10,10 @@ import ast
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import re
+import tokenize
 import zlib
 from pathlib import Path
 
@@ -28,6 +30,7 @@ _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 BOOT = """\
 import gc,marshal,os,sys,zlib
 gc.set_threshold(50000)
+os.umask(18)
 r=sys.stdin.buffer
 m,p=sys.argv[1:]
 v=sys.version_info
@@ -51,7 +54,8 @@ os._exit(0)
 """What stands in the command line, with the mark of all frames and a place on the host as
 arguments. It reads the payload and runs it. At the place an earlier run left the compiled payload: compiling is a third of a no-op's work on
 the host. Only a file that nobody else could have written counts. Taking the interpreter apart would be
-work for nothing. No secret is ever part of this."""
+work for nothing. The umask is 022: root's own may be 077, and what is built would be root's alone. No secret
+is ever part of this."""
 
 
 class _Shorten(ast.NodeTransformer):
@@ -96,7 +100,30 @@ def shorten(text: str) -> str:
     """Return a module without what only readers and type checkers need; it still compiles on Python 3.9."""
     tree = _Shorten().visit(ast.parse(text))
     code = ast.unparse(ast.fix_missing_locations(tree))
-    return _INDENT.sub(lambda match: " " * (len(match[0]) // 4), code) + "\n"
+    return _without_spaces(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), code) + "\n")
+
+
+def _without_spaces(code: str) -> str:
+    """Return the code without the spaces around operators, 4 % of it. Each statement is one line, as ast writes it."""
+    lines = code.splitlines()
+    kept: list[str] = []
+    row, column, last = 0, 0, ""
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        first = token.string[:1]
+        if token.type in (tokenize.INDENT, tokenize.DEDENT) or not first:
+            continue
+        if token.start[0] != row:
+            row, column, last = token.start[0], 0, "_"  # its indentation stays
+        gap = lines[row - 1][column : token.start[1]]
+        if gap.strip() or not column or ((_is_word(last) or last in "\"'") and _is_word(first)):
+            kept.append(gap)
+        kept.append(token.string)
+        (row, column), last = token.end, token.string[-1]
+    return "".join(kept)
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 @functools.lru_cache(maxsize=1)

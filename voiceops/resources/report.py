@@ -10,6 +10,8 @@ from typing import Any
 from voiceops.errors import ServiceError, StorageError, VoiceopsError
 from voiceops.resources.state import State
 
+DISK_HINT = "free space there (`df -h` and `df -i` show where, `du -xh PATH | sort -h` what takes it), then run this again"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -21,6 +23,8 @@ class Result:
     changes: tuple[str, ...] = ()
     note: str = ""
     error: str = ""
+    kind: str = ""
+    """Of a failure, as the payload tells it, such as ``disk-full``."""
     log: tuple[str, ...] = ()
     diff: str = ""
     seconds: float = 0.0
@@ -71,10 +75,11 @@ class HostReport:
             return
         result = self.get(self.failed)
         kind: type[VoiceopsError] = ServiceError if result.id.startswith("unit:") else VoiceopsError
-        if "disk is" in result.error:
+        if result.kind == "disk-full":
             kind = StorageError
         raise kind(
             f"{self.host}: {result.id}: {result.error}",
+            hint=DISK_HINT if kind is StorageError else None,
             log_tail=result.log,
             data={"host": self.host, "resource": result.id},
         )
@@ -94,6 +99,7 @@ def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> 
         changes=tuple(found.get("changes", ())),
         note=found.get("note", ""),
         error=found.get("error", ""),
+        kind=found.get("kind", ""),
         log=tuple(found.get("log", ())),
         seconds=found.get("seconds", 0.0),
         diff=_diff(state, spec, found["before"]) if "before" in found else "",

@@ -159,6 +159,8 @@ class Venv(Resource):
     """For the installer where it asks an index, such as ``UV_DEFAULT_INDEX``; names no content."""
     files: Mapping[str, Content] = field(default_factory=dict)
     """Wheels by name that are brought to ``wheels``, which they own; only when the environment must be built."""
+    group: str | None = None
+    """Besides root, only this group may read it. None: everybody."""
 
     @property
     def key(self) -> str:
@@ -178,6 +180,9 @@ class Venv(Resource):
                 key=self.digest,
                 requirements={"sha256": content.sha256, "size": content.size},
                 python=self.python,
+                owner="root" if self.group else None,
+                group=account(self.group),
+                mode=0o750 if self.group else None,
                 wheels=absolute(self.wheels) if self.wheels else None,
                 uv=self.uv,
                 index=self.index or None,

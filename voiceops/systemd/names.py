@@ -56,6 +56,11 @@ class Names:
         return f"{self.state}/data"
 
     @property
+    def cache(self) -> str:
+        """systemd makes it the services' own, whoever made it before."""
+        return f"/var/cache/{self.project}"
+
+    @property
     def run(self) -> str:
         return f"/run/{self.project}"
 

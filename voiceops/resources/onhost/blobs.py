@@ -28,7 +28,8 @@ def no_space(error: OSError, path: str) -> Failed:
     while path != "/" and not os.path.isdir(path):
         path = os.path.dirname(path)
     stat = os.statvfs(path)
-    return Failed(f"the disk is full: {stat.f_bavail * stat.f_frsize} bytes free on {path}", kind="disk-full")
+    free = f"{stat.f_bavail * stat.f_frsize} bytes" if stat.f_favail or not stat.f_files else "no inode"
+    return Failed(f"the disk is full: {free} free on {path}", kind="disk-full")
 
 
 def expect_space(folder: str, size: int) -> None:
@@ -135,7 +136,8 @@ class Blobs:
         """After a run that reached the desired state: what an aborted one left is litter."""
         if os.path.isdir(self._folder):
             for name in os.listdir(self._folder):
-                remove_quietly(os.path.join(self._folder, name))
+                if len(name.partition(".")[0]) == 64:  # a hash
+                    remove_quietly(os.path.join(self._folder, name))
 
 
 class _Sink:

@@ -9,7 +9,7 @@ import pwd
 import stat
 
 from voiceops.resources.onhost.base import Failed, Plan
-from voiceops.resources.onhost.blobs import no_space, remove_quietly
+from voiceops.resources.onhost.blobs import expect_space, no_space, remove_quietly
 from voiceops.resources.onhost.host import Handler, Run, first_existing
 from voiceops.resources.onhost.journal import sync_folder
 
@@ -29,10 +29,27 @@ STAMP = ".voiceops-complete"
 """The last file of a tree or venv to be written: without it, a folder is half made."""
 
 
+HALF = ".voiceops-tmp"
+MARK = ".voiceops"
+"""In a folder that we made, or may have."""
+
+
 def temporary(path: str) -> str:
     """The one name that half-written content of ``path`` has: a killed run's litter is found by it."""
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:200]}.voiceops-tmp")
+    return os.path.join(folder, f".{name[:200]}{HALF}")
+
+
+def has_content(path: str) -> bool:
+    """Whether anything but a killed run's litter is in a folder; each disk brings a ``lost+found``."""
+    return any(name != "lost+found" and not name.endswith(HALF) for name in os.listdir(path))
+
+
+def refuse_foreign(path: str, ours: bool) -> None:
+    """Fail where somebody else made the folder; on a full disk our mark may be what is missing."""
+    if not ours:
+        expect_space(path, 4096)
+        raise Failed(f"{path} is there already, and voiceops did not make it", [path], "foreign")
 
 
 def look(path: str) -> os.stat_result | None:
@@ -91,6 +108,22 @@ def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mo
     elif found is not None:
         mode = stat.S_IMODE(found.st_mode)
     os.chmod(path, mode)
+
+
+def set_access_below(path: str, spec: Spec, run: Run) -> None:
+    """Owner, group and mode for a folder and all that is in it; files that are no programs lose the mode's x bits.
+
+    The folder itself comes last: as long as it differs, the walk is not over.
+    """
+    uid, gid = _number(spec["owner"], run, group=False), _number(spec["group"], run, group=True)
+    assert uid is not None
+    assert gid is not None
+    for folder, _, names in os.walk(path, topdown=False):
+        for full in (*(os.path.join(folder, name) for name in names), folder):
+            found = os.lstat(full)
+            if not stat.S_ISLNK(found.st_mode):
+                os.chown(full, uid, gid)
+                os.chmod(full, spec["mode"] if found.st_mode & 0o40100 else spec["mode"] & 0o666)
 
 
 ACL = "system.posix_acl_access"
@@ -216,6 +249,9 @@ class DirectoryHandler(Handler):
         plan.data["found"] = found
         if found is None:
             plan.changes.append("create")
+        elif spec.get("marks") and not first_existing(os.path.join(spec["path"], MARK), *spec["marks"]):
+            owner = _number(spec["owner"], run, group=False)
+            refuse_foreign(spec["path"], owner == found.st_uid and not has_content(spec["path"]))
         plan_access(spec, run, found, plan)
         return plan
 
@@ -308,8 +344,9 @@ class TreeHandler(Handler):
                 plan.data["access"].append((name, file["mode"]))
         for name in self._folders(spec):
             is_now = look(os.path.join(path, name))
-            if is_now and self._differs(is_now, {**spec, "mode": 0o755}, run, name, plan):
-                plan.data["access"].append((name, 0o755))
+            access = {"mode": 0o755, **spec}
+            if is_now and self._differs(is_now, access, run, name, plan):
+                plan.data["access"].append((name, access["mode"]))
         plan.data["extra"] = sorted(name for name in present - set(wanted) if not _compiled(name))
         plan.changes += [f"remove {name}" for name in plan.data["extra"]]
         if found is None and not wanted:
@@ -341,7 +378,7 @@ class TreeHandler(Handler):
             self._fix(path, spec, run, plan)
             return
         try:
-            os.makedirs(fresh, 0o755)
+            os.makedirs(fresh, 0o700)
             self._make_folders(fresh, spec, run)
             for file in spec["files"]:
                 self._place(fresh, file, spec, run)
@@ -369,11 +406,13 @@ class TreeHandler(Handler):
         set_access(path, spec, run, plan.data["found"], 0o755)
 
     def _make_folders(self, root: str, spec: Spec, run: Run) -> None:
-        for name in self._folders(spec):  # one by one: parents made on the way would have the umask's mode
+        for name in self._folders(
+            spec
+        ):  # one by one: parents made on the way would be without owner and mode
             folder = os.path.join(root, name)
             if not os.path.isdir(folder):
                 os.mkdir(folder)
-                set_access(folder, {**spec, "mode": None}, run, None, 0o755)
+                set_access(folder, spec, run, None, 0o755)
 
     def _place(self, root: str, file: Spec, spec: Spec, run: Run) -> None:
         full = os.path.join(root, file["path"])

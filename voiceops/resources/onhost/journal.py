@@ -18,7 +18,7 @@ from voiceops.resources.onhost.base import BEAT_S, PAYLOAD_FORMAT, Failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 JOURNAL_LIMIT = 256 * 1024
@@ -27,6 +27,16 @@ JOURNAL_LIMIT = 256 * 1024
 def write_all(fd: int, data: bytes) -> None:
     while data:
         data = data[os.write(fd, data) :]
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Add the path to an error on a descriptor, which names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 def sync_folder(path: str) -> None:
@@ -43,8 +53,9 @@ def write_file(path: str, data: bytes, mode: int) -> None:
     fresh = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
-        write_all(fd, data)
-        os.fsync(fd)
+        with naming(path):
+            write_all(fd, data)
+            os.fsync(fd)
         os.replace(fresh, path)
     except OSError:
         with contextlib.suppress(FileNotFoundError):
@@ -124,7 +135,7 @@ class Journal:
         except FileNotFoundError:
             pass
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        write_all(self._fd, b"\n")  # ends a line that a crash cut off
+        self._append(b"\n")  # ends a line that a crash cut off
         self.write({"run": run})
         sync_folder(os.path.dirname(self._path))
 
@@ -143,8 +154,12 @@ class Journal:
         """One line on disk before this returns."""
         self._take(entry)
         if self._fd >= 0:
-            write_all(self._fd, json.dumps({**entry, "at": round(time.time(), 3)}).encode() + b"\n")
+            self._append(json.dumps({**entry, "at": round(time.time(), 3)}).encode() + b"\n")
             os.fsync(self._fd)
+
+    def _append(self, data: bytes) -> None:
+        with naming(self._path):
+            write_all(self._fd, data)
 
     def intent(self, resource: str, wakes: Iterable[str] = ()) -> None:
         self.write({"intent": resource, "wakes": sorted(wakes)})
@@ -215,9 +230,11 @@ class Lock:
             "held": held,
         }
         data = json.dumps(lease).encode()
-        # In place: a flock belongs to the inode, so the file must not be replaced.
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, data, 0)
+        # In place: a flock belongs to the inode, so the file must not be replaced. Cut afterwards: on a full
+        # disk somebody else could take the room, and the lease of a run that goes on would be lost.
+        with naming(self._path):
+            os.pwrite(self._fd, data, 0)
+            os.ftruncate(self._fd, len(data))
 
     def renew(self) -> None:
         with self._guard:

@@ -11,16 +11,20 @@ import time
 
 from voiceops.resources.onhost.accounts import GroupHandler, UserHandler
 from voiceops.resources.onhost.base import PAYLOAD_FORMAT, Failed, Plan
-from voiceops.resources.onhost.blobs import remove_quietly
+from voiceops.resources.onhost.blobs import no_space, remove_quietly
 from voiceops.resources.onhost.channel import Channel
 from voiceops.resources.onhost.files import (
     DAEMON_RELOAD,
+    MARK,
     UNIT_FOLDERS,
     AbsentHandler,
     DirectoryHandler,
     FileHandler,
     SymlinkHandler,
     TreeHandler,
+    has_content,
+    look,
+    refuse_foreign,
 )
 from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_file
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from voiceops.resources.onhost.base import Spec
+
+
+STATE_MARKS = {"format", "journal", "lock", "blobs", "data", MARK}
+"""Any of them is ours; ``data`` is what systemd makes again where all else was removed."""
 
 
 def in_order(specs: list[Spec]) -> list[Spec]:
@@ -120,6 +128,8 @@ class Runner:
         try:
             plan = self.plan(spec)
         except (Failed, OSError) as error:
+            if getattr(error, "kind", "") == "foreign":
+                raise  # before anything has changed
             return {**result, **describe(error)}, None
         if plan.note:
             result["note"] = plan.note
@@ -215,14 +225,9 @@ class Runner:
 
 
 def describe(error: Failed | OSError) -> dict[str, Any]:
-    if isinstance(error, Failed):
-        return {"result": "failed", "error": error.message, "log": error.log, "kind": error.kind}
-    return {
-        "result": "failed",
-        "error": f"{error.filename or ''}: {error.strerror}",
-        "log": [],
-        "kind": "failed",
-    }
+    if isinstance(error, OSError):
+        error = no_space(error, str(error.filename or "/"))
+    return {"result": "failed", "error": error.message, "log": error.log, "kind": error.kind}
 
 
 def host_facts() -> dict[str, Any]:
@@ -257,7 +262,7 @@ def serve(channel: Channel, code_path: str) -> None:
     if action == "facts":
         channel.send("done", {"facts": host_facts(), "lease": read_lease(os.path.join(folder, "lock"))})
         return
-    check_format(folder)
+    check_folder(folder)
     if action == "check":
         run = Run(request, channel, Journal(folder, readonly=True))
         runner = Runner(run)
@@ -278,13 +283,20 @@ def serve(channel: Channel, code_path: str) -> None:
         lock.release()
 
 
+def check_folder(folder: str) -> None:
+    """Refuse a state folder that somebody else made or can write: root acts on what is in it."""
+    check_format(folder)
+    if look(folder):
+        if not is_ours(folder):
+            raise Failed(
+                f"{folder} belongs to or can be written by somebody else, and root acts on what is in it"
+            )
+        refuse_foreign(folder, not has_content(folder) or bool(STATE_MARKS & set(os.listdir(folder))))
+
+
 def open_folder(folder: str) -> None:
     """The state folder, with the format that wrote it."""
     os.makedirs(folder, 0o755, exist_ok=True)
-    if not is_ours(folder):
-        raise Failed(
-            f"{folder} belongs to or can be written by somebody else, and root acts on what is in it"
-        )
     path = os.path.join(folder, "format")
     try:
         with open(path) as file:
@@ -375,13 +387,9 @@ def main(mark: str, code_path: str) -> None:
         signal.signal(number, lambda *_: setattr(channel.cancel, "reason", "it was told to end"))
     try:
         serve(channel, code_path)
-    except Failed as error:
-        channel.send("error", {"kind": error.kind, "message": error.message, "log": error.log})
-    except OSError as error:
-        kind = "disk-full" if error.errno in (28, 122) else "failed"
-        channel.send(
-            "error", {"kind": kind, "message": f"{error.filename or ''}: {error.strerror}", "log": []}
-        )
+    except (Failed, OSError) as error:
+        told = describe(error)
+        channel.send("error", {**told, "message": told["error"]})
     except Exception as error:  # noqa: BLE001 - the controller can only see what is framed
         import traceback
 

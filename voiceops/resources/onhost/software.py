@@ -6,7 +6,16 @@ import os
 import re
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
-from voiceops.resources.onhost.files import STAMP, label_by_policy, look, remove_all, switch_link, temporary
+from voiceops.resources.onhost.files import (
+    STAMP,
+    label_by_policy,
+    look,
+    plan_access,
+    remove_all,
+    set_access_below,
+    switch_link,
+    temporary,
+)
 from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import write_all
 
@@ -56,6 +65,8 @@ class VenvHandler(Handler):
                     plan.blobs.append((file["sha256"], file["size"]))
                     plan.data["lacking"].append(file)
             plan.changes.append("rebuild what was left half made" if look(real) else "build")
+        else:
+            plan_access(spec, run, look(real), plan)
         found = look(spec["path"])
         if found is not None and not os.path.islink(spec["path"]):
             raise Failed(f"{spec['path']} exists and is no link to an environment")
@@ -72,6 +83,8 @@ class VenvHandler(Handler):
             self._build(spec, run, real)
             label_by_policy(real, run)
             self._stamp(spec, real)
+        if spec.get("mode") is not None:
+            set_access_below(real, spec, run)
         before = os.readlink(spec["path"]) if os.path.islink(spec["path"]) else ""
         switch_link(spec["path"], os.path.basename(real))
         self._clean(spec["path"], {os.path.basename(real), before})
@@ -80,7 +93,7 @@ class VenvHandler(Handler):
         names = {file["name"] for file in spec.get("files", ())}
         if not names:
             return
-        os.makedirs(spec["wheels"], 0o755, exist_ok=True)
+        make_private(spec["wheels"])
         for name in set(os.listdir(spec["wheels"])) - names:
             remove_all(os.path.join(spec["wheels"], name))
         for file in plan.data["lacking"]:
@@ -111,6 +124,7 @@ class VenvHandler(Handler):
         uv = self._uv(spec)
         env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}
         env["UV_CACHE_DIR"] = os.path.join(run.folder, "uv-cache")
+        make_private(env["UV_CACHE_DIR"])
         env["UV_PYTHON_DOWNLOADS"] = "never"
         make = [uv, "venv", "--python", python, real] if uv else [python, "-m", "venv", real]
         expect(run.child(*make, env=env, timeout_s=INSTALL_S), "making the environment")
@@ -150,6 +164,12 @@ class VenvHandler(Handler):
         for entry in os.listdir(folder):
             if entry.startswith(f"{name}-") and len(entry) == len(name) + 13 and entry not in keep:
                 remove_all(os.path.join(folder, entry))
+
+
+def make_private(folder: str) -> None:
+    """A folder for root alone: a project's own wheels are in it."""
+    os.makedirs(folder, exist_ok=True)
+    os.chmod(folder, 0o700)
 
 
 def masked(text: str) -> str:

@@ -1,0 +1,154 @@
+"""Folders on hosts: whose they are, who may read them, and what happens when they are full."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests import hosts
+from tests.servers import PROJECT, agent_servers, cheap_servers
+
+ENTRY = Path(__file__).parent / "agents" / "tone.py"
+FOLDERS = {
+    f"/opt/{PROJECT}": "releases/7/settings.json",
+    f"/etc/{PROJECT}": "server.key",
+    f"/var/lib/{PROJECT}": "customers.db",
+    f"/var/cache/{PROJECT}": "thumbnails",
+}
+
+
+@pytest.mark.parametrize("folder", list(FOLDERS))
+def test_a_folder_that_somebody_else_made_is_refused_before_anything_changed(
+    tmp_path: Path, fresh_host: hosts.Machine, folder: str
+) -> None:
+    servers = cheap_servers(tmp_path / "project", [fresh_host])
+    file = f"{folder}/{FOLDERS[folder]}"
+    fresh_host.write(file, "theirs", mode=0o600)
+    fresh_host.shell(f"chown -R daemon: {folder} && chown root: {folder} && chmod 700 {folder}")
+    listed = (
+        f"find {folder} -printf '%p %m %u %g %T@\\n'; ls -d /opt/{PROJECT} /etc/{PROJECT}; id vo-{PROJECT}"
+    )
+    before = fresh_host.shell(listed, check=False).stdout
+    for command in (["deploy"], ["deploy", "--check"], ["setup"], ["drift"]):
+        refused = servers.inv(*command, "--group", "servers", code=3)
+        assert f"{folder} is there already, and voiceops did not make it" in refused.err
+        assert f"move {folder} away" in refused.err
+    assert fresh_host.shell(listed, check=False).stdout == before
+    # Both ways out.
+    fresh_host.shell(f"mv {folder} {folder}.theirs")
+    servers.deploy()
+    assert servers.deploy()["changed"] == 0
+    assert fresh_host.read(f"{folder}.theirs/{FOLDERS[folder]}") == "theirs"
+
+
+def test_a_folder_that_is_left_to_voiceops_keeps_what_is_in_it(
+    tmp_path: Path, fresh_host: hosts.Machine
+) -> None:
+    servers = cheap_servers(tmp_path / "project", [fresh_host])
+    fresh_host.write(f"/etc/{PROJECT}/server.key", "theirs", mode=0o600)
+    refused = servers.inv("deploy", "--group", "servers", code=3)
+    consent = refused.err.partition("if voiceops may have it: `")[2].partition("`")[0]
+    fresh_host.shell(consent)
+    servers.deploy()
+    assert fresh_host.read(f"/etc/{PROJECT}/server.key") == "theirs"
+    assert servers.deploy()["changed"] == 0
+
+
+def test_empty_folders_and_those_of_an_older_voiceops_are_taken(
+    tmp_path: Path, fresh_host: hosts.Machine
+) -> None:
+    servers = cheap_servers(tmp_path / "project", [fresh_host])
+    fresh_host.shell(f"mkdir -p /opt/{PROJECT}/lost+found /var/lib/{PROJECT}")
+    servers.deploy()
+    fresh_host.shell(f"rm /opt/{PROJECT}/.voiceops /etc/{PROJECT}/.voiceops")
+    servers.deploy()
+    assert servers.deploy()["changed"] == 0
+    # Without the folder of the state, too, all else is known as ours.
+    fresh_host.shell(f"rm -r /var/lib/{PROJECT}")
+    servers.deploy()
+    assert servers.deploy()["changed"] == 0
+
+
+def test_a_full_state_folder_is_named_with_the_next_step_by_every_command(
+    tmp_path: Path, fresh_host: hosts.Machine
+) -> None:
+    servers = cheap_servers(tmp_path / "project", [fresh_host])
+    servers.deploy()
+    servers.variables["services"]["web"]["env"] = {"CHANGED": "1"}
+    servers.write()
+    folder = f"/var/lib/{PROJECT}"
+    with fresh_host.small_disk(folder, 1 << 20):
+        fresh_host.shell(f"cat /dev/zero > {folder}/fill", check=False)
+        for command in ("deploy", "restart", "lock", "unlock"):
+            failed = servers.inv(command, "--group", "servers", code=1)
+            assert f"free on {folder}" in failed.err, command
+            assert "free space there" in failed.err, command
+    servers.deploy()
+    with fresh_host.small_disk(folder, 1 << 20):
+        # As it fills up under a host that was deployed well.
+        fresh_host.shell(f"cp -a /var/lib/{PROJECT}/. /tmp/ 2>/dev/null; touch {folder}/format {folder}/lock")
+        fresh_host.shell(f"cat /dev/zero > {folder}/fill", check=False)
+        failed = servers.inv("lock", "--group", "servers", code=1)
+        assert folder in failed.err
+
+
+def modes(host: hosts.Machine, *folders: str) -> list[str]:
+    """What others may read, or what the services' group may not."""
+    found = host.shell(
+        f"find {' '.join(folders)} ! -type l \\( -perm /o=rwx -o ! -group vo-{PROJECT} -o ! -perm -g=r -o ! -user root \\)"
+    )
+    return found.stdout.split("\n")[:-1]
+
+
+@pytest.mark.timeout(420)
+def test_under_any_umask_releases_are_for_root_and_the_services_alone_and_nothing_foreign_goes(
+    tmp_path: Path, fresh_host: hosts.Machine
+) -> None:
+    fresh_host.shell("sed -i '1i umask 077' /root/.bashrc")
+    assert fresh_host.ssh("umask").stdout == "0077\n"
+    servers = agent_servers(tmp_path / "project", [fresh_host], ENTRY)
+    secret = servers.folder / "agent/service-account.json"
+    secret.write_text("{}")
+    secret.chmod(0o600)
+    servers.deploy("--no-call")
+    folders = (f"/opt/{PROJECT}/releases", f"/opt/{PROJECT}/venvs")
+    assert modes(fresh_host, *folders) == []
+    shown = fresh_host.shell(f"stat -c '%a %U %G' /opt/{PROJECT}/current/agent/service-account.json").stdout
+    assert shown == f"640 root vo-{PROJECT}\n"
+    denied = fresh_host.shell(f"ls {folders[0]}", user="deploy", check=False)
+    assert "Permission denied" in denied.stderr
+    assert servers.deploy("--no-call")["changed"] == 0
+
+    # A host as an older voiceops left it: readable for everybody, an older release beside the current one.
+    (old,) = fresh_host.shell(f"ls {folders[0]}").stdout.split()
+    fresh_host.shell(
+        f"chgrp -hR root {' '.join(folders)}; chmod -R u=rwX,go=rX {' '.join(folders)}; rm /opt/{PROJECT}/.voiceops"
+    )
+    (servers.folder / "agent/agent.py").write_text(ENTRY.read_text() + "\n# another release\n")
+    theirs = {
+        f"{folders[0]}/20260101/settings.json": "of another tool",
+        f"{folders[1]}/mine/pyvenv.cfg": "made by hand",
+        f"/etc/{PROJECT}/agent/notes.env": "A=1",
+        f"/var/lib/{PROJECT}/wheels/../notes": "by hand",
+    }
+    for path, text in theirs.items():
+        fresh_host.write(path, text)
+    servers.deploy("--no-call")
+    for path, text in theirs.items():
+        assert fresh_host.read(path) == text
+    fresh_host.shell(f"rm -r {folders[0]}/20260101 {folders[1]}/mine")
+    assert fresh_host.shell(f"test -d {folders[0]}/{old}").returncode == 0, "kept for a rollback"
+    assert modes(fresh_host, *folders) == []
+
+    # A host that root's umask broke under an older voiceops.
+    agent = fresh_host.shell(f"systemctl list-units --plain --no-legend '{PROJECT}-agent@*' | cut -d' ' -f1")
+    fresh_host.shell(f"chmod -R go= {folders[0]}/* {folders[1]}/*; chmod 700 /var/lib/{PROJECT}")
+    fresh_host.shell(f"systemctl kill --signal=KILL {' '.join(agent.stdout.split())}")
+    fresh_host.shell("sleep 3")
+    servers.deploy("--no-call")
+    assert modes(fresh_host, *folders) == []
+    servers.inv("check-running", "--group", "servers")
+    document = json.loads(servers.inv("deploy", "--group", "servers", "--json", "--no-call").out)
+    assert document["changed"] == 0
