@@ -8,6 +8,7 @@
     |-- UnreachableError              exit 5   a host or LiveKit does not answer
     |   |-- NotListeningError         exit 5   nobody listens on its port: the connection was refused
     |   `-- CredentialsError          exit 5   it answers and refuses us
+    |-- RateLimitedError              exit 1   LiveKit takes no more requests for now
     |-- NotFoundError                 exit 1   no such room, participant, dispatch, service
     |-- DeadlineError                 exit 1   a wait that ended before what it waited for
     |-- HostError                     exit 1   a host lacks Python, or has a newer state than ours
@@ -117,6 +118,22 @@ class NotListeningError(UnreachableError):
 
 class CredentialsError(UnreachableError):
     """A host or LiveKit refuses the credentials."""
+
+
+class RateLimitedError(VoiceopsError):
+    """LiveKit, or what stands before it, takes no more requests for now; nothing has been done."""
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, data: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(
+            message,
+            hint="try again later, or lower rooms.concurrency",
+            data={**(data or {}), "retry_after_s": retry_after_s},
+            retryable=True,
+        )
+        self.retry_after_s = retry_after_s
+        """What the answer asks to wait; None where it does not say."""
 
 
 class NotFoundError(VoiceopsError):

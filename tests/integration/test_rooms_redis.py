@@ -95,7 +95,7 @@ async def test_rooms_of_a_dead_node_go_for_good_and_those_of_the_living_stay(
     seen = Facts(
         now=time.time() + 60,  # the rule gives a young room time to be served
         server=ServerFact(url=api.url, reachable=True, status=200),
-        rooms=await look_at_rooms(api),
+        rooms=(await look_at_rooms(api))[0],
     )
     named = {finding.room for finding in diagnose(seen) if finding.rule == "orphan-room"}
     assert named - {"ghost"} == orphans

@@ -29,6 +29,7 @@ from voiceops.errors import (
     ConfigError,
     CredentialsError,
     NotFoundError,
+    RateLimitedError,
     UnreachableError,
     UsageError,
     VoiceopsError,
@@ -39,6 +40,8 @@ from voiceops.model.secret import Secret
 CALL_TIMEOUT_S = 10.0
 CONCURRENCY = 64
 _TOKEN_LIFE_S = 600
+RATE_LIMIT_DELAYS_S = (0.2, 0.4, 0.8)
+"""Before each further try after a 429 that does not say when to come again."""
 _ROOMS = "RoomService"
 _DISPATCHES = "AgentDispatchService"
 
@@ -53,7 +56,8 @@ class LivekitApi:
 
     ``url`` is ws, wss, http or https. At most ``concurrency`` calls are on the wire at a time;
     the others wait, and their ``timeout_s`` starts when they are sent. Self-hosted servers get
-    exactly one attempt per call: retries belong to whoever knows what may be repeated.
+    exactly one attempt per call: retries belong to whoever knows what may be repeated. Only what
+    was refused with 429, and so has had no effect, is sent again within ``timeout_s``.
     """
 
     def __init__(
@@ -187,6 +191,20 @@ class LivekitApi:
     async def _call(
         self, service: str, method: str, request: Message, grant: Mapping[str, Any], answer: type[Answer]
     ) -> Answer:
+        ends_at = time.monotonic() + (self._timeout.total or 0.0)
+        for delay_s in RATE_LIMIT_DELAYS_S:
+            try:
+                return await self._call_once(service, method, request, grant, answer)
+            except RateLimitedError as error:
+                wait_s = delay_s if error.retry_after_s is None else error.retry_after_s
+                if time.monotonic() + wait_s >= ends_at:
+                    raise
+                await asyncio.sleep(wait_s)
+        return await self._call_once(service, method, request, grant, answer)
+
+    async def _call_once(
+        self, service: str, method: str, request: Message, grant: Mapping[str, Any], answer: type[Answer]
+    ) -> Answer:
         if self._session is None:
             raise RuntimeError("LivekitApi is used outside its `async with` block")
         try:
@@ -203,12 +221,13 @@ class LivekitApi:
             ):
                 body = await response.read()
                 status = response.status
+                retry_after = response.headers.get("Retry-After", "")
                 if date := response.headers.get("Date"):
                     self._dated = (date, time.time())
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             raise translate(error, method, self._url) from None
         if status != 200:
-            raise refusal(status, body, method, self._url)
+            raise refusal(status, body, method, self._url, retry_after=retry_after)
         try:
             return answer.FromString(body)
         except DecodeError:
@@ -263,8 +282,11 @@ def translate(error: BaseException, method: str, url: str) -> VoiceopsError:
     )
 
 
-def refusal(status: int, body: bytes, method: str, url: str) -> VoiceopsError:
-    """What an answer other than 200 means. A 401 may echo the token: its body is never shown."""
+def refusal(status: int, body: bytes, method: str, url: str, *, retry_after: str = "") -> VoiceopsError:
+    """What an answer other than 200 means. A 401 may echo the token: its body is never shown.
+
+    ``retry_after`` is the header of that name.
+    """
     code, message = _twirp(body)
     data = {"method": method, "url": url, "status": status, "code": code}
     if status in (401, 403):
@@ -276,6 +298,12 @@ def refusal(status: int, body: bytes, method: str, url: str) -> VoiceopsError:
         )
     if status == 404 and code == "not_found":
         return NotFoundError(f"LiveKit knows no such thing: {message or method}", data=data)
+    if status == 429:  # also from a proxy before LiveKit, whose body is no Twirp error
+        return RateLimitedError(
+            f"LiveKit at {url} takes no more requests for now: {message or method}",
+            retry_after_s=_seconds_until(retry_after),
+            data=data,
+        )
     if code == "bad_route" or (status < 500 and not code):
         return UnreachableError(
             f"what answers at {url} is not LiveKit's API (status {status})",
@@ -293,6 +321,16 @@ def refusal(status: int, body: bytes, method: str, url: str) -> VoiceopsError:
         data=data,
         retryable=status >= 500,
     )
+
+
+def _seconds_until(retry_after: str) -> float | None:
+    """Retry-After is a number of seconds or a date (RFC 9110, 10.2.3); None for anything else."""
+    if retry_after.strip().isdecimal():
+        return float(retry_after)
+    try:
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _twirp(body: bytes) -> tuple[str, str]:

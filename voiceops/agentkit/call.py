@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from voiceops.agentkit import lifecycle
+from voiceops.agentkit import attendance, lifecycle
 from voiceops.agentkit.lifecycle import Lifecycle
 from voiceops.model.protocol import READY_ATTRIBUTE, READY_TOPIC, ROOM_CLEANUP_TOPIC
 
@@ -33,7 +33,13 @@ class Call(Generic[T]):
     """
 
     def __init__(
-        self, ctx: JobContext, *, steps: Lifecycle, hangup_grace_s: float, delete_room: bool
+        self,
+        ctx: JobContext,
+        *,
+        steps: Lifecycle,
+        hangup_grace_s: float,
+        nobody_timeout_s: float | None,
+        delete_room: bool,
     ) -> None:
         self.ctx = ctx
         self.id = steps.call_id
@@ -48,9 +54,11 @@ class Call(Generic[T]):
         self.reason = ""
         self.failed = False
         self._hangup_grace_s = hangup_grace_s
+        self._nobody_timeout_s = nobody_timeout_s
         self._delete_room = delete_room
         self._vacant = False
         self._grace: asyncio.TimerHandle | None = None
+        """Runs while nobody is there: after the last person left, or until the first one comes."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._on_return: list[Callback] = []
         self._cleanups: list[Callback] = []
@@ -102,13 +110,14 @@ class Call(Generic[T]):
         """End the call: the agent leaves, and the room goes if no person is in it.
 
         The room goes because LiveKit sends no agent to a room that still exists: whoever
-        calls again at once would wait there for nobody. Safe to call twice.
+        calls again at once would wait there for nobody. Only one deletes it: of several agents
+        the first, and in a room of ``inv call`` its caller. Safe to call twice.
         """
         if self.ended.is_set():
             return
         self.reason = reason
         self.ended.set()
-        if self._delete_room and not self.persons:
+        if self._delete_room and not self.persons and not attendance.caller_deletes(self.ctx.room.name):
             await self._drop_room()
         self.ctx.shutdown(reason)
 
@@ -132,6 +141,7 @@ class Call(Generic[T]):
         room.on("participant_disconnected", self._left)
         room.on("data_received", self._message)
         room.on("disconnected", self._disconnected)
+        self._await_somebody()
 
     def fail(self, error: BaseException | str, **details: Any) -> None:
         """Log that this phase failed; the call is not over by that."""
@@ -155,8 +165,7 @@ class Call(Generic[T]):
         """Run the callbacks and end what belongs to the call."""
         self.ended.set()
         self.phase = "cleanup"
-        if self._grace is not None:
-            self._grace.cancel()
+        self._stop_grace()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -165,12 +174,53 @@ class Call(Generic[T]):
             if error is not None:
                 self.fail(error)
 
-    def _came(self, participant: rtc.RemoteParticipant) -> None:
-        if participant not in self.persons:
+    def _somebody_there(self) -> bool:
+        """Whether a participant that is no agent is there: an ingress or a recorder is not waited out."""
+        from livekit.rtc import ParticipantKind
+
+        return any(
+            one.kind != ParticipantKind.PARTICIPANT_KIND_AGENT
+            for one in self.ctx.room.remote_participants.values()
+        )
+
+    def _await_somebody(self) -> None:
+        """Leave a room to which nobody comes: LiveKit would keep the agent there for 300 s, a drain longer."""
+        if self._nobody_timeout_s is None or self.ended.is_set() or self._somebody_there():
             return
+        made_to_wait = self.ctx.job.room.empty_timeout > attendance.DEFAULT_EMPTY_TIMEOUT_S
+        timeout_s = max(self._nobody_timeout_s, self.ctx.job.room.empty_timeout if made_to_wait else 0.0)
+        self._set_grace(timeout_s, self._nobody_came)
+
+    def _set_grace(self, seconds: float, then: Callback) -> None:
+        self._stop_grace()
+        loop = asyncio.get_running_loop()
+        self._grace = loop.call_later(seconds, lambda: self.background(then(), "voiceops_hangup"))
+
+    def _stop_grace(self) -> None:
         if self._grace is not None:
             self._grace.cancel()
             self._grace = None
+
+    async def _nobody_came(self) -> None:
+        present = await attendance.list_participants(self.ctx.api, self.ctx.room.name)
+        if self.ended.is_set() or self._somebody_there():
+            return
+        if present is None or attendance.attended(present):
+            self._await_somebody()  # somebody hidden is there, or the server can't say
+            return
+        self.reason = "nobody came"
+        self.ended.set()
+        if self._delete_room:
+            # Also a room of `inv call`: its caller, who would delete it, has never been in this one.
+            await self._drop_room()
+        self.ctx.shutdown(self.reason)
+
+    def _came(self, participant: rtc.RemoteParticipant) -> None:
+        if self._grace is not None and self._somebody_there() and not self._vacant:
+            self._stop_grace()
+        if participant not in self.persons:
+            return
+        self._stop_grace()
         self._relink(participant)
         if self._vacant:
             self._vacant = False
@@ -185,16 +235,17 @@ class Call(Generic[T]):
             return
         from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
 
-        if participant.kind not in DEFAULT_PARTICIPANT_KINDS or self.ended.is_set():
+        if self.ended.is_set():
+            return
+        if participant.kind not in DEFAULT_PARTICIPANT_KINDS:
+            if not self._vacant:
+                self._await_somebody()
             return
         self._vacant = True
         if self.session is not None and self.listening.is_set():
             # Nobody listens; and whoever returns must not hear the end of an old sentence.
             self.background(_interrupt(self.session), "voiceops_interrupt")
-        loop = asyncio.get_running_loop()
-        self._grace = loop.call_later(
-            self._hangup_grace_s, lambda: self.background(self.end("caller left"), "voiceops_hangup")
-        )
+        self._set_grace(self._hangup_grace_s, lambda: self.end("caller left"))
 
     def _relink(self, participant: rtc.RemoteParticipant) -> None:
         """Point the session at ``participant`` if nobody whom it listens to is there any more."""
@@ -208,21 +259,29 @@ class Call(Generic[T]):
     def _message(self, packet: rtc.DataPacket) -> None:
         if packet.topic != ROOM_CLEANUP_TOPIC:
             return
-        sender = packet.participant.identity if packet.participant is not None else None
-        if sender is not None and any(person.identity != sender for person in self.persons):
+        # Nobody where the sender has left before its message came: whoever is there is another caller.
+        sender = packet.participant.identity if packet.participant is not None else ""
+        if any(person.identity != sender for person in self.persons):
             log.info("room_cleanup ignored, others are still there", extra=self.describe())
             return
-        self.background(self._clean_room(), "voiceops_room_cleanup")
+        self.background(self._clean_room(sender), "voiceops_room_cleanup")
 
-    async def _clean_room(self) -> None:
+    async def _clean_room(self, sender: str) -> None:
         if self.ended.is_set():
             return
         self.reason = "room_cleanup"
         self.ended.set()
-        await self._drop_room()
+        await self._drop_room(leaving=sender)
         self.ctx.shutdown(self.reason)
 
-    async def _drop_room(self) -> None:
+    async def _drop_room(self, leaving: str = "") -> None:
+        """Delete the room, unless another agent does or the server lists a person other than ``leaving``."""
+        room = self.ctx.room
+        if not attendance.deletes_room(room.local_participant.identity, room.remote_participants.values()):
+            return
+        present = await attendance.list_participants(self.ctx.api, room.name)
+        if present is None or attendance.called(present, leaving=(leaving,)):
+            return
         deleting = self.ctx.delete_room()
         await asyncio.wait({deleting}, timeout=DELETE_TIMEOUT_S)
 

@@ -20,6 +20,7 @@ from voiceops.agentkit import lifecycle
 from voiceops.agentkit.call import Call
 from voiceops.agentkit.lifecycle import Lifecycle
 from voiceops.agentkit.loopwatch import Block, LoopWatch
+from voiceops.model.protocol import NOBODY_TIMEOUT_S
 
 if TYPE_CHECKING:
     from livekit.agents import JobContext
@@ -42,6 +43,7 @@ class GuardOptions:
     call_timeout_s: float | None = None
     cleanup_timeout_s: float = 10.0
     hangup_grace_s: float = 5.0
+    nobody_timeout_s: float | None = NOBODY_TIMEOUT_S
     delete_room: bool = True
     block_threshold_s: float = 0.5
 
@@ -65,6 +67,7 @@ def guarded_entrypoint(
     call_timeout_s: float | None = None,
     cleanup_timeout_s: float = 10.0,
     hangup_grace_s: float = 5.0,
+    nobody_timeout_s: float | None = NOBODY_TIMEOUT_S,
     delete_room: bool = True,
     block_threshold_s: float = 0.5,
 ) -> Callable[[Body], Entrypoint]: ...
@@ -79,7 +82,8 @@ def guarded_entrypoint(body: Body | None = None, /, **options: Any) -> Any:
     - the session has to listen within ``session_timeout_s`` (``call.start``,
       ``call.ready()``, or the entrypoint's return);
     - the call ends after ``call_timeout_s``, when the last person has been gone for
-      ``hangup_grace_s``, or at a ``room_cleanup`` message; then ``cleanup_timeout_s``;
+      ``hangup_grace_s``, when nobody has come for ``nobody_timeout_s``, or at a
+      ``room_cleanup`` message; then ``cleanup_timeout_s``;
     - an exception, ``sys.exit`` or an ignored cancellation is logged with its phase, and
       ends this job only. A cancellation is passed on to whoever it belongs to.
 
@@ -115,7 +119,11 @@ class _Guard:
             offered_s_ago=time.time() - offered_at if offered_at else 0.0,
         )
         self.call: Call[Any] = Call(
-            ctx, steps=steps, hangup_grace_s=options.hangup_grace_s, delete_room=options.delete_room
+            ctx,
+            steps=steps,
+            hangup_grace_s=options.hangup_grace_s,
+            nobody_timeout_s=options.nobody_timeout_s,
+            delete_room=options.delete_room,
         )
         self.watch = LoopWatch(
             threshold_s=options.block_threshold_s, describe=self.call.describe, on_block=self._blocked

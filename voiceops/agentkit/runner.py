@@ -25,6 +25,7 @@ from voiceops.agentkit.hub import Hub
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest
+from voiceops.agentkit.unattended import leave_unattended_rooms
 from voiceops.agentkit.worker import Worker
 from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, LOAD_LIMIT_ENV, MAX_JOBS_ENV
 
@@ -265,10 +266,16 @@ class _Run:
 
     async def _drain_and_close(self) -> bool:
         if self.worker.started:
+            leaving = asyncio.create_task(leave_unattended_rooms(self.worker), name="voiceops_unattended")
             try:
                 await self.server.drain(timeout=self.options.drain_timeout_s or None)
             except asyncio.TimeoutError:
                 log.warning("calls outlasted the drain and are ended", extra={"calls": self.worker.calls})
+            finally:
+                leaving.cancel()
+                (ended,) = await asyncio.gather(leaving, return_exceptions=True)
+                if isinstance(ended, Exception):
+                    log.error("unattended rooms were not looked for", exc_info=ended)
         closing = asyncio.create_task(self.server.aclose())
         done, _ = await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
         if not done:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 
-from voiceops.errors import NotFoundError
 from voiceops.model.calls import ROOM_PREFIX
 from voiceops.ports import AgentRoomApi
+from voiceops.rooms.removal import delete_room
 
 RESURRECTION_S = 3.0
 """A dispatch that was in flight while its room was deleted brings the room back within that time."""
@@ -47,12 +46,16 @@ class Desk:
         present = await self._api.list_participants(room)
         if any(not one.is_agent and one.identity != identity for one in present):
             return False
-        with suppress(NotFoundError):
-            await self._api.delete_room(room)
+        await delete_room(self._api, room)
         return True
 
-    async def discard_again(self, rooms: tuple[str, ...]) -> None:
-        """Delete those that a late dispatch has made again, with nobody in them but an agent."""
-        await asyncio.sleep(RESURRECTION_S)
+    async def discard_again(self, rooms: tuple[str, ...], *, settle: bool) -> None:
+        """Delete those that are there again, with nobody in them but an agent.
+
+        A late dispatch makes a deleted room anew, which ``settle`` waits for; so does a delete that
+        meets the room while the server closes it.
+        """
+        if settle:
+            await asyncio.sleep(RESURRECTION_S)
         for room in await self._api.list_rooms(rooms):
             await self.discard(room.name, "")

@@ -70,6 +70,6 @@ class RoomDesk(Protocol):
         """Delete a room of ours if nobody but us and agents is in it; False: kept."""
         ...
 
-    async def discard_again(self, rooms: tuple[str, ...]) -> None:
-        """Delete what came back: a dispatch in flight recreates a deleted room."""
+    async def discard_again(self, rooms: tuple[str, ...], *, settle: bool) -> None:
+        """Delete what came back; ``settle`` waits for dispatches in flight, which recreate a deleted room."""
         ...

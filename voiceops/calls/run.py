@@ -99,8 +99,9 @@ class _Run:
         self.results: list[CallResult] = []
         self.open_rooms: dict[str, str] = {}
         """Rooms of ours that may still stand, with the caller's identity."""
-        self.restless: list[str] = []
-        """Deleted before their agent had come: its dispatch may recreate them."""
+        self.deleted: list[str] = []
+        self.restless = False
+        """Whether a room was deleted before its agent had come: the dispatch may recreate it."""
         self.late_s = 0.0
         """By how much a call began later than the rate asked for, because every caller was busy."""
         self.never_in: set[str] = set()
@@ -191,8 +192,8 @@ class _Run:
                 gone = await self.desk.discard(room, identity)
             if gone:
                 self.open_rooms.pop(room, None)
-                if not agent_came:
-                    self.restless.append(room)
+                self.deleted.append(room)
+                self.restless = self.restless or not agent_came
         except VoiceopsError:
             # It stays in open_rooms, is tried again at the end and shown in the report if that fails
             # too. A room whose caller never got in is hardly there when the server is not.
@@ -208,8 +209,8 @@ class _Run:
                 agents = {result.room for result in self.results if result.agent}
                 for room, identity in list(self.open_rooms.items()):
                     await self._discard(room, identity, agent_came=room in agents)
-                if self.restless:
-                    await self.desk.discard_again(tuple(self.restless))
+                if self.deleted:
+                    await self.desk.discard_again(tuple(self.deleted), settle=self.restless)
         except (DeadlineError, VoiceopsError):
             return
 

@@ -16,6 +16,8 @@ from voiceops.doctor.facts import Facts
 from voiceops.doctor.room_rules import RoomVerdict, judge_room
 from voiceops.model.findings import Finding
 
+SEVERITIES = ("error", "warning", "info")
+
 Rule = Callable[[Facts], Iterator[Finding]]
 
 STACK_RULES: tuple[Rule, ...] = (
@@ -46,7 +48,7 @@ def diagnose(facts: Facts) -> tuple[Finding, ...]:
         verdict = judge_room(room, facts)
         if verdict is not None and not (explained and verdict.from_below):
             findings.append(_finding(room.name, verdict))
-    return tuple(sorted(findings, key=lambda finding: (finding.severity != "error", finding.rank)))
+    return tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.rank)))
 
 
 def _finding(room: str, verdict: RoomVerdict) -> Finding:

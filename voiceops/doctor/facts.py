@@ -6,6 +6,7 @@ times are seconds since the epoch, as LiveKit and its logs give them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,6 +114,7 @@ class RoomFact:
 
     name: str
     created_at: float
+    empty_timeout_s: int = 0
     participants: tuple[Participant, ...] = ()
     dispatches: tuple[Dispatch, ...] | None = ()
     """None: the server could not say (a room that is not live answers 503)."""
@@ -148,6 +150,17 @@ class Facts:
     """Its ``idle_identities`` tell monitors and bots from callers."""
     wanted_room: str = ""
     """The room that was asked for, if any."""
+    events_by_room: Mapping[str, Sequence[LogEvent]] = field(init=False, repr=False, compare=False)
+    """Joined once: every rule asks for the lines of one room, and thousands of rooms may stand."""
+    services_with_log: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_room: dict[str, list[LogEvent]] = {}
+        for event in self.events:
+            if event.room:
+                by_room.setdefault(event.room, []).append(event)
+        object.__setattr__(self, "events_by_room", by_room)
+        object.__setattr__(self, "services_with_log", frozenset(event.service for event in self.events))
 
     def worker_for(self, agent_name: str) -> WorkerFact | None:
         return next((w for w in self.workers if w.agent_name == agent_name), None)

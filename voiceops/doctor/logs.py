@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from voiceops.doctor.facts import LogEvent
 from voiceops.stack.log_files import Line, merged
@@ -19,18 +22,34 @@ def read_events(logs: Sequence[tuple[str, Path, int]], *, since: float) -> tuple
 
 
 def event_of(line: Line) -> LogEvent:
-    """One line as an event; lines that are no JSON object keep their text as message."""
-    if line.text.startswith("{"):
-        try:
-            fields = json.loads(line.text)
-        except ValueError:
-            fields = None
-        if isinstance(fields, dict):
-            return LogEvent(
-                service=line.service,
-                at=line.at,
-                level=str(fields.get("level", "")).lower(),
-                message=str(fields.get("msg", fields.get("message", ""))),
-                fields=fields,
-            )
-    return LogEvent(service=line.service, at=line.at, level="", message=line.text)
+    """One line as an event; lines that are no JSON object keep their text as message.
+
+    Of the fields only plain values stay, and ``pii``: livekit-server writes its whole configuration of
+    a connection, 16 KB, into the line of each participant who joins.
+    """
+    fields = _plain_fields(line.text) if line.text.startswith("{") else None
+    if fields is None:
+        return LogEvent(service=line.service, at=line.at, level="", message=line.text)
+    return LogEvent(
+        service=line.service,
+        at=line.at,
+        level=str(fields.get("level", "")).lower(),
+        message=str(fields.get("msg", fields.get("message", ""))),
+        fields=fields,
+    )
+
+
+_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_value = msgspec.json.Decoder()
+
+
+def _plain_fields(text: str) -> dict[str, Any] | None:
+    try:
+        raw = _object.decode(text)
+        return {
+            sys.intern(name): _value.decode(value)
+            for name, value in raw.items()
+            if name == "pii" or bytes(value)[:1] not in (b"{", b"[")
+        }
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None

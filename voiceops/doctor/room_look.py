@@ -37,10 +37,8 @@ class Look:
     def events(self, *texts: str) -> list[LogEvent]:
         return [
             event
-            for event in self.facts.events
-            if event.room == self.room.name
-            and event.at >= self.room.created_at - 1
-            and any(text in event.message for text in texts)
+            for event in self.facts.events_by_room.get(self.room.name, ())
+            if event.at >= self.room.created_at - 1 and any(text in event.message for text in texts)
         ]
 
     def last_output(self, ended: LogEvent) -> tuple[str, ...]:
@@ -67,7 +65,20 @@ class Look:
 
     @property
     def server_log_seen(self) -> bool:
-        return any(event.service == self.facts.server.service for event in self.facts.events)
+        return self.facts.server.service in self.facts.services_with_log
+
+    @property
+    def person_left(self) -> bool:
+        """Whether the server's log tells of somebody other than agents and recorders who left the room."""
+        return any(
+            event.fields.get("kind") not in ("AGENT", "EGRESS")
+            for event in self.events("participant closing")
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether a person is in the room and no agent serves."""
+        return bool(self.people) and not any(serves(agent, self) for agent in self.room.agents)
 
     @property
     def agent_name(self) -> str:
@@ -106,11 +117,7 @@ def looks(facts: Facts) -> list[Look]:
 
 def waiting_rooms(facts: Facts) -> list[RoomFact]:
     """Rooms in which a person is and no agent serves."""
-    return [
-        look.room
-        for look in looks(facts)
-        if look.people and not any(serves(agent, look) for agent in look.room.agents)
-    ]
+    return [look.room for look in looks(facts) if look.waits]
 
 
 def job_id(agent: Participant) -> str:

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from voiceops.doctor.facts import Facts, RoomFact
-from voiceops.doctor.room_look import Look, dead, inert, waiting_rooms
+from voiceops.doctor.room_look import Look, dead, inert
 from voiceops.model.findings import Fix
+from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
 from voiceops.rooms.presence import Serving, serving
+from voiceops.rooms.rules import EMPTY_TIMEOUT_S
 
 PATIENCE_S = 20.0
 """Under load a join took up to 17 s; a second dispatch before that risks two agents."""
@@ -54,7 +56,7 @@ def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
     for rule in _ANY_ROOM:
         if (verdict := rule(look)) is not None:
             return verdict
-    if room not in waiting_rooms(facts):
+    if not look.waits:
         return None
     return next((verdict for rule in _WAITING_ROOM if (verdict := rule(look)) is not None), None)
 
@@ -101,6 +103,37 @@ def _duplicate(look: Look) -> RoomVerdict | None:
             rank=25,
         )
     return None
+
+
+def _never_joined(look: Look) -> RoomVerdict | None:
+    """Agents that wait for a person who never comes, as LiveKit leaves them in a room that it made anew."""
+    room, agents = look.room, look.room.agents
+    if not agents or len(agents) != len(room.participants) or room.empty_timeout_s > EMPTY_TIMEOUT_S:
+        return None
+    if any(serving(agent) is not Serving.READY for agent in agents) or look.person_left:
+        return None
+    waited_s = look.facts.now - max(agent.joined_at for agent in agents)
+    if waited_s < NOBODY_TIMEOUT_S:
+        return None
+    count = "a ready agent" if len(agents) == 1 else f"{len(agents)} ready agents"
+    return RoomVerdict(
+        rule="never-joined",
+        # Without the server's log it may be a call whose caller has left seconds ago.
+        severity="warning" if look.server_log_seen else "info",
+        sentence=f"The room holds {count} and nobody else: no person ever joined"
+        + (", and none is expected." if look.server_log_seen else ", or the last one left just now."),
+        evidence=(
+            *(
+                f"{agent.identity} joined {look.facts.now - agent.joined_at:.0f} s ago and is ready"
+                for agent in agents
+            ),
+            "server log: no person has left the room"
+            if look.server_log_seen
+            else "the server's log is not at hand",
+        ),
+        fixes=(Fix(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
+        rank=60,
+    )
 
 
 def _inert_agent(look: Look) -> RoomVerdict | None:
@@ -326,6 +359,9 @@ def _hung(look: Look) -> RoomVerdict | None:
     if not killed and since < (PATIENCE_S if busy or look.room.agents else HUNG_S):
         return None
     in_room = any(agent.state is ParticipantState.ACTIVE for agent in look.room.agents)
+    unlike_others = _ready_elsewhere(look) if in_room else ""
+    if in_room and not killed and not unlike_others:
+        return _silent_agent(look, since)
     return RoomVerdict(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."
@@ -335,14 +371,46 @@ def _hung(look: Look) -> RoomVerdict | None:
             f"job assigned {since:.0f} s ago"
             if assigned_at is not None
             else f"caller waits for {since:.0f} s",
-            "worker log: killing process" if killed else "no error in the worker's log",
+            "worker log: killing process" if killed else unlike_others or "no error in the worker's log",
         ),
         fixes=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
     )
 
 
+def _ready_elsewhere(look: Look) -> str:
+    """Evidence that this agent says when it is ready, here or in other calls; empty: it may never say so."""
+    if look.events("call connected") and not look.events("call ready"):
+        return "worker log: agentkit connected the call, and it never became ready"
+    names = {agent.agent_name for agent in look.room.agents}
+    for room in look.facts.rooms:
+        for agent in room.agents:
+            if room is not look.room and agent.agent_name in names and serving(agent) is Serving.READY:
+                return "the same agent is ready in another room"
+    return ""
+
+
+def _silent_agent(look: Look, since: float) -> RoomVerdict:
+    """An agent that only listens looks like one that hangs: a question, and nothing that a fix would do."""
+    agent = look.room.agents[0]
+    return RoomVerdict(
+        rule="silent-agent",
+        severity="info",
+        sentence="The agent is in the room, but neither speaks nor says that it is ready: it only listens, or its "
+        "code hangs.",
+        evidence=(f"{agent.identity} has been there for {since:.0f} s without a track or a state",),
+        fixes=(
+            Fix(
+                command="run the agent under agentkit's guard, or set the attribute voiceops.ready=1 once it "
+                f"listens; where it hangs: {look.remove(agent).command} && {look.dispatch().command}",
+                action="",
+            ),
+        ),
+        rank=65,
+    )
+
+
 _Rule = Callable[[Look], "RoomVerdict | None"]
-_ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed)
+_ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed, _never_joined)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,
     _raised,

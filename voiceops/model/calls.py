@@ -7,9 +7,10 @@ from typing import Any, Union
 
 import msgspec
 
+from voiceops.model.protocol import CALL_ROOM_PREFIX
 from voiceops.model.secret import Secret
 
-ROOM_PREFIX = "voiceops-call-"
+ROOM_PREFIX = CALL_ROOM_PREFIX
 """Rooms that synthetic calls make for themselves."""
 
 

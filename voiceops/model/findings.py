@@ -27,7 +27,7 @@ class Finding:
 
     rule: str
     severity: str
-    """``error``: callers hear silence; ``warning``: they may soon."""
+    """``error``: callers hear silence; ``warning``: they may soon; ``info``: what may be meant to be so."""
     sentence: str
     evidence: tuple[str, ...]
     fixes: tuple[Fix, ...]

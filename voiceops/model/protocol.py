@@ -10,6 +10,11 @@ READY_TOPIC = "voiceops.ready"
 ROOM_CLEANUP_TOPIC = "room_cleanup"
 """Data topic by which a leaving client asks the agent to end the call and the room at once."""
 
+CALL_ROOM_PREFIX = "voiceops-call-"
+"""Rooms that a synthetic caller makes and deletes; agents only leave them."""
+NOBODY_TIMEOUT_S = 60.0
+"""How long a ready agent waits for the first person of its room; then nobody will come."""
+
 AGENT_STATE_ATTRIBUTE = "lk.agent.state"
 """Set by livekit-agents' AgentSession; see ``LISTENING_STATES``."""
 LISTENING_STATES = frozenset({"listening", "thinking", "speaking"})

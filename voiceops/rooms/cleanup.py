@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from voiceops.errors import UnreachableError, VoiceopsError
-from voiceops.model.rooms import Room
+from voiceops.model.rooms import Dispatch, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.dispatch import dispatch_agent
@@ -177,23 +177,29 @@ class _Run:
 
     async def _look(self, room: Room) -> Look:
         participants = await self._api.list_participants(room.name)
+        dispatches: tuple[Dispatch, ...] = ()
         served = True
         if participants:
             try:
-                await self._api.list_dispatches(room.name)
+                dispatches = await self._api.list_dispatches(room.name)
             except UnreachableError as error:
                 if error.data.get("status") != 503:
                     raise
                 # No node answers for it, or its node ended it just now.
                 served = not await self._api.list_rooms([room.name])
-        return Look(room=room, participants=participants, served=served)
+        return Look(room=room, participants=participants, dispatches=dispatches, served=served)
 
     async def _carry_out(self, plan: CleanupPlan) -> CleanupReport:
         """Delete and remove what the plan says, each after a second look."""
         if self._check:
             return CleanupReport(deleted=plan.delete, kept=plan.keep, removed=plan.removals, check=True)
         width = self._settings.concurrency
-        judged, stay = await each(plan.delete, self._delete, concurrency=width)
+        judged: list[Verdict] = []
+        stay: list[tuple[Verdict, VoiceopsError]] = []
+        for start in range(0, len(plan.delete), width):
+            done, failed_here = await self._delete_some(plan.delete[start : start + width])
+            judged += done
+            stay += failed_here
         removed, remain = await each(plan.removals, self._remove, concurrency=width)
         failed = [(verdict.look.room.name, error) for verdict, error in stay]
         failed += [(removal.room, error) for removal, error in remain]
@@ -204,12 +210,32 @@ class _Run:
             failed=tuple(failed),
         )
 
+    async def _delete_some(
+        self, verdicts: Sequence[Verdict]
+    ) -> tuple[list[Verdict], list[tuple[Verdict, VoiceopsError]]]:
+        """Delete as many rooms as go at once, each if it still is the room that was judged.
+
+        DeleteRoom knows names only: a caller may have a new room under the name of the old one.
+        """
+        try:
+            listed = await self._api.list_rooms([verdict.look.room.name for verdict in verdicts])
+        except VoiceopsError as error:
+            return [], [(verdict, error) for verdict in verdicts]
+        fresh = {room.name: room for room in listed}
+        there = [
+            msgspec.structs.replace(
+                verdict, look=msgspec.structs.replace(verdict.look, room=fresh[verdict.look.room.name])
+            )
+            for verdict in verdicts
+            if verdict.look.room.name in fresh
+        ]
+        return await each(there, self._delete, concurrency=self._settings.concurrency)
+
     async def _delete(self, verdict: Verdict) -> Verdict:
+        """Delete one room after a second look; ``verdict`` carries the room as it is listed now."""
         look = verdict.look
         if not self._force:
-            look = msgspec.structs.replace(
-                look, participants=await self._api.list_participants(look.room.name)
-            )
+            look = await self._look_again(verdict)
             seen = self.observed.get(look.room.sid, Observation())
             second = judge(look, seen, self._settings, self._now())
             if not second.delete:
@@ -219,6 +245,13 @@ class _Run:
             verdict = second
         await delete_room(self._api, look.room.name)
         return verdict
+
+    async def _look_again(self, verdict: Verdict) -> Look:
+        if verdict.rule is not Rule.ORPHAN:
+            return await self._look(verdict.look.room)
+        # That no node answers for it would take 3 s to hear again.
+        participants = await self._api.list_participants(verdict.look.room.name)
+        return msgspec.structs.replace(verdict.look, participants=participants)
 
     async def _remove(self, removal: Removal) -> Removal | None:
         """Disconnect one participant; a caller with an inert agent gets a new one first."""

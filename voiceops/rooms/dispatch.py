@@ -16,7 +16,7 @@ from enum import Enum
 import msgspec
 
 from voiceops.deadline import Deadline
-from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.errors import NotFoundError, RateLimitedError, VoiceopsError
 from voiceops.model.rooms import Dispatch, JobStatus, Participant
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.locking import room_lock
@@ -187,7 +187,8 @@ async def dispatch_agent(
                     return msgspec.structs.replace(outcome, made_room=True, created=True, reason=reason)
                 return outcome
             except VoiceopsError as error:
-                if not error.retryable or delay_s is None:
+                # What was refused for its rate has been tried again already, as late as the server asked.
+                if not error.retryable or delay_s is None or isinstance(error, RateLimitedError):
                     raise
                 log.info("dispatch is tried again", extra={"error": type(error).__name__, "delay_s": delay_s})
                 await asyncio.sleep(delay_s)

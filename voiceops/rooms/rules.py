@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from voiceops.model.rooms import Participant, ParticipantState, Room
+from voiceops.model.protocol import NOBODY_TIMEOUT_S
+from voiceops.model.rooms import Dispatch, Participant, ParticipantState, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms.presence import Serving, is_idle, is_stuck_join, persons, serving
 
@@ -20,15 +21,20 @@ ORPHAN_AFTER_S = 20.0
 """A caller whose node died rejoins within 10 s, which gives the room a living node by itself."""
 REFRESH_S = 22.0
 """Twenty seconds, the server's departure timeout, in which a caller who reloads comes back."""
+EMPTY_TIMEOUT_S = 300
+"""The server's default; a room that was made with a longer one is meant to wait."""
+ON_THE_WAY_S = 20.0
+"""Whoever asked for an agent so lately is about to join, or to bring a caller."""
 COUNT_LAG_S = 6.0
 """ListRooms' counters are refreshed every 5 s."""
 
 
 class Rule(str, Enum):
-    """Deletes: the first five. The others keep a room or remove a participant."""
+    """Deletes: the first six. The others keep a room or remove a participant."""
 
     EMPTY = "empty"
     AGENTS_ALONE = "agents-alone"
+    NEVER_JOINED = "never-joined"
     IDLE_ONLY = "idle-only"
     ORPHAN = "orphan"
     FORCED = "forced"
@@ -48,6 +54,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     room: Room
     participants: tuple[Participant, ...] = ()
+    dispatches: tuple[Dispatch, ...] = ()
     served: bool = True
     """False: no node of LiveKit answers for it."""
 
@@ -205,6 +212,8 @@ def _judge_alone(
     look: Look, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
 ) -> Verdict:
     """Only agents, monitors and bots: nobody is served."""
+    if _waits_for_nobody(look, here, now):
+        return _judge_never_joined(look, here, seen, settings, now)
     agents = any(not is_idle(one, settings) for one in here)
     what = "only agents are" if agents else "only monitors or bots are"
     after_s = settings.stuck_agent_after_s if agents else settings.stale_after_s
@@ -225,6 +234,42 @@ def _judge_alone(
         )
     rule = Rule.AGENTS_ALONE if agents else Rule.IDLE_ONLY
     return _delete(look, rule, f"{what} in it, for {max(joined_s, alone_s):.0f} s")
+
+
+def _waits_for_nobody(look: Look, here: tuple[Participant, ...], now: float) -> bool:
+    """Only ready agents of one name in a room as the server makes it by itself, with none on the way."""
+    return (
+        all(one.is_agent and serving(one) is Serving.READY for one in here)
+        and len({one.agent_name for one in here}) == 1
+        and look.room.empty_timeout_s <= EMPTY_TIMEOUT_S
+        and look.room.departure_timeout_s <= REFRESH_S
+        and all(now - one.created_at >= ON_THE_WAY_S for one in look.dispatches)
+    )
+
+
+def _judge_never_joined(
+    look: Look, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+) -> Verdict:
+    """Agents that wait for a person who never comes, as a room has that was made anew while it was deleted.
+
+    Seen without a person for longer than the departure timeout proves that none has ever joined: the
+    server would have ended the room.
+    """
+    joined_s = now - max(one.joined_at for one in here)
+    wait_s = min(NOBODY_TIMEOUT_S, settings.stuck_agent_after_s)
+    if joined_s < wait_s:
+        return _keep(
+            look, Rule.YOUNG, f"only agents are in it, for {joined_s:.0f} s (goes after {wait_s:g} s)"
+        )
+    missing_s = min(REFRESH_S, settings.stuck_agent_after_s) - (now - _first(seen.alone_since, now))
+    if missing_s > 0:
+        return _keep(
+            look,
+            Rule.UNCONFIRMED,
+            "only agents are in it, but a caller may have left just now",
+            ripe_in_s=missing_s,
+        )
+    return _delete(look, Rule.NEVER_JOINED, f"its agents have waited {joined_s:.0f} s and nobody ever came")
 
 
 def _judge_empty(

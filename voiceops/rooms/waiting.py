@@ -22,6 +22,7 @@ from voiceops.errors import (
     CredentialsError,
     DeadlineError,
     NotFoundError,
+    RateLimitedError,
     UnreachableError,
     VoiceopsError,
 )
@@ -138,6 +139,7 @@ async def wait_for_agent(
     began = time.monotonic()
     unanswered: VoiceopsError | None = None
     while True:
+        pause_s = poll_s
         try:
             participants = await asyncio.wait_for(api.list_participants(room), max(limit.remaining_s, poll_s))
             unanswered = None
@@ -150,9 +152,11 @@ async def wait_for_agent(
             if not error.retryable:
                 raise
             unanswered = error
+            if isinstance(error, RateLimitedError):
+                pause_s = max(poll_s, error.retry_after_s or 0.0)
         if limit.expired:
             break
-        await asyncio.sleep(min(poll_s, limit.remaining_s))
+        await asyncio.sleep(min(pause_s, limit.remaining_s))
     if unanswered is not None:
         raise unanswered
     raise await _explain(api, room, agent_name or "", limit_s)

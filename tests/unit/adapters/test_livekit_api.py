@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import inspect
+import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -13,11 +16,12 @@ import pytest
 from aiohttp import web
 from livekit.api import TwirpErrorCode
 
-from voiceops.adapters.livekit_api import LivekitApi, refusal, translate
+from voiceops.adapters.livekit_api import RATE_LIMIT_DELAYS_S, LivekitApi, refusal, translate
 from voiceops.errors import (
     ConfigError,
     CredentialsError,
     NotFoundError,
+    RateLimitedError,
     UnreachableError,
     UsageError,
     VoiceopsError,
@@ -56,6 +60,7 @@ KIND: dict[str, type[VoiceopsError]] = {
     "permission_denied": CredentialsError,
     "unauthenticated": CredentialsError,
     "unavailable": UnreachableError,
+    "resource_exhausted": RateLimitedError,
 }
 RETRYABLE = {
     "canceled",
@@ -65,6 +70,7 @@ RETRYABLE = {
     "internal",
     "unavailable",
     "dataloss",
+    "resource_exhausted",
 }
 
 
@@ -191,3 +197,56 @@ async def test_the_clock_of_the_server_is_learnt_from_its_answers() -> None:
         assert api.clock_skew_s == 0.0
         await api.list_rooms()
         assert api.clock_skew_s > 1e9
+
+
+class Limiting:
+    """Refuses the first ``refused`` requests with 429, and notes when each came."""
+
+    def __init__(self, refused: int, **headers: str) -> None:
+        self.refused = refused
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.came_at: list[float] = []
+
+    async def handle(self, _request: web.Request) -> web.StreamResponse:
+        self.came_at.append(asyncio.get_running_loop().time())
+        if len(self.came_at) <= self.refused:
+            return web.Response(status=429, text="slow down", headers=self.headers)
+        return web.Response()
+
+    @property
+    def pauses_s(self) -> list[float]:
+        return [later - earlier for earlier, later in itertools.pairwise(self.came_at)]
+
+
+async def test_what_was_refused_for_its_rate_is_sent_again_after_growing_pauses() -> None:
+    limiting = Limiting(3)
+    async with answering(limiting.handle) as url, LivekitApi(url, Secret("k"), Secret("s")) as api:
+        assert await api.list_rooms() == ()
+    assert RATE_LIMIT_DELAYS_S == (0.2, 0.4, 0.8)
+    assert len(limiting.came_at) == 4
+    assert all(pause >= delay for pause, delay in zip(limiting.pauses_s, RATE_LIMIT_DELAYS_S, strict=True))
+
+
+async def test_the_answer_says_when_to_come_again() -> None:
+    limiting = Limiting(1, Retry_After="1")
+    async with answering(limiting.handle) as url, LivekitApi(url, Secret("k"), Secret("s")) as api:
+        assert await api.list_rooms() == ()
+    assert limiting.pauses_s[0] >= 1.0
+
+
+@pytest.mark.parametrize(("retry_after", "asked"), [("3600", 1), ("", 4)])
+async def test_a_rate_limit_that_lasts_is_an_error_that_names_it(retry_after: str, asked: int) -> None:
+    limiting = Limiting(100, Retry_After=retry_after)
+    async with answering(limiting.handle) as url, LivekitApi(url, Secret("k"), Secret("s")) as api:
+        with pytest.raises(RateLimitedError, match="takes no more requests") as caught:
+            await api.list_rooms()
+    assert len(limiting.came_at) == asked
+    assert caught.value.retryable
+    assert "LiveKit's API" not in caught.value.message
+
+
+def test_a_date_in_retry_after_counts_from_now() -> None:
+    later = email.utils.formatdate(time.time() + 60, usegmt=True)
+    error = refusal(429, b"", "ListRooms", "ws://x", retry_after=later)
+    assert isinstance(error, RateLimitedError)
+    assert 55 < (error.retry_after_s or 0) <= 60

@@ -147,6 +147,28 @@ async def test_a_room_that_a_late_dispatch_brings_back_is_deleted_again(
     assert api.rooms == {}
 
 
+async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
+    api: FakeLivekitApi, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = api.delete_room
+    revived: list[str] = []
+
+    async def meet_it_while_it_closes(name: str) -> None:
+        await delete(name)
+        if not revived:
+            revived.append(name)
+            api.put(name, Participant(identity="ghost", kind=ParticipantKind.AGENT))
+
+    def answer(job: CallJob) -> CallResult:
+        api.put(job.room, Participant(identity="a", kind=ParticipantKind.AGENT))
+        return good(job)
+
+    monkeypatch.setattr(api, "delete_room", meet_it_while_it_closes)
+    await run_calls(CallPlan(count=3), TARGET, callers=FakeCallers(answer), desk=desk)
+    assert len(revived) == 1
+    assert api.rooms == {}
+
+
 @pytest.mark.parametrize("kind", [FailureKind.NO_AGENT, FailureKind.SILENT, FailureKind.DROPPED])
 async def test_a_failed_call_gets_a_verdict(desk: Desk, kind: FailureKind) -> None:
     async def why(room: str) -> dict[str, object]:

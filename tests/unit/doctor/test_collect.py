@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.unit.doctor.scenes import NOW, server, worker, worker_line
-from voiceops.doctor.collect import collect
+from voiceops.doctor.collect import UNCOUNTED_MOST, collect
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
+from voiceops.doctor.logs import event_of
 from voiceops.errors import StorageError, UnreachableError
 from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
+from voiceops.stack.log_files import Line
 
 
 class Sources:
@@ -66,3 +68,62 @@ async def test_a_room_that_stays_and_that_no_node_serves_is_kept_with_the_error(
     facts = await collect(Sources(), Rooms("r", left=False), RoomsSettings())  # type: ignore[arg-type]
     assert facts.rooms[0].dispatches is None
     assert facts.rooms[0].dispatch_error == "no response from servers"
+
+
+class ManyRooms:
+    """A server with more rooms than are worth a look each; ``counted`` of them with somebody in."""
+
+    def __init__(self, rooms: int, counted: int) -> None:
+        self.listed = tuple(
+            Room(
+                name=f"r{number}",
+                sid=f"RM_{number}",
+                created_at=NOW - 1000 + number / 10,
+                num_participants=int(number >= rooms - counted),
+            )
+            for number in range(rooms)
+        )
+        self.looked_at: list[str] = []
+
+    async def list_rooms(self, names: Sequence[str] = ()) -> tuple[Room, ...]:
+        return tuple(room for room in self.listed if not names or room.name in names)
+
+    async def list_participants(self, room: str) -> tuple[Participant, ...]:
+        self.looked_at.append(room)
+        return ()
+
+    async def list_dispatches(self, room: str) -> tuple[Any, ...]:
+        return ()
+
+
+async def test_of_thousands_of_rooms_those_with_somebody_and_a_share_of_the_others_are_looked_at() -> None:
+    rooms = ManyRooms(3000, 50)
+    facts = await collect(Sources(), rooms, RoomsSettings())  # type: ignore[arg-type]
+    assert {f"r{number}" for number in range(2950, 3000)} <= set(rooms.looked_at)
+    assert {f"r{number}" for number in range(UNCOUNTED_MOST)} <= set(rooms.looked_at)
+    assert len(rooms.looked_at) == 50 + UNCOUNTED_MOST
+    assert "2750 rooms in which LiveKit counts nobody: `inv cleanup-rooms`" in facts.problems
+
+
+async def test_the_room_that_was_asked_for_is_looked_at_though_nobody_is_counted() -> None:
+    rooms = ManyRooms(3000, 0)
+    facts = await collect(Sources(), rooms, RoomsSettings(), wanted_room="r2999")  # type: ignore[arg-type]
+    assert [room.name for room in facts.rooms] == ["r2999"]
+
+
+def test_of_a_line_only_plain_fields_and_pii_stay() -> None:
+    text = '{"level":"INFO","msg":"starting RTC session","room":"r","client":{"sdk":"GO"},"pii":{"room":"r"},"n":1}'
+    event = event_of(Line(1.0, "livekit", text))
+    assert (event.level, event.message) == ("info", "starting RTC session")
+    assert event.fields == {
+        "level": "INFO",
+        "msg": "starting RTC session",
+        "room": "r",
+        "pii": {"room": "r"},
+        "n": 1,
+    }
+
+
+def test_a_line_that_is_no_json_object_keeps_its_text() -> None:
+    for text in ("[1, 2]", '{"cut', "plain words"):
+        assert event_of(Line(1.0, "agent", text)).message == text

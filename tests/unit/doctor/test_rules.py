@@ -19,7 +19,7 @@ from tests.unit.doctor.scenes import (
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact
-from voiceops.model.rooms import Dispatch
+from voiceops.model.rooms import Dispatch, Participant, ParticipantKind
 from voiceops.model.states import ServiceState
 
 NAMED = (worker(agent_name="front"),)
@@ -131,6 +131,12 @@ CASES: dict[str, Facts] = {
     ),
     "duplicate-agents": scene(
         room(caller(), agent(50), agent(40, job="AJ_2")), workers=(worker(rooms=("r",), calls=2),)
+    ),
+    "never-joined": scene(
+        room(agent(61), agent(61, job="AJ_2"), age_s=62), events=(assigned(),), workers=(worker(),)
+    ),
+    "silent-agent": scene(
+        room(caller(), agent(state="")), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)
     ),
     "orphan-room": scene(room(age_s=300, dispatches=None, dispatch_error="503 no response from servers")),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
@@ -337,3 +343,76 @@ def test_each_fix_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
             for command in fix.command.split(" && "):
                 if command.startswith("inv "):
                     assert parses(command.split("  #")[0]) == ""
+
+
+def silent(*, events: tuple[LogEvent, ...] = (), others: tuple[RoomFact, ...] = ()) -> Facts:
+    """A caller beside an agent without a track or a state, as one is that only listens."""
+    return scene(
+        room(caller(), agent(state="")),
+        *others,
+        events=(assigned(), *events),
+        workers=(worker(rooms=("r",), calls=1),),
+    )
+
+
+def test_an_agent_that_may_only_listen_is_a_question_and_no_fix_touches_it() -> None:
+    (finding,) = diagnose(silent())
+    assert (finding.rule, finding.severity) == ("silent-agent", "info")
+    assert [fix.action for fix in finding.fixes] == [""]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        silent(others=(room(caller(), agent(job="AJ_2"), name="other"),)),
+        silent(events=(worker_line("call connected", 50, level="INFO", call_id="AJ_1", pii={"room": "r"}),)),
+        silent(events=(worker_line("killing process", 1, room="r"),)),
+    ],
+    ids=["ready in another room", "guarded and not ready", "killed for it"],
+)
+def test_an_agent_that_would_say_when_it_is_ready_and_did_not_hangs(facts: Facts) -> None:
+    (finding,) = diagnose(facts)
+    assert (finding.rule, finding.severity) == ("entrypoint-hung", "error")
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        scene(room(agent(59), age_s=60), events=(assigned(),)),
+        scene(room(agent(500), age_s=501, empty_timeout_s=3600), events=(assigned(),)),
+        scene(room(agent(500, state=""), age_s=501), events=(assigned(),)),
+        scene(
+            room(agent(500), age_s=501),
+            events=(assigned(), server_line("participant closing", 3, room="r", kind="STANDARD")),
+        ),
+        scene(
+            room(
+                agent(500),
+                Participant(identity="EG_1", kind=ParticipantKind.EGRESS, joined_at=NOW),
+                age_s=501,
+            ),
+            events=(assigned(),),
+        ),
+    ],
+    ids=[
+        "came a moment ago",
+        "a room that was made to wait",
+        "not ready",
+        "its caller has just left",
+        "recorded",
+    ],
+)
+def test_an_agent_alone_for_a_reason_is_no_finding(facts: Facts) -> None:
+    assert diagnose(facts) == ()
+
+
+def test_without_the_servers_log_an_agent_alone_is_only_told() -> None:
+    (finding,) = diagnose(scene(room(agent(500), age_s=501)))
+    assert (finding.rule, finding.severity) == ("never-joined", "info")
+
+
+def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
+    lines = tuple(server_line("participant active", 5, room=f"r{number}") for number in range(100))
+    facts = scene(events=lines)
+    assert facts.events_by_room["r7"] == [lines[7]]
+    assert facts.services_with_log == {"livekit"}

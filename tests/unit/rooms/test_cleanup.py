@@ -14,7 +14,7 @@ from voiceops.errors import CallsInProgressError, UnreachableError, VoiceopsErro
 from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.rooms import Participant, ParticipantKind
 from voiceops.model.settings import RoomsSettings
-from voiceops.rooms import cleanup
+from voiceops.rooms import cleanup, rules
 from voiceops.rooms.cleanup import cleanup_stale_rooms
 from voiceops.rooms.observations import ObservationFile
 from voiceops.rooms.removal import NOBODY, RoomsRemainError, cleanup_room, delete_room, ensure_clean_room
@@ -268,3 +268,51 @@ def test_observations_survive_a_round_trip_per_server_and_a_broken_file(tmp_path
     memory.save("ws://a", seen)
     assert memory.load("ws://a") == seen
     assert [one.name for one in path.parent.iterdir()] == ["seen.json"]
+
+
+async def test_a_new_room_under_the_name_of_a_judged_one_is_judged_itself(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller made the room anew while cleanup decided, and has not come in yet."""
+    api.put("old", age_s=400)
+    plan = rules.plan_cleanup
+
+    def made_anew(*arguments: Any, **options: Any) -> Any:
+        decided = plan(*arguments, **options)
+        api.put("old")
+        return decided
+
+    monkeypatch.setattr(cleanup, "plan_cleanup", made_anew)
+    report = await cleanup_stale_rooms(api, SETTINGS)
+    assert not report.deleted
+    assert [(one.look.room.name, one.rule) for one in report.kept] == [("old", Rule.YOUNG)]
+    assert api.count("delete_room") == 0
+
+
+async def test_a_room_that_went_by_itself_meanwhile_is_not_reported(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put("old", age_s=400)
+    plan = rules.plan_cleanup
+
+    def gone(*arguments: Any, **options: Any) -> Any:
+        decided = plan(*arguments, **options)
+        api.rooms.clear()
+        return decided
+
+    monkeypatch.setattr(cleanup, "plan_cleanup", gone)
+    report = await cleanup_stale_rooms(api, SETTINGS)
+    assert not report.changed
+    assert api.count("delete_room") == 0
+
+
+async def test_agents_whom_nobody_joined_go_in_one_run(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rules, "REFRESH_S", 0.05)
+    ready = {READY_ATTRIBUTE: "1"}
+    two = (agent(identity, joined_s=61, attributes=ready) for identity in ("agent-1", "agent-2"))
+    api.put("ghost", *two, departure_timeout_s=0)
+    api.dispatches["ghost"].clear()
+    report = await cleanup_stale_rooms(api, SETTINGS)
+    assert [(one.look.room.name, one.rule) for one in report.deleted] == [("ghost", Rule.NEVER_JOINED)]

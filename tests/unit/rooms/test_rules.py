@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from voiceops.model.protocol import READY_ATTRIBUTE
-from voiceops.model.rooms import Participant, ParticipantKind, ParticipantState, Room
+from voiceops.model.rooms import Dispatch, Participant, ParticipantKind, ParticipantState, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms.rules import Look, Observation, Rule, Verdict, judge, observe, plan_cleanup
 
@@ -205,3 +206,46 @@ def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(look: Look, see
 def test_a_plan_has_every_room_once(some: list[Look]) -> None:
     plan = plan_cleanup(some, {}, SETTINGS, NOW)
     assert len(plan.delete) + len(plan.keep) == len(some)
+
+
+def ready(identity: str = "agent-1", **fields: Any) -> Participant:
+    return agent(identity, attributes={READY_ATTRIBUTE: "1"}, **fields)
+
+
+def test_a_ready_agent_whom_nobody_joined_goes_after_a_minute() -> None:
+    gone = verdict(ready(joined_s=61), seen=alone(23), age_s=62)
+    assert (gone.delete, gone.rule) == (True, Rule.NEVER_JOINED)
+    two = verdict(ready(joined_s=61), ready("agent-2", joined_s=61), seen=alone(23), age_s=62)
+    assert (two.delete, two.rule) == (True, Rule.NEVER_JOINED)
+
+
+def test_a_ready_agent_gets_a_minute_and_a_second_look() -> None:
+    assert verdict(ready(joined_s=59), seen=alone(50), age_s=60).rule is Rule.YOUNG
+    first = verdict(ready(joined_s=100), age_s=101)
+    assert (first.rule, first.ripe_in_s) == (Rule.UNCONFIRMED, 22.0)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        (person("recorder", kind=ParticipantKind.EGRESS),),
+        (person("monitor-1"),),
+        (agent("agent-2", attributes={READY_ATTRIBUTE: "1", "lk.agent.name": "other"}),),
+        (agent("agent-2"),),
+    ],
+    ids=["recorder", "monitor", "agent-of-another-name", "agent-that-is-not-ready"],
+)
+def test_an_agent_in_company_is_stuck_only_after_its_whole_time(others: tuple[Participant, ...]) -> None:
+    assert not verdict(ready(joined_s=500), *others, seen=alone(500), age_s=501).delete
+
+
+def test_a_room_that_was_made_to_wait_keeps_its_agent() -> None:
+    assert not verdict(ready(joined_s=500), seen=alone(500), age_s=501, empty_timeout_s=3600).delete
+
+
+def test_an_agent_that_was_asked_for_just_now_waits_for_a_caller() -> None:
+    asked = Dispatch(id="AD_1", room="r", created_at=NOW - 10)
+    look = Look(room=room(age_s=501), participants=(ready(joined_s=500),), dispatches=(asked,))
+    assert not judge(look, alone(500), SETTINGS, NOW).delete
+    before = msgspec.structs.replace(look, dispatches=(msgspec.structs.replace(asked, created_at=NOW - 21),))
+    assert judge(before, alone(500), SETTINGS, NOW).delete

@@ -1,0 +1,84 @@
+"""Rooms and workers that calls leave behind: ``python -m bench.ghosts [--seconds S] [--rounds N]``.
+
+Six callers at once while the agent is replaced by overlap three times a round. 30 s after the last
+call there must be no room and no draining worker. Exit 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from tests.projects import REPOSITORY, Project, project
+
+ENTRY = REPOSITORY / "examples" / "agent" / "agent.py"
+HANGUPS = "clean,mid-greeting,clean,abrupt"
+OVERLAPS = 3
+AFTER_S = 30.0
+
+
+def replace_agent(made: Project, number: int, seconds: float) -> None:
+    """Change the code and start anew, ``OVERLAPS`` times in ``seconds``."""
+    entry = made.folder / "agent" / "agent.py"
+    for turn in range(OVERLAPS):
+        time.sleep(seconds / (OVERLAPS + 1))
+        entry.write_text(f"{ENTRY.read_text()}\n# {number}.{turn}\n")
+        made.inv("start", "--only", "agent", code=None, timeout_s=120)
+
+
+def call_beside_overlaps(made: Project, number: int, seconds: float) -> tuple[int, int]:
+    """Calls that were answered, and all."""
+    replacing = threading.Thread(target=replace_agent, args=(made, number, seconds))
+    replacing.start()
+    flags = ["--duration", f"{seconds:g}", "--concurrency", "6", "--hangup", HANGUPS, "--expect-success", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "voiceops", "call", *flags, "--json"],
+        cwd=made.folder,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | made.env,
+        capture_output=True,
+        text=True,
+        timeout=seconds + 120,
+    )
+    replacing.join()
+    calls = json.loads(done.stdout)["calls"]
+    return sum(call["ok"] for call in calls), len(calls)
+
+
+def main() -> int:
+    """Call, replace, wait, count."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=45.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    left = 0
+    with (
+        tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
+        project(Path(name) / "stack", ENTRY) as made,
+    ):
+        made.inv("start")
+        for number in range(options.rounds):
+            answered, calls = call_beside_overlaps(made, number, options.seconds)
+            time.sleep(AFTER_S)
+            (host,) = made.inv("status", "--json").json["hosts"].values()
+            rooms = made.inv("rooms.list", "--json").json["rooms"]
+            draining = host["services"]["agent"].get("draining") or []
+            left += len(rooms) + len(draining)
+            print(
+                f"round {number + 1}: {answered} of {calls} calls answered; {AFTER_S:g} s later "
+                f"{len(rooms)} rooms, {len(draining)} draining workers",
+                flush=True,
+            )
+            for room in rooms:
+                print(f"  {json.dumps(room)}")
+    return 0 if left == 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
