@@ -10,7 +10,9 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
 from tests import parts
+from tests.package_index import small_wheel
 from voiceops.config.shipped import shipped
+from voiceops.deploy.locked import entry_of
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import ROOTS, Facts, Wheelhouse, wheelhouse
 from voiceops.errors import VoiceopsError
@@ -65,13 +67,36 @@ def test_a_host_of_another_architecture_gets_only_wheels_that_run_there_fetched_
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("minor", [10, 13])
+@pytest.mark.parametrize("minor", [10, 14])
 def test_the_oldest_and_the_newest_python_have_wheels_there_too(minor: int) -> None:
     """Only resolved, and uv fetched: nothing that lacks a wheel there is chosen."""
     facts = Facts(python=(3, minor), machine="aarch64", libc="2.35")
     house, _ = made(facts, parts.cache_folder() / "wheels", upload=False)
     assert len(house.files) == 2
     assert parse_wheel_filename(house.uv)[3] & runs_there(facts)
+
+
+@pytest.mark.timeout(120)
+def test_the_lock_says_which_files_are_right_whatever_the_index_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index has another file under the name and version of a locked package."""
+    small_wheel(tmp_path, "frontdesk_crm", "1.2", "CALLS = 'all yours'\n")
+    for name in ("UV_FIND_LINKS", "PIP_FIND_LINKS"):
+        monkeypatch.setenv(name, str(tmp_path))
+    right = "0" * 64
+    pinned = f"frontdesk-crm==1.2 --hash=sha256:{right}\n"
+    facts = Facts(python=(3, 11), machine="aarch64", libc="2.36")
+    house, _ = made(facts, tmp_path / "cache", requirements=pinned, upload=False)
+    locked = set(re.findall(r"sha256:\w+", shipped("requirements.lock").read_text()))
+    mine = entry_of(house.requirements, "frontdesk-crm")
+    assert mine == f"frontdesk-crm==1.2 \\\n    --hash=sha256:{right}\n"
+    for name in ROOTS:
+        assert set(re.findall(r"sha256:\w+", entry_of(house.requirements, name))) <= locked
+    # The index's own file does not pass for it.
+    with pytest.raises(VoiceopsError, match="fetching wheels failed") as failure:
+        made(facts, tmp_path / "cache", requirements=pinned)
+    assert "hash" in " ".join(failure.value.log_tail).lower()
 
 
 def test_a_requirement_without_a_wheel_for_the_host_is_named(tmp_path: Path) -> None:

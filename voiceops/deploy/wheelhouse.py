@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voiceops.deploy.locked import entry_of, with_locked_hashes
 from voiceops.deploy.own_wheel import OwnWheel
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 from voiceops.resources import Content
@@ -29,6 +29,8 @@ ROOTS = (
     *("psutil", "prometheus-client", "espeakng-loader", "pillow", "uv"),
 )
 """What runs on hosts. Fabric and Paramiko stay here: hosts deploy nobody."""
+PIP_LOCK = Path(__file__).with_name("pip.lock")
+"""pip, which fetches the wheels, pinned by hash as everything else."""
 _FETCH_S = 900.0
 
 
@@ -95,7 +97,7 @@ def wheelhouse(
     say: Callable[[str], None],
 ) -> Wheelhouse:
     """Resolve and fetch what is not in the cache yet; many processes may ask at once."""
-    parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(ROOTS), "1")
+    parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(ROOTS), "2")
     folder = cache / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     with _only_one(folder):
         if not (folder / "requirements.txt").exists():
@@ -105,7 +107,7 @@ def wheelhouse(
         known = folder / "wheels.json"
         if not known.exists():
             say("fetching wheels")
-            _fetch(folder, facts, only=None if upload else _pinned_uv(locked))
+            _fetch(folder, facts, only=None if upload else entry_of(locked, "uv"))
     listed: dict[str, list[Any]] = json.loads(known.read_text())
     if upload and len(listed) == 1:
         known.unlink()  # it was fetched for hosts with an index
@@ -151,6 +153,7 @@ def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path) -
     argv += ["--python-platform", facts.platform, "--python-version", facts.version]
     argv += ["--only-binary", ":all:", "-c", str(constraints)]
     _run(argv, "resolving the requirements", hint="see `deploy.requirements` in inventory.yaml")
+    target.write_text(with_locked_hashes(target.read_text(), (constraints.read_text(), requirements)))
     target.replace(folder / "requirements.txt")
 
 
@@ -181,18 +184,13 @@ def _fetch(folder: Path, facts: Facts, *, only: str | None) -> None:
     target.replace(folder / "wheels.json")
 
 
-def _pinned_uv(locked: str) -> str:
-    found = re.search(r"^uv==(?:.*\\\n)*.*\n?", locked, re.MULTILINE)
-    assert found is not None, "uv is one of ROOTS"
-    return found[0]
-
-
 def _pip(cache: Path) -> Path:
     """pip, which uv environments lack: uv can't fetch wheels without installing them."""
-    folder = cache / "pip"
+    folder = cache / f"pip-{hashlib.sha256(PIP_LOCK.read_bytes()).hexdigest()[:12]}"
     if not (folder / "pip").is_dir():
         fresh = cache / f"pip.{os.getpid()}"
-        _run([_uv(), "pip", "install", "--quiet", "--target", str(fresh), "pip>=25"], "fetching pip")
+        argv = [_uv(), "pip", "install", "--quiet", "--target", str(fresh), "--no-deps", "--require-hashes"]
+        _run([*argv, "--requirement", str(PIP_LOCK)], "fetching pip")
         try:
             fresh.rename(folder)
         except OSError:  # another process was faster

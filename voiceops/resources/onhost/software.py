@@ -144,6 +144,8 @@ class VenvHandler(Handler):
             file.write(text)
         if text.strip():
             install += ["-r", requirements]
+            if b"--hash=" in text:
+                install.append("--require-hashes")  # a dependency that nobody pinned is refused
             child = run.child(*install, env=env, timeout_s=INSTALL_S)
             child.output = masked(child.output)
             source = " from the host's package index" if spec.get("index") else ""

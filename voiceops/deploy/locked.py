@@ -1,0 +1,45 @@
+"""Pinned requirements as text: what a lock says of a package counts for more than what an index says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+_ENTRY = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==([^\s;\\]+)(?:.*\\\n)*.*\n?", re.MULTILINE)
+_HASH = re.compile(r"--hash=(\w+:[0-9a-fA-F]+)")
+
+
+def with_locked_hashes(resolved: str, locks: Sequence[str]) -> str:
+    """``resolved`` with the hashes of the first lock that has the same name and version.
+
+    uv takes versions from its constraints, but hashes from the index: an index that serves another file
+    under a locked name and version would otherwise be believed.
+    """
+    known: dict[tuple[str, str], list[str]] = {}
+    for lock in locks:
+        for key, _, hashes in _entries(lock):
+            if hashes:
+                known.setdefault(key, hashes)
+    lines = []
+    for key, pinned, hashes in _entries(resolved):
+        lines.append(" \\\n    --hash=".join([pinned, *known.get(key, hashes)]) + "\n")
+    return "".join(lines)
+
+
+def entry_of(text: str, name: str) -> str:
+    """The entry of one package, hashes included; ``KeyError`` where there is none."""
+    for key, pinned, hashes in _entries(text):
+        if key[0] == _normalized(name):
+            return " \\\n    --hash=".join([pinned, *hashes]) + "\n"
+    raise KeyError(name)
+
+
+def _entries(text: str) -> Iterator[tuple[tuple[str, str], str, list[str]]]:
+    """Name and version, the requirement without hashes, the hashes."""
+    for found in _ENTRY.finditer(text):
+        pinned = found[0].partition("\n")[0].partition(" --hash")[0].rstrip(" \\")
+        yield (_normalized(found[1]), found[2]), pinned, _HASH.findall(found[0])
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
