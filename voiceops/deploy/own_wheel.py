@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops import __version__
-from voiceops.config.shipped import PACKAGE, shipped
+from voiceops.config.shipped import PACKAGE
 from voiceops.resources import Content
-
-_SHIPPED = ("templates", "examples", "inventory.yaml", ".env.example")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +62,14 @@ def _keep(path: Path, data: bytes) -> None:
 
 
 def _files() -> Iterator[tuple[str, str]]:
-    """Names in the wheel, and where they lie. Asked by every deploy: so no Path for each."""
+    """Names in the wheel, and where they lie. Asked by every deploy: so no Path for each.
+
+    Examples, templates and the sample inventory stay here: hosts make no projects and render nothing, and
+    whoever edits the example agent in a checkout must not get another environment on every host.
+    """
     for inside, path in _below(str(PACKAGE)):
         if not inside.startswith("shipped/"):
             yield f"voiceops/{inside}", path
-    for name in _SHIPPED:
-        source = str(shipped(name))
-        for inside, path in _below(source) if os.path.isdir(source) else [("", source)]:
-            yield f"voiceops/shipped/{name}/{inside}".rstrip("/"), path
 
 
 def _below(folder: str) -> Iterator[tuple[str, str]]:
