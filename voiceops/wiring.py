@@ -48,7 +48,22 @@ class Project:
 
     def notices(self) -> list[str]:
         """What the user should know about the configuration, though it is no error."""
-        return self.configuration.notices(self.hosts)
+        return [*self.configuration.notices(self.hosts), *self._ignored_ssh_arguments()]
+
+    def _ignored_ssh_arguments(self) -> list[str]:
+        remote = [one for one in self.hosts if not one.local and any("_args" in name for name in one.vars)]
+        if not remote:
+            return []
+        from voiceops.adapters.ssh_config import ssh_arguments
+
+        found: dict[tuple[str, ...], list[str]] = {}
+        for host in remote:
+            found.setdefault(ssh_arguments(host.vars).ignored, []).append(host.name)
+        return [
+            f"{', '.join(hosts)}: ignored, as it means nothing to a single ssh connection: {', '.join(options)}"
+            for options, hosts in found.items()
+            if options
+        ]
 
     def ensure_local_keys(self) -> tuple[str, ...]:
         """Make the LiveKit keys that nobody has set; the names of the variables added to ``.env``.

@@ -91,6 +91,35 @@ def test_rendered_files_are_masked_and_what_else_lies_there_is_named(servers: Se
     assert (out / first / "of-somebody-else").exists()
 
 
+def test_ordinary_ssh_arguments_work_and_what_means_nothing_here_is_named(
+    servers: Servers, first: str
+) -> None:
+    machine = servers.machines[0]
+    known, config = servers.folder / "known_hosts", servers.folder / "ssh.conf"
+    config.write_text(
+        f"Host {machine.address}\n  User root\n  IdentityFile {machine.key_path}\n  UserKnownHostsFile {known}\n"
+    )
+    servers.variables |= {
+        "ansible_user": None,
+        "ansible_ssh_private_key_file": "",
+        "ansible_ssh_common_args": f"-F {config} -o StrictHostKeyChecking=yes",
+        "ansible_ssh_extra_args": "-o ControlMaster=auto -o ControlPersist=60s",
+    }
+    servers.write()
+    unknown = servers.inv("lock", "--host", first, code=5)
+    assert "host key" in unknown.err
+    assert f"{first}: ignored" in unknown.err
+    assert "ControlMaster, ControlPersist" in unknown.err
+    servers.variables["ansible_ssh_common_args"] = f"-F {config} -o StrictHostKeyChecking=accept-new"
+    servers.write()
+    servers.inv("lock", "--host", first)
+    assert known.read_text().count(machine.address) == 1
+    servers.inv("unlock", "--host", first)
+    servers.variables["ansible_ssh_common_args"] = "-F missing.conf"
+    servers.write()
+    assert "there is no ssh_config missing.conf" in servers.inv("lock", "--host", first, code=3).err
+
+
 def test_ctrl_c_in_a_deploy_is_130_and_the_next_one_ends_as_if_it_had_not_been(servers: Servers) -> None:
     web = servers.variables["services"]["web"]
     web |= {"probe": {"tcp": "127.0.0.1:9"}, "ready_timeout_s": 60}

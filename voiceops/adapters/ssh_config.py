@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from voiceops.errors import ConfigError
@@ -20,8 +22,34 @@ OPTIONS = {
     "port": "Port",
     "userknownhostsfile": "UserKnownHostsFile",
     "globalknownhostsfile": "GlobalKnownHostsFile",
+    "stricthostkeychecking": "StrictHostKeyChecking",
 }
 """What ``ansible_ssh_common_args`` and ``ansible_ssh_extra_args`` may set."""
+_HOST_KEY_CHECKS = ("yes", "ask", "accept-new")
+"""Nobody is asked here: ``ask`` is ``yes``."""
+_FILE = "-F"
+_FLAGS = {"-J": "ProxyJump", "-i": "IdentityFile", "-l": "User", "-p": "Port", _FILE: _FILE}
+_SWITCHES = {
+    "-A": "ForwardAgent",
+    "-a": "ForwardAgent",
+    "-C": "Compression",
+    "-q": "LogLevel",
+    "-T": "RequestTTY",
+    "-t": "RequestTTY",
+    "-x": "ForwardX11",
+}
+_IGNORED = {
+    name.lower(): name
+    for name in (
+        *("ControlMaster", "ControlPath", "ControlPersist", "ServerAliveInterval", "ServerAliveCountMax"),
+        *("TCPKeepAlive", "Compression", "ForwardAgent", "ForwardX11", "RequestTTY", "LogLevel", "BatchMode"),
+        *("PreferredAuthentications", "PubkeyAuthentication", "PasswordAuthentication"),
+        *("KbdInteractiveAuthentication", "ChallengeResponseAuthentication", "GSSAPIAuthentication"),
+        *("IdentitiesOnly", "AddKeysToAgent", "ConnectionAttempts", "CheckHostIP", "UpdateHostKeys"),
+        *("HashKnownHosts", "VisualHostKey"),
+    )
+}
+"""Ordinary in inventories. One connection serves a whole command, is kept alive, and tries all keys that it has."""
 _MAX_DEPTH = 16
 
 
@@ -31,6 +59,8 @@ def read_text(file: Path | None, options: Mapping[str, str]) -> str:
     lines = [f"Host *\n{''.join(f'  {key} {value}{chr(10)}' for key, value in options.items())}"]
     for one in files:
         path = one.expanduser()
+        if file and not path.exists():
+            raise ConfigError(f"there is no ssh_config {file}", hint="-F of the ssh arguments names it")
         if path.exists():
             # A file begins outside of any Host block, whatever the one before ended with.
             lines += ["Host *\n", *_expanded(path, path.parent, 0)]
@@ -52,37 +82,77 @@ def _expanded(path: Path, base: Path, depth: int) -> list[str]:
     return lines
 
 
-def options_of(arguments: str) -> dict[str, str]:
-    """The options in a line of ssh arguments (``-o Name=value``, ``-J hops``, ``-i file``), by their ssh_config names.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshArguments:
+    """What the ssh arguments of a host say, as far as it means something here."""
 
-    Raises ``ConfigError`` for one that has no meaning here: an ignored option is worse.
-    """
-    found: dict[str, str] = {}
-    words = shlex.split(arguments)
+    options: Mapping[str, str] = field(default_factory=dict)
+    """By their names in ssh_config."""
+    config_file: Path | None = None
+    """``-F``: instead of the user's and the system's files."""
+    ignored: tuple[str, ...] = ()
+    """Options that are known and have nothing to act on."""
+
+
+def ssh_arguments(variables: Mapping[str, object]) -> SshArguments:
+    """The ssh arguments among the variables of a host; of two values for one option the extra one wins."""
+    options: dict[str, str] = {}
+    files: list[str] = []
+    ignored: list[str] = []
+    for variable in ("ansible_ssh_extra_args", "ansible_ssh_common_args"):
+        if not variables.get(variable):
+            continue
+        try:
+            for name, value in _pairs(str(variables[variable])):
+                if name == _FILE:
+                    files.append(value)
+                elif name.lower() in _IGNORED:
+                    ignored.append(_IGNORED[name.lower()])
+                else:
+                    options.setdefault(_supported(name, value), value)
+        except ConfigError as error:
+            raise ConfigError(error.bare, path=variable, hint=error.hint) from None
+    file = Path(os.devnull if files[0] == "none" else files[0]).expanduser() if files else None
+    return SshArguments(options=options, config_file=file, ignored=tuple(dict.fromkeys(ignored)))
+
+
+def _supported(name: str, value: str) -> str:
+    known = OPTIONS.get(name.lower())
+    if known is None:
+        raise ConfigError(
+            f"the ssh option {name} is not supported",
+            hint=f"supported: {', '.join(OPTIONS.values())}, -F FILE",
+        )
+    if "\n" in value:
+        raise ConfigError(f"the ssh option {name} has a newline in its value")
+    if known == "StrictHostKeyChecking" and value not in _HOST_KEY_CHECKS:
+        raise ConfigError(
+            f"StrictHostKeyChecking={value} would trust any host that answers",
+            hint="accept-new writes a first key down and holds to it",
+        )
+    return known
+
+
+def _pairs(arguments: str) -> Iterator[tuple[str, str]]:
+    """Name and value of each option; flags by the option that they stand for."""
+    try:
+        words = shlex.split(arguments)
+    except ValueError as error:
+        raise ConfigError(f"the ssh arguments can't be split into words: {error}") from None
     while words:
-        name, value, words = _take(words)
-        known = OPTIONS.get(name.lower())
-        if known is None:
+        flag, attached = words[0][:2], words.pop(0)[2:]
+        if flag in _SWITCHES and not attached:
+            yield _SWITCHES[flag], ""
+            continue
+        if flag not in ("-o", *_FLAGS):
             raise ConfigError(
-                f"the ssh option {name} is not supported", hint=f"supported: {', '.join(OPTIONS.values())}"
+                f"the ssh argument {flag}{attached} is not supported", hint="write it as -o Name=value"
             )
-        if "\n" in value:
-            raise ConfigError(f"the ssh option {name} has a newline in its value")
-        found.setdefault(known, value)
-    return found
-
-
-def _take(words: Sequence[str]) -> tuple[str, str, list[str]]:
-    """One option off the front: its name, its value, and what is left."""
-    first, rest = words[0], list(words[1:])
-    flag, attached = first[:2], first[2:]
-    if flag not in ("-o", "-J", "-i"):
-        return first, "", rest
-    if not attached:
-        if not rest:
+        if not attached and not words:
             raise ConfigError(f"the ssh argument {flag} has no value")
-        attached = rest.pop(0)
-    if flag == "-o":
-        name, _, value = attached.partition("=" if "=" in attached else " ")
-        return name.strip(), value.strip(), rest
-    return ("ProxyJump" if flag == "-J" else "IdentityFile"), attached, rest
+        value = attached or words.pop(0)
+        if flag == "-o":
+            name, _, value = value.partition("=" if "=" in value else " ")
+            yield name.strip(), value.strip()
+        else:
+            yield _FLAGS[flag], value

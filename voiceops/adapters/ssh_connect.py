@@ -39,7 +39,8 @@ class Checked(fabric.Connection):  # type: ignore[misc]
         for file in files:
             if file.exists():
                 self.client.load_system_host_keys(str(file))
-        self.client.set_missing_host_key_policy(_Missing(target, files[0]))
+        accept_new = target.accept_new or self.ssh_config.get("stricthostkeychecking") == "accept-new"
+        self.client.set_missing_host_key_policy(_Missing(target.name, files[0], accept_new=accept_new))
         timeout_s = float(self.ssh_config.get("connecttimeout") or target.connect_timeout_s)
         self.connect_timeout: int | None = max(1, int(timeout_s))
         self.connect_kwargs.update(
@@ -69,14 +70,15 @@ class Checked(fabric.Connection):  # type: ignore[misc]
 class _Missing(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """Refuse an unknown key, or write it down where that was asked for."""
 
-    def __init__(self, target: SshTarget, file: Path) -> None:
-        self._target = target
+    def __init__(self, name: str, file: Path, *, accept_new: bool) -> None:
+        self._name = name
         self._file = file
+        self._accept_new = accept_new
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        if not self._target.accept_new:
+        if not self._accept_new:
             digest = base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
-            raise UnknownHostKeyError(self._target.name, hostname, key.get_name(), f"SHA256:{digest}")
+            raise UnknownHostKeyError(self._name, hostname, key.get_name(), f"SHA256:{digest}")
         line = f"{hostname} {key.get_name()} {key.get_base64()}\n"
         with _WRITING:  # many hosts at once, one file
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

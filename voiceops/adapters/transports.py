@@ -6,7 +6,7 @@ from pathlib import Path
 
 from voiceops.adapters.local import LocalTransport
 from voiceops.adapters.ssh import SshTarget, SshTransport
-from voiceops.adapters.ssh_config import options_of
+from voiceops.adapters.ssh_config import ssh_arguments
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host
@@ -21,6 +21,7 @@ def transport_to(host: Host, *, accept_new: bool = False) -> Transport:
     if host.local:
         return LocalTransport(host.name, sudo_password=_secret(host, _SUDO))
     key_file = host.vars.get("ansible_ssh_private_key_file") or host.vars.get("ansible_private_key_file")
+    arguments = ssh_arguments(host.vars)
     return SshTransport(
         SshTarget(
             name=host.name,
@@ -31,18 +32,10 @@ def transport_to(host: Host, *, accept_new: bool = False) -> Transport:
             password=_secret(host, _LOGIN),
             sudo_password=_secret(host, _SUDO),
             accept_new=accept_new,
-            options=_options(host),
+            ssh_config=arguments.config_file,
+            options=arguments.options,
         )
     )
-
-
-def _options(host: Host) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in ("ansible_ssh_extra_args", "ansible_ssh_common_args"):
-        value = host.vars.get(name)
-        if value:
-            found = options_of(str(value)) | found
-    return found
 
 
 def _secret(host: Host, names: tuple[str, ...]) -> Secret | None:
