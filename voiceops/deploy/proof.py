@@ -73,7 +73,9 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
         failures += 1
         raised = raised_in(log)
         cause = f"{call.failure.detail}: {raised}" if raised else call.failure.detail
-        proof = Proof(call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=_tail(log))
+        proof = Proof(
+            call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=_tail(log, raised)
+        )
         if raised or (shared and _names_room(log, call)) or failures >= _FAILURES:
             return proof
     return proof
@@ -99,5 +101,9 @@ def _names_room(log: Sequence[str], call: CallResult) -> bool:
     return any(call.room in line for line in log)
 
 
-def _tail(log: Sequence[str]) -> tuple[str, ...]:
-    return tuple(brief(line)[:500] for line in log if line.strip())[-_TAIL_LINES:]
+def _tail(log: Sequence[str], raised: str) -> tuple[str, ...]:
+    """The last lines; with an exception, those that end with it."""
+    said = raised.rpartition(" (")[0]
+    ends = [number for number, line in enumerate(log, 1) if said and said in brief(line)]
+    shown = log[: ends[-1]] if ends else log
+    return tuple(brief(line)[:500] for line in shown if line.strip())[-_TAIL_LINES:]

@@ -40,7 +40,7 @@ def test_a_call_that_fails_without_a_trace_is_repeated_once() -> None:
 
 
 def test_a_traceback_speaks_against_the_release_at_once_and_is_its_cause() -> None:
-    proof, placed = proof_of(call(FailureKind.NO_AGENT), call(), log=lambda: RAISED)
+    proof, placed = proof_of(call(FailureKind.NO_AGENT), call(), log=lambda: (*RAISED, "ready for next"))
     assert (proof.blames_agent, placed) == (True, 1)
     assert proof.cause == "it was no-agent: ValueError: no customer (agent.py:3)"
     assert proof.log_tail[-1] == "ValueError: no customer"
