@@ -147,7 +147,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     lock_wait_s: float = 10.0
     """How long to wait for somebody else's deploy."""
     call: bool = True
-    """End with one real call that must hear an agent."""
+    """A real call must hear each host's agent; a host whose new release fails it goes back."""
     schedule: bool = True
     """Timers for the cleanup of rooms on hosts that run an agent or LiveKit."""
     cleanup_every_min: int = 5

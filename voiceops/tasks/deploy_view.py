@@ -196,6 +196,7 @@ def release_of(result: Deployed) -> str:
 
 def _text(view: View, done: DeployRun, *, check: bool) -> list[str]:
     lines = []
+    several = len(done.fleet.runs) > 1
     for one in done.fleet.runs:
         if one.error is not None:
             lines.append(f"{one.name}: failed: {one.error.message.removeprefix(f'{one.name}: ')}")
@@ -203,9 +204,14 @@ def _text(view: View, done: DeployRun, *, check: bool) -> list[str]:
             lines.append(f"{one.name}: not touched: {one.skipped}")
         elif one.result is not None:
             lines += _host_text(one.name, one.result, view, check=check)
-    if done.call is not None:
+            lines += [f"  {_call_text(call)}" for call in _calls_of(one).values() if several]
+    if done.call is not None and not (several and any(_calls_of(one) for one in done.fleet.runs)):
         lines.append(_call_text(done.call))
     return lines
+
+
+def _calls_of(run: HostRun) -> Mapping[str, CallResult]:
+    return run.deployed.calls if run.deployed is not None else {}
 
 
 def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[str]:
