@@ -126,7 +126,7 @@ def test_an_agent_that_blocks_its_loop_after_it_was_ready_does_not_stay(
     text = TONE.read_text() + f"\n\nAFTER = {after_s}\n"
     blocked = BLOCKED.format(after_s=after_s)
     (servers.folder / AGENT).write_text(text.replace("if __name__ ==", f"{blocked}\n\nif __name__ =="))
-    servers.variables["services"]["agent"]["ready_timeout_s"] = 15
+    servers.variables["services"]["agent"]["ready_timeout_s"] = 30
     servers.write()
     try:
         message = told(servers)["message"]
