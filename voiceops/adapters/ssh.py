@@ -84,6 +84,8 @@ class SshTransport:
             if self._connection is None or not self._connection.is_connected:
                 from voiceops.adapters.ssh_connect import connect
 
+                if self._connection is not None:  # it was lost
+                    self._connection.close()
                 with translated(self.name, self.target.address):
                     self._connection = connect(self.target)
             return self._connection

@@ -62,7 +62,10 @@ class Checked(fabric.Connection):  # type: ignore[misc]
         return gateway
 
     def close(self) -> None:
+        """Close the connection and its socket; safe to call twice, and after the connection was lost."""
         super().close()
+        # Fabric leaves alone what is not connected: a jump host whose key was refused, the socket of an ssh-agent.
+        self.client.close()
         if isinstance(self.gateway, fabric.Connection):
             self.gateway.close()
 
@@ -121,7 +124,6 @@ def connect(target: SshTarget) -> Checked:
         connection.open()
     except BaseException:
         connection.close()
-        connection.client.close()
         raise
     connection.transport.set_keepalive(target.keepalive_s)
     return connection
