@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hmac
 import json
 import time
@@ -29,6 +30,7 @@ from voiceops.errors import (
     ConfigError,
     CredentialsError,
     NotFoundError,
+    NotListeningError,
     RateLimitedError,
     UnreachableError,
     UsageError,
@@ -269,7 +271,8 @@ def translate(error: BaseException, method: str, url: str) -> VoiceopsError:
             f"LiveKit at {url} did not answer {method} in time", data=data, retryable=True
         )
     if isinstance(error, aiohttp.ClientConnectorError):
-        return UnreachableError(
+        refused = error.os_error.errno == errno.ECONNREFUSED
+        return (NotListeningError if refused else UnreachableError)(
             f"LiveKit at {url} can't be reached: {error.os_error.strerror or 'no connection'}",
             data=data,
             hint="is the server running? `inv start --only livekit`, or fix livekit.url",

@@ -16,11 +16,13 @@ import pytest
 from aiohttp import web
 from livekit.api import TwirpErrorCode
 
+from tests.parts import free_port
 from voiceops.adapters.livekit_api import RATE_LIMIT_DELAYS_S, LivekitApi, refusal, translate
 from voiceops.errors import (
     ConfigError,
     CredentialsError,
     NotFoundError,
+    NotListeningError,
     RateLimitedError,
     UnreachableError,
     UsageError,
@@ -250,3 +252,10 @@ def test_a_date_in_retry_after_counts_from_now() -> None:
     error = refusal(429, b"", "ListRooms", "ws://x", retry_after=later)
     assert isinstance(error, RateLimitedError)
     assert 55 < (error.retry_after_s or 0) <= 60
+
+
+async def test_a_port_that_nobody_listens_on_is_told_from_a_server_that_does_not_answer() -> None:
+    """Only then nobody can be in a call."""
+    async with LivekitApi(f"ws://127.0.0.1:{free_port()}", Secret("k"), Secret("s" * 32)) as api:
+        with pytest.raises(NotListeningError):
+            await api.list_rooms()
