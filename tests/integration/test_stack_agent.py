@@ -184,10 +184,12 @@ def test_a_start_up_error_of_the_server_is_a_failure_although_it_exits_0(
             assert project.json("check-running", code=2)["services"]["agent"]["state"] == "missing"
 
 
-def test_a_leftover_server_of_another_run_on_our_port_is_a_stray(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["other", "project/by hand"])
+def test_a_server_on_our_port_is_ended_only_if_it_runs_from_this_project(tmp_path: Path, place: str) -> None:
     port = parts.free_port()
+    (tmp_path / place).mkdir(parents=True)
     with (
-        live.livekit_server(tmp_path / "other", port=port) as other,
+        live.livekit_server(tmp_path / place, port=port) as other,
         stack_project(tmp_path / "project") as project,
     ):
         stacks.write_inventory(
@@ -199,6 +201,12 @@ def test_a_leftover_server_of_another_run_on_our_port_is_a_stray(tmp_path: Path)
         assert (found["state"], found["pids"]) == ("stray", [other.pid])
         refused = project.json("start", code=1)["error"]
         assert (refused["type"], refused["pid"]) == ("StrayError", other.pid)
+        if place == "other":
+            refused = project.json("start", "--replace", "--only", "livekit", code=1)["error"]
+            assert refused["foreign_owner"] == "another program"
+            assert project.json("why", "--fix", code=1)["findings"][0]["rule"] == "stray-server"
+            assert processes.find(other.pid)
+            return
         replaced = project.json("start", "--replace", "--only", "livekit")
         assert replaced["services"]["livekit"]["state"] == "ready"
         project.json("stop")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.backend import Force
 from voiceops.stack.folder import Folder
-from voiceops.stack.model import Stray, judge
+from voiceops.stack.model import Declared, Stray, judge
 from voiceops.stack.processes import ProcessBackend
 
 
@@ -48,32 +49,69 @@ server.serve_forever()
 """
 
 
-def test_a_foreign_process_on_our_port_that_answers_200_is_a_stray_until_replaced(folder: Path) -> None:
-    port = parts.free_port()
-    service = sleeper(
+def web_on(port: int, folder: Path) -> Declared:
+    return sleeper(
         "web",
         folder,
         argv=(sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"),
         probe=Probe(http=f"http://127.0.0.1:{port}/", interval_s=0.02),
         ports=(port,),
     )
-    stack = stack_of(folder, service)
-    with foreign(sys.executable, "-c", ANSWERS_200, str(port), stdout=subprocess.PIPE) as other:
+
+
+def test_a_foreign_process_on_our_port_that_answers_200_is_named_and_never_ended(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    port = parts.free_port()
+    stack = stack_of(folder, web_on(port, folder))
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    with foreign(
+        sys.executable, "-c", ANSWERS_200, str(port), cwd=elsewhere, stdout=subprocess.PIPE
+    ) as other:
         assert other.stdout is not None
         other.stdout.readline()
         verdict = operations.check(stack)["web"]
         assert verdict.state is ServiceState.STRAY
         assert verdict.pids == (other.pid,)
+        assert verdict.foreign_owner == "another program"
+        for replace_strays in (False, True):
+            with pytest.raises(StrayError) as caught:
+                operations.start(stack, replace_strays=replace_strays)
+            assert caught.value.data["pid"] == other.pid
+            assert str(port) in caught.value.message
+            assert "--replace" not in str(caught.value.hint)
+        assert other.poll() is None
+        other.stdout.close()
+
+
+def test_the_same_program_started_by_hand_in_our_folder_is_a_stray_until_replaced(folder: Path) -> None:
+    port = parts.free_port()
+    service = web_on(port, folder)
+    stack = stack_of(folder, service)
+    with foreign(*service.argv, cwd=folder, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as other:
+        while operations.check(stack)["web"].state is not ServiceState.STRAY:
+            assert other.poll() is None
+            time.sleep(0.02)
         with pytest.raises(StrayError) as caught:
             operations.start(stack)
-        assert caught.value.data["pid"] == other.pid
-        assert "ANSWERS" not in caught.value.message
-        assert str(port) in str(caught.value.data["command"])
-        assert other.poll() is None
+        assert "`inv start --replace`" in str(caught.value.hint)
         assert operations.start(stack, replace_strays=True)["web"].state is ServiceState.READY
         assert other.wait(timeout=5) is not None
-        other.stdout.close()
     assert operations.check(stack)["web"].ok
+
+
+def test_a_service_of_another_project_is_named_with_its_folder_and_never_ended(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    port = parts.free_port()
+    first = stack_of(folder, web_on(port, folder))
+    operations.start(first)
+    second_folder = tmp_path_factory.mktemp("second project")
+    second = stack_of(second_folder, web_on(port, second_folder))
+    with pytest.raises(StrayError) as caught:
+        operations.start(second, replace_strays=True)
+    assert f"port {port} belongs to voiceops project {folder} (0 calls)" in caught.value.message
+    assert operations.check(first)["web"].ok
 
 
 @pytest.mark.parametrize("url", ["", "ws://127.0.0.1:1", "ws://elsewhere:2"])

@@ -227,6 +227,7 @@ def test_a_foreign_owner_of_the_port_is_a_stray_and_can_be_ended(
     ready_host.shell("until grep -q ':10E1 00000000:0000 0A' /proc/net/tcp; do sleep 0.05; done")
     (stray,) = backend.observe([web])["web"].strays
     assert "http.server" in stray.command
+    assert stray.foreign_owner == "foreign.service"
     backend.end_stray(replace(stray, start="1"), limit())
     assert backend.observe([web])["web"].strays == (replace(stray, age_s=ANY),)
     backend.end_stray(stray, limit())

@@ -69,6 +69,8 @@ class WorkerFact:
     max_jobs: int | None = None
     release_current: bool = True
     pids: tuple[int, ...] = ()
+    foreign_owner: str = ""
+    """Whose the stray worker is, where that is none of this project's."""
 
     @property
     def at_max_jobs(self) -> bool:
@@ -106,6 +108,8 @@ class ServerFact:
     detail: str = ""
     stopped: bool = False
     """The kernel says that its process is stopped: no packet passes, every call is silent."""
+    foreign_owner: str = ""
+    """Whose the process on its port is, where that is none of this project's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,21 +55,26 @@ def server_down(facts: Facts) -> Iterator[Finding]:
 def stray_server(facts: Facts) -> Iterator[Finding]:
     """Somebody else's server on our port answers 200 to everybody, and knows neither our keys nor our rooms."""
     server = facts.server
-    if server.declared and server.state is ServiceState.STRAY:
-        yield Finding(
-            rule="stray-server",
-            severity="error",
-            sentence="A process that this stack did not start owns the LiveKit port: callers and workers talk to it.",
-            evidence=(server.detail,),
-            fixes=(
-                Fix(
-                    command=f"inv start --only {server.service} --replace",
-                    action="replace",
-                    service=server.service,
-                ),
-            ),
-            rank=0,
+    if not server.declared or server.state is not ServiceState.STRAY:
+        return
+    if server.foreign_owner:
+        sentence = (
+            f"The LiveKit port belongs to {server.foreign_owner}: this project needs a port of its own."
         )
+        fix = Fix(command="set livekit.url in inventory.yaml to a free port, then inv start", action="")
+    else:
+        sentence = "A livekit-server of this project that we did not start owns the port: callers and workers talk to it."
+        fix = Fix(
+            command=f"inv start --only {server.service} --replace", action="replace", service=server.service
+        )
+    yield Finding(
+        rule="stray-server",
+        severity="error",
+        sentence=sentence,
+        evidence=(server.detail,),
+        fixes=(fix,),
+        rank=0,
+    )
 
 
 def server_not_ready(facts: Facts) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ class Sighted:
             state=verdict.state if verdict else None,
             detail=verdict.detail if verdict else "",
             stopped=bool(verdict and verdict.instance and self.closer(verdict.instance).stopped),
+            foreign_owner=verdict.foreign_owner if verdict else "",
         )
 
     def workers(self) -> Iterator[WorkerFact]:
@@ -77,12 +78,14 @@ class Sighted:
                 detail=verdict.detail,
                 pids=verdict.pids,
                 url=self.settings.livekit.url,
+                foreign_owner=verdict.foreign_owner,
             )
         fact = self._running(name, service, verdict.instance, verdict.state)
         return replace(
             fact,
             detail=verdict.detail or fact.detail,
             pids=verdict.pids or fact.pids,
+            foreign_owner=verdict.foreign_owner,
             release_current=verdict.instance.digest == self.digests[name],
         )
 

@@ -187,19 +187,17 @@ def several_workers(facts: Facts) -> Iterator[Finding]:
         if worker.state not in (ServiceState.DUPLICATE, ServiceState.STRAY):
             continue
         pids = ", ".join(str(pid) for pid in worker.pids)
+        replace = Fix(
+            command=f"inv start --only {worker.service} --replace", action="replace", service=worker.service
+        )
+        stop = Fix(command=f"let {worker.foreign_owner} stop its worker", action="")
         yield Finding(
             rule="stray-worker" if worker.state is ServiceState.STRAY else "duplicate-workers",
             severity="error",
             sentence=f"A worker that this stack did not start takes calls of {worker.service}: "
             "callers may get an old version of the agent.",
             evidence=tuple(filter(None, (worker.detail, f"pids {pids}" if pids else ""))),
-            fixes=(
-                Fix(
-                    command=f"inv start --only {worker.service} --replace",
-                    action="replace",
-                    service=worker.service,
-                ),
-            ),
+            fixes=(stop if worker.foreign_owner else replace,),
             rank=10,
         )
 

@@ -83,6 +83,8 @@ class Stray:
     """Of the service that it is in the way of."""
     calls: int | None = 0
     """None: it does not say."""
+    foreign_owner: str = ""
+    """Whose it is, where it has nothing to do with this project: then it is never ended from here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ class Verdict:
     detail: str = ""
     pids: tuple[int, ...] = ()
     instance: Instance | None = None
+    foreign_owner: str = ""
+    """Of a STRAY: whose it is, where it is none of this project's."""
 
     @property
     def ok(self) -> bool:
@@ -134,7 +138,13 @@ def judge(observed: Observed) -> Verdict:
     if observed.strays:
         stray = observed.strays[0]
         strays = tuple(one.pid for one in observed.strays if one.pid)
-        return Verdict(state=ServiceState.STRAY, detail=stray.reason, pids=(*pids, *strays), instance=first)
+        return Verdict(
+            state=ServiceState.STRAY,
+            detail=stray.reason,
+            pids=(*pids, *strays),
+            instance=first,
+            foreign_owner=stray.foreign_owner,
+        )
     if first is not None:
         return Verdict(state=first.state, detail=first.detail, pids=pids, instance=first)
     if observed.draining:

@@ -139,8 +139,10 @@ def _plan_one(
     service: Declared, seen: Observed, *, replace_strays: bool, renew: bool, server_restarts: bool
 ) -> Action:
     name = service.name
-    if seen.strays and not replace_strays:
-        return Action(service=name, verb=Verb.REFUSE, reason=seen.strays[0].reason, strays=seen.strays)
+    foreign = tuple(stray for stray in seen.strays if stray.foreign_owner)
+    if foreign or (seen.strays and not replace_strays):
+        refused = foreign or seen.strays
+        return Action(service=name, verb=Verb.REFUSE, reason=refused[0].reason, strays=refused)
     strays = seen.strays
     if not seen.current:
         reason = seen.stale or ("the old one drains" if seen.draining else "not running")
@@ -286,15 +288,22 @@ def refuse_strays(actions: Sequence[Action], host: str = "") -> None:
     for action in actions:
         if action.verb is Verb.REFUSE:
             stray = action.strays[0]
+            if stray.foreign_owner:
+                hint = (
+                    "choose another port for this project, or let its owner stop it: nothing foreign is ended"
+                )
+            elif stray.pid:
+                hint = f"`inv start --replace{to}` ends it gracefully and goes on"
+            else:
+                hint = "find out who owns the port: `sudo ss -ltnp`"
             raise StrayError(
                 f"{action.service} can't start: {stray.reason}",
-                hint=f"`inv start --replace{to}` ends it gracefully and goes on"
-                if stray.pid
-                else "find out who owns the port: `sudo ss -ltnp`",
+                hint=hint,
                 data={
                     "service": action.service,
                     "pid": stray.pid,
                     "age_s": round(stray.age_s, 1),
                     "command": stray.command,
+                    "foreign_owner": stray.foreign_owner,
                 },
             )

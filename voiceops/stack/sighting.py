@@ -46,7 +46,7 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
         # What hides its environment (Redis and PostgreSQL write their titles over it) has its record or its parent.
         main = [run.main, *processes.descendants(run.main.pid, table)] if run.main else []
         own.setdefault(run.record.service, set()).update(p.pid for p in (*run.members, *main))
-    strays = find_strays(services, table, own)
+    strays = find_strays(folder, services, table, own)
     observed: dict[str, Observed] = {}
     for name in dict.fromkeys([*declared, *stale, *(run.record.service for run in runs)]):
         mine = [run for run in runs if run.record.service == name]

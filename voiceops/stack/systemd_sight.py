@@ -145,15 +145,19 @@ def _strays(
         for owner in owners:
             if owner["port"] not in service.ports or owner["unit"] == names.unit(service.name):
                 continue
-            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {owner['command'][:160]}"
+            unit, command = owner["unit"], owner["command"]
+            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {command[:160]}"
+            # A program of ours that no unit runs was started by hand; all else has an owner of its own.
+            ours = command.startswith(f"{names.opt}/") and not unit.endswith(".service")
             found.setdefault(service.name, {})[owner["pid"]] = Stray(
                 service=service.name,
                 kind=service.kind,
                 pid=owner["pid"],
                 start=str(owner["start"]),
-                command=owner["command"],
+                command=command,
                 age_s=owner["age_s"],
                 reason=reason,
+                foreign_owner="" if ours else unit or "another program",
             )
         for worker in workers:
             if service.entry is None or worker["entry"] != service.entry.name:
