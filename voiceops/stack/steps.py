@@ -97,7 +97,7 @@ class Starter:
         """End strays, duplicates and what is restarted, dependents first."""
         for action in reversed(actions):
             for stray in action.strays:
-                self._progress(action.service, "ending a stray", stray.reason)
+                self._stack.progress(action.service, "ending a stray", stray.reason)
                 self._backend.end_stray(stray, self._limit)
             for instance in action.extra:
                 if action.gently and instance.kind == "agent" and not instance.signalled:

@@ -104,10 +104,7 @@ def _is_leftover(folder: Folder, service: Declared, process: Process) -> bool:
     if not words or os.path.basename(words[0]) not in programs:
         return False
     root = os.path.realpath(folder.root)
-    places = [
-        processes.folder(process.pid) or Path("/"),
-        *(word for word in words[1:] if word.startswith("/")),
-    ]
+    places = [str(processes.folder(process.pid) or "/"), *(one for one in words[1:] if one.startswith("/"))]
     return any(os.path.commonpath([root, os.path.realpath(place)]) == root for place in places)
 
 
