@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,3 +119,17 @@ def test_a_server_that_is_not_public_listens_on_loopback_only(
 ) -> None:
     # 127.0.0.1 as the kernel prints it; nothing in tcp6.
     assert list(environments["listeners"].values()) == ["tcp 0100007F"]
+
+
+def test_a_service_that_ends_for_want_of_a_variable_of_dotenv_says_how_to_give_it(tmp_path: Path) -> None:
+    program = "import os, time; os.environ['CRM_TOKEN']; print('ready', flush=True); time.sleep(1000)"
+    services: dict[str, dict[str, Any]] = {
+        "crm": {"kind": "command", "command": [sys.executable, "-c", program], "probe": {"log": "^ready"}}
+    }
+    with stacks.project(tmp_path / "project", services) as made:
+        (made.folder / ".env").write_text("CRM_TOKEN=x\nOTHER=y\n")
+        failed = made.json("start", code=1)
+        assert "add env_from: [CRM_TOKEN] to the service" in json.dumps(failed)
+        services["crm"]["env_from"] = ["CRM_TOKEN"]
+        stacks.write_inventory(made.folder, services)
+        assert made.json("start")["ok"] is True

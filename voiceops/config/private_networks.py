@@ -19,7 +19,7 @@ def is_private_url(url: str) -> bool:
     Names without a dot come from /etc/hosts or the local network's own domain.
     """
     host = (urlsplit(url).hostname or "").rstrip(".")
-    if host == "localhost":
+    if host in ("localhost", "127.0.0.1"):
         return True
     import ipaddress  # 4 ms that the default url does not pay for
 

@@ -271,7 +271,8 @@ class _Writer:
             path=folder, files=files, executable=executable, owner="root", group=names.user, mode=0o750
         )
         self.resources += [tree, Symlink(path=f"{folder}/venv", target=real)]
-        return replace(self.outline[name], digest=release, release=release)
+        withheld = declare.withheld_names(env, self.materials.dotenv)
+        return replace(self.outline[name], digest=release, release=release, withheld=withheld)
 
     def _command(self, name: str, service: CommandService) -> Declared:
         if service.cwd and not service.cwd.startswith("/"):
@@ -286,7 +287,8 @@ class _Writer:
         self._environment(name, "", env | self._mark(name, digest))
         self._unit_file(unit)
         self.resources.append(Unit(name=unit.name, enabled=True))
-        return replace(self.outline[name], digest=digest, cwd=Path(cwd))
+        withheld = declare.withheld_names(env, self.materials.dotenv)
+        return replace(self.outline[name], digest=digest, cwd=Path(cwd), withheld=withheld)
 
     # -- schedule ----------------------------------------------------------
 
@@ -308,6 +310,7 @@ class _Writer:
                 "url": settings.livekit.url,
                 "api_key": {"env": "LIVEKIT_API_KEY"},
                 "api_secret": {"env": "LIVEKIT_API_SECRET"},
+                "insecure": settings.livekit.insecure,
             },
             "rooms": msgspec.to_builtins(settings.rooms),
         }

@@ -52,7 +52,8 @@ def declare(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
     declared = []
     for name in _names(settings):
         with located_at(f"services.{name}"):
-            declared.append(_declare(name, settings, around))
+            one = _declare(name, settings, around)
+            declared.append(replace(one, withheld=withheld_names(one.env, around.dotenv())))
     return tuple(declared)
 
 
@@ -132,6 +133,11 @@ def service_environment(service: ServiceBase, dotenv: Mapping[str, str]) -> dict
             hint=f"add a line {missing}=... to .env, or take it out of env_from",
         ) from None
     return selected | _plain(service.env)
+
+
+def withheld_names(env: Mapping[str, str], dotenv: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of ``.env`` that are not in a service's environment."""
+    return tuple(name for name in dotenv if name not in env)
 
 
 def _plain(values: Mapping[str, str | Secret]) -> dict[str, str]:

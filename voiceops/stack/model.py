@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,8 @@ class Declared:
     """Changes whenever the service would run differently: arguments, environment, files, code."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What it gets beyond the session's variables; secrets are in the clear here, so never printed."""
+    withheld: tuple[str, ...] = ()
+    """Names of ``.env`` that it does not get."""
     release: str = ""
     needs: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
@@ -41,6 +44,14 @@ class Declared:
     @property
     def is_agent(self) -> bool:
         return self.kind == "agent"
+
+    def missing_variable(self, lines: Sequence[str]) -> str | None:
+        """A hint when the last lines of the log name a variable of ``.env`` that the service does not get."""
+        text = " ".join(lines)
+        for name in self.withheld:
+            if re.search(rf"\b{re.escape(name)}\b", text):
+                return f"{name} stands in .env, but {self.name} does not get it: add env_from: [{name}] to the service"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,7 +190,8 @@ class ProcessBackend:
         self._sweep(instance, record, [])
         return ServiceError(
             f"{service.name} ended before it was ready{how}",
-            hint=f"see `inv logs --only {service.name}`; then `inv start` again",
+            hint=service.missing_variable(tail)
+            or f"see `inv logs --only {service.name}`; then `inv start` again",
             log_tail=tail,
             data={"service": service.name, "exit_status": status},
         )

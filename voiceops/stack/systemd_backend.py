@@ -86,7 +86,8 @@ class SystemdBackend:
         why = answer["why"] + (f", {raised}" if raised else "")
         return ServiceError(
             f"{service.name} {verb} on {self._transport.name}: {why}{ended}",
-            hint=f"see `inv logs --only {service.name} --host {self._transport.name}`",
+            hint=service.missing_variable(answer["log"])
+            or f"see `inv logs --only {service.name} --host {self._transport.name}`",
             log_tail=tuple(brief(line)[:500] for line in answer["log"][-_TAIL_LINES:]),
             data={
                 "host": self._transport.name,

@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tests.projects import REPOSITORY
+from voiceops.config.project import Configuration
 from voiceops.deploy.desired import HostState, Materials, desired_state
-from voiceops.model.settings import CommandService, DeploySettings, Service, Settings
-from voiceops.resources import Package
+from voiceops.deploy.wheelhouse import Wheelhouse
+from voiceops.model.secret import Secret
+from voiceops.model.settings import (
+    CommandService,
+    DeploySettings,
+    LivekitService,
+    LivekitSettings,
+    Service,
+    Settings,
+)
+from voiceops.resources import Content, File, Package
 
 
 def _never(*_: object) -> NoReturn:
@@ -28,6 +38,31 @@ def state_of(**deploy: Any) -> HostState:
     services: dict[str, Service] = {"web": CommandService(command=["/bin/sleep", "1000"])}
     settings = Settings(project="frontdesk", services=services, deploy=DeploySettings(**deploy))
     return desired_state(settings, materials)
+
+
+def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(tmp_path: Path) -> None:
+    materials = Materials(
+        root=Path("/nowhere"),
+        templates=(REPOSITORY / "templates",),
+        dotenv={},
+        livekit_binary=lambda service: Content.of(b"program", "livekit-server"),
+        wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
+        ready_script=b"",
+    )
+    livekit = LivekitSettings(
+        url="ws://livekit.example.com:7880", insecure=True, api_key=Secret("key"), api_secret=Secret("s" * 32)
+    )
+    settings = Settings(
+        project="frontdesk", livekit=livekit, services={"livekit": LivekitService(public=True)}
+    )
+    (file,) = [
+        one
+        for one in desired_state(settings, materials).resources
+        if isinstance(one, File) and one.path.endswith("/schedule/inventory.yaml")
+    ]
+    with file.contents()[0].open() as content:
+        (tmp_path / "inventory.yaml").write_bytes(content.read())
+    assert Configuration.read(tmp_path / "inventory.yaml").this_machine().settings.livekit.url == livekit.url
 
 
 def test_packages_come_before_everything_and_their_daemons_stay_off() -> None:
