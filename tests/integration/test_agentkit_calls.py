@@ -20,6 +20,10 @@ from livekit import api, rtc
 
 from tests import live
 from tests.callers import caller
+from voiceops import wiring
+from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.model.calls import CallPlan, CallTarget
+from voiceops.model.secret import Secret
 
 ENTRY = Path(__file__).parent / "agents" / "guarded.py"
 AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
@@ -302,3 +306,97 @@ async def test_no_job_process_outlives_its_call(line: Line) -> None:
     children = {child.pid for child in psutil.Process(line.process.pid).children(recursive=True)}
 
     assert not jobs & children
+
+
+@asynccontextmanager
+async def rooms_of(server: live.LiveServer) -> AsyncIterator[LivekitApi]:
+    async with LivekitApi(server.url, Secret(server.api_key), Secret(server.api_secret)) as session:
+        yield session
+
+
+async def agents_in(session: LivekitApi, room: str, *, timeout_s: float = 30) -> list[str]:
+    """The agents of a room, once there is one."""
+    for _ in range(int(timeout_s / 0.1)):
+        agents = [one.identity for one in await session.list_participants(room) if one.is_agent]
+        if agents:
+            return agents
+        await asyncio.sleep(0.1)
+    raise AssertionError("no agent came")
+
+
+async def gone(session: LivekitApi, room: str, *, timeout_s: float) -> bool:
+    for _ in range(int(timeout_s / 0.1)):
+        if not await session.list_rooms([room]):
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def test_an_agent_that_nobody_joins_leaves_and_takes_the_room_along(line: Line) -> None:
+    room = room_name("ok")
+    async with rooms_of(line.server) as session:
+        await session.create_room(room)
+        await agents_in(session, room)
+        assert await gone(session, room, timeout_s=20), "LiveKit itself would wait 300 s"
+    ended = await line.logged("call ended", room)
+    assert (ended["reason"], ended["failed"]) == ("nobody came", False)
+
+
+async def test_an_agent_with_a_hidden_listener_stays(line: Line) -> None:
+    room = room_name("ok")
+    grants = api.VideoGrants(room_join=True, room=room, hidden=True)
+    token = api.AccessToken(line.server.api_key, line.server.api_secret).with_identity("listener")
+    listener = rtc.Room()
+    await listener.connect(line.server.url, token.with_grants(grants).to_jwt())
+    try:
+        async with rooms_of(line.server) as session:
+            before = await agents_in(session, room)
+            await line.logged("call ready", room)
+            await asyncio.sleep(6)  # longer than the agent waits where it is alone
+            assert await agents_in(session, room) == before
+    finally:
+        await listener.disconnect()
+
+
+async def test_room_cleanup_of_a_caller_who_has_left_does_not_end_the_call_of_another(line: Line) -> None:
+    room = room_name("ok")
+    async with call(line, room, "stays") as stays:
+        ended = asyncio.Event()
+        stays.on("disconnected", lambda *_: ended.set())
+        await agent_with(stays, "voiceops.ready")
+        async with call(line, room, "leaves") as leaves:
+            await leaves.local_participant.publish_data(b"", reliable=True, topic="room_cleanup")
+        await asyncio.sleep(3)
+        assert not ended.is_set()
+        assert line.lines("room_cleanup ignored, others are still there")
+
+
+async def test_only_the_caller_deletes_the_room_of_a_synthetic_call(line: Line) -> None:
+    target = CallTarget(
+        url=line.server.url, api_key=Secret(line.server.api_key), api_secret=Secret(line.server.api_secret)
+    )
+    report = await wiring.run_calls(target, CallPlan(count=3, timeout_s=40.0))
+    rooms = {result.room for result in report.results}
+    await asyncio.sleep(3)  # longer than the agent's grace
+    deletes = [
+        event["room"]
+        for event in map(json.loads, line.server.log_file.read_text().splitlines())
+        if "DeleteRoom" in event.get("msg", "") and event.get("room") in rooms
+    ]
+    assert sorted(deletes) == sorted(rooms)
+    async with rooms_of(line.server) as session:
+        assert await session.list_rooms(sorted(rooms)) == ()
+
+
+async def test_a_drain_does_not_wait_for_an_agent_whom_nobody_joined(tmp_path: Path) -> None:
+    """Of an agent that knows nothing of voiceops; LiveKit itself keeps it for 300 s."""
+    with (
+        live.livekit_server(tmp_path) as server,
+        live.worker(server, Path(__file__).parent / "agents" / "tone.py", agentkit=True) as process,
+    ):
+        async with rooms_of(server) as session:
+            await session.create_room("ghost")
+            await agents_in(session, "ghost")
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, 60) == 0
+            assert await session.list_rooms(["ghost"]) == ()

@@ -88,7 +88,11 @@ def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
     own: dict[str, Any]
     if isinstance(service, LivekitService):
         port = livekit_config.port_of(settings.livekit.url)
-        own = {"kind": "livekit", "ports": (port, service.rtc_tcp_port) if service.public else (port,)}
+        own = {
+            "kind": "livekit",
+            "ports": (port, service.rtc_tcp_port) if service.public else (port,),
+            "keeps_rooms": bool(service.redis or service.config.get("redis")),
+        }
     elif isinstance(service, AgentService):
         own = {
             "kind": "agent",

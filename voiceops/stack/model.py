@@ -32,6 +32,8 @@ class Declared:
     probe: Probe | None = None
     entry: Path | None = None
     livekit_url: str = ""
+    keeps_rooms: bool = False
+    """A livekit-server whose rooms outlive it, in a Redis."""
     ready_timeout_s: float = 60.0
     stop_timeout_s: float = 10.0
     drain_timeout_s: float = 0.0

@@ -85,7 +85,7 @@ class Starter:
         return {action.service: self._results[action.service] for action in actions}
 
     def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
-        """An agent starts anew on a server that has been running; a fresh server has no rooms."""
+        """An agent starts anew on a server that has been running; one that starts has none, or its Redis has."""
         anew = {
             self._services[action.service].kind
             for action in actions
@@ -147,6 +147,9 @@ class Starter:
                     if needed is None or needed.error:
                         raise ServiceError(f"{service.name} was not started: it needs {need}, which failed")
             self._results[service.name] = self._bring_up(service, action)
+            if service.keeps_rooms and action.changes and self._stack.before_agents:
+                # What its Redis has kept goes before the agents that need it are started.
+                self._stack.before_agents()
         except VoiceopsError as error:
             self._results[service.name] = Result(
                 ServiceState.FAILED,

@@ -30,7 +30,14 @@ async def load(ctx: JobContext) -> int:
 
 
 @server.rtc_session()
-@guarded_entrypoint(load=load, fallback=-1, load_timeout_s=0.3, hangup_grace_s=1.0, cleanup_timeout_s=1.0)
+@guarded_entrypoint(
+    load=load,
+    fallback=-1,
+    load_timeout_s=0.3,
+    hangup_grace_s=1.0,
+    nobody_timeout_s=4.0,
+    cleanup_timeout_s=1.0,
+)
 async def entrypoint(ctx: JobContext, call: Call[int]) -> None:
     """One call."""
     fault = ctx.room.name.rpartition("-")[2]
