@@ -117,26 +117,18 @@ async def look_at_rooms(
 async def _room(api: AgentRoomApi, room: Room) -> RoomFact | None:
     """One room with its people and dispatches; None when it has ended meanwhile."""
     participants = await api.list_participants(room.name)
+    seen = RoomFact(
+        name=room.name,
+        sid=room.sid,
+        created_at=room.created_at,
+        empty_timeout_s=room.empty_timeout_s,
+        participants=participants,
+    )
     if participants and all(one.is_agent for one in participants):
-        # Nobody waits here, so its dispatches don't matter.
-        return RoomFact(
-            name=room.name,
-            created_at=room.created_at,
-            empty_timeout_s=room.empty_timeout_s,
-            participants=participants,
-        )
+        return seen  # nobody waits here, so its dispatches don't matter
     try:
-        dispatches = await api.list_dispatches(room.name)
+        return replace(seen, dispatches=await api.list_dispatches(room.name))
     except VoiceopsError as error:
         if not any(again.sid == room.sid for again in await api.list_rooms([room.name])):
             return None  # it closed under our eyes, which looks like an orphan's error
-        return RoomFact(
-            name=room.name,
-            created_at=room.created_at,
-            participants=participants,
-            dispatches=None,
-            dispatch_error=error.message,
-        )
-    return RoomFact(
-        name=room.name, created_at=room.created_at, participants=participants, dispatches=dispatches
-    )
+        return replace(seen, dispatches=None, dispatch_error=error.message)

@@ -117,6 +117,7 @@ class RoomFact:
     """One room with everybody in it."""
 
     name: str
+    sid: str = ""
     created_at: float
     empty_timeout_s: int = 0
     participants: tuple[Participant, ...] = ()

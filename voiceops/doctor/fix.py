@@ -28,7 +28,7 @@ class RoomActions(Protocol):
 
     def remove(self, room: str, identity: str) -> None: ...
 
-    def delete(self, room: str) -> None: ...
+    def delete(self, room: str, sid: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,7 @@ def _carry_out(fix: Fix, stack: StackActions, rooms: RoomActions) -> bool:
     elif fix.action == "remove":
         rooms.remove(fix.room, fix.identity)
     elif fix.action == "delete-room":
-        rooms.delete(fix.room)
+        rooms.delete(fix.room, fix.room_sid)
     else:
         return False
     return True

@@ -65,9 +65,9 @@ class LocalRooms:
 
         self.run(act)
 
-    def delete(self, room: str) -> None:
+    def delete(self, room: str, sid: str) -> None:
         async def act(api: LivekitApi) -> None:
-            await cleanup_room(api, room, settings=self.settings.rooms)
+            await cleanup_room(api, room, sid=sid, settings=self.settings.rooms)
 
         self.run(act)
 

@@ -102,6 +102,14 @@ class Look:
             agent_name=name,
         )
 
+    def delete(self) -> Fix:
+        return Fix(
+            command=f"inv rooms.delete {quoted(self.room.name)}",
+            action="delete-room",
+            room=self.room.name,
+            room_sid=self.room.sid,
+        )
+
     def remove(self, agent: Participant) -> Fix:
         return Fix(
             command=f"inv rooms.kick {quoted(self.room.name)} {quoted(agent.identity)}",

@@ -13,7 +13,6 @@ from voiceops.doctor.facts import Facts, RoomFact
 from voiceops.doctor.room_look import Look, dead, inert
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
-from voiceops.model.quoting import quoted
 from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
 from voiceops.rooms.presence import Serving, serving
@@ -72,7 +71,7 @@ def _orphan(look: Look) -> RoomVerdict | None:
         rule="orphan-room",
         sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
         evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
-        fixes=(Fix(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
+        fixes=(look.delete(),),
         rank=35,
     )
 
@@ -131,7 +130,7 @@ def _never_joined(look: Look) -> RoomVerdict | None:
             if look.server_log_seen
             else "the server's log is not at hand",
         ),
-        fixes=(Fix(command=f"inv rooms.delete {quoted(room.name)}", action="delete-room", room=room.name),),
+        fixes=(look.delete(),),
         rank=60,
     )
 

@@ -15,6 +15,8 @@ class Fix:
     """start, restart, replace, dispatch, remove, delete-room; empty: only a person can do it."""
     service: str = ""
     room: str = ""
+    room_sid: str = ""
+    """Of the room that was seen: another one of its name is not to be deleted."""
     agent_name: str = ""
     identity: str = ""
     now: bool = False

@@ -61,16 +61,18 @@ async def delete_room(api: RoomApi, name: str) -> bool:
 
 
 async def cleanup_room(
-    api: RoomApi, name: str, *, force: bool = False, settings: RoomsSettings | None = None
+    api: RoomApi, name: str, *, sid: str = "", force: bool = False, settings: RoomsSettings | None = None
 ) -> bool:
     """End one room unless a person is in it; False if there was none. Safe to call twice.
+
+    With ``sid`` only the room that has it; False if another one has taken its name.
 
     Raises ``CallsInProgressError`` where a person is, unless ``force``; ``RoomsRemainError`` if the
     room is still listed afterwards.
     """
     settings = settings or RoomsSettings()
     before = await api.list_rooms([name])
-    if not before:
+    if not before or (sid and before[0].sid != sid):
         return False
     if not force:
         people = persons(await api.list_participants(name), settings)

@@ -38,7 +38,7 @@ class Hands:
     def remove(self, room: str, identity: str) -> None:
         raise NotFoundError("gone already")
 
-    def delete(self, room: str) -> None:
+    def delete(self, room: str, sid: str) -> None:
         self._do(f"delete {room}")
 
 

@@ -316,3 +316,11 @@ async def test_agents_whom_nobody_joined_go_in_one_run(
     api.dispatches["ghost"].clear()
     report = await cleanup_stale_rooms(api, SETTINGS)
     assert [(one.look.room.name, one.rule) for one in report.deleted] == [("ghost", Rule.NEVER_JOINED)]
+
+
+async def test_a_room_is_ended_only_under_the_sid_that_was_seen(api: FakeLivekitApi) -> None:
+    seen = api.put("r", agent())
+    api.put("r", agent())
+    assert not await cleanup_room(api, "r", sid=seen.sid)
+    assert await cleanup_room(api, "r", sid=api.rooms["r"].sid)
+    assert api.rooms == {}
