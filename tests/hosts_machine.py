@@ -219,6 +219,8 @@ class Machine:
         ]
         boot += [f"--machine={self._interface[3:]}", f"--hostname={self.name}"]
         boot += [f"--network-bridge={self._bridge}", "--resolv-conf=off", "--timezone=off", "--console=pipe"]
+        # As on a machine of its own, systemd may filter packets (IPAddressDeny).
+        boot += ["--system-call-filter=bpf", "--capability=CAP_BPF"]
         with (self.folder / "console.log").open("ab") as log:
             self._process = subprocess.Popen(
                 # A cgroup of its own: two hosts in one would see each other's units as busy.

@@ -337,6 +337,7 @@ def calls_from_host(
     """`inv call` on the host: its document or its text, and its exit code. Ctrl-C ends it there too."""
     import secrets
 
+    from voiceops.config.shipped import shipped
     from voiceops.deploy.desired import host_call, host_outline
     from voiceops.errors import ServiceError
 
@@ -345,7 +346,8 @@ def calls_from_host(
         raise UsageError(f"{host.name} runs no agent to call", hint="`inv status` shows what runs where")
     limit_s = longest_s + 60.0
     unit = f"{host.settings.project}-call-{secrets.token_hex(4)}"
-    argv = host_call(host.settings, agents[0], unit=unit, limit_s=limit_s)
+    templates = [shipped("templates")]
+    argv = host_call(host.settings, agents[0], unit=unit, limit_s=limit_s, templates=templates)
     try:
         shown = [] if as_text else ["--json"]
         ended = transport.run([*argv, *flags, *shown], root=True, timeout_s=limit_s + 15.0)

@@ -226,6 +226,19 @@ def _check_command(service: CommandService, decoder: Decoder, path: Path) -> Non
         raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
     if service.probe is not None:
         _check_probe(service.probe, decoder, (*path, "probe"))
+    for index, peer in enumerate(service.peers or ()):
+        _check_peer(peer, decoder, (*path, "peers", index))
+
+
+def _check_peer(peer: str, decoder: Decoder, path: Path) -> None:
+    import ipaddress
+
+    try:
+        if peer != "localhost":
+            ipaddress.ip_network(peer)
+    except ValueError as error:
+        wanted = "write an address, a network as 10.0.0.0/8, or localhost"
+        raise decoder.error(path, f"{peer!r} is no peer: {error}", wanted) from None
 
 
 def _check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:

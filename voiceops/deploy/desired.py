@@ -8,10 +8,12 @@ instance drains on what it was started with.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -319,13 +321,17 @@ class _Writer:
             Directory(path=folder, owner="root", mode=0o755),
             File(path=f"{folder}/inventory.yaml", content=text, owner="root", mode=0o644),
             File(path=f"{folder}/tasks.py", content=_TASKS, owner="root", mode=0o644),
-            Directory(path=f"{names.data}/schedule", owner=names.user, group=names.user, mode=0o750),
-            Symlink(path=f"{folder}/.voiceops", target=f"{names.data}/schedule"),
+            Directory(path=names.schedule, owner=names.user, group=names.user, mode=0o750),
+            Symlink(path=f"{folder}/.voiceops", target=names.schedule),
         ]
         python = f"{self.venv.path}/bin/python"
         argv = [python, "-m", "voiceops", "--project", folder, CLEANUP, "--quiet"]
         job = Job(
-            name=CLEANUP, argv=argv, calendar=f"*:0/{self.settings.deploy.cleanup_every_min}", spread_s=30.0
+            name=CLEANUP,
+            argv=argv,
+            calendar=f"*:0/{self.settings.deploy.cleanup_every_min}",
+            spread_s=30.0,
+            peers=_peers_of(settings.livekit.url),
         )
         keys = {
             "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
@@ -347,14 +353,32 @@ def unscheduled(settings: Settings) -> list[Resource]:
     return [stopped, Absent(path=f"{UNITS}/{timer}"), Absent(path=f"{UNITS}/{unit}")]
 
 
-def host_call(settings: Settings, service: str, *, unit: str, limit_s: float) -> list[str]:
-    """A call to an agent, placed on the host by the project's user; the keys come from systemd."""
+def _peers_of(url: str) -> list[str] | None:
+    """All that a client of this URL talks to: a name could be of any address, and is asked for elsewhere."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return ["localhost"]
+    try:
+        return ["localhost", str(ipaddress.ip_address(host))]
+    except ValueError:
+        return None
+
+
+def host_call(
+    settings: Settings, service: str, *, unit: str, limit_s: float, templates: Sequence[Path]
+) -> list[str]:
+    """A call to an agent, placed on the host by the project's user; the keys come from systemd.
+
+    The user is that of the services, so it runs in their sandbox.
+    """
     names = Names(settings.project)
     folder = f"{names.etc}/schedule"
     program = f'exec "$(readlink -f {names.opt}/current/{service}/venv)/bin/python" "$@"'
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
     argv += [f"--unit={unit}", f"--property=RuntimeMaxSec={limit_s:g}"]
     argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
+    state = f"StateDirectory={names.project}/data {names.project}/schedule"
+    argv += [f"--property={one}" for one in (state, *UnitWriter(names, templates).sandbox())]
     argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
     return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]
 

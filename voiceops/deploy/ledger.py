@@ -16,6 +16,7 @@ from voiceops.ports import Transport
 from voiceops.resources.report import DISK_HINT
 from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
+from voiceops.systemd.programs import isolated_python
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +177,7 @@ def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mappin
         **request,
     }
     program = Path(ledger_onhost.__file__).read_text()
-    ended = transport.run(["python3", "-c", program, json.dumps(document)], root=True, timeout_s=120)
+    ended = transport.run(isolated_python(program, json.dumps(document)), root=True, timeout_s=120)
     if ended.exit_code != 0:
         raise HostError(
             f"{transport.name}: its releases can't be read or written (exit {ended.exit_code})",

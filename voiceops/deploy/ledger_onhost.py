@@ -1,4 +1,4 @@
-"""Runs on a host as ``python3 -c THIS REQUEST``: which releases were deployed, which one serves, what may go.
+"""Runs on a host as ``python3 -ISc THIS REQUEST``: which releases were deployed, which one serves, what may go.
 
 Standard library only, Python 3.9; as root. REQUEST and the answer are JSON.
 """

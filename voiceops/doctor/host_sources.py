@@ -28,6 +28,7 @@ from voiceops.stack.log_files import Line
 from voiceops.stack.model import Declared, Instance
 from voiceops.systemd import facts_onhost, onhost
 from voiceops.systemd.names import Names
+from voiceops.systemd.programs import isolated_python
 
 LOOK_TIMEOUT_S = 30.0
 
@@ -55,7 +56,7 @@ class HostSources:
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
             "window_s": LOG_WINDOW_S,
         }
-        argv = ["python3", "-c", _program(), json.dumps(request)]
+        argv = isolated_python(_program(), json.dumps(request))
         ended = self.transport.run(argv, root=True, timeout_s=LOOK_TIMEOUT_S)
         if ended.exit_code != 0:
             raise UnreachableError(
@@ -107,11 +108,10 @@ class HostSources:
 
         def closer(instance: Instance) -> Closer:
             unit = units.get(instance.launch, {})
-            health = unit.get("health")
             return Closer(
                 url=unit.get("url", ""),
                 stopped=unit.get("stopped", False),
-                health=msgspec.convert(health, AgentHealth) if health else None,
+                health=_agent_health(unit.get("health")),
             )
 
         return Sighted(
@@ -121,6 +121,14 @@ class HostSources:
             now=seen["now"],
             closer=closer,
         )
+
+
+def _agent_health(said: Any) -> AgentHealth | None:
+    """Return what the agent said of itself; None for nothing, and for what makes no sense."""
+    try:
+        return msgspec.convert(said, AgentHealth) if said else None
+    except msgspec.ValidationError:
+        return None
 
 
 def _program() -> str:

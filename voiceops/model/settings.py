@@ -96,6 +96,9 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     stop_signal: str = "TERM"
     port: int | None = None
     """The TCP port that it owns; a foreign owner is a stray."""
+    peers: Union[list[str], None] = None
+    """On servers: addresses and networks that it exchanges packets with, ``localhost`` among them; all others
+    are denied (IPAddressAllow, IPAddressDeny). None: no limit."""
 
 
 Service = Union[LivekitService, AgentService, CommandService]

@@ -21,6 +21,7 @@ from voiceops.stack.log_files import brief
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd import onhost
 from voiceops.systemd.names import Names
+from voiceops.systemd.programs import isolated_python
 
 _ANSWER_S = 30.0
 """What an answer may take beyond the wait that it is about."""
@@ -137,9 +138,9 @@ class SystemdBackend:
         self._ask("end_stray", timeout_s, pid=stray.pid, start=stray.start, timeout_s=timeout_s)
 
     def _ask(self, verb: str, patience_s: float, **request: Any) -> Mapping[str, Any]:
-        """One program run on the host. It travels as an argument: stdin may begin with sudo's password."""
+        """One program run on the host."""
         program = Path(onhost.__file__).read_text()
-        argv = ["python3", "-c", program, json.dumps({"do": verb, **request})]
+        argv = isolated_python(program, json.dumps({"do": verb, **request}))
         ended = self._transport.run(argv, root=True, timeout_s=patience_s + _ANSWER_S)
         try:
             if ended.exit_code == 0:

@@ -39,7 +39,7 @@ def facts(request: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
 def variable(pid: int, name: str) -> str:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            found = dict(one.partition(b"=")[::2] for one in file.read().split(b"\0"))
+            found = dict(one.partition(b"=")[::2] for one in file.read(1 << 20).split(b"\0"))
             return found.get(name.encode(), b"").decode(errors="replace")
     except OSError:
         return ""

@@ -61,6 +61,11 @@ class Names:
         return f"/var/cache/{self.project}"
 
     @property
+    def schedule(self) -> str:
+        """What timers and calls from the host keep. Not in ``data``: root follows no link that a service can make."""
+        return f"{self.state}/schedule"
+
+    @property
     def run(self) -> str:
         return f"/run/{self.project}"
 

@@ -1,4 +1,4 @@
-"""Runs on a host as ``python3 -c THIS REQUEST``: looks at units and acts on them, one request for each exec.
+"""Runs on a host as ``python3 -ISc THIS REQUEST``: looks at units and acts on them, one request for each exec.
 
 Standard library only, Python 3.9; as root. REQUEST and the answer are JSON. Waiting is done here, not over
 the network: a restart loop that is active half of the time is seen only by who looks all the time.
@@ -12,8 +12,10 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
 
 TYPE_CHECKING = False
@@ -29,6 +31,12 @@ PROPERTIES = (
 MODES = {"start", "dev", "connect", "console"}
 """Of livekit-agents' command line."""
 DRAIN_BEGINS_S = 3.0
+ANSWER_S = 2.0
+"""For a whole answer of an agent, however slowly it drips."""
+ANSWER_BYTES = 1_000_000
+"""Of an answer, and of what a process says of itself: its command line, its variables."""
+LOG_BYTES = 4_000_000
+"""Of the journal, the newest."""
 NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
 """What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
 POLL_S = 0.05
@@ -82,7 +90,7 @@ def variable(pid: int, name: str) -> str:
     """One variable of a running process: what it was started with, whatever the files say today."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            for assignment in file.read().split(b"\0"):
+            for assignment in file.read(ANSWER_BYTES).split(b"\0"):
                 if assignment.startswith(name.encode() + b"="):
                     return assignment.partition(b"=")[2].decode(errors="replace")
     except OSError:
@@ -109,22 +117,73 @@ def noted(unit: Unit, name: str) -> str:
     return ""
 
 
-def health(path: str) -> Any:
-    """agentkit's answer, or None."""
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(2)
-            connection.connect(path)
-            connection.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-            answer = b""
-            while True:
-                data = connection.recv(65536)
-                if not data:
-                    break
-                answer += data
-        return json.loads(answer.partition(b"\r\n\r\n")[2])
-    except (OSError, ValueError):
+def health(unit: Unit) -> Any:
+    """agentkit's answer, or None: whoever answers may be hostile, so time, size and place are fixed.
+
+    The place follows from the unit's own names, which are root's. The last step of it is the service's, and
+    no link there is followed.
+    """
+    mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
+    if not mark or not is_instance(unit):
         return None
+    which = unit["unit"].partition("@")[2].rpartition(".service")[0]
+    descriptor = -1
+    try:
+        descriptor = os.open(f"/run/{mark[1]}/{mark[2]}-{which}/health", os.O_PATH | os.O_NOFOLLOW)
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        with socket.socket(socket.AF_UNIX) as connection:
+            place = f"/proc/self/fd/{descriptor}"
+            said = answer(connection, place, "/health", time.monotonic() + ANSWER_S) or {}
+            kinds = {"calls": int, "rooms": list, "worker_id": str, "registered": bool, "draining": bool}
+            return (
+                said
+                if said and all(isinstance(said.get(name, kind()), kind) for name, kind in kinds.items())
+                else None
+            )
+    except OSError:
+        return None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def is_instance(unit: Unit) -> bool:
+    """Whether it is an agent's: only their units are instances of a template."""
+    return "@" in unit["unit"]
+
+
+def answer(connection: socket.socket, address: Any, path: str, ends_at: float) -> Any:
+    """The JSON object that ``GET path`` brings, or None unless all of it comes in time and within bounds."""
+    data = b""
+    try:
+        connection.settimeout(max(0.001, ends_at - time.monotonic()))
+        connection.connect(address)
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        while len(data) <= ANSWER_BYTES:
+            connection.settimeout(max(0.001, ends_at - time.monotonic()))
+            piece = connection.recv(65536)
+            if not piece:
+                # Older Pythons take minutes for a number of a million digits.
+                found = json.loads(data.partition(b"\r\n\r\n")[2], parse_int=lambda text: int(text[:18]))
+                return found if isinstance(found, dict) else None
+            data += piece
+    except (OSError, ValueError, RecursionError):
+        pass  # no answer that makes sense: as good as none
+    return None
+
+
+def healths(asked: list[Unit]) -> None:
+    """Add ``health`` to the units, asked all at once: one that does not answer must not use up the others' time."""
+
+    def ask(unit: Unit) -> None:
+        unit["health"] = health(unit)
+
+    threads = [threading.Thread(target=ask, args=(unit,)) for unit in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def journal(invocation: str, count: int = 15) -> list[str]:
@@ -134,14 +193,16 @@ def journal(invocation: str, count: int = 15) -> list[str]:
     # What a unit wrote right before it died may still be on its way to the journal.
     subprocess.run(["journalctl", "--sync"], capture_output=True, timeout=30, check=False)
     match = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
-    shown = subprocess.run(
-        ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}", *match],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        timeout=30,
-        check=False,
-    )
-    lines = shown.stdout.decode(errors="replace").splitlines()
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}", *match]
+    kept = b""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as shown:
+        assert shown.stdout is not None
+        while True:
+            piece = shown.stdout.read(1 << 16)
+            if not piece:
+                break
+            kept = (kept + piece)[-LOG_BYTES:]
+    lines = kept.decode(errors="replace").splitlines()
     return [line for line in lines if not NOISE.match(line)][-count:]
 
 
@@ -154,9 +215,7 @@ def look(request: dict[str, Any]) -> dict[str, Any]:
     for unit in found:
         if unit["pid"]:
             unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE") or noted(unit, "VOICEOPS_SERVICE")
-            socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
-            if socket_path:
-                unit["health"] = health(socket_path)
+    healths([unit for unit in found if unit["pid"] and is_instance(unit)])
     strays = workers_by_hand(request) if request["entries"] else []
     return {"units": found, "owners": owners(request["ports"]), "workers": strays}
 
@@ -167,7 +226,7 @@ def workers_by_hand(request: dict[str, Any]) -> list[dict[str, Any]]:
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as raw:
-                line = raw.read().decode(errors="replace")
+                line = raw.read(ANSWER_BYTES).decode(errors="replace")
             argv = line.split("\0")
             if not os.path.basename(argv[0]).startswith("python") or MODES.isdisjoint(argv):
                 continue
@@ -184,7 +243,8 @@ def workers_by_hand(request: dict[str, Any]) -> list[dict[str, Any]]:
         except OSError:
             continue  # it has ended meanwhile
     tops = [one for one in found.values() if one["parent"] not in found]
-    return [dict(one, calls=jobs(one["pid"])) for one in tops]
+    ends_at = time.monotonic() + ANSWER_S
+    return [dict(one, calls=jobs(one["pid"], ends_at)) for one in tops]
 
 
 def parent(pid: int) -> int:
@@ -192,17 +252,15 @@ def parent(pid: int) -> int:
         return int(file.read().rpartition(")")[2].split()[1])
 
 
-def jobs(pid: int) -> int | None:
+def jobs(pid: int, ends_at: float) -> int | None:
     """``active_jobs`` of a livekit-agents worker: left out at 0, a float otherwise; None: it does not answer."""
-    import urllib.request  # rarely needed, and slow
-
     for port, owner in listeners(None):
-        try:
-            if owner == pid:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/worker", timeout=1) as answer:
-                    return int(json.load(answer).get("active_jobs", 0))
-        except (OSError, ValueError, AttributeError):
-            continue
+        if owner == pid and time.monotonic() < ends_at:
+            with socket.socket() as connection:
+                found = answer(connection, ("127.0.0.1", port), "/worker", ends_at)
+            active = found.get("active_jobs", 0) if found else None
+            if isinstance(active, (int, float)) and 0 <= active < 1e6:
+                return int(active)
     return None
 
 
@@ -245,7 +303,7 @@ def process(pid: int) -> dict[str, Any]:
     with open(f"/proc/{pid}/cgroup") as file:
         groups = file.read()
     with open(f"/proc/{pid}/cmdline", "rb") as raw:
-        command = raw.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        command = raw.read(ANSWER_BYTES).replace(b"\0", b" ").decode(errors="replace").strip()
     unit = re.search(r"/([^/\n]+\.service)", groups)
     return {
         "pid": pid,
@@ -329,8 +387,7 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
 
 def look_at(unit: Unit) -> Unit:
     unit["service"] = variable(unit["pid"], "VOICEOPS_SERVICE")
-    socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
-    unit["health"] = health(socket_path) if socket_path else None
+    unit["health"] = health(unit)
     return unit
 
 
@@ -364,14 +421,13 @@ def unready(unit: Unit, request: dict[str, Any]) -> str:
         return f"no line of the log matches {request['log']!r}"
     if request["enable"]:
         # An agent stays active when it loses its server: systemd knows of its first registration only.
-        socket_path = variable(unit["pid"], "VOICEOPS_HEALTH_SOCKET")
-        answer = health(socket_path)
-        if socket_path and answer is None:
+        said = health(unit)
+        if said is None:
             # Its loop is blocked: the one before it must not stop taking calls for it.
             return "does not answer its health check"
-        if answer and not answer.get("registered"):
+        if not said.get("registered"):
             return "not registered with LiveKit"
-        if request["not_worker_id"] and (not answer or answer.get("worker_id") == request["not_worker_id"]):
+        if request["not_worker_id"] and said.get("worker_id") == request["not_worker_id"]:
             return "not registered again yet"
     return ""
 
@@ -408,15 +464,15 @@ def end(request: dict[str, Any]) -> dict[str, Any]:
             systemctl("kill", "--signal=TERM", "--kill-who=main", name)
         if waited_s > DRAIN_BEGINS_S and not asked_again:
             asked_again = True
-            answer = health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))
-            if answer and not answer.get("draining"):
+            said = health(seen)
+            if said and not said.get("draining"):
                 systemctl("kill", "--signal=TERM", "--kill-who=main", name)
         if waited_s > request["timeout_s"]:
-            return {"gone": False, "health": health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))}
+            return {"gone": False, "health": health(seen)}
         if request.get("begin"):
-            answer = health(variable(seen["pid"], "VOICEOPS_HEALTH_SOCKET"))
-            if answer and answer.get("draining"):
-                return {"gone": False, "health": answer}
+            said = health(seen)
+            if said and said.get("draining"):
+                return {"gone": False, "health": said}
         time.sleep(POLL_S)
     return {"gone": True}
 

@@ -1,8 +1,10 @@
-#!/usr/bin/python3
+#!/usr/bin/python3 -IS
 """Runs on a host as ExecStartPost: ends well once the service that systemd just started can do its job.
 
-Standard library only, Python 3.9. For programs without sd_notify. Beside the probe it checks that the
-unit's own main process owns the port: a server left over from elsewhere answers 200 as well.
+Standard library only, Python 3.9. For programs without sd_notify. Beside the probe it checks that a process
+of the unit owns the port: a server left over from elsewhere answers 200 as well. It runs as the service's
+own user in the service's sandbox, never as root: that user can write its HOME, and the unit's environment
+reaches it.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -18,11 +21,17 @@ import urllib.request
 from collections.abc import Sequence
 
 _LISTEN = "0A"
+_SOCK_DIAG = 4
+_BY_FAMILY = 20
+_REQUEST_ALL = 0x301
+_DONE, _ERROR = 3, 2
+_CGROUP_ID = 21
+"""linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h; the attribute came with Linux 5.8."""
 
 
-def listening_inodes(port: int) -> set[str]:
-    """Inodes of the sockets that listen on a TCP port."""
-    inodes = set()
+def listening(port: int) -> dict[int, int]:
+    """Inode and user of each socket that listens on a TCP port."""
+    found = {}
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             with open(table) as file:
@@ -32,32 +41,73 @@ def listening_inodes(port: int) -> set[str]:
         for line in lines:
             fields = line.split()
             if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(fields[9])
-    return inodes
+                found[int(fields[9])] = int(fields[7])
+    return found
 
 
-def socket_inodes(pid: int) -> set[str]:
-    """Inodes of the sockets that a process has open."""
-    inodes = set()
-    folder = f"/proc/{pid}/fd"
-    for descriptor in os.listdir(folder):
-        try:
-            target = os.readlink(f"{folder}/{descriptor}")
-        except FileNotFoundError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    return inodes
+def own_cgroup() -> int:
+    """The id of this unit's cgroup, which this program is in as well; 0 where there is no unified hierarchy."""
+    try:
+        with open("/proc/self/cgroup") as file:
+            path = file.read().strip().rpartition("0::")[2]
+        return os.stat("/sys/fs/cgroup" + path).st_ino if path else 0
+    except OSError:
+        return 0
 
 
-def probe(arguments: argparse.Namespace, pid: int) -> str:
+def cgroups() -> dict[int, int]:
+    """Inode of each listening TCP socket, and the id of the cgroup that made it; empty if the kernel is silent."""
+    found: dict[int, int] = {}
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as netlink:
+            netlink.settimeout(2)
+            for family in (socket.AF_INET, socket.AF_INET6):
+                asked = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 0, 0, 1 << int(_LISTEN, 16))
+                head = struct.pack("=IHHII", 16 + len(asked), _BY_FAMILY, _REQUEST_ALL, 1, 0)
+                netlink.send(head + asked)
+                while _read_sockets(netlink.recv(1 << 16), found):
+                    pass
+    except OSError:
+        return {}  # an old kernel, or a sandbox without netlink
+    return found
+
+
+def _read_sockets(data: bytes, found: dict[int, int]) -> bool:
+    """Take one datagram of the answer; whether more will come."""
+    while len(data) >= 16:
+        length, kind = struct.unpack_from("=IH", data)
+        if kind in (_DONE, _ERROR):
+            return False
+        # inet_diag_msg: 72 bytes, the inode last; then attributes.
+        (inode,) = struct.unpack_from("=I", data, 16 + 68)
+        at = 16 + 72
+        while at + 4 <= length:
+            size, name = struct.unpack_from("=HH", data, at)
+            if name == _CGROUP_ID:
+                (found[inode],) = struct.unpack_from("=Q", data, at + 4)
+            at += max(4, size + 3 & ~3)
+        data = data[max(16, length + 3 & ~3) :]
+    return True
+
+
+def owns(port: int) -> str:
+    """Empty when a process of this unit listens on the port, else what is wrong."""
+    sockets = listening(port)
+    if not sockets:
+        return f"nobody listens on port {port}"
+    own, made_by = own_cgroup(), cgroups()
+    for inode, user in sockets.items():
+        # Without cgroups the user has to do: it tells the project's services from everybody else's.
+        if made_by[inode] == own if own and inode in made_by else user == os.getuid():
+            return ""
+    return f"port {port} belongs to another process"
+
+
+def probe(arguments: argparse.Namespace) -> str:
     """Empty when ready, else what is missing."""
-    if arguments.port:
-        wanted = listening_inodes(arguments.port)
-        if not wanted:
-            return f"nobody listens on port {arguments.port}"
-        if not wanted & socket_inodes(pid):
-            return f"port {arguments.port} belongs to another process"
+    missing = owns(arguments.port) if arguments.port else ""
+    if missing:
+        return missing
     if arguments.http:
         try:
             with urllib.request.urlopen(arguments.http, timeout=2) as answer:
@@ -98,7 +148,7 @@ def main(argv: Sequence[str]) -> int:
     ends_at = time.monotonic() + arguments.timeout_s
     while True:
         try:
-            missing = probe(arguments, pid)
+            missing = probe(arguments)
             os.kill(pid, 0)
         except (FileNotFoundError, ProcessLookupError):
             print("the service ended before it was ready", file=sys.stderr)

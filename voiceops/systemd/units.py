@@ -44,6 +44,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 300.0
     spread_s: float = 0.0
     """Hosts of one project don't all start at the same second."""
+    peers: Union[Sequence[str], None] = None
+    """As of a ``CommandService``."""
 
 
 class UnitWriter:
@@ -112,6 +114,7 @@ class UnitWriter:
                 "stop_signal": escape.value(f"SIG{service.stop_signal.removeprefix('SIG')}"),
                 "runtime_folder": self._names.runtime_folder(name),
                 "working_directory": escape.value(cwd, f"the folder of {name}"),
+                "peers": service.peers,
             },
         )
 
@@ -123,12 +126,20 @@ class UnitWriter:
             "working_directory": escape.value(self._names.data),
             "calendar": escape.value(job.calendar, f"the calendar of {job.name}"),
             "spread_s": _seconds(job.spread_s),
+            "peers": job.peers,
         }
         unit = self._names.unit(job.name)
         return (
             self._render("job.service", unit, values),
             self._render("job.timer", unit.replace(".service", ".timer"), values),
         )
+
+    def sandbox(self) -> list[str]:
+        """Return limits and hardening of the units as properties of a transient one (systemd-run)."""
+        values = self._base("transient")
+        texts = [self._text(f"systemd/{name}.j2", values) for name in ("limits", "hardening")]
+        lines = [line.strip() for text in texts for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
 
     def _base(self, name: str) -> dict[str, Any]:
         return {
@@ -154,33 +165,31 @@ class UnitWriter:
         }
 
     def _ready_lines(self, probe: Sequence[str], timeout_s: float, port: int | None) -> list[str]:
-        common = ["--timeout-s", f"{timeout_s:g}"]
-        lines = []
-        if port:
-            # "+": as root outside of the sandbox. Each process of a unit with PrivateUsers has a user
-            # namespace of its own, from which the others' sockets can't be seen.
-            lines.append("+" + escape.command([self._names.ready_script, *common, "--port", str(port)]))
-        if probe:
-            lines.append(escape.command([self._names.ready_script, *common, *probe]))
-        return lines
+        """Never with "+", which means root: the service's environment and HOME reach what runs here."""
+        owned = ["--port", str(port)] if port else []
+        if not owned and not probe:
+            return []
+        return [escape.command([self._names.ready_script, "--timeout-s", f"{timeout_s:g}", *owned, *probe])]
 
     def _after(self, needs: Sequence[str]) -> list[str]:
         return [self._names.unit(need) for need in needs]
 
     def _render(self, template: str, name: str, values: Mapping[str, Any]) -> UnitFile:
+        return UnitFile(name=name, text=self._text(f"systemd/{template}", values))
+
+    def _text(self, template: str, values: Mapping[str, Any]) -> str:
         import jinja2
 
         try:
-            text = self._jinja.get_template(f"systemd/{template}").render(**values)
+            return self._jinja.get_template(template).render(**values)
         except jinja2.TemplateNotFound as error:
             raise ConfigError(f"the template {error.name} is missing") from error
         except jinja2.TemplateError as error:
             raise ConfigError(
                 f"the template can't be rendered: {error}",
-                file=f"templates/systemd/{template}",
+                file=f"templates/{template}",
                 line=getattr(error, "lineno", None),
             ) from error
-        return UnitFile(name=name, text=text)
 
 
 def _probe_arguments(probe: Probe) -> list[str]:
