@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -109,8 +109,8 @@ def _add_repository(root: Path, names: Sequence[str], without: Sequence[str], ow
     (root / "etc/dpkg/dpkg.cfg.d/unsafe").write_text("force-unsafe-io\n")
 
 
-def build_deb(folder: Path, name: str, **scripts: str) -> Path:
-    """A package of nothing but maintainer scripts, such as ``postinst``."""
+def build_deb(folder: Path, name: str, files: Mapping[str, str] | None = None, **scripts: str) -> Path:
+    """A package of a few files, by their path, and of maintainer scripts, such as ``postinst``."""
     control = folder / name / "DEBIAN"
     control.mkdir(parents=True)
     (control / "control").write_text(
@@ -120,6 +120,10 @@ def build_deb(folder: Path, name: str, **scripts: str) -> Path:
     for script, text in scripts.items():
         (control / script).write_text(f"#!/bin/sh\nset -e\n{text}\n")
         (control / script).chmod(0o755)
+    for path, text in (files or {}).items():
+        file = folder / name / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
     deb = folder / f"{name}.deb"
     _checked("dpkg-deb", "--root-owner-group", "-b", str(control.parent), str(deb))
     return deb

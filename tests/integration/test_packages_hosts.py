@@ -22,11 +22,10 @@ from voiceops.resources import Lease, Package, State, apply, check
 SLOW = """
 touch /run/slow-began
 while [ ! -e /run/slow-may-end ]; do sleep 0.05; done
-printf '[Service]\\nExecStart=/bin/sleep 1000\\n[Install]\\nWantedBy=multi-user.target\\n' \
-    > /lib/systemd/system/slowd.service
 systemctl enable slowd.service
 """
 """Says that it has begun, waits to be told to go on, and brings a daemon."""
+DAEMON = "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def host(host_run: hosts.HostRun, tmp_path_factory: pytest.TempPathFactory) -> I
     """A host that can install a few packages."""
     folder = tmp_path_factory.mktemp("debs")
     own = [
-        build_deb(folder, "voiceops-slow", postinst=SLOW),
+        build_deb(folder, "voiceops-slow", {"/lib/systemd/system/slowd.service": DAEMON}, postinst=SLOW),
         build_deb(folder, "voiceops-broken", postinst="echo no room on the moon; exit 3"),
     ]
     with host_run.cluster(1) as (machine,):
@@ -190,13 +189,48 @@ def test_what_an_interrupted_dpkg_left_is_finished(
     refused = host.shell("apt-get -y install hello", check=False)
     assert "dpkg was interrupted" in refused.stderr
     host.shell("systemctl enable slowd.service", check=False)
+    enable_theirs(host)
     go_on(host)
 
     apply(transport, slow, lease=Lease(wait_s=20)).raise_for_failure()
     assert status(host, "voiceops-slow") == "installed"
     assert host.shell("systemctl is-enabled slowd.service", check=False).stdout == "disabled\n"
-    assert host.shell("ls /usr/sbin/policy-rc.d", check=False).stdout == ""
+    assert host.shell("ls /usr/sbin/policy-rc.d /var/lib/slow/daemons", check=False).stdout == ""
+    assert host.shell("systemctl is-enabled theirs.service").stdout == "enabled\n"
     assert apply(transport, slow).changed == 0
+
+
+def enable_theirs(host: hosts.Machine) -> None:
+    """Somebody brings a daemon of his own meanwhile."""
+    host.write("/etc/systemd/system/theirs.service", DAEMON)
+    host.shell("systemctl enable theirs.service")
+
+
+def test_what_others_enable_meanwhile_stays_enabled(
+    host: hosts.Machine, transport: SshTransport, slow: State
+) -> None:
+    def act() -> None:
+        enable_theirs(host)
+        go_on(host)
+
+    apply(transport, slow, on_event=once_begun(host, act)).raise_for_failure()
+    said = host.shell("systemctl is-enabled theirs.service slowd.service", check=False).stdout
+    assert said.split() == ["enabled", "disabled"]
+    assert host.shell("ls /var/lib/slow/daemons", check=False).stdout == ""
+
+
+@pytest.mark.parametrize("name", ["hello", "voiceops-broken"])
+def test_a_note_that_no_cut_run_left_counts_for_nothing_and_goes(
+    host: hosts.Machine, transport: SshTransport, name: str
+) -> None:
+    host.shell("apt-get -y remove hello")
+    enable_theirs(host)
+    host.write("/var/lib/noted/daemons", '{"packages": [], "enabled": [], "coming": ["cron"]}')
+    before = host.shell("systemctl list-unit-files --state=enabled --no-legend").stdout
+    apply(transport, State("noted", [Package(names=[name], daemons=False)]))
+    host.shell("dpkg --purge --force-all voiceops-broken", check=False)
+    assert host.shell("systemctl list-unit-files --state=enabled --no-legend").stdout == before
+    assert host.shell("ls /var/lib/noted/daemons", check=False).stdout == ""
 
 
 @pytest.fixture

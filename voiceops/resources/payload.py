@@ -20,12 +20,13 @@ from pathlib import Path
 from voiceops.config.caches import private_folder
 
 MODULES = (
-    "base", "channel", "journal", "hashes", "blobs", "host", "files", "accounts", "packages", "software", "system", "units", "main",
+    "base", "channel", "journal", "hashes", "blobs", "paths", "host", "files", "accounts", "packages", "software", "system", "units", "main",
 )  # fmt: skip
 """By floors: each uses only those before it."""
 LIMIT_BYTES = 64 * 1024
 
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
+_EMPTY_LINES = re.compile(r"\n\n+")
 
 BOOT = """\
 import gc,marshal,os,sys,zlib
@@ -100,30 +101,31 @@ def shorten(text: str) -> str:
     """Return a module without what only readers and type checkers need; it still compiles on Python 3.9."""
     tree = _Shorten().visit(ast.parse(text))
     code = ast.unparse(ast.fix_missing_locations(tree))
-    return _without_spaces(_INDENT.sub(lambda match: " " * (len(match[0]) // 4), code) + "\n")
+    code = _INDENT.sub(lambda match: " " * (len(match[0]) // 4), code)
+    return _squeeze(_EMPTY_LINES.sub("\n", code) + "\n")
 
 
-def _without_spaces(code: str) -> str:
-    """Return the code without the spaces around operators, 4 % of it. Each statement is one line, as ast writes it."""
-    lines = code.splitlines()
-    kept: list[str] = []
-    row, column, last = 0, 0, ""
+def _squeeze(code: str) -> str:
+    """Drop the blanks between tokens that mean the same without."""
+    lines = code.splitlines(keepends=True)
+    squeezed: list[str] = []
+    row, column, within = 1, 0, 0
     for token in tokenize.generate_tokens(io.StringIO(code).readline):
-        first = token.string[:1]
-        if token.type in (tokenize.INDENT, tokenize.DEDENT) or not first:
-            continue
         if token.start[0] != row:
-            row, column, last = token.start[0], 0, "_"  # its indentation stays
-        gap = lines[row - 1][column : token.start[1]]
-        if gap.strip() or not column or ((_is_word(last) or last in "\"'") and _is_word(first)):
-            kept.append(gap)
-        kept.append(token.string)
-        (row, column), last = token.end, token.string[-1]
-    return "".join(kept)
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character == "_"
+            row, column = token.start[0], 0
+        line = lines[row - 1] if row <= len(lines) else ""
+        gap = line[column : token.start[1]]
+        before, after = squeezed[-1][-1:] if squeezed else "", line[token.start[1] : token.start[1] + 1]
+        word = re.match(r"\w[\w'\"]", before + after)
+        # The parts of an f-string are tokens of their own since Python 3.12: its blanks stay.
+        squeezed.append(gap if word or within or not column else gap.strip(" "))
+        within += {"FSTRING_START": 1, "FSTRING_END": -1}.get(tokenize.tok_name[token.type], 0)
+        if token.end[0] == row:
+            squeezed.append(line[token.start[1] : token.end[1]])
+        else:
+            squeezed.append(token.string)
+        row, column = token.end
+    return "".join(squeezed)
 
 
 @functools.lru_cache(maxsize=1)
@@ -131,7 +133,10 @@ def source() -> str:
     """The payload as text."""
     folder = Path(__file__).with_name("onhost")
     modules = ((folder / f"{name}.py").read_text(encoding="utf-8") for name in MODULES)
-    return "from __future__ import annotations\n" + "".join(map(shorten, modules))
+    lines = "".join(map(shorten, modules)).splitlines(keepends=True)
+    once = dict.fromkeys(line for line in lines if line.startswith("import "))
+    others = (line for line in lines if not line.startswith("import "))
+    return "from __future__ import annotations\n" + "".join([*once, *others])
 
 
 @functools.lru_cache(maxsize=1)

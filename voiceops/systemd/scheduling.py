@@ -166,5 +166,4 @@ class Schedule:
             folders[2].mkdir(exist_ok=True)
             if self._targets.owner is not None:
                 for folder in folders:
-                    if folder.stat().st_uid == 0:
-                        os.chown(folder, *self._targets.owner)
+                    tools.hand_over(folder, *self._targets.owner)

@@ -9,7 +9,7 @@ import os
 from voiceops.resources.onhost.base import Failed
 from voiceops.resources.onhost.channel import Channel
 from voiceops.resources.onhost.hashes import file_sha256
-from voiceops.resources.onhost.journal import write_all
+from voiceops.resources.onhost.journal import sync_path, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Blobs:
         self._secret: set[str] = set()
         self._sizes: dict[str, int] = {}
         self._uses: dict[str, int] = {}
+        self._checked: set[str] = set()
+        """Stored ones that this run has received or read back."""
 
     def mark_secret(self, sha256: str) -> None:
         self._secret.add(sha256)
@@ -65,14 +67,23 @@ class Blobs:
     def _small(self, sha256: str, size: int) -> bool:
         return sha256 in self._secret or size <= IN_MEMORY_BYTES
 
-    def has(self, sha256: str) -> bool:
-        return sha256 in self._memory or os.path.exists(self.path(sha256))
+    def has(self, sha256: str, size: int) -> bool:
+        """Whether the content is here; a stored file counts once its size and hash say so, and is removed else."""
+        path = self.path(sha256)
+        if sha256 in self._memory or not os.path.exists(path):
+            return sha256 in self._memory
+        if sha256 not in self._checked:
+            if os.path.getsize(path) != size or file_sha256(path) != sha256:
+                os.unlink(path)
+                return False
+            self._checked.add(sha256)
+        return True
 
     def fetch(self, wanted: Iterable[tuple[str, int]]) -> None:
         """Get what is lacking in one question; an interrupted upload goes on where it stopped."""
         needs: list[dict[str, Any]] = []
         for sha256, size in dict(wanted).items():
-            if self.has(sha256):
+            if self.has(sha256, size):
                 continue
             have = 0
             if not self._small(sha256, size):
@@ -85,6 +96,7 @@ class Blobs:
             needs.append({"sha256": sha256, "size": size, "have": have, "begins": begins})
         if needs:
             self._channel.receive(needs, self._sink)
+            self._checked.update(need["sha256"] for need in needs)
 
     def _partial(self, sha256: str, size: int) -> int:
         try:
@@ -178,10 +190,17 @@ class _Sink:
                 self._check(hashlib.sha256(data).hexdigest())
                 self._memory[self._sha256] = data
             return
-        os.close(self._fd)
-        if kind is None:
-            self._check(file_sha256(self._path + ".part"))
-            os.replace(self._path + ".part", self._path)
+        try:
+            if kind is None:
+                # Its name says that it is whole: that must not be on disk before what it names.
+                os.fsync(self._fd)
+                self._check(file_sha256(self._path + ".part"))
+                os.replace(self._path + ".part", self._path)
+                sync_path(os.path.dirname(self._path))
+        except OSError as error:
+            raise no_space(error, self._path) from None
+        finally:
+            os.close(self._fd)
 
     def _check(self, found: str) -> None:
         if found == self._sha256:

@@ -11,7 +11,8 @@ import stat
 from voiceops.resources.onhost.base import Failed, Plan
 from voiceops.resources.onhost.blobs import expect_space, no_space, remove_quietly
 from voiceops.resources.onhost.host import Handler, Run, first_existing
-from voiceops.resources.onhost.journal import sync_folder
+from voiceops.resources.onhost.journal import sync_path
+from voiceops.resources.onhost.paths import HALF, look, pinned, remove_all, switch_link, temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,15 +30,8 @@ STAMP = ".voiceops-complete"
 """The last file of a tree or venv to be written: without it, a folder is half made."""
 
 
-HALF = ".voiceops-tmp"
 MARK = ".voiceops"
 """In a folder that we made, or may have."""
-
-
-def temporary(path: str) -> str:
-    """The one name that half-written content of ``path`` has: a killed run's litter is found by it."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name[:200]}{HALF}")
 
 
 def has_content(path: str) -> bool:
@@ -50,13 +44,6 @@ def refuse_foreign(path: str, ours: bool) -> None:
     if not ours:
         expect_space(path, 4096)
         raise Failed(f"{path} is there already, and voiceops did not make it", [path], "foreign")
-
-
-def look(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _number(name: str, run: Run, *, group: bool) -> int | None:
@@ -96,18 +83,22 @@ def plan_access(spec: Spec, run: Run, found: os.stat_result | None, plan: Plan) 
 
 
 def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mode: int) -> None:
-    """Owner first: chown clears the set-id bits that chmod may set."""
+    """Never through a link. Owner first: chown clears the set-id bits that chmod may set."""
     uid = _number(spec["owner"], run, group=False) if spec.get("owner") is not None else None
     gid = _number(spec["group"], run, group=True) if spec.get("group") is not None else None
     if found is not None:
         uid = found.st_uid if uid is None else uid
         gid = found.st_gid if gid is None else gid
-    os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
     if spec.get("mode") is not None:
         mode = spec["mode"]
     elif found is not None:
         mode = stat.S_IMODE(found.st_mode)
-    os.chmod(path, mode)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, -1 if uid is None else uid, -1 if gid is None else gid)
+        os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
 
 
 def set_access_below(path: str, spec: Spec, run: Run) -> None:
@@ -155,8 +146,8 @@ def label_by_policy(path: str, run: Run) -> None:
 def _text(path: str, size: int) -> str | None:
     if size > DIFF_BYTES:
         return None
-    with open(path, "rb") as file:
-        data = file.read()
+    with pinned(path) as at, open(os.open(at, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        data = file.read(DIFF_BYTES)
     try:
         return None if b"\0" in data else data.decode()
     except UnicodeDecodeError:
@@ -166,7 +157,8 @@ def _text(path: str, size: int) -> str | None:
 def _same_content(path: str, found: os.stat_result, wanted: Spec, run: Run) -> bool:
     if not stat.S_ISREG(found.st_mode) or found.st_size != wanted["size"]:
         return False
-    return run.hashes.sha256(path, found) == str(wanted["sha256"])
+    with pinned(path) as at:
+        return run.hashes.sha256(path, found, at) == str(wanted["sha256"])
 
 
 class FileHandler(Handler):
@@ -197,26 +189,31 @@ class FileHandler(Handler):
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         path, found = spec["path"], plan.data["found"]
-        if not plan.data["content"]:
-            set_access(path, spec, run, found, 0o644)
-            return
-        fresh = temporary(path)
+        try:
+            with pinned(path) as at:
+                if plan.data["content"]:
+                    self._replace(spec, run, found, at)
+                else:
+                    set_access(at, spec, run, found, 0o644)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Failed(f"the folder {os.path.dirname(path)} is missing") from None
+
+    def _replace(self, spec: Spec, run: Run, found: os.stat_result | None, at: str) -> None:
+        fresh, folder = temporary(at), os.path.dirname(at)
         remove_quietly(fresh)
-        if not os.path.isdir(os.path.dirname(path)):
-            raise Failed(f"the folder {os.path.dirname(path)} is missing")
         try:
             run.blobs.place(spec["sha256"], spec["size"], fresh)
             if found is not None:
-                keep_labels(path, fresh)
+                keep_labels(at, fresh)
             set_access(fresh, spec, run, found, 0o600 if spec.get("secret") else 0o644)
-            self._validate(spec, run, fresh)
-            _sync_file(fresh)
-            os.replace(fresh, path)
+            self._validate(spec, run, temporary(spec["path"]))
+            sync_path(fresh)
+            os.replace(fresh, at)
             if found is None:
-                label_by_policy(path, run)
-            sync_folder(os.path.dirname(path))
+                label_by_policy(spec["path"], run)
+            sync_path(folder)
         except OSError as error:
-            raise no_space(error, path) from None
+            raise no_space(error, at) from None
         finally:
             remove_quietly(fresh)
 
@@ -228,22 +225,15 @@ class FileHandler(Handler):
                 raise Failed(f"{argv[0]} refuses the new content", child.tail())
 
 
-def _sync_file(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 class DirectoryHandler(Handler):
     """A directory; its parents are made too, as root with mode 0755."""
 
     def plan(self, spec: Spec, run: Run) -> Plan:
         plan = Plan()
         found = look(spec["path"])
-        if found is not None and stat.S_ISLNK(found.st_mode) and os.path.isdir(spec["path"]):
-            found = os.stat(spec["path"])  # /var/run and the like: the directory behind it is meant
+        if found is not None and stat.S_ISLNK(found.st_mode):
+            # /var/run and the like: the directory behind it is meant, where root made the link.
+            found = look(spec["path"] + "/.") or found
         if found is not None and not stat.S_ISDIR(found.st_mode):
             raise Failed(f"{spec['path']} exists and is no directory")
         plan.data["found"] = found
@@ -258,10 +248,11 @@ class DirectoryHandler(Handler):
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         path = spec["path"]
         if plan.data["found"] is None:
-            os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-            # Closed until owner and mode are right: nobody gets in between.
-            os.mkdir(path, 0o700)
-        set_access(path, spec, run, plan.data["found"], 0o755)
+            with pinned(path, make=True) as at:
+                # Closed until owner and mode are right: nobody gets in between.
+                os.mkdir(at, 0o700)
+        with pinned(path + "/.") as at:
+            set_access(at, spec, run, plan.data["found"], 0o755)
         if plan.data["found"] is None:
             label_by_policy(path, run)
 
@@ -276,20 +267,15 @@ class SymlinkHandler(Handler):
             plan.changes.append(f"create -> {spec['target']}")
         elif not stat.S_ISLNK(found.st_mode):
             raise Failed(f"{spec['path']} exists and is no symlink")
-        elif os.readlink(spec["path"]) != spec["target"]:
-            plan.changes.append(f"{os.readlink(spec['path'])} -> {spec['target']}")
+        else:
+            with pinned(spec["path"]) as at:
+                is_now = os.readlink(at)
+            if is_now != spec["target"]:
+                plan.changes.append(f"{is_now} -> {spec['target']}")
         return plan
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         switch_link(spec["path"], spec["target"])
-
-
-def switch_link(path: str, target: str) -> None:
-    fresh = temporary(path)
-    remove_quietly(fresh)
-    os.symlink(target, fresh)
-    os.replace(fresh, path)
-    sync_folder(os.path.dirname(path))
 
 
 class AbsentHandler(Handler):
@@ -303,18 +289,6 @@ class AbsentHandler(Handler):
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         remove_all(spec["path"])
-
-
-def remove_all(path: str) -> None:
-    found = look(path)
-    if found is None:
-        return
-    if stat.S_ISDIR(found.st_mode):
-        import shutil  # 2 ms that a run without changes does not pay
-
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 class TreeHandler(Handler):
@@ -378,14 +352,16 @@ class TreeHandler(Handler):
             self._fix(path, spec, run, plan)
             return
         try:
-            os.makedirs(fresh, 0o700)
+            with pinned(fresh, make=True) as at:
+                os.mkdir(at, 0o700)
             self._make_folders(fresh, spec, run)
             for file in spec["files"]:
                 self._place(fresh, file, spec, run)
-            set_access(fresh, spec, run, None, 0o755)
-            os.replace(fresh, path)
+            with pinned(path) as at:
+                set_access(temporary(at), spec, run, None, 0o755)
+                os.replace(temporary(at), at)
+                sync_path(os.path.dirname(at))
             label_by_policy(path, run)
-            sync_folder(os.path.dirname(path))
         except OSError as error:
             raise no_space(error, path) from None
         finally:
@@ -393,7 +369,7 @@ class TreeHandler(Handler):
 
     def _fix(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
         for name in plan.data["extra"]:
-            os.unlink(os.path.join(path, name))
+            remove_all(os.path.join(path, name))
         self._make_folders(path, spec, run)
         for file in plan.data["place"]:
             full = os.path.join(path, file["path"])
@@ -402,28 +378,30 @@ class TreeHandler(Handler):
             if new:
                 label_by_policy(full, run)
         for name, mode in plan.data["access"]:
-            set_access(os.path.join(path, name), {**spec, "mode": mode}, run, None, mode)
-        set_access(path, spec, run, plan.data["found"], 0o755)
+            with pinned(os.path.join(path, name)) as at:
+                set_access(at, {**spec, "mode": mode}, run, None, mode)
+        with pinned(path) as at:
+            set_access(at, spec, run, plan.data["found"], 0o755)
 
     def _make_folders(self, root: str, spec: Spec, run: Run) -> None:
-        for name in self._folders(
-            spec
-        ):  # one by one: parents made on the way would be without owner and mode
+        # One by one: parents made on the way would be without owner and mode.
+        for name in self._folders(spec):
             folder = os.path.join(root, name)
-            if not os.path.isdir(folder):
-                os.mkdir(folder)
-                set_access(folder, spec, run, None, 0o755)
+            if look(folder) is None:
+                with pinned(folder) as at:
+                    os.mkdir(at, 0o700)
+                    set_access(at, spec, run, None, 0o755)
 
     def _place(self, root: str, file: Spec, spec: Spec, run: Run) -> None:
-        full = os.path.join(root, file["path"])
-        fresh = temporary(full)
-        remove_quietly(fresh)
-        run.blobs.place(file["sha256"], file["size"], fresh)
-        if os.path.exists(full):
-            keep_labels(full, fresh)
-        set_access(fresh, {**spec, "mode": file["mode"]}, run, None, 0o644)
-        _sync_file(fresh)
-        os.replace(fresh, full)
+        with pinned(os.path.join(root, file["path"])) as at:
+            fresh = temporary(at)
+            remove_quietly(fresh)
+            run.blobs.place(file["sha256"], file["size"], fresh)
+            if os.path.lexists(at):
+                keep_labels(at, fresh)
+            set_access(fresh, {**spec, "mode": file["mode"]}, run, None, 0o644)
+            sync_path(fresh)
+            os.replace(fresh, at)
 
 
 def _compiled(name: str) -> bool:

@@ -29,9 +29,9 @@ def new_sha256(small: bool) -> Any:
     return hashlib.sha256()
 
 
-def file_sha256(path: str, small: bool = False) -> str:
+def file_sha256(path: str, small: bool = False, flags: int = 0) -> str:
     digest = new_sha256(small)
-    with open(path, "rb") as file:
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags), "rb") as file:
         while True:
             data = file.read(1 << 20)
             if not data:
@@ -47,9 +47,11 @@ class Hashes:
         self._known: dict[str, list[object]] | None = None
         self._dirty = False
 
-    def sha256(self, path: str, found: os.stat_result) -> str:
+    def sha256(self, path: str, found: os.stat_result, at: str = "") -> str:
+        """``at``: another name of it, to read it by; a link or a FIFO that took its place is not opened."""
+        flags = os.O_NOFOLLOW | os.O_NONBLOCK if at else 0
         if found.st_size < REMEMBER_BYTES:
-            return file_sha256(path, small=True)
+            return file_sha256(at or path, small=True, flags=flags)
         if self._known is None:
             self._known = self._load()
         key = [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
@@ -57,7 +59,7 @@ class Hashes:
         if entry and entry[:-1] == key:
             return str(entry[-1])
         started = time.time()
-        sha256 = file_sha256(path)
+        sha256 = file_sha256(at or path, flags=flags)
         if started - max(found.st_ctime, found.st_mtime) > SETTLED_S:
             self._known[path] = [*key, sha256]
             self._dirty = True

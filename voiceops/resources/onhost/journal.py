@@ -39,9 +39,9 @@ def naming(path: str) -> Iterator[None]:
         raise
 
 
-def sync_folder(path: str) -> None:
-    """A rename is on disk only once its folder is."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync_path(path: str) -> None:
+    """A file, or a folder: a rename is on disk only once its folder is."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
@@ -137,7 +137,7 @@ class Journal:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._append(b"\n")  # ends a line that a crash cut off
         self.write({"run": run})
-        sync_folder(os.path.dirname(self._path))
+        sync_path(os.path.dirname(self._path))
 
     def _compact(self) -> None:
         wakes: dict[str, list[str]] = {}

@@ -23,12 +23,12 @@ from voiceops.resources.onhost.files import (
     SymlinkHandler,
     TreeHandler,
     has_content,
-    look,
     refuse_foreign,
 )
 from voiceops.resources.onhost.host import Handler, Run
 from voiceops.resources.onhost.journal import Journal, Lock, check_format, read_lease, write_file
 from voiceops.resources.onhost.packages import PackageHandler
+from voiceops.resources.onhost.paths import look, only_ours
 from voiceops.resources.onhost.software import VenvHandler
 from voiceops.resources.onhost.system import CommandHandler, SysctlHandler
 from voiceops.resources.onhost.units import UnitHandler, forget_facts, reload_units
@@ -335,10 +335,9 @@ def keep_caches(run: Run, code_path: str) -> None:
 def is_ours(folder: str) -> bool:
     """Whether only root can have written what is in the folder."""
     try:
-        found = os.stat(folder)
+        return only_ours(os.stat(folder))
     except OSError:
         return False
-    return found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 def keep_code(path: str, code: CodeType | None) -> None:
@@ -382,6 +381,7 @@ def answer(runner: Runner, request: Spec) -> dict[str, Any]:
 
 def main(mark: str, code_path: str) -> None:
     """Entry point of the payload; every way out but a crash of Python itself ends with a frame."""
+    os.chdir("/")  # what lies in the login's folder must not matter to any child
     channel = Channel(mark)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(channel.cancel, "reason", "it was told to end"))

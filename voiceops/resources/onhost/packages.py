@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import re
 import time
 
 from voiceops.resources.onhost.base import Child, Failed, Plan, expect
 from voiceops.resources.onhost.blobs import remove_quietly
-from voiceops.resources.onhost.files import look
 from voiceops.resources.onhost.host import Handler, Run, first_existing
 from voiceops.resources.onhost.journal import write_file
+from voiceops.resources.onhost.paths import look
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ LISTS = "/var/lib/apt/lists"
 LISTS_FRESH_S = 3600.0
 PACKAGES_S = 1800.0
 DNF_LOCKED = 200
+UNIT_FILE = re.compile(r"/systemd/system/([^/]+[.](?:service|socket))$")
+LIST_ENABLED = ("systemctl", "list-unit-files", "--state=enabled", "--plain", "--no-legend")
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_TEXT = b'#!/bin/sh\n# voiceops\n[ -z "$VOICEOPS_NO_DAEMONS" ] || exit 101\n'
 """Debian asks it before a package starts its daemon. One that a killed run left refuses nobody else."""
@@ -36,7 +40,7 @@ class PackageHandler(Handler):
         wrong = self._wrong(spec, run, apt)
         plan.data.update(apt=apt, wrong=wrong)
         plan.changes = [f"{'install' if spec['present'] else 'remove'} {name}" for name in wrong]
-        if not spec["daemons"] and look(_before(run)):
+        if not spec["daemons"] and _cut(spec, run):
             plan.changes.append("switch off the daemons that a cut run installed")
         return plan
 
@@ -59,8 +63,9 @@ class PackageHandler(Handler):
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
         apt, names = plan.data["apt"], plan.data["wrong"]
+        resumed = _cut(spec, run)
         if not spec["daemons"]:
-            _hold_daemons(run)
+            _hold_daemons(run, apt, names, resumed)
         try:
             if names and apt:
                 self._apt(spec, run, names)
@@ -68,7 +73,7 @@ class PackageHandler(Handler):
                 self._dnf(spec, run, names)
         finally:
             if not spec["daemons"]:
-                _release_daemons(run)
+                _release_daemons(run, apt, resumed)
         wrong = self._wrong(spec, run, apt)
         if wrong:
             what = "is no package's own name" if spec["present"] else "is still there"
@@ -108,7 +113,7 @@ class PackageHandler(Handler):
 
 def _whole(run: Run, *argv: str) -> Child:
     """To its end, even if the controller is gone: cut in two, it would leave packages half installed."""
-    env = {"DEBIAN_FRONTEND": "noninteractive", "VOICEOPS_NO_DAEMONS": "1" if look(_before(run)) else ""}
+    env = {"DEBIAN_FRONTEND": "noninteractive", "VOICEOPS_NO_DAEMONS": "1" if look(_note(run)) else ""}
     return run.child(*argv, env=env, timeout_s=PACKAGES_S, whole=True)
 
 
@@ -143,32 +148,63 @@ def _lists_fresh() -> bool:
     return any(name.endswith(("_Packages", "_Packages.lz4", "InRelease")) for name in os.listdir(LISTS))
 
 
-def _before(run: Run) -> str:
-    return os.path.join(run.folder, "units-before")
+def _note(run: Run) -> str:
+    return os.path.join(run.folder, "daemons")
+
+
+def _cut(spec: Spec, run: Run) -> bool:
+    """Whether a run died in this very step: only then a note counts that is there already."""
+    return spec["id"] in run.journal.interrupted and look(_note(run)) is not None
+
+
+def _lines(run: Run, pattern: str, *argv: str) -> list[str]:
+    """The lines that match; filtered there, since what comes back is bounded. To its end, like the packages."""
+    script = 'p=$1; shift; "$@" | grep -- "$p"'
+    return run.child("sh", "-c", script, "sh", pattern, *argv, errors=False, whole=True).output.splitlines()
+
+
+def _installed(run: Run, apt: bool) -> list[str]:
+    if not apt:
+        return _lines(run, "", "rpm", "-qa", "--qf", "%{NAME}\n")
+    listed = _lines(run, "^ii", "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n")
+    return [line.split()[1] for line in listed]
 
 
 def _enabled(run: Run) -> set[str]:
-    listed = run.child("systemctl", "list-unit-files", "--state=enabled", "--plain", "--no-legend")
-    names = {line.split()[0] for line in expect(listed, "systemctl").output.splitlines() if line}
-    return {name for name in names if name.endswith((".service", ".socket"))}
+    return {line.split()[0] for line in _lines(run, "[.]\\(service\\|socket\\) ", *LIST_ENABLED)}
 
 
-def _hold_daemons(run: Run) -> None:
-    """Note what is enabled, on disk: whoever comes after a cut run still knows what the packages brought."""
-    if not look(_before(run)):
-        write_file(_before(run), "\n".join(sorted(_enabled(run))).encode(), 0o600)
+def _hold_daemons(run: Run, apt: bool, names: list[str], resumed: bool) -> None:
+    """Note what is there, on disk: whoever goes on after a cut run still knows what the packages brought."""
+    if not resumed:
+        note = {"packages": _installed(run, apt), "enabled": sorted(_enabled(run)), "coming": names}
+        if apt and names:
+            # "Inst NAME [OLD] (NEW ...)" is one that is there already.
+            coming = _lines(
+                run, "^Inst [^[]*(", "apt-get", "-s", "--no-install-recommends", "install", *names
+            )
+            note["coming"] = names + [line.split()[1].partition(":")[0] for line in coming]
+        write_file(_note(run), json.dumps(note).encode(), 0o600)
     if not look(POLICY):
         write_file(POLICY, POLICY_TEXT, 0o755)
 
 
-def _release_daemons(run: Run) -> None:
-    with open(_before(run)) as file:
-        brought = sorted(_enabled(run) - set(file.read().split()))
-    if brought:
-        expect(run.child("systemctl", "disable", "--now", *brought), "systemctl disable")
+def _release_daemons(run: Run, apt: bool, resumed: bool) -> None:
+    """Switch off what the new packages enabled, nobody else's units, and forget the note."""
+    with open(_note(run)) as file:
+        note = json.load(file)
+    new = set(_installed(run, apt)) - set(note["packages"])
+    if resumed:  # others may have installed more since
+        new &= set(note["coming"])
+    files = _lines(run, "/systemd/system/", *(("dpkg", "-L") if apt else ("rpm", "-ql")), *new) if new else []
+    units = {found[1] for found in map(UNIT_FILE.search, files) if found}
+    brought = {one for one in _enabled(run) if {one, re.sub("@.*[.]", "@.", one)} & units}
+    on = sorted(brought - set(note["enabled"]))
+    if on:
+        expect(run.child("systemctl", "disable", "--now", *on, whole=True), "systemctl disable")
     if look(POLICY):
         with open(POLICY, "rb") as policy:
             ours = policy.read() == POLICY_TEXT
         if ours:
             remove_quietly(POLICY)
-    remove_quietly(_before(run))
+    remove_quietly(_note(run))

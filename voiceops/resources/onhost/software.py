@@ -6,18 +6,10 @@ import os
 import re
 
 from voiceops.resources.onhost.base import Failed, Plan, expect
-from voiceops.resources.onhost.files import (
-    STAMP,
-    label_by_policy,
-    look,
-    plan_access,
-    remove_all,
-    set_access_below,
-    switch_link,
-    temporary,
-)
+from voiceops.resources.onhost.files import STAMP, label_by_policy, plan_access, set_access_below
 from voiceops.resources.onhost.host import Handler, Run
-from voiceops.resources.onhost.journal import write_all
+from voiceops.resources.onhost.journal import sync_path, write_all
+from voiceops.resources.onhost.paths import look, remove_all, switch_link, temporary
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,6 +93,7 @@ class VenvHandler(Handler):
             fresh = temporary(path)
             remove_all(fresh)
             run.blobs.place(file["sha256"], file["size"], fresh)
+            sync_path(fresh)
             os.replace(fresh, path)
 
     def _uv(self, spec: Spec) -> str | None:
@@ -126,13 +119,12 @@ class VenvHandler(Handler):
         env["UV_CACHE_DIR"] = os.path.join(run.folder, "uv-cache")
         make_private(env["UV_CACHE_DIR"])
         env["UV_PYTHON_DOWNLOADS"] = "never"
-        make = [uv, "venv", "--python", python, real] if uv else [python, "-m", "venv", real]
+        make = [uv, "venv", "--python", python, real] if uv else [python, "-Im", "venv", real]
         expect(run.child(*make, env=env, timeout_s=INSTALL_S), "making the environment")
         if spec.get("index") or not spec.get("wheels"):
             env.update(index_environment(), **spec.get("env", {}))
-        install = (
-            [uv, "pip", "install", "--python", f"{real}/bin/python"] if uv else [f"{real}/bin/pip", "install"]
-        )
+        own = f"{real}/bin/python"
+        install = [uv, "pip", "install", "--python", own] if uv else [own, "-Im", "pip", "install"]
         if spec.get("wheels"):
             install += ["--find-links", spec["wheels"], *([] if spec.get("index") else ["--no-index"])]
         if uv:
