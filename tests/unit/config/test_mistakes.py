@@ -116,6 +116,9 @@ MISTAKES = {
     "probe of no kind": Mistake('{tcp: "127.0.0.1:6379"}', "{interval_s: 1}", "interval_s", "services.cache.probe", None),
     "probe without port": Mistake('"127.0.0.1:6379"', "redis", "tcp: redis", "services.cache.probe.tcp", "127.0.0.1"),
     "empty command": Mistake("[redis-server]", "[]", "command: []", "services.cache.command", "program"),
+    "peer that is a name": Mistake(
+        "[redis-server]", "[redis-server]\n        peers: [lk1.example.com]", "lk1.", "services.cache.peers[0]", "10.0.0.0/8"
+    ),
     "command as text": Mistake("[redis-server]", "redis-server", "redis-server", "services.cache.command", "[redis"),
     "unquoted number in env": Mistake("MODE: fast", "PORT: 80", "PORT: 80", "services.agent.env.PORT", 'quote it: "80"'),
     "bad name of a variable": Mistake("MODE: fast", "A-B: fast", "A-B", "services.agent.env.A-B", None),

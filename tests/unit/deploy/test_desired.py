@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pytest
+
 from tests.projects import REPOSITORY
 from voiceops.config.project import Configuration
-from voiceops.deploy.desired import HostState, Materials, desired_state
+from voiceops.deploy.desired import CLEANUP, HostState, Materials, desired_state
 from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.model.secret import Secret
 from voiceops.model.settings import (
@@ -19,6 +21,7 @@ from voiceops.model.settings import (
     Settings,
 )
 from voiceops.resources import Content, File, Package
+from voiceops.systemd.names import Names
 
 
 def _never(*_: object) -> NoReturn:
@@ -78,3 +81,44 @@ def test_packages_are_part_of_what_setup_prepares() -> None:
 
 def test_without_packages_no_package_manager_is_asked() -> None:
     assert not [one for one in state_of().resources if isinstance(one, Package)]
+
+
+def cleaned_state(url: str) -> HostState:
+    """A host with LiveKit and the timer that cleans its rooms."""
+    materials = Materials(
+        root=Path("/nowhere"),
+        templates=(REPOSITORY / "templates",),
+        dotenv={},
+        livekit_binary=lambda _: Content.of(b"", "/livekit-server"),
+        wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
+        ready_script=b"",
+    )
+    services: dict[str, Service] = {"livekit": LivekitService(public=True)}
+    settings = Settings(project="frontdesk", services=services, livekit=LivekitSettings(url=url))
+    return desired_state(settings, materials)
+
+
+def test_nothing_that_root_manages_lies_where_services_can_write() -> None:
+    paths = [str(getattr(one, "path", "")) for one in cleaned_state("ws://127.0.0.1:7880").resources]
+    assert Names("frontdesk").schedule in paths
+    assert [path for path in paths if path.startswith(Names("frontdesk").data + "/")] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("ws://127.0.0.1:7880", ["localhost", "127.0.0.1"]),
+        ("ws://localhost:7880", ["localhost"]),
+        ("ws://[fd00::1]:7880", ["localhost", "fd00::1"]),
+        ("wss://lk.example.com", []),
+    ],
+)
+def test_the_cleanup_talks_to_livekit_alone_where_its_address_is_known(url: str, allowed: list[str]) -> None:
+    unit = f"/etc/systemd/system/{Names('frontdesk').unit(CLEANUP)}"
+    (text,) = [
+        str(one.content) for one in cleaned_state(url).resources if isinstance(one, File) and one.path == unit
+    ]
+    assert [
+        line.partition("=")[2] for line in text.splitlines() if line.startswith("IPAddressAllow")
+    ] == allowed
+    assert ("IPAddressDeny=any\n" in text) == bool(allowed)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from voiceops.errors import ConfigError
-from voiceops.model.settings import AgentService, CommandService, Probe
+from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
 from voiceops.systemd import escape
 from voiceops.systemd.names import Names
-from voiceops.systemd.units import UnitWriter
+from voiceops.systemd.units import Job, UnitWriter
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 NAMES = Names("frontdesk")
@@ -78,6 +78,45 @@ def test_only_a_service_that_notifies_is_waited_for_by_notification() -> None:
     notifies = CommandService(command=["/bin/true"], probe=Probe(notify=True))
     assert "Type=notify\n" in writer().command("x", notifies, cwd="/").text
     assert "Type=exec\n" in writer().command("x", CommandService(command=["/bin/true"]), cwd="/").text
+
+
+def test_no_unit_runs_anything_as_root() -> None:
+    service = CommandService(command=["/bin/true"], port=80, probe=Probe(tcp="127.0.0.1:80"))
+    texts = [
+        writer().command("x", service, cwd="/").text,
+        writer().livekit("livekit", LivekitService(), binary="/b", port=7880, config_file="/c").text,
+        writer().agent("agent", AgentService(entry="a.py"), entry="a.py").text,
+        *(unit.text for unit in writer().job(Job(name="j", argv=["/bin/true"], calendar="daily"))[:1]),
+    ]
+    for text in texts:
+        assert "User=vo-frontdesk\n" in text
+        lines = [line for line in text.splitlines() if line.startswith("Exec")]
+        assert lines
+        assert not [line for line in lines if line.partition("=")[2][0] in "+!"]
+
+
+def test_a_port_and_a_probe_are_asked_for_by_one_program() -> None:
+    service = CommandService(
+        command=["/bin/true"], port=80, probe=Probe(tcp="127.0.0.1:80"), ready_timeout_s=7
+    )
+    text = writer().command("x", service, cwd="/").text
+    said = 'ExecStartPost="/opt/frontdesk/bin/voiceops-ready" "--timeout-s" "7" "--port" "80" "--tcp" "127.0.0.1:80"\n'
+    assert said in text
+    assert "ExecStartPost" not in writer().command("x", CommandService(command=["/bin/true"]), cwd="/").text
+
+
+def test_only_a_service_with_peers_is_kept_from_all_others() -> None:
+    def told(peers: list[str] | None) -> list[str]:
+        text = writer().command("x", CommandService(command=["/bin/true"], peers=peers), cwd="/").text
+        return [line for line in text.splitlines() if line.startswith("IPAddress")]
+
+    assert told(None) == []
+    assert told([]) == ["IPAddressDeny=any"]
+    assert told(["localhost", "10.0.0.0/8"]) == [
+        "IPAddressDeny=any",
+        "IPAddressAllow=localhost",
+        "IPAddressAllow=10.0.0.0/8",
+    ]
 
 
 def test_a_variable_that_a_template_misspells_is_an_error_with_its_place(tmp_path: Path) -> None:
