@@ -20,25 +20,37 @@ def with_locked_hashes(resolved: str, locks: Sequence[str]) -> str:
         for key, _, hashes in _entries(lock):
             if hashes:
                 known.setdefault(key, hashes)
-    lines = []
-    for key, pinned, hashes in _entries(resolved):
-        lines.append(" \\\n    --hash=".join([pinned, *known.get(key, hashes)]) + "\n")
-    return "".join(lines)
+
+    def locked(found: re.Match[str]) -> str:
+        key, pinned, _ = _entry(found)
+        return _written(pinned, known[key]) if key in known else found[0]
+
+    return _ENTRY.sub(locked, resolved)
 
 
 def entry_of(text: str, name: str) -> str:
     """The entry of one package, hashes included; ``KeyError`` where there is none."""
     for key, pinned, hashes in _entries(text):
         if key[0] == _normalized(name):
-            return " \\\n    --hash=".join([pinned, *hashes]) + "\n"
+            return _written(pinned, hashes)
     raise KeyError(name)
 
 
-def _entries(text: str) -> Iterator[tuple[tuple[str, str], str, list[str]]]:
-    """Name and version, the requirement without hashes, the hashes."""
-    for found in _ENTRY.finditer(text):
-        pinned = found[0].partition("\n")[0].partition(" --hash")[0].rstrip(" \\")
-        yield (_normalized(found[1]), found[2]), pinned, _HASH.findall(found[0])
+_Entry = tuple[tuple[str, str], str, list[str]]
+"""Name and version, the requirement without hashes, the hashes."""
+
+
+def _entries(text: str) -> Iterator[_Entry]:
+    return map(_entry, _ENTRY.finditer(text))
+
+
+def _entry(found: re.Match[str]) -> _Entry:
+    pinned = found[0].partition("\n")[0].partition(" --hash")[0].rstrip(" \\")
+    return (_normalized(found[1]), found[2]), pinned, _HASH.findall(found[0])
+
+
+def _written(pinned: str, hashes: Sequence[str]) -> str:
+    return " \\\n    --hash=".join([pinned, *hashes]) + "\n"
 
 
 def _normalized(name: str) -> str:

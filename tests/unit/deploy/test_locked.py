@@ -41,6 +41,14 @@ def test_requirements_without_versions_or_hashes_pin_nothing() -> None:
     assert with_locked_hashes(RESOLVED, [user]) == RESOLVED
 
 
+def test_what_is_named_by_an_address_stays_as_it_is() -> None:
+    text = (
+        RESOLVED
+        + "frontdesk-crm @ https://wheels.example/frontdesk_crm-1.2-py3-none-any.whl \\\n    --hash=sha256:ee\n"
+    )
+    assert with_locked_hashes(text, [LOCK]).endswith(text[len(RESOLVED) :])
+
+
 def test_a_lock_in_its_own_words_is_unchanged() -> None:
     assert with_locked_hashes(LOCK, [LOCK]) == LOCK
 

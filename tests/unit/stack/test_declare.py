@@ -105,6 +105,16 @@ def test_env_wins_over_env_from_and_livekit_over_both(around: Surroundings) -> N
     assert agent_environment(agent, SETTINGS, with_url)["LIVEKIT_URL"] == "ws://127.0.0.1:7890"
 
 
+def test_a_log_that_names_a_withheld_variable_hints_at_env_from(around: Surroundings) -> None:
+    web = named(declare(SETTINGS, around), "web")
+    assert web.missing_variable(["KeyError: 'CRM_TOKEN'"]) == (
+        "CRM_TOKEN stands in .env, but web does not get it: add env_from: [CRM_TOKEN] to the service"
+    )
+    assert web.missing_variable(["MY_CRM_TOKEN_2 is wrong", "no variable"]) is None
+    given = named(declare(with_service("web", env_from=["CRM_TOKEN"]), around), "web")
+    assert given.missing_variable(["KeyError: 'CRM_TOKEN'"]) is None
+
+
 def test_a_name_in_env_from_that_is_set_nowhere_is_a_configuration_error(around: Surroundings) -> None:
     with pytest.raises(ConfigError, match="CRM_TOKEM") as refused:
         declare(with_service("web", env_from=["CRM_TOKEM"]), around)
