@@ -107,7 +107,7 @@ def test_ordinary_ssh_arguments_work_and_what_means_nothing_here_is_named(
     }
     servers.write()
     unknown = servers.inv("lock", "--host", first, code=5)
-    assert "host key" in unknown.err
+    assert "not in known_hosts" in unknown.err
     assert f"{first}: ignored" in unknown.err
     assert "ControlMaster, ControlPersist" in unknown.err
     servers.variables["ansible_ssh_common_args"] = f"-F {config} -o StrictHostKeyChecking=accept-new"
