@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from voiceops.errors import CredentialsError, UnreachableError
+from voiceops.errors import CredentialsError, UnreachableError, VoiceopsError
 
 
 class UnknownHostKeyError(CredentialsError):
@@ -42,7 +42,7 @@ def translated(host: str, address: str) -> Iterator[None]:
     """Raise every foreign error of the block as one of ours."""
     try:
         yield
-    except (UnreachableError, KeyboardInterrupt):
+    except (VoiceopsError, KeyboardInterrupt):
         raise
     except Exception as error:  # noqa: BLE001 - all of it is translated
         raise translate(error, host, address) from None

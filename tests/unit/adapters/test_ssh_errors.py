@@ -8,8 +8,8 @@ import paramiko
 import pytest
 from paramiko import ssh_exception
 
-from voiceops.adapters.ssh_errors import translate
-from voiceops.errors import CredentialsError, UnreachableError
+from voiceops.adapters.ssh_errors import translate, translated
+from voiceops.errors import ConfigError, CredentialsError, UnreachableError
 
 KEY = paramiko.ECDSAKey.generate()
 REFUSED: list[Exception] = [
@@ -63,3 +63,8 @@ def test_no_error_of_paramiko_is_forgotten() -> None:
         and kind.__module__ == ssh_exception.__name__
     }
     assert there - known == set()
+
+
+def test_an_error_of_ours_stays_what_it_is() -> None:
+    with pytest.raises(ConfigError, match="there is no ssh_config"), translated("web1", "10.0.0.1"):
+        raise ConfigError("there is no ssh_config x")
