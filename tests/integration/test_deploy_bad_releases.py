@@ -31,6 +31,12 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
+def host(prepared_host: hosts.Machine) -> hosts.Machine:
+    """With the agents' environment: its making is not what is tested here."""
+    return prepared_host
+
+
+@pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
     made = agent_servers(tmp_path_factory.mktemp("bad") / "project", [host], TONE)
     made.write()

@@ -13,6 +13,7 @@ from voiceops.ports import Transport
 from voiceops.stack import operations
 from voiceops.stack.model import Declared
 from voiceops.stack.operations import Stack
+from voiceops.stack.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +110,11 @@ class AutomaticRollback:
             self.say(f"{self.transport.name}: {name}: going back to release {release}")
         stack = self.make_stack(services)
         try:
-            results = operations.start(stack, timeout_s=self.timeout_s)
+            results = self._start(stack)
         except VoiceopsError as error:
-            outcome.words.append(f"going back failed as well: {error.message}")
+            outcome.words.append(
+                f"going back failed as well: {error.message}; the next deploy tries it again"
+            )
             return
         for service in services:
             if service.name not in moves:
@@ -128,6 +131,14 @@ class AutomaticRollback:
                 outcome.answers = False
                 unproved = proof.cause
         self._record(services, unproved)
+
+    def _start(self, stack: Stack) -> Results:
+        """Start what served before, twice if need be: what failed there is no reason to serve what fails for sure."""
+        try:
+            return operations.start(stack, timeout_s=self.timeout_s)
+        except ServiceError as error:
+            self.say(f"{error.message}; trying once more")
+            return operations.start(stack, timeout_s=self.timeout_s)
 
     def _error(
         self, failed: FailedRelease, moves: Mapping[str, str], outcome: _Outcome, *, doubted: bool

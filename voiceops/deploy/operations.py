@@ -150,7 +150,8 @@ class Deployer:
         fleet.each(refused, refuse)
         releases = {entry.release: name for name, found in bad.items() for entry in found.values()}
         for run in fleet.runs:
-            if run.ok and run.name not in bad and run.state is not None:
+            differs = run.planned is not None and not run.planned.as_declared
+            if run.ok and differs and run.name not in bad and run.state is not None:
                 where = [releases[one] for one in run.state.releases.values() if one in releases]
                 if where:
                     run.skipped = f"its release is marked bad on {where[0]}"

@@ -136,7 +136,7 @@ def releases(run: Run) -> Report:
     for host, listed in rows.items():
         lines.append(f"{host}:" if listed else f"{host}: nothing was deployed yet")
         lines += [
-            f"  {row['at']}  {row['service']:<10} {row['release']}  {row['result']:<4} {row['state']:<8}"
+            f"  {row['at']}  {row['service']:<10} {row['release']}  {row['result']:<8} {row['state']:<8}"
             f" {row['action']} by {row['by']}{' - ' + row['why'] if row['why'] else ''}"
             for row in listed
         ]
