@@ -70,7 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     except BootstrapError as error:
         print(f"error: {error.message}", file=sys.stderr)
         for line in error.log_tail:
-            print(f"  | {line}", file=sys.stderr)
+            shown = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
+            print(f"  | {shown}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from voiceops.calls.plan import lines_for
 from voiceops.calls.text import describe, one_call
 from voiceops.model.calls import CallPlan, CallResult
+from voiceops.model.quoting import printable
 
 _EVERY_S = 5.0
 
@@ -72,7 +73,7 @@ class _Moving(_Lines):
         sys.stderr.flush()
 
     def _write_line(self, line: str) -> None:
-        sys.stderr.write(f"\r\033[K{line}\n")
+        sys.stderr.write(f"\r\033[K{printable(line)}\n")
 
     def end(self) -> None:
         sys.stderr.write("\r\033[K")

@@ -9,7 +9,6 @@ because every ``inv`` pays for what this package imports.
 from __future__ import annotations
 
 import inspect
-import json as jsonlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from invoke import Argument, Context, Exit, ParseError, Task
 from voiceops.cli.arguments import refuse_flag_like
 from voiceops.cli.invocation import Invocation
 from voiceops.errors import UsageError, VoiceopsError
+from voiceops.model.quoting import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
     from voiceops.wiring import Project
@@ -100,7 +100,7 @@ class Run:
 
     def say(self, line: str) -> None:
         """Progress for people, on stderr."""
-        print(self.invocation.text(line), file=sys.stderr, flush=True)
+        print(printable_lines(self.invocation.text(line)), file=sys.stderr, flush=True)
 
 
 class Number:
@@ -271,11 +271,12 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
 def _print(report: Report, run: Run) -> None:
     if run.json:
         document = run.invocation.data(report.data)
-        print(jsonlib.dumps(document, indent=2, ensure_ascii=False, default=str))
+        print(json_text(document, indent=2))
     elif callable(report.text):
         report.text()
     elif report.text:
-        print(run.invocation.text(report.text))
+        text = run.invocation.text(report.text)
+        print(printable_lines(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
@@ -283,14 +284,15 @@ def show_error(error: VoiceopsError, *, as_json: bool, invocation: Invocation | 
     """What failed, the last log lines that show it, and what to do next, on stderr."""
     invocation = invocation or Invocation()
     if as_json:
-        document = invocation.data({"error": error.as_json()})
-        print(jsonlib.dumps(document, indent=2, ensure_ascii=False, default=str))
+        print(json_text(invocation.data({"error": error.as_json()}), indent=2))
         return
-    print(f"error: {invocation.hint(error.message)}", file=sys.stderr)
+    # A line break in a value must not begin a line that looks like one of ours.
+    message = printable_lines(invocation.hint(error.message)).replace("\n", "\n  ")
+    print(f"error: {message}", file=sys.stderr)
     for line in error.log_tail:
-        print(f"  | {line}", file=sys.stderr)
+        print(f"  | {printable(line)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {invocation.hint(error.hint)}", file=sys.stderr)
+        print(f"hint: {printable_lines(invocation.hint(error.hint))}", file=sys.stderr)
 
 
 def names(value: str) -> tuple[str, ...]:

@@ -33,6 +33,25 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """As ``printable``, but line breaks and tabs stay: for text of several lines that we have composed."""
+    if text.isprintable():
+        return text
+    return "".join(part if part in "\n\t" else printable(part) for part in re.split(r"([\n\t])", text))
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """One JSON document that can be read on a terminal: what is not printable is written as ``\\uXXXX``."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    return "\n".join(map(_json_line, text.split("\n")))
+
+
+def _json_line(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
+
+
 def json_for_yaml(value: object, *, indent: int | None = None) -> str:
     """JSON that is YAML too. Plain JSON writes an emoji as two halves, which YAML readers refuse or garble."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)

@@ -14,7 +14,7 @@ def journal_argv(
     names: Names, services: Sequence[Declared], *, since: str = "", lines: int = 0, follow: bool = False
 ) -> list[str]:
     """The ``journalctl`` call whose JSON lines are the logs of these services, of all their instances."""
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=json"]
+    argv = ["journalctl", "--quiet", "--no-pager", "--all", "--output=json"]
     argv += ["--output-fields=MESSAGE,_SYSTEMD_UNIT,__REALTIME_TIMESTAMP"]
     for service in services:
         unit = names.unit(service.name)
@@ -33,7 +33,7 @@ def parsed(lines: Iterable[str], names: Names, *, host: str = "") -> Iterator[Li
             continue  # the first one of a bounded answer may be cut
         message = entry.get("MESSAGE", "")
         if isinstance(message, list):  # bytes that are no text
-            message = bytes(message).decode(errors="replace")
+            message = bytes(message).decode(errors="surrogateescape")
         unit = str(entry.get("_SYSTEMD_UNIT", ""))
         at = int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
         if unit.startswith(f"{names.project}-"):

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
 import re
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import msgspec
+
+from voiceops.stack import log_rotation
 from voiceops.stack.lock import read_only
 from voiceops.stack.model import Declared
 
 _TAIL_BYTES = 64_000
+_CHUNK_BYTES = 256_000
 _STAMP = re.compile(r"^\[?(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?)")
 _TIME_KEYS = ("timestamp", "ts", "time", "@timestamp")
+
+
+class _Stamps(msgspec.Struct):
+    """What tells the time in a structured line; all else is skipped, not read."""
+
+    timestamp: Any = None
+    ts: Any = None
+    time: Any = None
+    at: Any = msgspec.field(default=None, name="@timestamp")
+
+
+_stamps = msgspec.json.Decoder(_Stamps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class Line:
     at: float
     service: str
     text: str
+    """Bytes that are no UTF-8 are in it as Python's ``surrogateescape`` has them."""
 
 
 def last_lines(path: Path, offset: int = 0, count: int = 15) -> tuple[str, ...]:
@@ -44,11 +61,8 @@ def last_lines(path: Path, offset: int = 0, count: int = 15) -> tuple[str, ...]:
 
 def brief(text: str) -> str:
     """A structured line as its message and, of a traceback, the one line that says it; others as they are."""
-    try:
-        fields = json.loads(text) if text.startswith("{") else None
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict):
+    fields = structured(text)
+    if fields is None:
         return text
     message = str(fields.get("message", fields.get("msg", text))).strip()
     trace = str(fields.get("exc_info") or fields.get("error") or "").strip().splitlines()
@@ -59,34 +73,17 @@ def brief(text: str) -> str:
 def rotate_stopped(path: Path, max_bytes: int, keep: int) -> bool:
     """Move a log aside that has grown over the limit: nobody writes to it, or by its own descriptor."""
     try:
-        if not path.exists() or path.stat().st_size <= max_bytes:
-            return False
-        _shift(path, keep)
-        if keep > 0:
-            os.replace(path, path.with_name(f"{path.name}.1"))
-        else:
-            path.unlink()
+        return log_rotation.rotate_stopped(path, max_bytes, keep)
     except OSError as error:
         raise read_only(path.parent, error) from error
-    return True
 
 
 def rotate_running(path: Path, max_bytes: int, keep: int) -> bool:
-    """The same while a service writes: copied and cut to nothing, since its descriptor appends."""
+    """The same while a service writes."""
     try:
-        if not path.exists() or path.stat().st_size <= max_bytes:
-            return False
-        _shift(path, keep)
-        with path.open("rb+") as file:
-            if keep > 0:
-                with path.with_name(f"{path.name}.1").open("wb") as copy:
-                    shutil.copyfileobj(file, copy, 1_000_000)
-                    # What came in during the copy; the window that is left is a few microseconds.
-                    shutil.copyfileobj(file, copy)
-            os.ftruncate(file.fileno(), 0)
+        return log_rotation.rotate_running(path, max_bytes, keep)
     except OSError as error:
         raise read_only(path.parent, error) from error
-    return True
 
 
 def rotate_all(folder: Path, services: Iterable[Declared]) -> list[str]:
@@ -98,30 +95,36 @@ def rotate_all(folder: Path, services: Iterable[Declared]) -> list[str]:
     ]
 
 
-def _shift(path: Path, keep: int) -> None:
-    path.with_name(f"{path.name}.{keep}").unlink(missing_ok=True)
-    for number in range(keep - 1, 0, -1):
-        older = path.with_name(f"{path.name}.{number}")
-        if older.exists():
-            os.replace(older, path.with_name(f"{path.name}.{number + 1}"))
+def structured(text: str) -> Mapping[str, Any] | None:
+    """The fields of a line that is a JSON object."""
+    if not text.startswith("{"):
+        return None
+    try:
+        fields = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        try:
+            fields = json.loads(text)  # NaN, and text that is not quite UTF-8
+        except ValueError:
+            return None
+    return fields if isinstance(fields, dict) else None
 
 
 def time_of(text: str) -> float | None:
     """When a line was written: from JSON or a leading ISO time, in seconds; None when it does not say."""
-    if text.startswith("{"):
-        try:
-            fields = json.loads(text)
-        except ValueError:
-            return None
-        for key in _TIME_KEYS:
-            value = fields.get(key)
-            if isinstance(value, (int, float)):
-                return float(value) / (1000.0 if value > 1e11 else 1.0)
-            if isinstance(value, str):
-                return _parse(value)
-        return None
-    found = _STAMP.match(text)
-    return _parse(found.group(1)) if found else None
+    if not text.startswith("{"):
+        found = _STAMP.match(text)
+        return _parse(found.group(1)) if found else None
+    try:
+        values = msgspec.structs.astuple(_stamps.decode(text))
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        fields = structured(text) or {}  # NaN, or text that is not quite UTF-8
+        values = tuple(fields.get(key) for key in _TIME_KEYS)
+    for value in values:
+        if isinstance(value, (int, float)):
+            return float(value) / (1000.0 if value > 1e11 else 1.0)
+        if isinstance(value, str):
+            return _parse(value)
+    return None
 
 
 def _parse(text: str) -> float | None:
@@ -136,28 +139,58 @@ def _parse(text: str) -> float | None:
     return (parsed if parsed.tzinfo else parsed.astimezone()).timestamp()
 
 
-def lines_of(service: str, path: Path, keep: int) -> Iterator[Line]:
-    """All lines, the oldest file first; one without a time inherits that of the line before."""
+def lines_of(service: str, path: Path, keep: int, since: float = 0.0) -> Iterator[Line]:
+    """All lines, the oldest file first; one without a time inherits that of the line before.
+
+    With ``since`` reading begins close before it: what is older is neither read nor parsed.
+    """
     at = 0.0
     for number in range(keep, -1, -1):
         file_path = path.with_name(f"{path.name}.{number}") if number else path
         try:
-            file = file_path.open("r", errors="replace")
+            file = file_path.open("rb")
         except OSError:
             continue
         with file:
+            if since:
+                if os.fstat(file.fileno()).st_mtime < since:
+                    continue  # written to for the last time before that
+                file.seek(_offset_before(file, since))
             for raw in file:
-                text = raw.rstrip("\n")
-                at = time_of(text) or at
-                yield Line(at, service, text)
+                line = _line(raw, service, at)
+                at = line.at
+                yield line
 
 
-def merged(files: Sequence[tuple[str, Path, int]], since: float = 0.0) -> list[Line]:
-    """The lines of all services in order of time, from ``since`` on."""
-    import heapq
+def _line(raw: bytes, service: str, at: float) -> Line:
+    text = raw.removesuffix(b"\n").decode(errors="surrogateescape")
+    return Line(time_of(text) or at, service, text)
 
-    streams = [_ascending(lines_of(service, path, keep)) for service, path, keep in files]
-    return [line for line in heapq.merge(*streams, key=lambda line: line.at) if line.at >= since]
+
+def _offset_before(file: BinaryIO, since: float) -> int:
+    """Where a line begins that is older than ``since``, and not by much: found from the end backwards."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        begin = max(0, end - _CHUNK_BYTES)
+        file.seek(begin)
+        data = file.read(end - begin)
+        first = data.find(b"\n") + 1 if begin else 0
+        position = first
+        for raw in data[first:].splitlines(keepends=True) if first or not begin else ():
+            at = time_of(raw.decode(errors="replace"))
+            if at is not None:
+                if at < since:
+                    return begin + position
+                break
+            position += len(raw)
+        end = begin
+    return 0
+
+
+def merged(files: Sequence[tuple[str, Path, int]], since: float = 0.0) -> Iterator[Line]:
+    """The lines of all services in order of time, from ``since`` on, as they are read."""
+    streams = [_ascending(lines_of(service, path, keep, since)) for service, path, keep in files]
+    return (line for line in heapq.merge(*streams, key=lambda line: line.at) if line.at >= since)
 
 
 def _ascending(lines: Iterable[Line]) -> Iterator[Line]:
@@ -165,7 +198,7 @@ def _ascending(lines: Iterable[Line]) -> Iterator[Line]:
     newest = 0.0
     for line in lines:
         newest = max(newest, line.at)
-        yield Line(newest, line.service, line.text)
+        yield line if line.at == newest else replace(line, at=newest)
 
 
 class Follower:
@@ -201,9 +234,9 @@ class Follower:
         *whole, self._rest = (self._rest + data).split(b"\n")
         lines = []
         for raw in whole:
-            text = raw.decode(errors="replace")
-            self._at = time_of(text) or self._at or time.time()
-            lines.append(Line(self._at, self.service, text))
+            line = _line(raw, self.service, self._at or time.time())
+            self._at = line.at
+            lines.append(line)
         return lines
 
     def _replaced(self) -> bool:

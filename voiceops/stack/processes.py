@@ -1,4 +1,4 @@
-"""The process backend: services as plain processes of this user, without any daemon of ours."""
+"""The process backend: services as plain processes of this user; the only daemon of ours rotates their logs."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from voiceops.stack.lock import read_only
 from voiceops.stack.log_files import last_lines, rotate_stopped
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.stack.records import Record, Records
+from voiceops.stack.rotation_process import await_end_of_rotation, ensure_rotation
 
 _SWALLOWED_S = 0.1
 """livekit-server loses a SIGTERM that arrives right after its first answer."""
@@ -66,6 +67,8 @@ class ProcessBackend:
             log_offset=log_file.stat().st_size if log_file.exists() else 0,
             stop_signal=service.stop_signal,
             stop_timeout_s=service.stop_timeout_s,
+            log_max_bytes=service.log_max_bytes,
+            log_keep=service.log_keep,
         )
         self._forget_dead(service.name)
         self._records.update(record)
@@ -75,6 +78,10 @@ class ProcessBackend:
         except StorageError:
             processes.kill_all([key])
             raise
+        try:
+            ensure_rotation(self._folder.base)
+        except StorageError as error:  # no reason to give up a service that runs
+            self._say(f"logs are not rotated while services run: {error.message}")
         return Instance(
             service=service.name,
             kind=service.kind,
@@ -319,6 +326,7 @@ class ProcessBackend:
         self._records.remove(instance.service, record.launch)
         self._forget_dead(instance.service)
         self._folder.tidy()
+        await_end_of_rotation(self._folder.base)
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         main = processes.find(stray.pid)

@@ -34,6 +34,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock, for people only."""
     log: str = ""
     log_offset: int = 0
+    log_max_bytes: int = 0
+    """0: not rotated while it runs; by a record of an older voiceops."""
+    log_keep: int = 0
     ready_at: Union[float, None] = None
     """Seconds since boot."""
     signalled_at: Union[float, None] = None

@@ -16,6 +16,7 @@ from voiceops.adapters.processes import Process
 from voiceops.errors import UnreachableError
 from voiceops.health.agent import read_health
 from voiceops.model import protocol
+from voiceops.model.quoting import printable
 from voiceops.stack.folder import Folder
 from voiceops.stack.model import Declared, Stray
 
@@ -176,7 +177,7 @@ def _stray(service: Declared, process: Process, reason: str, *, calls: int | Non
         start=process.key.start,
         command=command,
         age_s=process.age_s,
-        reason=f"{reason} ({_age(process.age_s)} old): {command[:160]}",
+        reason=f"{reason} ({_age(process.age_s)} old): {printable(command[:160])}",
         calls=calls,
     )
 

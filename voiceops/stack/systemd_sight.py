@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from voiceops.model.quoting import printable
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd import onhost
@@ -146,7 +147,7 @@ def _strays(
             if owner["port"] not in service.ports or owner["unit"] == names.unit(service.name):
                 continue
             unit, command = owner["unit"], owner["command"]
-            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {command[:160]}"
+            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {printable(command[:160])}"
             # A program of ours that no unit runs was started by hand; all else has an owner of its own.
             ours = command.startswith(f"{names.opt}/") and not unit.endswith(".service")
             found.setdefault(service.name, {})[owner["pid"]] = Stray(
@@ -169,7 +170,7 @@ def _strays(
                 start=str(worker["start"]),
                 command=worker["command"],
                 age_s=worker["age_s"],
-                reason=f"pid {worker['pid']} was started by hand: {worker['command'][:160]}",
+                reason=f"pid {worker['pid']} was started by hand: {printable(worker['command'][:160])}",
                 calls=worker["calls"],
             )
     return {name: tuple(strays.values()) for name, strays in found.items()}

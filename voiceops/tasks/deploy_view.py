@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.command import Report, Run, show_error
+from voiceops.model.quoting import printable
 
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
@@ -55,7 +56,7 @@ class View:
         bar = f"[{'#' * (percent // 5):.<20}] {percent} % of {data['size'] / 1e6:.0f} MB"
         columns = shutil.get_terminal_size().columns if self._terminal else WIDE
         # A line that wraps could not be drawn over.
-        text = f"{host}: {shortened(name, max(12, columns - len(host) - len(bar) - 4))} {bar}"
+        text = f"{host}: {shortened(printable(name), max(12, columns - len(host) - len(bar) - 4))} {bar}"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
 from typing import TYPE_CHECKING
+
+from invoke import Exit
 
 if TYPE_CHECKING:
     from voiceops.cli.command import Run
+    from voiceops.errors import VoiceopsError
     from voiceops.model.settings import Host
-    from voiceops.ports import Transport
+    from voiceops.ports import Ended, RemoteProcess, Transport
     from voiceops.stack.log_files import Line
     from voiceops.tasks.stack_logs import Printer
 
 _SILENCE_S = 86_400.0
-_LINES_OF_A_SPAN = 5_000
-"""Without --lines, of each host: an answer has its bounds."""
+_READ_S = 60.0
+"""A journal that is read to its end is not silent for so long."""
 
 
 def show_server_logs(
@@ -32,12 +35,13 @@ def show_server_logs(
     printer: Callable[..., Printer],
     raw: bool,
 ) -> None:
-    """As for this machine; a host that can't be reached is told on stderr, and the last thing is its error."""
+    """As for this machine; a host that can't be reached does not keep back the lines of the others."""
     from voiceops.adapters.transports import transport_to
     from voiceops.cli.command import show_error
     from voiceops.errors import UsageError, VoiceopsError
     from voiceops.stack import log_files
-    from voiceops.tasks.hosts import named_on, side_by_side
+    from voiceops.tasks.hosts import named_on
+    from voiceops.tasks.stack_logs import last
 
     try:
         start = log_files.parse_since(since, time.time()) if since else 0.0
@@ -47,30 +51,24 @@ def show_server_logs(
     own = named_on(run.project.hosts, only)
     hosts = [host for host in run.project.hosts if host.name in own]
     transports = {host.name: transport_to(host) for host in hosts}
-    found: list[Line] = []
-    names: set[str] = set()
     errors: list[VoiceopsError] = []
-    limit = count if count > 0 and not since else _LINES_OF_A_SPAN
 
-    def read(host: Host) -> None:
+    def lines_of(host: Host, process: RemoteProcess) -> Iterator[Line]:
         try:
-            argv = _argv(host, own[host.name], start, limit, follow=False)
-            ended = transports[host.name].run(argv, root=True)
-            found.extend(_parsed(ended.stdout.split(b"\n"), host, several=several))
+            yield from _parsed(_raw_lines(process, _READ_S), host, several=several)
+            _check(host, process.wait())
         except VoiceopsError as error:
             errors.append(error)
+        finally:
+            process.close()
 
     try:
-        side_by_side(read, hosts)
-        lines = sorted(found, key=lambda line: line.at)[-limit:]
-        names.update(line.service for line in lines)
-        shown = printer(run, sorted(names), raw=raw)
-        if run.json and not follow:
-            document = [shown.fields(line) for line in lines]
-            print(json.dumps({"lines": document}, ensure_ascii=False, indent=2))
-        else:
-            for line in lines:
-                shown.show(line)
+        reading = _begin(hosts, transports, errors, lambda host: _argv(host, own[host.name], start, count))
+        lines = merge(*(lines_of(host, process) for host, process in reading), key=lambda line: line.at)
+        services = [name for host in hosts for name in _services(host, own[host.name], several=several)]
+        shown = printer(run, services, raw=raw)
+        shown.show_all(last(lines, count), document=not follow, errors=errors)
+        sys.stdout.flush()
         if follow and len(errors) < len(transports):
             _follow(run, hosts, transports, own, several, shown)
     except KeyboardInterrupt:
@@ -78,13 +76,61 @@ def show_server_logs(
     finally:
         for transport in transports.values():
             transport.close()
-    for other in errors[1:]:
-        show_error(other, as_json=False)
+    for error in errors:
+        if not run.json:
+            show_error(error, as_json=False)
     if errors:
-        raise errors[0]
+        raise Exit(code=max(error.exit_code for error in errors))
 
 
-def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool) -> list[str]:
+def _begin(
+    hosts: Sequence[Host],
+    transports: Mapping[str, Transport],
+    errors: list[VoiceopsError],
+    argv: Callable[[Host], Sequence[str]],
+) -> list[tuple[Host, RemoteProcess]]:
+    """Start to read all journals, side by side; a host that can't be reached is one of the ``errors``."""
+    from voiceops.errors import VoiceopsError
+    from voiceops.tasks.hosts import side_by_side
+
+    begun: dict[str, RemoteProcess] = {}
+
+    def begin(host: Host) -> None:
+        try:
+            begun[host.name] = transports[host.name].start(argv(host), root=True)
+        except VoiceopsError as error:
+            errors.append(error)
+
+    side_by_side(begin, hosts)
+    return [(host, begun[host.name]) for host in hosts if host.name in begun]
+
+
+def _raw_lines(process: RemoteProcess, silence_s: float) -> Iterator[bytes]:
+    rest = b""
+    while data := process.read(silence_s):
+        *whole, rest = (rest + data).split(b"\n")
+        yield from whole
+
+
+def _check(host: Host, ended: Ended) -> None:
+    from voiceops.errors import HostError
+
+    if ended.exit_code and ended.stderr.strip():
+        raise HostError(
+            f"{host.name}: its journal can't be read (exit {ended.exit_code})",
+            log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
+        )
+
+
+def _services(host: Host, only: Sequence[str], *, several: bool) -> list[str]:
+    from voiceops.deploy.desired import host_outline
+    from voiceops.stack.reconcile import choose
+
+    names = [service.name for service in choose(host_outline(host.settings), only)]
+    return [f"{host.name} {name}" for name in names] if several else names
+
+
+def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool = False) -> list[str]:
     from voiceops.deploy.desired import host_outline
     from voiceops.stack.journal import journal_argv
     from voiceops.stack.reconcile import choose
@@ -120,11 +166,8 @@ def _follow(
         try:
             argv = _argv(host, own[host.name], time.time(), 0, follow=True)
             process = transports[host.name].start(argv, root=True)
-            rest = b""
-            while data := process.read(_SILENCE_S):
-                *whole, rest = (rest + data).split(b"\n")
-                for line in _parsed(whole, host, several=several):
-                    lines.put(line)
+            for line in _parsed(_raw_lines(process, _SILENCE_S), host, several=several):
+                lines.put(line)
         except VoiceopsError as error:
             run.say(f"{host.name}: {error.message}")
         lines.put(None)

@@ -227,12 +227,12 @@ def status(run: Run, watch: bool = False) -> Report:
         **_ONLY,
         "follow": "Go on with new lines until Ctrl-C.",
         "since": "Only lines since then: 90s, 10m, 2h, 1d or an ISO time.",
-        "lines": "At most this many of the last lines (0: all).",
-        "raw": "The lines as the services wrote them, not shortened.",
+        "lines": "At most this many of the last lines (0: all; by default 200, with --since all).",
+        "raw": "The lines as the services wrote them: not shortened, control characters included.",
     },
 )
 def logs(
-    run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = 200, raw: bool = False
+    run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = -1, raw: bool = False
 ) -> None:
     """Logs of all services, merged by time; rotated files are part of it.
 
@@ -240,4 +240,5 @@ def logs(
     """
     from voiceops.tasks.stack_logs import show_logs
 
-    show_logs(run, only=names(only), follow=follow, since=since, count=lines, raw=raw)
+    count = lines if lines >= 0 else 0 if since else 200
+    show_logs(run, only=names(only), follow=follow, since=since, count=count, raw=raw)

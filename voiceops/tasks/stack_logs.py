@@ -7,11 +7,15 @@ import json
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from voiceops.model.quoting import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
     from voiceops.cli.command import Run
+    from voiceops.errors import VoiceopsError
     from voiceops.stack.log_files import Line
 
 _PAUSE_S = 0.2
@@ -23,7 +27,8 @@ def show_logs(
 ) -> None:
     """Print what is there, then, with ``follow``, what comes.
 
-    ``--json`` prints one document; while following, one object per line.
+    ``count``: at most so many of the last lines, 0: all, each as it is read. ``--json`` prints one
+    document; while following, one object per line.
     """
     from voiceops.errors import StorageError, UsageError
     from voiceops.stack import log_files
@@ -48,17 +53,9 @@ def show_logs(
     except ValueError as error:
         raise UsageError(f"--since: {error}") from None
     followers = [log_files.Follower(name, path) for name, path, _ in files] if follow else []
-    lines = log_files.merged(files, start)
-    if count > 0 and not since:
-        lines = lines[-count:]
     printer = Printer(run, [name for name, _, _ in files], raw=raw)
-    if run.json and not follow:
-        document = [printer.fields(line) for line in lines]
-        print(json.dumps({"lines": document}, ensure_ascii=False, indent=2))
-        return
-    for line in lines:
-        printer.show(line)
     try:
+        printer.show_all(last(log_files.merged(files, start), count), document=not follow)
         while follow:
             fresh = [line for follower in followers for line in follower.read()]
             for line in sorted(fresh, key=lambda line: line.at):
@@ -72,29 +69,64 @@ def show_logs(
             follower.close()
 
 
+def last(lines: Iterable[Line], count: int) -> Iterable[Line]:
+    """The last ``count`` of them; 0: all, each as soon as it is read."""
+    return deque(lines, maxlen=count) if count else lines
+
+
 class Printer:
-    """Lines for a terminal, a file, or as JSON."""
+    """Lines for a terminal, a file, or as JSON.
+
+    A terminal shows what is not printable as escapes, unless ``raw``; files and pipes get the bytes that
+    the services wrote.
+    """
 
     def __init__(self, run: Run, services: Sequence[str], *, raw: bool) -> None:
         self._raw = raw
         self._json = run.json
         self._width = max(map(len, services), default=0)
+        self._terminal = sys.stdout.isatty()
         colours = dict(zip(services, _COLOURS * (len(services) // len(_COLOURS) + 1), strict=False))
-        self._colours = colours if sys.stdout.isatty() else {}
+        self._colours = colours if self._terminal else {}
 
     def fields(self, line: Line) -> dict[str, object]:
         from voiceops.stack.log_files import show_time
 
-        return {"time": show_time(line.at), "service": line.service, "line": redacted(line.text)}
+        text = line.text.encode(errors="surrogateescape").decode(errors="replace")
+        return {"time": show_time(line.at), "service": line.service, "line": redacted(text)}
+
+    def show_all(
+        self, lines: Iterable[Line], *, document: bool, errors: Sequence[VoiceopsError] = ()
+    ) -> None:
+        """Each line as it comes; as JSON one ``document``, or one for each line.
+
+        ``errors`` may grow while the lines are read; they end the document.
+        """
+        if not (self._json and document):
+            for line in lines:
+                self.show(line)
+            return
+        print('{\n  "lines": [', end="")
+        between = "\n    "
+        for line in lines:
+            print(f"{between}{json_text(self.fields(line))}", end="")
+            between = ",\n    "
+        print("\n  ]", end="")
+        if errors:
+            print(f',\n  "errors": {json_text([error.as_json() for error in errors])}', end="")
+        print("\n}")
 
     def show(self, line: Line) -> None:
         if self._json:
-            print(json.dumps(self.fields(line), ensure_ascii=False))
+            print(json_text(self.fields(line)))
             return
-        name = line.service.ljust(self._width)
+        name = printable(line.service.ljust(self._width))
         colour = self._colours.get(line.service)
         text = redacted(line.text if self._raw else readable(line))
-        print(f"\033[{colour}m{name}\033[0m | {text}" if colour else f"{name} | {text}")
+        if self._terminal and not self._raw:
+            text = printable_lines(text.removesuffix("\r")).replace("\n", "\\n")
+        shown = f"\033[{colour}m{name}\033[0m | {text}" if colour else f"{name} | {text}"
+        sys.stdout.buffer.write(shown.encode(errors="surrogateescape") + b"\n")
 
 
 _TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.[\w-]*")

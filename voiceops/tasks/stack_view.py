@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from voiceops.model.quoting import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -82,10 +84,10 @@ class _Board:
         for service, (state, words, began, done) in list(self._rows.items()):
             seconds = (done or time.monotonic()) - began
             table.add_row(
-                service,
+                Text(printable(service)),
                 Text(state, style=_STYLE.get(state, "yellow")),
                 f"{seconds:.1f}",
-                Text(words, style="dim"),
+                Text(printable(words), style="dim"),
             )
         return table
 
@@ -141,6 +143,7 @@ def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], No
 
 
 def _print_rows(rows: list[list[str]]) -> None:
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     colour = sys.stdout.isatty()
     codes = {"green": "32", "red": "31", "dim": "2"}
@@ -224,24 +227,31 @@ def _status_tables(data: Mapping[str, Any]) -> list[Table]:
     tables = []
     for host, seen in data["hosts"].items():
         if "error" in seen:
-            tables.append(Table(title=f"{host}: {seen['error']['message']}", title_justify="left", box=None))
+            failed = Text(printable(f"{host}: {seen['error']['message']}"))
+            tables.append(Table(title=failed, title_justify="left", box=None))
             continue
         rooms = f", {_count(seen['rooms'])} rooms" if seen["server"] else ""
         release = f", release {seen['release']}" if seen["release"] else ""
         title = f"{host}: {_count(seen['calls'])} calls{rooms}{release}"
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), title_style="bold")
+        table = Table(
+            title=Text(printable(title)),
+            title_justify="left",
+            box=None,
+            padding=(0, 2, 0, 0),
+            title_style="bold",
+        )
         for heading in ("service", "state", "pid", "uptime", "calls", "release", ""):
             table.add_column(heading, justify="right" if heading in ("uptime", "calls") else "left")
         for name, one in seen["services"].items():
             draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
             table.add_row(
-                name,
+                Text(printable(name)),
                 Text(one["state"], style=_STYLE.get(one["state"], "yellow")),
                 " ".join(map(str, one["pids"])),
                 _span(one["uptime_s"]),
                 _count(one["calls"]),
-                one["release"],
-                Text("; ".join(filter(None, (one["detail"], draining)))),
+                Text(printable(one["release"])),
+                Text(printable("; ".join(filter(None, (one["detail"], draining))))),
             )
         tables.append(table)
     return tables
