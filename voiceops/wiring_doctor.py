@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.wiring import call_target, place_call
 
+CALL_TIMEOUT_S = 15.0
+"""Joins take up to 17 s on a full machine; a healthy one answers in one."""
+
 if TYPE_CHECKING:
     from voiceops.calls.ports import Why
+    from voiceops.deadline import Deadline
     from voiceops.doctor.local_hands import LocalHands
     from voiceops.model.calls import CallResult
     from voiceops.model.settings import Host
@@ -23,9 +27,12 @@ def hands_on(
     *,
     say: Callable[[str], None],
     drop_calls: bool = False,
-    call_timeout_s: float = 15.0,
+    limit: Deadline | None = None,
 ) -> Iterator[LocalHands]:
-    """Everything that ``why`` and ``recover`` look at and act with on one host, until the block ends."""
+    """Everything that ``why`` and ``recover`` look at and act with on one host, until the block ends.
+
+    ``limit`` bounds what is done; without it each thing has its own deadline only.
+    """
     from voiceops.doctor.local_hands import LocalHands, LocalRooms, LocalStack
     from voiceops.doctor.local_sources import LocalSources
     from voiceops.stack.folder import Folder
@@ -34,9 +41,7 @@ def hands_on(
         say(f"{service}: {state} {words}".rstrip())
 
     if not host.local:
-        with _hands_on_server(
-            project, host, progress, say, drop_calls=drop_calls, call_timeout_s=call_timeout_s
-        ) as hands:
+        with _hands_on_server(project, host, progress, say, drop_calls=drop_calls, limit=limit) as hands:
             yield hands
         return
     stack = project.stack(host, say=say, progress=progress)
@@ -49,9 +54,9 @@ def hands_on(
     yield LocalHands(
         settings=host.settings,
         sources=sources,
-        stack=LocalStack(stack=stack, drop_calls=drop_calls),
-        rooms=LocalRooms(settings=host.settings),
-        call=lambda: place_call(call_target([host]), timeout_s=call_timeout_s),
+        stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
+        rooms=LocalRooms(settings=host.settings, limit=limit),
+        call=lambda: place_call(call_target([host]), timeout_s=_call_timeout_s(limit)),
     )
 
 
@@ -63,7 +68,7 @@ def _hands_on_server(
     say: Callable[[str], None],
     *,
     drop_calls: bool,
-    call_timeout_s: float,
+    limit: Deadline | None,
 ) -> Iterator[LocalHands]:
     from voiceops.adapters.transports import transport_to
     from voiceops.doctor.host_sources import HostSources
@@ -83,12 +88,16 @@ def _hands_on_server(
         yield LocalHands(
             settings=asked.settings,
             sources=sources,
-            stack=LocalStack(stack=stack, drop_calls=drop_calls),
-            rooms=LocalRooms(settings=asked.settings, known_as=known_as(host)),
-            call=lambda: call_on(host, timeout_s=call_timeout_s),
+            stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
+            rooms=LocalRooms(settings=asked.settings, known_as=known_as(host), limit=limit),
+            call=lambda: call_on(host, timeout_s=_call_timeout_s(limit)),
             host=host.name,
             before_look=sources.look,
         )
+
+
+def _call_timeout_s(limit: Deadline | None) -> float:
+    return CALL_TIMEOUT_S if limit is None else min(CALL_TIMEOUT_S, limit.remaining_s)
 
 
 def call_to(hosts: Sequence[Host], *, why: Why | None = None) -> CallResult:
@@ -104,7 +113,7 @@ def call_to(hosts: Sequence[Host], *, why: Why | None = None) -> CallResult:
     return heard
 
 
-def call_on(host: Host, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
+def call_on(host: Host, *, timeout_s: float = CALL_TIMEOUT_S, why: Why | None = None) -> CallResult:
     """One real call to the host's agent, placed where its LiveKit can be reached: here, or on the host."""
     from voiceops.wiring_near import reachable
 

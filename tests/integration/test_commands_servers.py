@@ -155,3 +155,36 @@ def test_what_has_no_releases_can_not_be_rolled_back(servers: Servers, first: st
     refused = servers.inv("rollback", "--host", first, "--only", "web", code=3)
     assert "web is no agent" in refused.err
     assert "nothing was deployed" in servers.inv("releases", "--host", first).out
+
+
+COUNT = 3100
+"""Together more than an answer of one exec may have held once: 5,000 lines."""
+MANY_LINES = f"i=0; while [ $i -lt {COUNT} ]; do i=$((i+1)); echo line $i; done; exec sleep 1000"
+
+
+def test_logs_of_servers_are_all_there_when_all_are_asked_for(tmp_path: Path, fleet: Fleet) -> None:
+    loud = {"kind": "command", "command": ["/bin/sh", "-c", MANY_LINES]}
+    servers = cheap_servers(tmp_path / "project", fleet(2), web=loud)
+    servers.deploy()
+    group = ("--group", "servers")
+    for flags in (["--since", "1h"], ["--since", "1h", "--lines", "0"], ["--lines", "0"]):
+        shown = servers.inv("logs", *group, *flags).out.splitlines()
+        for machine in servers.machines:
+            numbers = [
+                line.rpartition(" ")[2] for line in shown if line.startswith(f"{machine.name} web | line ")
+            ]
+            assert numbers == [str(number) for number in range(1, COUNT + 1)]
+    for flags in (["--lines", "50"], ["--lines", "50", "--since", "1h"]):
+        document = servers.inv("logs", *group, *flags, "--json").json
+        assert [len(document["lines"]), "errors" in document] == [50, False]
+    assert len(servers.inv("logs", *group).out.splitlines()) == 200
+
+
+def test_rotate_logs_of_a_server_leaves_the_files_of_this_machine_alone(servers: Servers, first: str) -> None:
+    log = servers.folder / ".voiceops" / "logs" / "web.log"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"x" * 20_000_000)
+    said = servers.inv("rotate-logs", "--host", first)
+    assert said.out == f"{first}: nothing to do, its journal rotates by itself\n"
+    assert log.stat().st_size == 20_000_000
+    assert servers.inv("rotate-logs", "--host", first, "--json").json["rotated"] == []

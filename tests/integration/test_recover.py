@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ def test_what_was_frozen_is_replaced_and_a_call_is_answered(stack: Project, serv
     os.kill(frozen, signal.SIGSTOP)
     assert recover(stack)["ok"]
     assert stack.pid(service) != frozen
+
+
+def test_the_command_ends_when_its_time_is_over(stack: Project) -> None:
+    # Every call is silent, so that recover would climb to the top, with 15 s for each proof.
+    agent = stack.folder / "faulty.py"
+    healthy = agent.read_text()
+    agent.write_text(healthy.replace("await serve(ctx)", "await asyncio.sleep(600)"))
+    try:
+        stack.inv("start")
+        began = time.monotonic()
+        error = recover(stack, "--timeout", "6", code=1)["error"]
+        assert time.monotonic() - began < 6 + 4  # it begins and ends by itself
+        assert "recover took longer than 6 s" in error["message"]
+    finally:
+        agent.write_text(healthy)
+        stack.inv("start", "--yes")
 
 
 def test_a_stray_with_other_code_is_ended_and_a_call_is_answered_by_ours(stack: Project) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from voiceops import aio
 from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.deadline import Deadline, deadline
 from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts
@@ -37,6 +38,8 @@ class LocalRooms:
     settings: Settings
     known_as: str = ""
     """What locks call the server, where its address changes from run to run."""
+    limit: Deadline | None = None
+    """Bounds each thing that is done; None: it has its own deadlines only."""
 
     def run(self, act: Callable[[LivekitApi], Awaitable[T]]) -> T:
         """Do one thing with a session of its own."""
@@ -48,7 +51,11 @@ class LocalRooms:
             ) as api:
                 return await act(api)
 
-        return aio.run(main())
+        async def bounded(limit: Deadline) -> T:
+            async with deadline(limit.remaining_s, limit.what):
+                return await main()
+
+        return aio.run(main() if self.limit is None else bounded(self.limit))
 
     def dispatch(self, room: str, agent_name: str) -> None:
         """Send one agent and wait until it serves. The diagnosis has found the last one lost."""
@@ -87,9 +94,25 @@ class LocalStack:
 
     stack: Stack
     drop_calls: bool = False
+    limit: Deadline | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        """What is left for one operation."""
+        return operations.DEFAULT_TIMEOUT_S if self.limit is None else self.limit.remaining_s
 
     def start(self, only: Sequence[str], *, replace: bool) -> None:
-        operations.start(self.stack, only=only, replace_strays=replace, drop_calls=self.drop_calls)
+        operations.start(
+            self.stack,
+            only=only,
+            replace_strays=replace,
+            drop_calls=self.drop_calls,
+            timeout_s=self.timeout_s,
+        )
+
+    def stop_now(self, only: Sequence[str] = ()) -> None:
+        """Without a drain; whoever calls it has asked about the calls."""
+        operations.stop(self.stack, only=only, now=True, drop_calls=True, timeout_s=self.timeout_s)
 
     def restart(self, only: Sequence[str], *, now: bool) -> None:
         if now:
@@ -97,10 +120,12 @@ class LocalStack:
             verdicts = operations.check(self.stack)
             if all(verdicts[name].ok for name in only):
                 return
-            operations.stop(self.stack, only=only, now=True, drop_calls=True)
-            operations.start(self.stack, only=only)
+            self.stop_now(only)
+            operations.start(self.stack, only=only, timeout_s=self.timeout_s)
         else:
-            operations.start(self.stack, only=only, renew=True, drop_calls=self.drop_calls)
+            operations.start(
+                self.stack, only=only, renew=True, drop_calls=self.drop_calls, timeout_s=self.timeout_s
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +174,7 @@ class LocalHands:
             agents = [service.name for service in self.stack.stack.outline if service.is_agent]
             self.stack.restart(agents, now=False)
             return f"restarted {', '.join(agents)}"
-        operations.stop(self.stack.stack, now=True, drop_calls=True)
+        self.stack.stop_now()
         self.stack.start((), replace=True)
         return "stopped everything and started it again"
 

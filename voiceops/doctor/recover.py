@@ -7,14 +7,16 @@ agents, restart the stack. It ends at the first rung after which a call is answe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, VoiceopsError
 from voiceops.model.findings import Finding
+
+DEFAULT_TIMEOUT_S = 600.0
 
 
 class Rung(str, Enum):
@@ -111,12 +113,13 @@ class _Climb:
     live_rooms: Callable[[], Sequence[str]]
     yes: bool
     tell: Callable[[StepResult], None]
-    clock: Callable[[], float]
+    limit: Deadline
     steps: list[StepResult] = field(default_factory=list)
 
     def step(self, rung: Rung, act: Callable[[], str], *, prove: bool = True) -> bool:
-        """Do one step and prove it; an error in the step is kept and the climb goes on."""
-        began = self.clock()
+        """Do one step and prove it; an error in the step is kept and the climb goes on while there is time."""
+        self.limit.check(f"the step {rung} was not begun")
+        began = self.limit.clock()
         did, error, proof = "", "", None
         try:
             did = act()
@@ -125,7 +128,7 @@ class _Climb:
             raise
         except VoiceopsError as failure:
             error = failure.message
-        result = StepResult(rung=rung, did=did, took_s=self.clock() - began, proof=proof, error=error)
+        result = StepResult(rung=rung, did=did, took_s=self.limit.clock() - began, proof=proof, error=error)
         self.steps.append(result)
         self.tell(result)
         return proof is not None and proof.answered
@@ -148,15 +151,18 @@ def recover(
     hard: bool = False,
     yes: bool = False,
     tell: Callable[[StepResult], None] = lambda _step: None,
-    clock: Callable[[], float] = time.monotonic,
+    limit: Deadline | None = None,
 ) -> Recovery:
     """Climb until a call is answered. Safe to run at any time, also when nothing is wrong.
 
     Raises ``CallsInProgressError`` before a restart of the stack would drop calls that an
-    agent serves (``live_rooms`` names them, or raises ``CallsUnknownError``), unless ``yes``.
+    agent serves (``live_rooms`` names them, or raises ``CallsUnknownError``), unless ``yes``, and
+    ``DeadlineError`` once ``limit`` is over and no call was answered; what ``hands`` do is bounded by
+    whoever made them.
     """
-    began = clock()
-    climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, clock=clock)
+    limit = limit or Deadline(DEFAULT_TIMEOUT_S, "recover")
+    began = limit.clock()
+    climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
     findings: tuple[Finding, ...] = ()
 
     def diagnose() -> str:
@@ -184,4 +190,4 @@ def recover(
             (Rung.STACK, climb.restart_stack),
         ]
         helped = next((rung for rung, act in rungs if climb.step(rung, act)), None)
-    return Recovery(steps=tuple(climb.steps), findings=findings, took_s=clock() - began, helped=helped)
+    return Recovery(steps=tuple(climb.steps), findings=findings, took_s=limit.clock() - began, helped=helped)

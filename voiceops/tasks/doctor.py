@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from voiceops.cli.command import TARGETS, Report, Run, command
 
 if TYPE_CHECKING:
+    from voiceops.deadline import Deadline
     from voiceops.doctor.fix import FixResult
     from voiceops.doctor.recover import Recovery, StepResult
     from voiceops.model.findings import Finding
@@ -115,10 +116,18 @@ def recover(run: Run, hard: bool = False) -> Report:
     Diagnoses, fixes, cleans rooms, restarts the agents, restarts the stack; stops at the first
     step after which a call is answered. Example: inv recover
     """
+    from voiceops.deadline import Deadline
+    from voiceops.doctor.recover import DEFAULT_TIMEOUT_S
     from voiceops.tasks.hosts import one_at_a_time
 
     several = len(run.project.hosts) > 1
-    done = one_at_a_time(run, lambda host: _climb(run, host, hard=hard, name=host.name if several else ""))
+    given = Deadline(run.timeout, "recover") if run.timeout else None
+
+    def work(host: Host) -> Recovery:
+        limit = given or Deadline(DEFAULT_TIMEOUT_S, "recover")
+        return _climb(run, host, limit, hard=hard, name=host.name if several else "")
+
+    done = one_at_a_time(run, work)
     found = done.values
     code = 0 if all(one.ok for one in found.values()) else 1
     text = "\n".join(f"{name}: {_outcome(one)}" if several else _outcome(one) for name, one in found.items())
@@ -131,7 +140,7 @@ def recover(run: Run, hard: bool = False) -> Report:
     return done.report(run, Report(data, text, code))
 
 
-def _climb(run: Run, host: Host, *, hard: bool, name: str) -> Recovery:
+def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
     from voiceops.deploy.desired import host_outline
     from voiceops.doctor.recover import recover as climb
     from voiceops.errors import UsageError
@@ -146,11 +155,10 @@ def _climb(run: Run, host: Host, *, hard: bool, name: str) -> Recovery:
         error = f" - failed: {step.error}" if step.error else ""
         say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
-    timeout_s = run.timeout or 15.0
     if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
         raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
-    with hands_on(run.project, host, say=say, drop_calls=run.yes, call_timeout_s=timeout_s) as hands:
-        return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell)
+    with hands_on(run.project, host, say=say, drop_calls=run.yes, limit=limit) as hands:
+        return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit)
 
 
 def _outcome(outcome: Recovery) -> str:

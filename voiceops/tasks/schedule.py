@@ -115,17 +115,23 @@ def _text(data: dict[str, Any], changes: Sequence[Change], *, diff: bool) -> str
 def rotate_logs(run: Run, quiet: bool = False) -> Report:
     """Rotate the services' logs that have grown over their `log_max_bytes`; safe while they write.
 
-    Example: inv rotate-logs
+    Logs of servers are in their journals, which rotate by themselves. Example: inv rotate-logs
     """
     from voiceops.stack import log_files
     from voiceops.stack.folder import Folder
 
     folder = Folder(run.project.root)
-    log_files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
+    here = [host for host in run.project.hosts if host.local]
+    servers = [host.name for host in run.project.hosts if not host.local]
+    if here:
+        log_files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
     rotated = [
-        name
-        for host in run.project.hosts
-        for name in log_files.rotate_all(folder.logs, run.project.stack(host).outline)
+        name for host in here for name in log_files.rotate_all(folder.logs, run.project.stack(host).outline)
     ]
-    said = f"rotated {', '.join(rotated)}" if rotated else "no log is too large, nothing to do"
-    return Report({"rotated": rotated, "changed": len(rotated)}, "" if quiet else said)
+    lines = [f"{name}: nothing to do, its journal rotates by itself" for name in servers]
+    if rotated:
+        lines.append(f"rotated {', '.join(rotated)}")
+    elif here:
+        lines.append("no log is too large, nothing to do")
+    data = {"rotated": rotated, "changed": len(rotated), "journals": servers}
+    return Report(data, "" if quiet else "\n".join(lines))

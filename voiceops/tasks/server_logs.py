@@ -76,11 +76,11 @@ def show_server_logs(
     finally:
         for transport in transports.values():
             transport.close()
-    for error in errors:
-        if not run.json:
-            show_error(error, as_json=False)
+    if not run.json:
+        for one in errors:
+            show_error(one, as_json=False)
     if errors:
-        raise Exit(code=max(error.exit_code for error in errors))
+        raise Exit(code=max(one.exit_code for one in errors))
 
 
 def _begin(

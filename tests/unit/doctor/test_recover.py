@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from voiceops.doctor.recover import Proof, Rung, recover
-from voiceops.errors import CallsInProgressError, ServiceError
+from voiceops.deadline import Deadline
+from voiceops.doctor.recover import Proof, Rung, StepResult, recover
+from voiceops.errors import CallsInProgressError, DeadlineError, ServiceError
 from voiceops.model.findings import Finding, Fix
 
 BROKEN = Finding(
@@ -100,3 +101,24 @@ def test_a_step_that_fails_is_reported_and_the_next_one_tried() -> None:
     recovery = recover(Clumsy(Rung.AGENTS), live_rooms=lambda: ())
     assert recovery.helped is Rung.AGENTS
     assert [step.error for step in recovery.steps if step.rung is Rung.ROOMS] == ["the server is away"]
+
+
+def test_no_step_begins_once_the_time_of_the_command_is_over() -> None:
+    now = [100.0]
+
+    class Slow(Hands):
+        def _do(self, rung: Rung) -> str:
+            now[0] += 4.0
+            return super()._do(rung)
+
+    hands = Slow(Rung.STACK)
+    told: list[StepResult] = []
+    with pytest.raises(DeadlineError, match="recover took longer than 6 s; the step agents was not begun"):
+        recover(
+            hands,
+            live_rooms=lambda: (),
+            tell=told.append,
+            limit=Deadline(6.0, "recover", clock=lambda: now[0]),
+        )
+    assert hands.did == ["fix", "rooms"]
+    assert [(str(step.rung), step.took_s) for step in told] == [("diagnose", 0), ("fix", 4), ("rooms", 4)]

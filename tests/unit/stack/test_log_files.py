@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from voiceops.errors import StorageError
+from voiceops.stack import log_files
 from voiceops.stack.log_files import (
     Follower,
+    Line,
     last_lines,
     merged,
     parse_since,
@@ -126,3 +131,81 @@ def test_the_end_of_a_log_shows_of_a_traceback_the_line_that_says_it(tmp_path: P
     trace = "Traceback (most recent call last):\n  File x\nOSError: address already in use"
     log.write_text(json.dumps({"message": "can't listen", "exc_info": trace}) + "\nplain words\n")
     assert last_lines(log) == ("can't listen: OSError: address already in use", "plain words")
+
+
+def stamped(second: int, text: str = "x") -> str:
+    return f"2026-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z {text}\n"
+
+
+def test_only_what_is_close_to_the_window_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "a.log"
+    for number in range(1, 4):
+        old = tmp_path / f"a.log.{number}"
+        old.write_text(stamped(0, "old") * 1000)
+        os.utime(old, (time_of(stamped(0)), time_of(stamped(0))))  # type: ignore[arg-type]
+    log.write_text("".join(stamped(second, "y" * 200) + "  trace\n" for second in range(20_000)))
+    parsed = 0
+    real = log_files._line
+
+    def counted(raw: bytes, service: str, at: float) -> Line:
+        nonlocal parsed
+        parsed += 1
+        return real(raw, service, at)
+
+    monkeypatch.setattr(log_files, "_line", counted)
+    since = time_of(stamped(19_990))
+    assert since is not None
+    lines = list(merged([("a", log, 3)], since))
+    assert [line.text for line in lines[::2]] == [
+        stamped(second, "y" * 200).strip() for second in range(19_990, 20_000)
+    ]
+    assert parsed < 3_000  # of 43,000: less than two chunks
+
+
+@pytest.mark.parametrize("size", [0, 10, 255_990, 256_000, 256_010, 600_000])
+def test_the_window_begins_at_its_first_line_wherever_chunks_end(tmp_path: Path, size: int) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(stamped(1, "before") + stamped(10, "z" * size) + stamped(11, "last"))
+    shown = [line.text[21:] for line in merged([("a", log, 0)], time_of(stamped(10)) or 0.0)]
+    assert shown == ["z" * size, "last"]
+
+
+def test_a_log_in_which_nothing_is_stamped_is_read_whole(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("words\n" * 100_000)
+    assert len(list(merged([("a", log, 0)]))) == 100_000
+
+
+def test_bytes_that_are_no_text_survive(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_bytes(b"2026-01-01T00:00:01Z \xff\xfe\r\n")
+    (line,) = merged([("a", tmp_path / "a.log", 0)])
+    assert line.text.encode(errors="surrogateescape") == b"2026-01-01T00:00:01Z \xff\xfe\r"
+
+
+def test_a_copy_that_fails_leaves_the_log_and_the_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("new" * 100)
+    (tmp_path / "a.log.1").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(StorageError, match="No space left"):
+        rotate_running(log, 50, 2)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.log": "new" * 100,
+        "a.log.1": "old",
+    }
+
+
+def test_a_log_that_somebody_rotates_is_left_to_them(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("x" * 100)
+    with log.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not rotate_running(log, 50, 2)
+        assert not rotate_stopped(log, 50, 2)
+    assert rotate_running(log, 50, 2)
