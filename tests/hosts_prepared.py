@@ -14,13 +14,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests import hosts, parts
 from tests.hosts_kernel import checked
 from tests.hosts_rootfs import locked, rootfs
-from tests.servers import agent_servers
+from tests.servers import Servers, agent_servers
 from voiceops.config.shipped import shipped
 from voiceops.deploy.own_wheel import own_wheel
 
@@ -40,14 +40,24 @@ def agent_layer(run: hosts.HostRun) -> Iterator[Path]:
     folder = parts.cache_folder() / "hosts" / "prepared"
     ready = folder / _key()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{ready.name}.lock").open("a") as in_use:
+    with ExitStack() as until_unused:
         with locked(folder / "lock"):
+            in_use = until_unused.enter_context(_lock_file(ready).open("a"))
             fcntl.flock(in_use, fcntl.LOCK_SH)
             if not ready.exists():
                 _build(run, ready)
+                limit_layers(folder, keep=ready)
             os.utime(ready)
-            _limit(folder, ready)
         yield ready
+
+
+def agent_project(folder: Path, host: hosts.Machine) -> Servers:
+    """The project that a prepared host was set up for: an agent and nothing else."""
+    servers = agent_servers(folder, [host], _AGENT)
+    del servers.variables["services"]["livekit"]
+    servers.variables["services"]["agent"]["needs"] = []
+    servers.write()
+    return servers
 
 
 def _key() -> str:
@@ -58,11 +68,7 @@ def _key() -> str:
 
 def _build(run: hosts.HostRun, ready: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="voiceops-prepare-") as project, run.cluster(1) as (host,):
-        servers = agent_servers(Path(project), [host], _AGENT)
-        del servers.variables["services"]["livekit"]
-        servers.variables["services"]["agent"]["needs"] = []
-        servers.write()
-        servers.inv("setup", "--group", "servers", timeout_s=600)
+        agent_project(Path(project), host).inv("setup", "--group", "servers", timeout_s=600)
         host.power_off()
         upper = host.folder / "upper"
         for path in (*(upper / name for name in OWN_TO_EACH_HOST), *upper.glob("etc/ssh/ssh_host_*")):
@@ -76,22 +82,26 @@ def _build(run: hosts.HostRun, ready: Path) -> None:
     building.rename(ready)
 
 
-def _limit(folder: Path, keep: Path) -> None:
+def limit_layers(folder: Path, *, keep: Path, limit_bytes: int = LIMIT_BYTES) -> None:
     """Remove layers beyond the limit, the longest unused first; not ``keep``, and none that a run uses."""
     layers = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: -one.stat().st_mtime)
     total = 0
     for layer in layers:
         total += _size(layer)
-        if total <= LIMIT_BYTES or layer == keep:
+        if total <= limit_bytes or layer == keep:
             continue
-        lock = folder / f"{layer.name}.lock"
-        with lock.open("a") as in_use:
+        with _lock_file(layer).open("a") as in_use:
             try:
                 fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             shutil.rmtree(layer)
-            lock.unlink()
+            _lock_file(layer).unlink()
+
+
+def _lock_file(layer: Path) -> Path:
+    """Shared by the runs that use the layer; opened and removed only under the folder's own lock."""
+    return layer.with_name(f"{layer.name}.lock")
 
 
 def _size(folder: Path) -> int:

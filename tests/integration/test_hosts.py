@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts
+from tests import hosts, hosts_prepared
 
 
 def test_a_host_is_up_with_systemd_and_all_users_reach_it_by_ssh(host: hosts.Machine) -> None:
@@ -62,6 +62,17 @@ def test_a_small_disk_runs_full_and_goes_away(host: hosts.Machine) -> None:
 def test_a_host_without_python(host_run: hosts.HostRun) -> None:
     with host_run.cluster(1, python=False) as (bare,):
         assert bare.ssh("python3 -V", check=False).returncode == 127
+
+
+def test_a_prepared_host_is_as_setup_leaves_it_and_has_names_and_keys_of_its_own(
+    host: hosts.Machine, prepared_host: hosts.Machine, tmp_path: Path
+) -> None:
+    servers = hosts_prepared.agent_project(tmp_path / "project", prepared_host)
+    servers.inv("setup", "--group", "servers", "--check")  # exit 2 if anything were to change
+    assert prepared_host.shell("ls /opt/frontdesk/releases").stdout == ""
+    look = "hostname; cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub"
+    here, there = prepared_host.shell(look).stdout.split(), host.shell(look).stdout.split()
+    assert [one for one in here if one in there] == ["ssh-ed25519"]
 
 
 def test_pulling_the_plug_keeps_the_disk_and_the_host_key(fresh_host: hosts.Machine) -> None:
