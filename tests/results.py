@@ -77,7 +77,7 @@ def judge_second_run(first: Outcome, second: Outcome, known: Mapping[str, str]) 
     again = set(second.failures)
     # A second run that broke off proves nothing about what it did not reach.
     complete = second.passed + second.failed + second.skipped == first.failed
-    flaky = [name for name in first.failures if "::" in name and name not in again] if complete else []
+    flaky = [name for name in first.failures if name not in again] if complete else []
     forgiven = {name for name in flaky if without_parameters(name) in known}
     return Outcome(
         passed=first.passed + len(forgiven),

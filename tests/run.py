@@ -36,6 +36,7 @@ FOLDERS = {"unit": ["tests/unit"], "integration": ["tests/contract", "tests/inte
 SECOND_RUN_MAX = 8
 """More failures than these are no matter of chance: they are not run again."""
 USAGE = 3
+PYTEST_TESTS_FAILED = 1
 PYTEST_USAGE_ERROR = 4
 PYTEST_NO_TESTS = 5
 
@@ -148,7 +149,8 @@ def _on_real_parts(select: list[str], *, repeat: int) -> Outcome:
     # These wait more than they compute; a module's tests share its stacks and stay together.
     side_by_side = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     first = _pytest([*FOLDERS["integration"], *select, *side_by_side])
-    if repeat > 1 or not 0 < first.failed <= SECOND_RUN_MAX:
+    broke_off = any("::" not in name for name in first.failures)
+    if repeat > 1 or broke_off or not 0 < first.failed <= SECOND_RUN_MAX:
         return first
     print(f"== {first.failed} failed: once more, alone", flush=True)
     only_failed = ["--last-failed", "--last-failed-no-failures=none"]
@@ -168,9 +170,10 @@ def _pytest(arguments: list[str]) -> Outcome:
             process.wait()
             raise
         outcome = read_report(junit)
-    if code and not outcome.failed:
-        outcome.failed = 1
-        outcome.failures = [f"pytest {' '.join(arguments)} exited {code}"]
+    if code not in (0, PYTEST_TESTS_FAILED) or (code and not outcome.failed):
+        # It broke off, and what it did not reach has not passed.
+        outcome.failed += 1
+        outcome.failures.append(f"pytest {' '.join(arguments)} exited {code}")
     return outcome
 
 

@@ -73,6 +73,20 @@ def test_a_test_that_fails_and_then_passes_fails_the_run_unless_its_cause_is_lis
     assert done.stdout.endswith(f"FAILED {NODE}\n2 passed, 1 failed\n")
 
 
+def test_a_run_that_breaks_off_has_failed_whatever_is_known_of_its_failures(checkout: Path) -> None:
+    sample = checkout / "tests/integration/test_sample.py"
+    sample.write_text(
+        FLAKY.replace(
+            "def test_passes():\n    pass", "def test_ends():\n    import pytest\n    pytest.exit('gone', 2)"
+        )
+    )
+    (checkout / "tests/flaky.py").write_text(f'KNOWN_FLAKY = {{"{NODE}": "the kernel is late"}}\n')
+    done = run(checkout, "--stages", "integration")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "once more" not in done.stdout
+    assert "exited 2" in done.stdout
+
+
 def test_an_expression_that_matches_no_test_is_refused_with_the_likely_one(checkout: Path) -> None:
     done = run(checkout, "-k", "clenup", "--report", "report.json")
     assert done.returncode == USAGE
