@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.model.secret import Secret
 from voiceops.stack import operations
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(420)
 AGENT = stacks.REPOSITORY / "tests" / "integration" / "agents" / "tone.py"
 
 
@@ -57,7 +58,7 @@ def project(tmp_path: Path, url: str) -> Iterator[stacks.Project]:
             "redis": f"127.0.0.1:{redis_port}",
             "needs": ["redis"],
         },
-        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"]},
+        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"], "ready_timeout_s": 150},
     }
     livekit = {"url": url, "api_key": live.API_KEY, "api_secret": live.API_SECRET}
     with stacks.project(tmp_path, services, livekit=livekit) as made:
@@ -65,6 +66,13 @@ def project(tmp_path: Path, url: str) -> Iterator[stacks.Project]:
         stale = '"vars": {"rooms": {"stale_after_s": 1}, '
         (tmp_path / "inventory.yaml").write_text(inventory.replace('"vars": {', stale, 1))
         yield made
+
+
+def start(project: stacks.Project) -> subprocess.CompletedProcess[str]:
+    """Start everything; a worker's imports take a minute on a full machine."""
+    started = project.run("start", "--timeout", "160", timeout_s=170)
+    assert started.returncode == 0, started.stderr
+    return started
 
 
 def rooms(url: str, *made: str) -> list[str]:
@@ -83,8 +91,7 @@ def test_rooms_are_cleaned_before_an_agent_that_starts_takes_calls(project: stac
     project.json("start", "--only", "livekit")
     assert rooms(url, "stale") == ["stale"]
     time.sleep(1.2)
-    started = project.run("start")
-    assert started.returncode == 0, started.stderr
+    started = start(project)
     assert rooms(url) == []
     told = started.stderr + started.stdout
     assert 0 <= told.index("rooms cleaned: 1 deleted") < told.index("agent: ready"), told
@@ -93,7 +100,7 @@ def test_rooms_are_cleaned_before_an_agent_that_starts_takes_calls(project: stac
 def test_rooms_that_a_redis_kept_are_cleaned_when_the_server_starts_anew(
     project: stacks.Project, url: str
 ) -> None:
-    project.json("start")
+    start(project)
     assert rooms(url, "kept") == ["kept"]
     (server,) = project.json("check-running")["services"]["livekit"]["pids"]
     found = processes.find(server)
@@ -101,8 +108,7 @@ def test_rooms_that_a_redis_kept_are_cleaned_when_the_server_starts_anew(
     processes.send_signal(found.key, signal.SIGKILL)
     assert processes.wait_gone([found.key], 5) == []
     time.sleep(1.2)
-    started = project.run("start")
-    assert started.returncode == 0, started.stderr
+    started = start(project)
     assert "rooms cleaned: 1 deleted" in started.stderr + started.stdout
     assert rooms(url) == []
 
