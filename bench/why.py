@@ -69,7 +69,9 @@ def measured(argv: list[str], made: Project, *, code: int) -> Cost:
 
 async def fill(made: Project, rooms: int) -> None:
     """Make empty rooms that stay, until there are so many."""
-    async with LivekitApi(made.url, Secret(API_KEY), Secret(API_SECRET)) as api:
+    # Few at a time and patiently: what is measured comes later.
+    keys = Secret(API_KEY), Secret(API_SECRET)
+    async with LivekitApi(made.url, *keys, concurrency=4, timeout_s=120.0) as api:
         make = (
             api.create_room(f"empty-{number}", empty_timeout_s=3600, agents=[UNKNOWN_AGENT])
             for number in range(rooms)
@@ -88,7 +90,7 @@ async def compare(made: Project, rooms: int, callers: int, rounds: int) -> dict[
     await fill(made, rooms - callers)
     async with (
         AsyncExitStack() as waiting,
-        LivekitApi(made.url, Secret(API_KEY), Secret(API_SECRET)) as api,
+        LivekitApi(made.url, Secret(API_KEY), Secret(API_SECRET), timeout_s=120.0) as api,
     ):
         for number in range(callers):
             await api.create_room(f"call-{number}", agents=[UNKNOWN_AGENT])
