@@ -55,20 +55,19 @@ def test_what_was_frozen_is_replaced_and_a_call_is_answered(stack: Project, serv
     assert stack.pid(service) != frozen
 
 
-def test_the_command_ends_when_its_time_is_over(stack: Project) -> None:
+def test_the_command_ends_when_its_time_is_over(tmp_path: Path) -> None:
     # Every call is silent, so that recover would climb to the top, with 15 s for each proof.
-    agent = stack.folder / "faulty.py"
-    healthy = agent.read_text()
-    agent.write_text(healthy.replace("await serve(ctx)", "await asyncio.sleep(600)"))
-    try:
-        stack.inv("start")
+    silent = tmp_path / "silent.py"
+    silent.write_text(
+        (AGENTS / "faulty.py").read_text().replace("await serve(ctx)", "await asyncio.sleep(600)")
+    )
+    with project(tmp_path / "project", silent) as made:
+        made.inv("start")
         began = time.monotonic()
-        error = recover(stack, "--timeout", "6", code=1)["error"]
-        assert time.monotonic() - began < 6 + 4  # it begins and ends by itself
+        error = recover(made, "--timeout", "6", code=1)["error"]
+        # To begin, and to end a call that is under way, takes its time on a busy machine.
+        assert time.monotonic() - began < 15
         assert "recover took longer than 6 s" in error["message"]
-    finally:
-        agent.write_text(healthy)
-        stack.inv("start", "--yes")
 
 
 def test_a_stray_with_other_code_is_ended_and_a_call_is_answered_by_ours(stack: Project) -> None:
