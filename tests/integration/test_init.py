@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,13 +78,13 @@ def on_path(tmp_path: Path) -> str:
 def free_ports(inventory: Path) -> None:
     """Move the sample inventory off its default ports."""
     text = inventory.read_text()
-    for old, new in (
-        ("#url: ws://127.0.0.1:7880", f"url: ws://127.0.0.1:{parts.free_port()}"),
-        ("#rtc_tcp_port: 7881", f"rtc_tcp_port: {parts.free_port()}"),
-        ("#rtc_udp_port: 7882", f"rtc_udp_port: {parts.free_port()}"),
+    for pattern, new in (
+        (r"#?url: ws://127.0.0.1:\d+", f"url: ws://127.0.0.1:{parts.free_port()}"),
+        (r"#?rtc_tcp_port: \d+", f"rtc_tcp_port: {parts.free_port()}"),
+        (r"#?rtc_udp_port: \d+", f"rtc_udp_port: {parts.free_port()}"),
     ):
-        assert old in text
-        text = text.replace(old, new)
+        text, count = re.subn(pattern, new, text)
+        assert count == 1, pattern
     inventory.write_text(text)
 
 
@@ -224,3 +225,29 @@ def test_an_installed_voiceops_deploys_what_a_checkout_deploys(installed: Path, 
     rendered = json.loads(theirs.stdout)["hosts"]["web1"]["files"]
     assert any("/releases/" in path for path in rendered)
     assert json.loads(ours.stdout)["hosts"]["web1"]["files"] == rendered
+
+
+def test_a_second_project_gets_ports_that_the_first_one_does_not_use(tmp_path: Path) -> None:
+    def ports(name: str) -> list[str]:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        done = run(
+            sys.executable,
+            "-I",
+            "-m",
+            "voiceops",
+            "init",
+            folder=folder,
+            XDG_CACHE_HOME=str(tmp_path / "cache"),
+        )
+        assert done.returncode == 0, done.stderr
+        return re.findall(
+            r"url: ws://127.0.0.1:(\d+)|rtc_\w+_port: (\d+)", (folder / "inventory.yaml").read_text()
+        )
+
+    first, second, third = ports("one"), ports("two"), ports("three")
+    flat = [port for found in (first, second, third) for pair in found for port in pair if port]
+    assert len(flat) == len(set(flat)) == 9
+    assert ports("two") == second, "what is there stays"
+    shutil.rmtree(tmp_path / "one")
+    assert ports("four") == first, "a project that is gone keeps no ports"

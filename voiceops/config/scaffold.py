@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from voiceops.config.project_ports import ProjectPorts
 from voiceops.config.shipped import checkout, shipped
 from voiceops.errors import StorageError, UsageError
 
@@ -47,9 +48,9 @@ exit 1
 """
 
 
-def plan(name: str) -> dict[str, str]:
+def plan(name: str, ports: ProjectPorts) -> dict[str, str]:
     """The files of a project by relative path."""
-    inventory = shipped("inventory.yaml").read_text(encoding="utf-8")
+    inventory = ports.written_into(shipped("inventory.yaml").read_text(encoding="utf-8"))
     files = {
         "inventory.yaml": inventory.replace("project: frontdesk", f"project: {name}").replace(
             "entry: examples/agent/", "entry: agent/"

@@ -16,9 +16,12 @@ def init(run: Run, force: bool = False) -> Report:
     from voiceops.config import scaffold
     from voiceops.config.dotenv import Environment
     from voiceops.config.local_keys import ensure_local_keys
+    from voiceops.config.project_ports import choose_ports, remember
 
     folder = Path.cwd()
-    made = scaffold.write(folder, scaffold.plan(scaffold.project_name(folder)), force=force)
+    files = scaffold.plan(scaffold.project_name(folder), choose_ports(folder))
+    made = scaffold.write(folder, files, force=force)
+    remember(folder)
     # Of .env alone: what this shell has set would be missing in the next one, and in cron.
     keys = ensure_local_keys(Environment(folder, {}), key="LIVEKIT_API_KEY", secret="LIVEKIT_API_SECRET")
     made[".env"] = bool(keys)
