@@ -31,11 +31,12 @@ FAKE_AGENT = REPOSITORY / "tests" / "fakes" / "agent_process.py"
 def sleeper(name: str, folder: Path, **changes: Any) -> Declared:
     """A service of the cheapest kind, with a child of its own; ready by a line of its log."""
     settings: dict[str, Any] = {
+        "kind": "command",
         "argv": ("sh", "-c", "sleep 1000 & echo ready; wait"),
         "probe": Probe(log="^ready", interval_s=0.01),
         "digest": "d1",
     }
-    return Declared(name=name, kind="command", cwd=folder, **(settings | changes))
+    return Declared(name=name, cwd=folder, **(settings | changes))
 
 
 def fake_agent(folder: Path, **changes: Any) -> Declared:

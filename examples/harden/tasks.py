@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voiceops.tasks.command import TARGETS, Report, Run, command
-
+from voiceops.cli.command import TARGETS, Report, Run, command
 from voiceops.tasks import namespace
 
 if TYPE_CHECKING:

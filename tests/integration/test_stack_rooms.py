@@ -123,7 +123,7 @@ def test_what_needs_a_server_that_keeps_rooms_starts_after_they_are_cleaned(fold
         argv = ("sh", "-c", f"touch {name}.up; echo ready; exec sleep 1000")
         return stacks.sleeper(name, folder, argv=argv, **changes)
 
-    server = service("server", kind="livekit", keeps_rooms=True)
+    server = service("server", keeps_rooms=True)
     stack = stacks.stack_of(folder, server, service("dependent", needs=("server",)))
     stack = dataclasses.replace(stack, before_agents=clean)
     operations.start(stack)

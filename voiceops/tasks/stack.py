@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from voiceops.stack.model import Verdict
     from voiceops.stack.operations import Stack
     from voiceops.stack.results import Results
+    from voiceops.tasks.hosts import Outcomes
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
 _TARGETS = ("host", "group", "limit")
@@ -73,7 +74,7 @@ def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, re
     with reporting_interrupt(run, go_on="start"), live_progress(run) as progress:
         # Restarted one after the other, so that there is always one that takes calls.
         done = on_stacks(run, work, progress=progress, among=chosen, until_one_fails=renew)
-    data = _results_data(done.values, several=len(run.project.hosts) > 1)
+    data = _results_data(done, several=len(run.project.hosts) > 1)
     if verify and not done.errors:
         data["verify"] = _verify(run)
     return done.report(run, Report(data, results_text(done.values, verb, data.get("verify"))))
@@ -100,10 +101,11 @@ def _verify(run: Run) -> dict[str, Any]:
     )
 
 
-def _results_data(results: dict[str, Results], *, several: bool) -> dict[str, Any]:
+def _results_data(done: Outcomes[Results], *, several: bool) -> dict[str, Any]:
+    results = done.values
     flat = {name: result for per_host in results.values() for name, result in per_host.items()}
     changed = sum(result.changed for per_host in results.values() for result in per_host.values())
-    data: dict[str, Any] = {"changed": changed}
+    data: dict[str, Any] = {"ok": not done.errors, "changed": changed}
     if not several:
         return data | {"services": {name: result.as_json() for name, result in flat.items()}}
     return data | {
@@ -158,7 +160,7 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
         refuse_all(run, look, chosen)
     with reporting_interrupt(run, go_on="stop"), live_progress(run) as progress:
         done = on_stacks(run, work, progress=progress, first_needed=False, among=chosen)
-    data = _results_data(done.values, several=len(run.project.hosts) > 1)
+    data = _results_data(done, several=len(run.project.hosts) > 1)
     return done.report(run, Report(data, results_text(done.values, "stop", None)))
 
 
