@@ -225,6 +225,7 @@ def test_a_note_that_no_cut_run_left_counts_for_nothing_and_goes(
 ) -> None:
     host.shell("apt-get -y remove hello")
     enable_theirs(host)
+    apply(transport, State("noted", [])).raise_for_failure()
     host.write("/var/lib/noted/daemons", '{"packages": [], "enabled": [], "coming": ["cron"]}')
     before = host.shell("systemctl list-unit-files --state=enabled --no-legend").stdout
     apply(transport, State("noted", [Package(names=[name], daemons=False)]))

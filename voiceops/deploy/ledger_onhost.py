@@ -214,19 +214,21 @@ def environment_files(request: dict[str, Any]) -> dict[str, str]:
 
 
 def restrict(request: dict[str, Any], ours: set[str]) -> None:
-    """Take releases and environments that an older voiceops left readable for everybody away from others."""
+    """Releases and environments are for root and the services alone: an older voiceops left them to root's umask."""
     for kind in ("releases", "venvs"):
         folder = f"{request['opt']}/{kind}"
         for name in os.listdir(folder) if os.path.isdir(folder) else []:
             path = os.path.join(folder, name)
             known = name in ours if kind == "releases" else ENVIRONMENT.fullmatch(name)
-            if known and not os.path.islink(path) and os.lstat(path).st_mode & 0o007:
-                restrict_below(path, request["group"])
+            if not known or os.path.islink(path):
+                continue
+            found, gid = os.lstat(path), grp.getgrnam(request["group"]).gr_gid
+            if found.st_gid != gid or stat.S_IMODE(found.st_mode) != 0o750:
+                restrict_below(path, gid)
 
 
-def restrict_below(path: str, group: str) -> None:
-    """The folder comes last: as long as others may read it, this is not over."""
-    gid = grp.getgrnam(group).gr_gid
+def restrict_below(path: str, gid: int) -> None:
+    """The folder comes last: as long as it differs, this is not over."""
     for folder, _, names in os.walk(path, topdown=False):
         for full in (*(os.path.join(folder, name) for name in names), folder):
             mode = os.lstat(full).st_mode

@@ -89,6 +89,15 @@ def test_a_state_folder_that_somebody_else_made_is_refused(machine: Machine, tmp
     machine.apply_twice(File(path=machine.at("a"), content="x"))
 
 
+def test_a_check_leaves_an_empty_state_folder_empty(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "a").write_text("y")
+    file = File(path=machine.at("a"), content="x")
+    machine.check(file)
+    assert list((tmp_path / "state").iterdir()) == []
+    machine.apply_twice(file)
+
+
 def test_a_tree_and_an_environment_are_for_root_and_one_group_under_any_umask(
     machine: Machine, tmp_path: Path, closed_umask: None
 ) -> None:
@@ -126,18 +135,22 @@ def test_python_is_installed_under_a_umask_that_lets_others_use_it() -> None:
     assert _SCRIPT.index("umask 022") < _SCRIPT.index("apt-get")
 
 
-def test_older_releases_are_closed_and_what_is_not_ours_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("modes", ["u=rwX,go=rX", "u=rwX,go="])
+def test_older_releases_are_for_the_services_and_what_is_not_ours_is_left_alone(
+    tmp_path: Path, modes: str
+) -> None:
     for name in ("r1/deep", "theirs"):
         (tmp_path / "releases" / name).mkdir(parents=True)
         (tmp_path / "releases" / name / "file").write_text("x")
     (tmp_path / "venvs/0123456789ab-0123456789ab").mkdir(parents=True)
     (tmp_path / "venvs/mine").mkdir()
-    subprocess.run(["chmod", "-R", "u=rwX,go=rX", tmp_path], check=True, timeout=10)
+    subprocess.run(["chmod", "-R", modes, tmp_path], check=True, timeout=10)
+    theirs = [tmp_path / "releases/theirs/file", tmp_path / "venvs/mine"]
+    before = [access(path) for path in theirs]
     ledger_onhost.restrict({"opt": str(tmp_path), "group": "daemon"}, {"r1"})
     for path in (tmp_path / "releases/r1", tmp_path / "venvs/0123456789ab-0123456789ab"):
         assert {access(one) for one in files_below(path)} <= {(0o750, "daemon"), (0o640, "daemon")}
-    assert access(tmp_path / "releases/theirs/file") == (0o644, "root")
-    assert access(tmp_path / "venvs/mine") == (0o755, "root")
+    assert [access(path) for path in theirs] == before
 
 
 def test_environment_files_are_known_by_their_mark(tmp_path: Path) -> None:

@@ -291,7 +291,11 @@ def check_folder(folder: str) -> None:
             raise Failed(
                 f"{folder} belongs to or can be written by somebody else, and root acts on what is in it"
             )
-        refuse_foreign(folder, not has_content(folder) or bool(STATE_MARKS & set(os.listdir(folder))))
+        refuse_foreign(folder, not has_content(folder) or has_mark(folder))
+
+
+def has_mark(folder: str) -> bool:
+    return not STATE_MARKS.isdisjoint(os.listdir(folder))
 
 
 def open_folder(folder: str) -> None:
@@ -325,11 +329,16 @@ def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock, code_pat
 
 def keep_caches(run: Run, code_path: str) -> None:
     """For the next run, also after a check: what files hash to, and the compiled payload."""
-    if not is_ours(run.folder):
+    if not may_cache(run.folder):
         return
     with contextlib.suppress(OSError):  # a cache that can't be written costs time, never a run
         run.hashes.save()
         keep_code(code_path, globals().get("CODE"))
+
+
+def may_cache(folder: str) -> bool:
+    """A check leaves an empty folder empty: with a cache and no mark in it, it would look like somebody else's."""
+    return is_ours(folder) and has_mark(folder)
 
 
 def is_ours(folder: str) -> bool:
@@ -354,7 +363,7 @@ def keep_code(path: str, code: CodeType | None) -> None:
 def compiled(program: str, version: str, folder: str) -> CodeType:
     """The program, which ``version`` names, compiled by an earlier run or now; only a file of root's in a folder of root's counts."""
     path = os.path.join(folder, f"look-{version}-{sys.version_info[0]}{sys.version_info[1]}")
-    ours = is_ours(folder)
+    ours = may_cache(folder)
     if ours:
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError), open(path, "rb") as file:
             if is_ours(path):
