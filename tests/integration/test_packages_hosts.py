@@ -223,7 +223,7 @@ def test_what_others_enable_meanwhile_stays_enabled(
 def test_a_note_that_no_cut_run_left_counts_for_nothing_and_goes(
     host: hosts.Machine, transport: SshTransport, name: str
 ) -> None:
-    host.shell("apt-get -y remove hello")
+    host.shell("apt-get update; apt-get -y remove hello")
     enable_theirs(host)
     apply(transport, State("noted", [])).raise_for_failure()
     host.write("/var/lib/noted/daemons", '{"packages": [], "enabled": [], "coming": ["cron"]}')
