@@ -38,9 +38,11 @@ class PackageHandler(Handler):
         if not apt and not first_existing("/usr/bin/dnf"):
             raise Failed("the host has neither apt nor dnf")
         wrong = self._wrong(spec, run, apt)
-        plan.data.update(apt=apt, wrong=wrong)
+        # Asked now: once this step has begun, the journal names it too.
+        resumed = _cut(spec, run)
+        plan.data.update(apt=apt, wrong=wrong, resumed=resumed)
         plan.changes = [f"{'install' if spec['present'] else 'remove'} {name}" for name in wrong]
-        if not spec["daemons"] and _cut(spec, run):
+        if not spec["daemons"] and resumed:
             plan.changes.append("switch off the daemons that a cut run installed")
         return plan
 
@@ -62,8 +64,7 @@ class PackageHandler(Handler):
         return [name for name in names if (name in there) != present]
 
     def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
-        apt, names = plan.data["apt"], plan.data["wrong"]
-        resumed = _cut(spec, run)
+        apt, names, resumed = plan.data["apt"], plan.data["wrong"], plan.data["resumed"]
         if not spec["daemons"]:
             _hold_daemons(run, apt, names, resumed)
         try:
