@@ -13,10 +13,14 @@ from tests.timeouts import pytest_runtest_setup, pytest_runtest_teardown
 __all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]
 
 LONGEST = (
-    "test_why",
-    "test_deploy_roles",
-    "test_deploy",
     "test_deploy_agents",
+    "test_deploy_roles",
+    "test_why",
+    "test_deploy_bad_releases",
+    "test_deploy_folders",
+    "test_call_guards",
+    "test_odd_hosts",
+    "test_deploy",
     "test_deploy_faults",
     "test_why_server",
     "test_deploy_secrets",

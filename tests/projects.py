@@ -53,7 +53,7 @@ class Project:
         }
         (self.folder / "inventory.yaml").write_text(yaml.safe_dump(inventory, sort_keys=False))
 
-    def inv(self, *arguments: str, code: int | None = 0, timeout_s: float = 90) -> Answer:
+    def inv(self, *arguments: str, code: int | None = 0, timeout_s: float = 240) -> Answer:
         """Run one command; ``code`` is what it has to exit with (None: any)."""
         done = subprocess.run(
             [sys.executable, "-m", "voiceops", *arguments],

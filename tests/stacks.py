@@ -124,7 +124,7 @@ class Project:
             text=True,
         )
 
-    def run(self, *arguments: str, timeout_s: float = 90.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
         process = self.spawn(*arguments)
         try:
             out, err = process.communicate(timeout=timeout_s)

@@ -17,7 +17,7 @@ from voiceops.stack.backend import Force
 from voiceops.stack.folder import Folder
 from voiceops.stack.model import Declared
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(params=["fake", "real"])

@@ -20,7 +20,7 @@ from tests.live import API_SECRET
 from tests.projects import Project, project
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(480),
     # livekit.rtc drops a handle twice when its server goes away under it; nothing of ours.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]

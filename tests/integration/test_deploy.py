@@ -62,7 +62,7 @@ def serving(host: hosts.Machine) -> list[str]:
     return [line.split()[0] for line in listed.splitlines()]
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_from_a_bare_host_to_a_call_with_audio_by_one_command(servers: Servers, host: hosts.Machine) -> None:
     document = servers.deploy()
     assert document["call"]["ok"] is True

@@ -86,7 +86,7 @@ def release_of(servers: Servers, host: hosts.Machine) -> str:
     )
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_everything_changed_by_hand_is_drift_and_fixed_alone(deployed: Servers, host: hosts.Machine) -> None:
     release = release_of(deployed, host)
     opt, etc, units = f"/opt/{PROJECT}", f"/etc/{PROJECT}", "/etc/systemd/system"
@@ -138,7 +138,7 @@ def test_everything_changed_by_hand_is_drift_and_fixed_alone(deployed: Servers, 
     deployed.inv("call", "--group", "servers")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_what_changes_here_changes_what_it_must_there_and_nothing_else(
     deployed: Servers, host: hosts.Machine
 ) -> None:
@@ -179,7 +179,7 @@ def packaged(name: str) -> str:
     return (REPOSITORY / name).read_text()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_an_agent_that_dies_again_and_again_after_it_was_ready_fails_and_the_old_one_serves(
     deployed: Servers, host: hosts.Machine
 ) -> None:
@@ -211,7 +211,7 @@ async def test_a_server_with_an_agent_alone_in_a_room_restarts_without_being_kil
     assert "timed out" not in log
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_deployer_killed_at_20_moments_ends_as_if_it_had_run_once(
     deployed: Servers, host: hosts.Machine
 ) -> None:

@@ -27,7 +27,7 @@ def _block(*_: object) -> None:
 server.on("worker_registered", _block)
 """
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")

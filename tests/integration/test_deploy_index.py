@@ -76,7 +76,7 @@ def private(deployed: Servers, index: Index, tmp_path: Path) -> Path:
     return wheel
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_from_a_bare_host_to_a_call_with_wheels_that_the_host_fetched(
     deployed: Servers, host: hosts.Machine, index: Index
 ) -> None:
@@ -89,7 +89,7 @@ def test_from_a_bare_host_to_a_call_with_wheels_that_the_host_fetched(
     assert (deployed.deploy()["changed"], index.asked) == (0, [])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(480)
 def test_an_index_that_is_down_fails_the_deploy_and_the_old_agent_serves(
     private: Path, deployed: Servers, index: Index
 ) -> None:
@@ -104,7 +104,7 @@ def test_an_index_that_is_down_fails_the_deploy_and_the_old_agent_serves(
     deployed.inv("call", "--group", "servers")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(480)
 def test_a_wheel_that_is_not_the_locked_one_is_refused_and_the_password_of_the_index_stays_secret(
     private: Path, deployed: Servers, host: hosts.Machine, index: Index, tmp_path: Path
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused_and_the_password_of_the_i
     assert host.shell(f"{look}; true").stdout.split() == ["/opt/control"]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_livekit_that_only_the_host_reaches_is_proved_by_a_call_from_there(
     deployed: Servers, host: hosts.Machine
 ) -> None:

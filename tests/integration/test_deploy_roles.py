@@ -15,7 +15,7 @@ from tests.roles import ROLES, bring_redis, role_servers
 from tests.servers import PROJECT, Servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def story(servers: Servers) -> tuple[str, leaks.Sampler]:
     return "\n".join(one.out + one.err for one in said), sampler
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_no_command_prints_a_secret(story: tuple[str, leaks.Sampler]) -> None:
     said, _ = story
     assert len(said) > 5000

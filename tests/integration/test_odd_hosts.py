@@ -128,7 +128,7 @@ def one_session(fresh_host: hosts.Machine) -> hosts.Machine:
     return fresh_host
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(480)
 def test_a_host_that_allows_one_session_at_a_time_is_deployed(
     servers: Servers, one_session: hosts.Machine
 ) -> None:

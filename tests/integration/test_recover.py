@@ -16,7 +16,7 @@ from tests.callers import caller
 from tests.live import end
 from tests.projects import Project, project
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"
 
 

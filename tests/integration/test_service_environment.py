@@ -16,7 +16,7 @@ import pytest
 from tests import live, parts, stacks
 from voiceops.adapters import processes
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(480)
 DOTENV = {
     "SUDO_PASSWORD": "sudo-password-of-the-tests",
     "INDEX_URL": "https://me:index-password-of-the-tests@index.example/simple",

@@ -23,7 +23,7 @@ from voiceops.adapters import ports_in_use, processes
 from voiceops.stack.folder import Folder
 
 ROUNDS = int(os.environ.get("VOICEOPS_AGENT_ROUNDS", "2"))
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 def services(**server: Any) -> dict[str, dict[str, Any]]:

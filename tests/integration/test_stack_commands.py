@@ -54,7 +54,7 @@ def test_start_says_what_changed_and_a_second_one_that_nothing_did(project: stac
     assert stacks.marked(project.folder) == []
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(480)
 def test_fifty_starts_at_once_make_one_of_each_and_all_succeed(project: stacks.Project) -> None:
     running = [project.spawn("start", "--timeout", "150") for _ in range(50)]
     ended = [(process.communicate(timeout=170)[1], process.returncode) for process in running]
@@ -62,7 +62,7 @@ def test_fifty_starts_at_once_make_one_of_each_and_all_succeed(project: stacks.P
     assert_one_of_each(project)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_start_ends_ready_after_random_kills_of_services_children_and_of_start_itself(
     project: stacks.Project,
 ) -> None:

@@ -49,7 +49,7 @@ def runs_there(facts: Facts) -> frozenset[Tag]:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_host_of_another_architecture_gets_only_wheels_that_run_there_fetched_once() -> None:
     facts = Facts(python=(3, 11), machine="aarch64", libc="2.36")
     cache = parts.cache_folder() / "wheels"
@@ -66,7 +66,7 @@ def test_a_host_of_another_architecture_gets_only_wheels_that_run_there_fetched_
     assert (again.files.keys(), said) == (house.files.keys(), [])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("minor", [10, 14])
 def test_the_oldest_and_the_newest_python_have_wheels_there_too(minor: int) -> None:
     """Only resolved, and uv fetched: nothing that lacks a wheel there is chosen."""
@@ -76,7 +76,7 @@ def test_the_oldest_and_the_newest_python_have_wheels_there_too(minor: int) -> N
     assert parse_wheel_filename(house.uv)[3] & runs_there(facts)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(480)
 def test_the_lock_says_which_files_are_right_whatever_the_index_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from tests.callers import caller, token
 from tests.live import API_KEY, API_SECRET
 from tests.projects import Project, project
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"
 
 

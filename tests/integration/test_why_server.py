@@ -15,7 +15,7 @@ from tests.callers import caller
 from tests.live import API_KEY, API_SECRET
 from tests.servers import PROJECT, Servers, agent_servers
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(480)
 ENTRY = Path(__file__).parent / "agents" / "faulty.py"
 
 
