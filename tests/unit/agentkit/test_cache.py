@@ -328,7 +328,8 @@ print(asyncio.run(read()), flush=True)
 
 def start_job(folder: Path, seconds: float) -> subprocess.Popen[str]:
     script = folder / "job.py"
-    script.write_text(JOB)
+    if not script.exists():  # a job that starts must not read it while it is written again
+        script.write_text(JOB)
     return subprocess.Popen(
         [sys.executable, str(script), str(seconds)],
         stdout=subprocess.PIPE,
