@@ -16,6 +16,8 @@ from tests.projects import REPOSITORY, Answer
 from voiceops.model.quoting import json_for_yaml
 
 PROJECT = "frontdesk"
+BARE_HOST_S = 300.0
+"""What the first deploy of an agent to a bare host may take on a full machine: it builds the environment there."""
 
 
 @dataclass(slots=True)
@@ -84,9 +86,11 @@ class Servers:
         )
         return Answer(process.returncode, out, err)
 
-    def deploy(self, *arguments: str, code: int | None = 0) -> Any:
+    def deploy(self, *arguments: str, code: int | None = 0, timeout_s: float = 110) -> Any:
         """Deploy to all hosts; the JSON document."""
-        return self.inv("deploy", "--group", "servers", "--json", *arguments, code=code).json
+        return self.inv(
+            "deploy", "--group", "servers", "--json", *arguments, code=code, timeout_s=timeout_s
+        ).json
 
 
 def agent_servers(

@@ -11,7 +11,7 @@ import pytest
 from tests import callers, hosts
 from tests.integration import onhost
 from tests.live import API_KEY, API_SECRET
-from tests.servers import PROJECT, Servers, agent_servers
+from tests.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
 from voiceops.adapters.livekit_api import LivekitApi
 from voiceops.model.secret import Secret
 
@@ -34,7 +34,7 @@ def deployed(servers: Servers) -> Servers:
         "needs": ["livekit"],
     }
     servers.write()
-    servers.deploy("--no-call")
+    servers.deploy("--no-call", timeout_s=BARE_HOST_S)
     return servers
 
 
@@ -62,9 +62,9 @@ def serving(host: hosts.Machine) -> list[str]:
     return [line.split()[0] for line in listed.splitlines()]
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(BARE_HOST_S + 60)
 def test_from_a_bare_host_to_a_call_with_audio_by_one_command(servers: Servers, host: hosts.Machine) -> None:
-    document = servers.deploy()
+    document = servers.deploy(timeout_s=BARE_HOST_S)
     assert document["call"]["ok"] is True
     assert document["call"]["audio_s"] > 0
     assert len(document["hosts"][host.name]["resources"]) >= 28

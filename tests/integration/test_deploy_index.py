@@ -14,7 +14,7 @@ import pytest
 
 from tests import hosts, parts
 from tests.package_index import Index, package_index, small_wheel
-from tests.servers import PROJECT, Servers, agent_servers
+from tests.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
 from voiceops.config.shipped import shipped
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import Facts, wheelhouse
@@ -61,7 +61,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine, index
 
 @pytest.fixture(scope="module")
 def deployed(servers: Servers) -> Servers:
-    assert servers.deploy()["call"]["ok"] is True
+    assert servers.deploy(timeout_s=BARE_HOST_S)["call"]["ok"] is True
     return servers
 
 
