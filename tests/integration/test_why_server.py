@@ -79,7 +79,7 @@ async def test_why_names_causes_by_the_journal_and_fixes_them(server: Servers, h
             await calls.enter_async_context(caller(callers_url(host), room))
         found = await why(server, "entrypoint-raised", "entrypoint-exited")
         assert found["entrypoint-raised"]["evidence"] == ["worker log: ValueError: no such customer"]
-        assert found["entrypoint-raised"]["fix"] == f"inv rooms.dispatch raise-1 --host {name}"
+        assert found["entrypoint-raised"]["fix"] == f"./inv rooms.dispatch raise-1 --host {name}"
         assert "exit code 3" in found["entrypoint-exited"]["evidence"][0]
         assert "worker output: can't open the table of customers" in found["entrypoint-exited"]["evidence"]
         fixed = await asyncio.to_thread(on, server, "why", "--fix")
@@ -94,7 +94,7 @@ async def test_a_worker_that_is_gone_is_started_and_its_caller_gets_an_agent(
     on(server, "stop", "--only", "agent", "--now", "--yes")
     async with caller(callers_url(host), "good-waiting"):
         found = await why(server, "no-worker")
-        assert found["no-worker"]["fix"].startswith(f"inv start --only agent --host {host.name}")
+        assert found["no-worker"]["fix"].startswith(f"./inv start --only agent --host {host.name}")
         assert (await asyncio.to_thread(on, server, "why", "--fix"))["ok"]
         assert await agents_in(host, "good-waiting") == 1
 

@@ -8,6 +8,7 @@ carries its service, digest and launch in its environment, and is found again fr
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
@@ -59,6 +60,8 @@ class Records:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Several runs of one service are stopped side by side, and share its file.
+        self._changing = threading.Lock()
 
     def services(self) -> list[str]:
         """Names that have a state file."""
@@ -94,21 +97,23 @@ class Records:
 
     def update(self, record: Record) -> None:
         """Add the record, or replace the one of the same launch."""
-        records, _ = self.read(record.service)
-        others = [one for one in records if one.launch != record.launch]
-        self.write(record.service, [*others, record])
+        with self._changing:
+            records, _ = self.read(record.service)
+            others = [one for one in records if one.launch != record.launch]
+            self.write(record.service, [*others, record])
 
     def remove(self, service: str, launch: str) -> None:
         """Forget one run; safe to call twice."""
-        records, damage = self.read(service)
-        if damage or any(one.launch == launch for one in records):
-            self.write(service, [one for one in records if one.launch != launch])
+        with self._changing:
+            records, damage = self.read(service)
+            if damage or any(one.launch == launch for one in records):
+                self.write(service, [one for one in records if one.launch != launch])
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Temp file, fsync, rename, fsync of the folder. Raises ``OSError`` and leaves nothing half written."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with open(descriptor, "wb") as file:
