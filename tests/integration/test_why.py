@@ -64,7 +64,6 @@ async def agents_in(made: Project, room: str) -> list[str]:
     return [one.identity for one in answer.participants if one.kind == api.ParticipantInfo.Kind.AGENT]
 
 
-@pytest.mark.timeout(300)  # twenty callers and ten looks
 async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
     for round_number in range(5):
         async with AsyncExitStack() as calls:

@@ -377,8 +377,9 @@ def host_call(
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
     argv += [f"--unit={unit}", f"--property=RuntimeMaxSec={limit_s:g}"]
     argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
-    state = f"StateDirectory={names.project}/data {names.project}/schedule"
-    argv += [f"--property={one}" for one in (state, *UnitWriter(names, templates).sandbox())]
+    # With the mode of the units: systemd would open the folders to everybody (0755).
+    state = (f"StateDirectory={names.project}/data {names.project}/schedule", "StateDirectoryMode=0750")
+    argv += [f"--property={one}" for one in (*state, *UnitWriter(names, templates).sandbox())]
     argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
     return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]
 

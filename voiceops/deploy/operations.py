@@ -148,11 +148,12 @@ class Deployer:
 
         refused = [run for run in fleet.runs if run.name in bad and not _unfinished(run)]
         fleet.each(refused, refuse)
-        releases = {entry.release: name for name, found in bad.items() for entry in found.values()}
+        # By service: a release is named by its environment too, so the same code has another name elsewhere.
+        services = {service: name for name, found in bad.items() for service in found}
         for run in fleet.runs:
             differs = run.planned is not None and not run.planned.as_declared
             if run.ok and differs and run.name not in bad and run.state is not None:
-                where = [releases[one] for one in run.state.releases.values() if one in releases]
+                where = [services[one] for one in run.state.releases if one in services]
                 if where:
                     run.skipped = f"its release is marked bad on {where[0]}"
 
