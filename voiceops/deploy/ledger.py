@@ -12,6 +12,7 @@ import msgspec
 
 from voiceops.deploy import ledger_onhost
 from voiceops.errors import HostError, NotFoundError, StorageError, UsageError
+from voiceops.model.decoding import prepare
 from voiceops.ports import Transport
 from voiceops.resources.report import DISK_HINT
 from voiceops.stack.model import Declared
@@ -90,6 +91,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
             return left.previous(service)
         except NotFoundError:
             return ""
+
+
+prepare(Entry, Ledger)  # hosts are asked side by side
 
 
 def marked_bad(service: str, entry: Entry) -> str:

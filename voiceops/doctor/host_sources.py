@@ -21,6 +21,7 @@ from voiceops.doctor.logs import event_of
 from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.errors import HostError, UnreachableError
 from voiceops.health.agent import AgentHealth
+from voiceops.model.decoding import prepare
 from voiceops.model.settings import AgentService, LivekitService, Settings
 from voiceops.ports import Transport
 from voiceops.stack import systemd_sight
@@ -29,6 +30,8 @@ from voiceops.stack.model import Declared, Instance
 from voiceops.systemd import facts_onhost, onhost
 from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python
+
+prepare(HostFact)  # hosts are asked side by side
 
 LOOK_TIMEOUT_S = 30.0
 

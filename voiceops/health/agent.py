@@ -34,10 +34,14 @@ class AgentHealth(msgspec.Struct, frozen=True, kw_only=True):
         return self.max_jobs is not None and self.calls >= self.max_jobs
 
 
+_decoder = msgspec.json.Decoder(AgentHealth)
+"""Made at import: see ``model.decoding``, agents are asked side by side."""
+
+
 def read_health(socket: Path, *, timeout_s: float = 2.0) -> AgentHealth | None:
     """The agent's answer, 200 or 503 alike; None when there is none, or none that makes sense."""
     try:
         answer = http.get_unix(socket, "/health", timeout_s=timeout_s)
-        return msgspec.json.decode(answer.body, type=AgentHealth)
+        return _decoder.decode(answer.body)
     except (UnreachableError, msgspec.DecodeError):
         return None

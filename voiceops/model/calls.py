@@ -7,6 +7,7 @@ from typing import Any, Union
 
 import msgspec
 
+from voiceops.model.decoding import prepare
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 from voiceops.model.secret import Secret
 
@@ -196,3 +197,6 @@ class Disconnected(PhoneEvent, frozen=True, kw_only=True):
     """The server or the network ended the call."""
 
     reason: str
+
+
+prepare(CallResult)  # calls from several hosts are read side by side

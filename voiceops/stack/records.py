@@ -55,6 +55,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     records: list[Record] = []
 
 
+_decoder = msgspec.json.Decoder(_File)
+"""Made at import: see ``model.decoding``, records are read side by side."""
+
+
 class Records:
     """The folder of state files."""
 
@@ -79,7 +83,7 @@ class Records:
         except OSError as error:
             return [], f"state file can't be read: {error.strerror}"
         try:
-            return msgspec.json.decode(data, type=_File).records, ""
+            return _decoder.decode(data).records, ""
         except msgspec.DecodeError:
             return [], "state file is damaged"
 
