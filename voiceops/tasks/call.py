@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from voiceops.calls.stats import CallReport
-    from voiceops.model.calls import CallResult, CallTarget
+    from voiceops.model.calls import CallPlan, CallResult, CallTarget
 
 
 @command(
@@ -54,16 +54,12 @@ def call(
     Example: inv call --count 100 --concurrency 5 --hangup clean,abrupt --plot calls.png
     """
     import logging
-    import time
 
-    from voiceops import aio, wiring
+    from voiceops import wiring
     from voiceops.calls.pictures import check, check_file
     from voiceops.calls.plan import flags_of, longest_s, make_plan
-    from voiceops.calls.progress import progress
-    from voiceops.calls.stats import until_interrupted
     from voiceops.calls.text import summary
     from voiceops.errors import StorageError
-    from voiceops.wiring_doctor import why_of
     from voiceops.wiring_near import reachable
 
     plan = make_plan(
@@ -87,21 +83,7 @@ def call(
         return _from_host(run, flags, service, longest_s(plan))
     target = wiring.call_target(run.project.hosts, service=service, room=room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
-    with progress(plan, run.say, quiet=run.json) as on_result:
-        why = why_of(run.project)
-        results: list[CallResult] = []
-
-        def took(result: CallResult) -> None:
-            results.append(result)
-            on_result(result)
-
-        started_at = time.monotonic()
-        try:
-            done = aio.run(wiring.run_calls(target, plan, why=why, on_result=took))
-        except KeyboardInterrupt:
-            if not results:
-                raise
-            done = until_interrupted(plan, results, time.monotonic() - started_at)
+    done = _place(run, target, plan)
     try:
         _save(run, done, target, report=report, plot=plot)
     except StorageError as error:
@@ -109,6 +91,31 @@ def call(
         run.say(f"error: {error.message}")
         return Report(done.as_json(), summary(done), 1)
     return Report(done.as_json(), summary(done), done.exit_code)
+
+
+def _place(run: Run, target: CallTarget, plan: CallPlan) -> CallReport:
+    """Place the calls; on Ctrl-C the report has those that were finished until then."""
+    import time
+
+    from voiceops import aio, wiring
+    from voiceops.calls.progress import progress
+    from voiceops.calls.stats import until_interrupted
+    from voiceops.wiring_doctor import why_of
+
+    results: list[CallResult] = []
+    with progress(plan, run.say, quiet=run.json) as on_result:
+
+        def took(result: CallResult) -> None:
+            results.append(result)
+            on_result(result)
+
+        started_at = time.monotonic()
+        try:
+            return aio.run(wiring.run_calls(target, plan, why=why_of(run.project), on_result=took))
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            return until_interrupted(plan, results, time.monotonic() - started_at)
 
 
 def _refuse_files(given: Mapping[str, str]) -> None:
