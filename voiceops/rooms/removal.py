@@ -25,7 +25,7 @@ class RoomsRemainError(VoiceopsError):
         count = f"{len(names)} rooms still exist" if len(names) != 1 else "the room still exists"
         super().__init__(
             f"{count} after being deleted",
-            hint="something makes them anew: a client that rejoins, or a dispatch; `inv rooms.show ROOM` tells",
+            hint="something makes them anew: a client that rejoins, or a dispatch; `inv rooms.list` shows them",
             data={"rooms": list(names)},
             retryable=True,
         )

@@ -49,7 +49,7 @@ class AgentNotReadyError(DeadlineError):
         who = f"agent {agent_name!r}" if agent_name else "an agent"
         super().__init__(
             f"waited {timeout_s:g} s for {who}: {cause}",
-            hint="`inv why --room ROOM` looks at worker, server and logs too",
+            hint="`inv why` looks at worker, server and logs too",
             data={"timeout_s": timeout_s, "cause": cause, "seen": dict(seen)},
         )
         self.cause = cause

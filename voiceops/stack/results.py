@@ -56,7 +56,7 @@ def calls_error(rooms: Sequence[str], what: str, *, of_strays: bool = False) -> 
         f"{count} in progress: {what}",
         hint="give --yes to drop them"
         if of_strays
-        else "wait for them with `inv stop --drain S`, or give --yes to drop them",
+        else "wait for them with `inv stop --drain 600`, or give --yes to drop them",
         # A room name can identify a caller: it is shown where somebody looks, not in logs.
         log_tail=tuple(f"room {room}" for room in rooms),
         data={"rooms": list(rooms)},
