@@ -31,11 +31,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from tests import live, parts
-from voiceops import wiring
+from tests.support import live, parts
 from voiceops.calls.stats import CallReport, percentile
 from voiceops.model.calls import CallPlan, CallResult, CallTarget, Hangup
 from voiceops.model.secret import Secret
+from voiceops.wiring import project
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSION = ROOT / "bench" / "agents" / "session.py"
@@ -80,7 +80,7 @@ def side(server: live.LiveServer, label: str, entry: Path, *, agentkit: bool, **
 
 def place(target: CallTarget, **plan: object) -> CallReport:
     """Carry out a plan."""
-    return asyncio.run(wiring.run_calls(target, msgspec.structs.replace(CallPlan(), **plan)))
+    return asyncio.run(project.run_calls(target, msgspec.structs.replace(CallPlan(), **plan)))
 
 
 def alone(rounds: int) -> None:

@@ -22,13 +22,13 @@ from typing import Any
 
 from bench import noop as toolkit
 from bench.noop import bare_all, fresh_process, places, seconds
-from tests import hosts
-from tests.hosts import Machine
-from tests.live import API_KEY, API_SECRET
-from tests.servers import Servers, agent_servers, sleeper
+from tests.support import hosts
+from tests.support.hosts import Machine
+from tests.support.live import API_KEY, API_SECRET
+from tests.support.servers import Servers, agent_servers, sleeper
 from voiceops.deploy.operations import DeployRun, Options
-from voiceops.wiring import Project
-from voiceops.wiring_deploy import deployer, fleet_of
+from voiceops.wiring.deploy import deployer, fleet_of
+from voiceops.wiring.project import Project
 
 ENTRY = Path(__file__).resolve().parent.parent / "tests/integration/agents/tone.py"
 

@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.projects import REPOSITORY, Project, project
+from tests.support.projects import REPOSITORY, Project, project
 
 ENTRY = REPOSITORY / "examples" / "agent" / "agent.py"
 HANGUPS = "clean,mid-greeting,clean,abrupt"

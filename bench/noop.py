@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.hosts import Machine
+    from tests.support.hosts import Machine
     from voiceops.ports import Transport
     from voiceops.resources import HostReport, Resource, State
 
@@ -133,7 +133,7 @@ def bare_all(hosts: Sequence[Place], job: Job | None = None) -> None:
 
 def deploy_all(hosts: Sequence[Place], job: Job, *, expect_changes: bool = False) -> None:
     """Build the state and bring all hosts to it."""
-    from voiceops.adapters.ssh import SshTarget, SshTransport
+    from voiceops.adapters.ssh.transport import SshTarget, SshTransport
     from voiceops.resources import apply, on_hosts
 
     transports = [

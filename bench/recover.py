@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.projects import REPOSITORY, Project, project
+from tests.support.projects import REPOSITORY, Project, project
 
 FAULTY = REPOSITORY / "tests" / "integration" / "agents" / "faulty.py"
 

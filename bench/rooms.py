@@ -22,9 +22,9 @@ from pathlib import Path
 import aiohttp
 from livekit import api as lkapi
 
-from tests import live, parts
 from tests.integration.rooms import person
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live, parts
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.errors import VoiceopsError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import RoomsSettings

@@ -24,8 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests import live, parts, stacks
-from voiceops.adapters import http, processes
+from tests.support import live, parts, stacks
+from voiceops.adapters import http
+from voiceops.adapters.process import processes
 from voiceops.errors import UnreachableError
 from voiceops.health.notify import NotifySocket
 

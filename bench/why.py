@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.rooms import person
-from tests.live import API_KEY, API_SECRET, LiveServer
-from tests.projects import REPOSITORY, Project, project
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support.live import API_KEY, API_SECRET, LiveServer
+from tests.support.projects import REPOSITORY, Project, project
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
 
 BARE = """

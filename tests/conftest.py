@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import live
-from tests.timeouts import pytest_runtest_setup, pytest_runtest_teardown
+from tests.support import live
+from tests.support.timeouts import pytest_runtest_setup, pytest_runtest_teardown
 
 __all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.flaky import KNOWN_FLAKY
-from tests.results import Outcome, judge_second_run, print_summary, read_report
+from tests.support.flaky import KNOWN_FLAKY
+from tests.support.results import Outcome, judge_second_run, print_summary, read_report
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = [sys.executable, "-m"]
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("VOICEOPS_REQUIRE_PARTS", "1")
     select = ["-k", options.k] if options.k else []
     select += ["-m", "not slow"] if options.fast else []
-    select += ["-p", "tests.repetition", f"--repeat={options.repeat}"] if options.repeat > 1 else []
+    select += ["-p", "tests.support.repetition", f"--repeat={options.repeat}"] if options.repeat > 1 else []
     if options.k:
         matching, refusal = _matching_stages([stage for stage in stages if stage in FOLDERS], select)
         if refusal is not None:
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if "unit" in stages:
             _timed(outcome, "unit", lambda: _pytest([*FOLDERS["unit"], "-n", "2", *select]))
         if "integration" in stages:
-            subprocess.run([*PYTHON, "tests.install_parts"], cwd=ROOT, check=False)
+            subprocess.run([*PYTHON, "tests.support.install_parts"], cwd=ROOT, check=False)
             _timed(outcome, "integration", lambda: _on_real_parts(select, repeat=options.repeat))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

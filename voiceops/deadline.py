@@ -7,7 +7,8 @@ injected where a test needs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,36 @@ def deadline(timeout_s: float, what: str) -> AbstractAsyncContextManager[Deadlin
     Raises ``DeadlineError`` naming ``what`` when the block takes longer. A
     cancellation from outside passes through untouched.
     """
-    from voiceops._async_deadline import bounded  # asyncio costs 40 ms that most commands don't need
+    return _bounded(Deadline(timeout_s, what))
 
-    return bounded(Deadline(timeout_s, what))
+
+@asynccontextmanager
+async def _bounded(limit: Deadline) -> AsyncIterator[Deadline]:
+    """Cancel the block when the deadline passes and raise its error instead.
+
+    Python 3.10 has no ``asyncio.timeout``: this is its core. Only a cancel that the
+    timer itself asked for becomes a ``DeadlineError``.
+    """
+    import asyncio  # costs 40 ms that most commands don't need
+
+    task = asyncio.current_task()
+    assert task is not None, "deadline() works inside a task"
+    fired = False
+
+    def expire() -> None:
+        nonlocal fired
+        fired = True
+        task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(limit.remaining_s, expire)
+    try:
+        yield limit
+    except asyncio.CancelledError:
+        if not fired:
+            raise
+        uncancel = getattr(task, "uncancel", None)
+        if uncancel is not None and uncancel() > 0:
+            raise  # somebody else cancelled as well: theirs wins
+        raise limit.error() from None
+    finally:
+        timer.cancel()

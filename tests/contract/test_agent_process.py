@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import live, stacks
-from voiceops.adapters import processes
+from tests.support import live, stacks
+from voiceops.adapters.process import processes
 from voiceops.health.agent import read_health
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared
 
 pytestmark = pytest.mark.timeout(480)

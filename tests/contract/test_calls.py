@@ -15,10 +15,10 @@ import pytest
 import pytest_asyncio
 from livekit import api
 
-from tests import live, parts, stacks
-from tests.fakes.phone import FakeCallers, FakePhone
-from voiceops.adapters.caller_token import caller_token
-from voiceops.adapters.livekit_rtc import RtcPhone
+from tests.support import live, parts, stacks
+from tests.support.fakes.phone import FakeCallers, FakePhone
+from voiceops.adapters.livekit.rtc import RtcPhone
+from voiceops.adapters.livekit.token import caller_token
 from voiceops.calls.pool import CallerPool
 from voiceops.calls.ports import Callers, Phone
 from voiceops.errors import CredentialsError, UnreachableError

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests import parts
 from tests.contract import inventories
-from voiceops.config import listing
-from voiceops.config.inventory import Inventory
-from voiceops.config.patterns import match
-from voiceops.config.sources import read_inventory
+from tests.support import parts
+from voiceops.config.inventory import listing
+from voiceops.config.inventory.model import Inventory
+from voiceops.config.inventory.patterns import match
+from voiceops.config.source.sources import read_inventory
 from voiceops.errors import UsageError
 
 COUNT = 240

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.fakes.livekit_api import FakeLivekitApi
-from tests.live import LiveServer
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support.fakes.livekit_api import FakeLivekitApi
+from tests.support.live import LiveServer
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.errors import NotFoundError, UnreachableError, UsageError
 from voiceops.model.secret import Secret
 from voiceops.ports import AgentRoomApi

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from tests import hosts
-from voiceops.adapters.local import LocalTransport
-from voiceops.adapters.ssh import SshTarget, SshTransport
+from tests.support import hosts
+from voiceops.adapters.process.local import LocalTransport
+from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.errors import DeadlineError, UnreachableError
 from voiceops.ports import Transport
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, hosts_prepared
+from tests.support import hosts, hosts_prepared
 
 Fleet = Callable[[int], list[hosts.Machine]]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests import hosts
-from voiceops.systemd import ready_onhost
+from tests.support import hosts
+from voiceops.remote.onhost import ready
 from voiceops.systemd.escape import environment_file
 from voiceops.systemd.names import Names
 from voiceops.systemd.units import UnitFile, UnitWriter
@@ -28,7 +28,7 @@ def furnish(host: hosts.Machine) -> None:
         f"useradd --system --user-group --home-dir {NAMES.state} --shell /usr/sbin/nologin {NAMES.user} && "
         f"mkdir -p {NAMES.opt}/bin {NAMES.opt}/releases {NAMES.etc}"
     )
-    host.copy_in(Path(ready_onhost.__file__), NAMES.ready_script, mode=0o755)
+    host.copy_in(Path(ready.__file__), NAMES.ready_script, mode=0o755)
 
 
 def install(host: hosts.Machine, units: Iterable[UnitFile]) -> None:

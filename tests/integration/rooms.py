@@ -9,7 +9,7 @@ import aiohttp
 from livekit import api as lkapi
 from livekit import rtc
 
-from tests.live import LiveServer
+from tests.support.live import LiveServer
 
 
 def token(

@@ -19,8 +19,8 @@ import aiohttp
 import pytest
 from livekit import api
 
-from tests import live, parts
-from tests.callers import caller
+from tests.support import live, parts
+from tests.support.callers import caller
 
 ENTRY = Path(__file__).parent / "agents" / "ignorant.py"
 

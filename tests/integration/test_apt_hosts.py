@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from tests import hosts
-from tests.hosts_packages import add_repository, build_deb
 from tests.integration.test_ssh import target
-from voiceops.adapters.ssh import SshTransport
+from tests.support import hosts
+from tests.support.hosts_packages import add_repository, build_deb
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.resources import Package, State, apply
 
 

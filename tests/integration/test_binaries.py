@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import parts
-from voiceops.adapters import binaries_fetch
-from voiceops.adapters.binaries import Progress, livekit_server
-from voiceops.adapters.elf import go_module_version, machine_of
+from tests.support import parts
+from voiceops.adapters.binaries import fetch as binaries_fetch
+from voiceops.adapters.binaries.elf import go_module_version, machine_of
+from voiceops.adapters.binaries.find import Progress, livekit_server
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 
 VERSION = "9.8.7"
@@ -166,7 +166,7 @@ def test_when_no_source_has_it_the_error_names_every_cause(cache: Path) -> None:
 
 def test_fifty_at_once_download_once(releases: Releases, cache: Path) -> None:
     program = (
-        "import sys; from voiceops.adapters.binaries import livekit_server;"
+        "import sys; from voiceops.adapters.binaries.find import livekit_server;"
         f"print(livekit_server({VERSION!r}, None, on_progress=lambda p: None, releases={releases.url!r}))"
     )
     running = [
@@ -180,7 +180,7 @@ def test_fifty_at_once_download_once(releases: Releases, cache: Path) -> None:
 
 def test_a_write_that_fails_is_a_storage_error_and_leaves_no_binary(releases: Releases, cache: Path) -> None:
     program = (
-        "import signal, sys; from voiceops.adapters.binaries import livekit_server;"
+        "import signal, sys; from voiceops.adapters.binaries.find import livekit_server;"
         "from voiceops.errors import StorageError;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try:\n"

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from livekit import rtc
 
-from tests.callers import caller
-from tests.live import API_SECRET
-from tests.projects import Project, project
+from tests.support.callers import caller
+from tests.support.live import API_SECRET
+from tests.support.projects import Project, project
 
 pytestmark = [
     pytest.mark.timeout(480),

@@ -21,14 +21,14 @@ import msgspec
 import psutil
 import pytest
 
-from tests import live, parts
-from voiceops import wiring
-from voiceops.adapters.caller_token import caller_token
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live, parts
+from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.adapters.livekit.token import caller_token
 from voiceops.calls.pool import CallerPool
 from voiceops.calls.stats import CallReport
 from voiceops.model.calls import ROOM_PREFIX, CallFailure, CallJob, CallPlan, CallTarget, FailureKind, Hangup
 from voiceops.model.secret import Secret
+from voiceops.wiring import project as wiring
 
 AGENT = "calls-tone"
 ENTRY = Path(__file__).parent / "agents" / "tone.py"

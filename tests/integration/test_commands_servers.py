@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts
 from tests.integration.conftest import Fleet
-from tests.servers import PROJECT, Servers, cheap_servers, sleeper
-from voiceops.tasks.deploy_view import WIDE
+from tests.support import hosts
+from tests.support.servers import PROJECT, Servers, cheap_servers, sleeper
+from voiceops.commands.deploy_view import WIDE
 
 TOKEN = "hunter2-for-the-crm-of-the-tests"
 

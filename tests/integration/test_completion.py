@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import parts
+from tests.support import parts
 from voiceops.cli.completion import BASH_COMPLETION
 
 INVENTORY = """\
@@ -94,7 +94,7 @@ def terminal(argv: list[str], folder: Path, variables: dict[str, str]) -> Iterat
 
 
 def shell(name: str) -> str:
-    """The shell's path; installed by ``tests.install_parts``."""
+    """The shell's path; installed by ``tests.support.install_parts``."""
     return shutil.which(name) or parts.missing(name, f"install the package {name}")
 
 

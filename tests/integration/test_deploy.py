@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import callers, hosts
 from tests.integration import onhost
-from tests.live import API_KEY, API_SECRET
-from tests.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import callers, hosts
+from tests.support.live import API_KEY, API_SECRET
+from tests.support.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests import callers, hosts
-from tests.projects import REPOSITORY
-from tests.servers import PROJECT, Servers, agent_servers
+from tests.support import callers, hosts
+from tests.support.projects import REPOSITORY
+from tests.support.servers import PROJECT, Servers, agent_servers
 
 TONE = Path(__file__).parent / "agents" / "tone.py"
 AGENTS = f"'{PROJECT}-agent@*.service'"

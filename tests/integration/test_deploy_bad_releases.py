@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
 from tests.integration.conftest import Fleet
-from tests.servers import PROJECT, Servers, agent_servers
+from tests.support import hosts
+from tests.support.servers import PROJECT, Servers, agent_servers
 
 TONE = Path(__file__).parent / "agents" / "tone.py"
 AGENT = Path("agent", "agent.py")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
 from tests.integration.conftest import Fleet
-from tests.servers import PROJECT, Servers, cheap_servers, sleeper
+from tests.support import hosts
+from tests.support.servers import PROJECT, Servers, cheap_servers, sleeper
 
 UNIT = f"{PROJECT}-web.service"
 

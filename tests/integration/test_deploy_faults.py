@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, parts
 from tests.integration.conftest import Fleet
-from tests.servers import PROJECT, Servers, cheap_servers, sleeper
+from tests.support import hosts, parts
+from tests.support.servers import PROJECT, Servers, cheap_servers, sleeper
 
 UNIT = f"{PROJECT}-web.service"
 

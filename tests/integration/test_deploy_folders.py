@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
-from tests.servers import PROJECT, Servers, agent_servers, cheap_servers
+from tests.support import hosts
+from tests.support.servers import PROJECT, Servers, agent_servers, cheap_servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
 FOLDERS = {

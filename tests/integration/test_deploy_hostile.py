@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import hosts, parts
-from tests.servers import PROJECT, Servers, cheap_servers, sleeper
+from tests.support import hosts, parts
+from tests.support.servers import PROJECT, Servers, cheap_servers, sleeper
 
 UNIT = f"{PROJECT}-web.service"
 HOSTILE = {

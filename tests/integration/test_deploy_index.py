@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, parts
-from tests.package_index import Index, package_index, small_wheel
-from tests.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
+from tests.support import hosts, parts
+from tests.support.package_index import Index, package_index, small_wheel
+from tests.support.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
 from voiceops.config.shipped import shipped
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import Facts, wheelhouse

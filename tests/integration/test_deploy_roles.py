@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from livekit import rtc
 
-from tests import callers, hosts
 from tests.integration.conftest import Fleet
-from tests.roles import ROLES, bring_redis, role_servers
-from tests.servers import PROJECT, Servers
+from tests.support import callers, hosts
+from tests.support.roles import ROLES, bring_redis, role_servers
+from tests.support.servers import PROJECT, Servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
 pytestmark = pytest.mark.timeout(480)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, leaks
-from tests.servers import PROJECT, Servers, agent_servers, sleeper
+from tests.support import hosts, leaks
+from tests.support.servers import PROJECT, Servers, agent_servers, sleeper
 
 TONE = Path(__file__).parent / "agents" / "tone.py"
 PLACES = tuple(

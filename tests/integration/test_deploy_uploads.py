@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, parts
-from tests.servers import PROJECT, Servers, cheap_servers
+from tests.support import hosts, parts
+from tests.support.servers import PROJECT, Servers, cheap_servers
 
 PART_BYTES = 10_000_000
 

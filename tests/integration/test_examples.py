@@ -15,9 +15,9 @@ from livekit import rtc
 
 from examples.rental.agent import equipment
 from examples.rental.source import Source, application
-from tests import live, parts
-from tests.callers import token
-from voiceops.agentkit.offline import OfflineVoice
+from tests.support import live, parts
+from tests.support.callers import token
+from voiceops.agentkit.speech.offline import OfflineVoice
 from voiceops.model.loudness import Loudness
 
 CLOUD_KEYS = ("OPENAI_API_KEY", "DEEPGRAM_API_KEY", "CARTESIA_API_KEY", "LIVEKIT_INFERENCE_API_KEY")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, hosts_prepared
+from tests.support import hosts, hosts_prepared
 
 
 def test_a_host_is_up_with_systemd_and_all_users_reach_it_by_ssh(host: hosts.Machine) -> None:

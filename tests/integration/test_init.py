@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests import parts
-from voiceops.config.dotenv import parse
+from tests.support import parts
+from voiceops.config.source.dotenv import parse
 
 SHIPPED_FILES = ("inventory.yaml", ".env.example", "requirements.lock")
 SERVER = {

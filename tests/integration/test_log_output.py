@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from tests import stacks
-from tests.stacks import observed, sleeper, stack_of
-from voiceops.adapters import processes
+from tests.support import stacks
+from tests.support.stacks import observed, sleeper, stack_of
+from voiceops.adapters.process import processes
 from voiceops.model.states import ServiceState
-from voiceops.stack import log_rotation, operations
-from voiceops.stack.folder import Folder
+from voiceops.stack import operations
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.logs import rotation
 
 HOSTILE = b"2026-01-01T00:00:01Z red \x1b[31m\x1b]0;title\x07 \xff\xfe \xc2\x9b2J end"
 PRINTS = "printf '" + "".join(f"\\{byte:03o}" for byte in HOSTILE) + "\\n'"
@@ -111,9 +112,9 @@ def test_logs_rotate_while_services_run_and_the_process_that_does_it_ends_with_t
             patience.check("no log was rotated")
             time.sleep(0.1)
         assert rotated.stat().st_mode == folder.log_file("loud").stat().st_mode
-        pid = log_rotation.last_holder(folder.base)
+        pid = rotation.last_holder(folder.base)
         operations.start(stack, renew=True, only=["quiet"])
-        assert log_rotation.last_holder(folder.base) == pid
+        assert rotation.last_holder(folder.base) == pid
         operations.stop(stack, only=["loud"])
         assert processes.find(pid)
         assert observed(tmp_path, quiet).instances[0].state is ServiceState.READY
@@ -133,16 +134,16 @@ def test_a_log_is_rotated_by_one_process_and_by_the_next_when_it_was_killed(tmp_
         operations.start(stack, renew=True, only=["one"])
         assert _rotator(folder).pid != first.pid
         operations.stop(stack)
-        assert not log_rotation.lock_held(folder.base)
+        assert not rotation.lock_held(folder.base)
     finally:
         stacks.end_all(tmp_path)
 
 
 def _rotator(folder: Folder) -> processes.Process:
     patience = stacks.soon(20)
-    while not log_rotation.lock_held(folder.base):
+    while not rotation.lock_held(folder.base):
         patience.check("nobody holds the lock of the rotation")
         time.sleep(0.05)
-    found = processes.find(log_rotation.last_holder(folder.base))
+    found = processes.find(rotation.last_holder(folder.base))
     assert found is not None
     return found

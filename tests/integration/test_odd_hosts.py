@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, parts
 from tests.integration.test_ssh import target
-from tests.servers import Servers, cheap_servers
-from voiceops.adapters.ssh import SshTransport
-from voiceops.adapters.ssh_errors import ShellRefusalError
+from tests.support import hosts, parts
+from tests.support.servers import Servers, cheap_servers
+from voiceops.adapters.ssh.errors import ShellRefusalError
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import CredentialsError, UnreachableError
 from voiceops.model.secret import Secret
 from voiceops.resources import read_facts

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
-from tests.hosts_packages import add_repository, build_deb, dnf_layer
-from tests.hosts_rootfs import PYTHON
 from tests.integration.test_ssh import target, wait_until
-from tests.servers import PROJECT, Servers, cheap_servers
-from voiceops.adapters.ssh import SshTransport
+from tests.support import hosts
+from tests.support.hosts_packages import add_repository, build_deb, dnf_layer
+from tests.support.hosts_rootfs import PYTHON
+from tests.support.servers import PROJECT, Servers, cheap_servers
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import VoiceopsError
 from voiceops.resources import Lease, Package, State, apply, check
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.callers import caller
-from tests.live import end
-from tests.projects import Project, project
+from tests.support.callers import caller
+from tests.support.live import end
+from tests.support.projects import Project, project
 
 pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"

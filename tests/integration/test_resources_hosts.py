@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
 from tests.integration.test_ssh import target
-from voiceops.adapters.ssh import SshTransport
+from tests.support import hosts
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import HostError, LockedError, ServiceError, StorageError, VoiceopsError
 from voiceops.model.secret import Secret
 from voiceops.resources import (
@@ -171,7 +171,7 @@ def test_ssh_cut_between_configuration_and_restart_is_made_good(
 DEPLOY = """
 import sys
 from tests.integration.test_resources_hosts import service, state
-from voiceops.adapters.ssh import SshTarget, SshTransport
+from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.resources import Blob, apply
 from pathlib import Path
 name, address, key, known, version, blob = sys.argv[1:]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts
 from tests.integration.test_ssh import target
-from voiceops.adapters.ssh import SshTransport
+from tests.support import hosts
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.ports import RemoteProcess
 from voiceops.resources import File, State, apply
 

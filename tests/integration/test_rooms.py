@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests import live
 from tests.integration.rooms import half_open_join, person
-from tests.projects import Project
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live
+from tests.support.projects import Project
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import deadline
 from voiceops.errors import CallsInProgressError
 from voiceops.model.protocol import READY_ATTRIBUTE
@@ -151,7 +151,7 @@ async def test_a_hundred_dispatches_from_several_processes_bring_one_agent(
 ) -> None:
     script = f"""
 import asyncio
-from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
 from voiceops.rooms.dispatch import dispatch_agent
 async def main():

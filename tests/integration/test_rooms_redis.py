@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests import live, parts
 from tests.integration.rooms import half_open_join
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live, parts
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.doctor.collect import look_at_rooms
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts, ServerFact

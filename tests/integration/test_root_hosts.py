@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
 from tests.integration.test_ssh import target, wait_until
-from voiceops.adapters.ssh import SshTransport
+from tests.support import hosts
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_call
 from voiceops.model.settings import AgentService, CommandService, Probe, Settings
@@ -23,7 +23,7 @@ from voiceops.model.states import ServiceState
 from voiceops.resources import Directory, File, State, apply
 from voiceops.stack.backend import Force
 from voiceops.stack.model import Declared
-from voiceops.stack.systemd_backend import SystemdBackend
+from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.units import Job
 
 PORT = 4321

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import live, parts
-from tests.hosts import Machine
 from tests.integration import onhost
-from tests.projects import Project
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live, parts
+from tests.support.hosts import Machine
+from tests.support.projects import Project
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
-from voiceops.systemd.schedule import How, Place, jobs, unit_texts
-from voiceops.wiring_schedule import Renderer
+from voiceops.schedule.jobs import How, Place, jobs, unit_texts
+from voiceops.wiring.schedule import Renderer
 
 
 def write_project(folder: Path, url: str, server: live.LiveServer, name: str) -> Project:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests import live, parts, stacks
-from voiceops.adapters import processes
+from tests.support import live, parts, stacks
+from voiceops.adapters.process import processes
 
 pytestmark = pytest.mark.timeout(480)
 DOTENV = {

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests import stacks
-from tests.stacks import fake_agent, observed, stack_of
-from voiceops.adapters import processes
+from tests.support import stacks
+from tests.support.stacks import fake_agent, observed, stack_of
+from voiceops.adapters.process import processes
 from voiceops.errors import CallsInProgressError, CallsUnknownError, UnreachableError, VoiceopsError
 from voiceops.stack import operations
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import CallKnowledge, OccupiedRooms
 

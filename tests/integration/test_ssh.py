@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 
-from tests import hosts
 from tests.integration.conftest import Fleet
-from voiceops.adapters.ssh import SshTarget, SshTransport
-from voiceops.adapters.ssh_errors import UnknownHostKeyError
+from tests.support import hosts
+from voiceops.adapters.ssh.errors import UnknownHostKeyError
+from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.deploy.ledger import read_ledger
 from voiceops.errors import CredentialsError, DeadlineError, HostError, UnreachableError
 from voiceops.model.secret import Secret
 from voiceops.ports import Transport
 from voiceops.resources import install_python, on_hosts, read_facts
-from voiceops.stack.systemd_backend import SystemdBackend
+from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.names import Names
 
 
@@ -264,7 +264,7 @@ def test_silence_ends_at_its_deadline(host: hosts.Machine) -> None:
 
 FLOOD = """
 import pathlib, resource, sys
-from voiceops.adapters.ssh import LIMIT_BYTES, SshTarget, SshTransport
+from voiceops.adapters.ssh.transport import LIMIT_BYTES, SshTarget, SshTransport
 name, address, key, known = sys.argv[1:]
 transport = SshTransport(SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),
                                    known_hosts=(pathlib.Path(known),)))
@@ -313,7 +313,7 @@ def test_a_port_of_the_hosts_loopback_is_reached_through_the_connection(host: ho
 
 CTRL_C = """
 import sys, pathlib
-from voiceops.adapters.ssh import SshTarget, SshTransport
+from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.resources import on_hosts
 name, address, key, known = sys.argv[1:]
 target = SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),

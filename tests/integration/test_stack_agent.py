@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests import callers, live, parts, stacks
-from voiceops.adapters import ports_in_use, processes
-from voiceops.stack.folder import Folder
+from tests.support import callers, live, parts, stacks
+from voiceops.adapters.process import ports_in_use, processes
+from voiceops.stack.local.folder import Folder
 
 ROUNDS = int(os.environ.get("VOICEOPS_AGENT_ROUNDS", "2"))
 pytestmark = pytest.mark.timeout(480)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import stacks
-from voiceops.adapters import processes
-from voiceops.stack.folder import Folder
+from tests.support import stacks
+from voiceops.adapters.process import processes
+from voiceops.stack.local.folder import Folder
 
 ROUNDS = int(os.environ.get("VOICEOPS_STACK_ROUNDS", "6"))
 NAMES = ("one", "two", "three")

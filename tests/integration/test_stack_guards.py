@@ -15,18 +15,18 @@ from pathlib import Path
 
 import pytest
 
-from tests import parts, stacks
-from tests.stacks import fake_agent, foreign, observed, sleeper, soon, stack_of
-from voiceops.adapters import processes
+from tests.support import parts, stacks
+from tests.support.stacks import fake_agent, foreign, observed, sleeper, soon, stack_of
+from voiceops.adapters.process import processes
 from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, LockedError, ServiceError, StorageError, StrayError
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.backend import Force
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.backend import ProcessBackend
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared, Stray, judge
-from voiceops.stack.processes import ProcessBackend
 
 
 @pytest.fixture
@@ -290,7 +290,7 @@ def test_a_read_only_folder_fails_clearly_and_can_still_be_looked_at(small_disk:
 
 def test_a_held_lock_names_its_owner_and_falls_with_it(folder: Path) -> None:
     holder = (
-        "import sys, time; from pathlib import Path; from voiceops.stack.lock import locked;"
+        "import sys, time; from pathlib import Path; from voiceops.stack.local.lock import locked;"
         "from voiceops.deadline import Deadline\n"
         "with locked(Path(sys.argv[1]), Deadline(5, 'x'), print, 'inv start'):\n"
         "    print('held', flush=True); time.sleep(1000)"

@@ -12,16 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests import parts, stacks
-from tests.stacks import foreign, observed, record_of, sleeper, soon, stack_of
-from voiceops.adapters import processes
+from tests.support import parts, stacks
+from tests.support.stacks import foreign, observed, record_of, sleeper, soon, stack_of
+from voiceops.adapters.process import processes
 from voiceops.errors import ServiceError
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.records import Record, Records
 from voiceops.stack.model import judge
-from voiceops.stack.records import Record, Records
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import parts, stacks
-from tests.stacks import stack_of
+from tests.support import parts, stacks
+from tests.support.stacks import stack_of
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests import live, parts, stacks
-from voiceops.adapters import processes
-from voiceops.adapters.livekit_api import LivekitApi
+from tests.support import live, parts, stacks
+from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.adapters.process import processes
 from voiceops.model.secret import Secret
 from voiceops.stack import operations
 

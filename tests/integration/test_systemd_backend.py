@@ -11,18 +11,18 @@ from unittest.mock import ANY
 
 import pytest
 
-from tests import hosts
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
-from voiceops.adapters.ssh import SshTarget, SshTransport
+from tests.support import hosts
+from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError
 from voiceops.model.settings import AgentService, CommandService, Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
-from voiceops.stack.journal import journal_argv
+from voiceops.stack.logs.journald import journal_argv
 from voiceops.stack.model import Declared, Instance, judge
-from voiceops.stack.systemd_backend import SystemdBackend
+from voiceops.stack.systemd.backend import SystemdBackend
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
 SETTLE_S = 0.6

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import hosts, parts
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
+from tests.support import hosts, parts
 from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
 from voiceops.systemd.units import Job, UnitFile
 

@@ -9,8 +9,8 @@ import pytest
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
-from tests import parts
-from tests.package_index import small_wheel
+from tests.support import parts
+from tests.support.package_index import small_wheel
 from voiceops.config.shipped import shipped
 from voiceops.deploy.locked import entry_of
 from voiceops.deploy.own_wheel import own_wheel

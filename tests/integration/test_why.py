@@ -14,9 +14,9 @@ import psutil
 import pytest
 from livekit import api
 
-from tests.callers import caller, token
-from tests.live import API_KEY, API_SECRET
-from tests.projects import Project, project
+from tests.support.callers import caller, token
+from tests.support.live import API_KEY, API_SECRET
+from tests.support.projects import Project, project
 
 pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from livekit import api
 
-from tests import hosts
-from tests.callers import caller
-from tests.live import API_KEY, API_SECRET
-from tests.servers import PROJECT, Servers, agent_servers
+from tests.support import hosts
+from tests.support.callers import caller
+from tests.support.live import API_KEY, API_SECRET
+from tests.support.servers import PROJECT, Servers, agent_servers
 
 pytestmark = pytest.mark.timeout(480)
 ENTRY = Path(__file__).parent / "agents" / "faulty.py"

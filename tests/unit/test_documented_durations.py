@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.adapters import binaries_fetch
+from voiceops.adapters.binaries import fetch
 from voiceops.agentkit import cached, loglimit, prepare, runner
 from voiceops.agentkit.guard import GuardOptions
 from voiceops.rooms import cleanup, waiting
@@ -30,7 +30,7 @@ SENTENCES = [
     ("docs/agentkit.md", f"in at most {prepare.BUDGET_S:g} s"),
     ("docs/agentkit.md", f"`VOICEOPS_DRAIN_TIMEOUT_S` ({runner.DEFAULT_DRAIN_TIMEOUT_S:g};"),
     ("docs/agentkit.md", f"at most {loglimit.LINES_PER_S:g} a second"),
-    ("ARCHITECTURE.md", f"is bounded at {binaries_fetch.CONNECT_TIMEOUT_S:g} s"),
+    ("ARCHITECTURE.md", f"is bounded at {fetch.CONNECT_TIMEOUT_S:g} s"),
     ("ARCHITECTURE.md", f"It waits (default {operations.DEFAULT_TIMEOUT_S:g} s)"),
     ("ARCHITECTURE.md", f"the server is listed {cleanup.SETTLE_S:g} s later"),
     ("ARCHITECTURE.md", f"Waiting polls at {waiting.POLL_S * 1000:g} ms"),

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from tests.hosts_prepared import limit_layers
+from tests.support.hosts_prepared import limit_layers
 
 LAYER_BYTES = 1_000_000
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from invoke import Context, Exit
 
-from tests.flaky import KNOWN_FLAKY
-from tests.results import Outcome, failure_rates, judge_second_run, read_report
 from tests.run import FOLDERS, USAGE
+from tests.support.flaky import KNOWN_FLAKY
+from tests.support.results import Outcome, failure_rates, judge_second_run, read_report
 from voiceops.tasks.test import run_tests
 
-RUNNER = ("run.py", "results.py", "repetition.py")
+RUNNER = ("run.py", "support/results.py", "support/repetition.py")
 FLAKY = """
 from pathlib import Path
 
@@ -39,10 +39,12 @@ def checkout(tmp_path: Path, repository: Path) -> Path:
     for folder in (*FOLDERS["unit"], *FOLDERS["integration"]):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "tests/__init__.py").touch()
+    (tmp_path / "tests/support").mkdir()
+    (tmp_path / "tests/support/__init__.py").touch()
     for name in RUNNER:
         shutil.copy(repository / "tests" / name, tmp_path / "tests" / name)
-    (tmp_path / "tests/install_parts.py").touch()
-    (tmp_path / "tests/flaky.py").write_text("KNOWN_FLAKY = {}\n")
+    (tmp_path / "tests/support/install_parts.py").touch()
+    (tmp_path / "tests/support/flaky.py").write_text("KNOWN_FLAKY = {}\n")
     # Without what pytest finds by itself: it costs each of its processes a second.
     (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\naddopts = "-p xdist.plugin"\n')
     (tmp_path / "tests/integration/test_sample.py").write_text(FLAKY)
@@ -65,7 +67,7 @@ def test_a_test_that_fails_and_then_passes_fails_the_run_unless_its_cause_is_lis
     known = NODE.replace("fails_at_first", "is_known")
     sample = checkout / "tests/integration/test_sample.py"
     sample.write_text(FLAKY + FLAKY.replace("fails_at_first", "is_known").replace("been-here", "been-there"))
-    (checkout / "tests/flaky.py").write_text(f'KNOWN_FLAKY = {{"{known}": "the kernel is late"}}\n')
+    (checkout / "tests/support/flaky.py").write_text(f'KNOWN_FLAKY = {{"{known}": "the kernel is late"}}\n')
     done = run(checkout, "--stages", "integration")
     assert done.returncode == 1, done.stdout + done.stderr
     assert f"FLAKY {NODE}: failed, then passed alone; find its cause" in done.stdout
@@ -80,7 +82,7 @@ def test_a_run_that_breaks_off_has_failed_whatever_is_known_of_its_failures(chec
             "def test_passes():\n    pass", "def test_ends():\n    import pytest\n    pytest.exit('gone', 2)"
         )
     )
-    (checkout / "tests/flaky.py").write_text(f'KNOWN_FLAKY = {{"{NODE}": "the kernel is late"}}\n')
+    (checkout / "tests/support/flaky.py").write_text(f'KNOWN_FLAKY = {{"{NODE}": "the kernel is late"}}\n')
     done = run(checkout, "--stages", "integration")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "once more" not in done.stdout

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from tests import timeouts
+from tests.support import timeouts
 
 timeouts.FIXTURES_TIMEOUT_S = 1.5
 
@@ -49,7 +49,7 @@ def test_a_slow_fixture_is_not_counted_and_a_hanging_one_ends(tmp_path: Path, re
     (tmp_path / "test_sample.py").write_text(SAMPLE)
     ini = ["-c", str(repository / "pyproject.toml"), f"--rootdir={tmp_path}", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-v", *ini, "-p", "tests.timeouts", "test_sample.py"],
+        [sys.executable, "-m", "pytest", "-v", *ini, "-p", "tests.support.timeouts", "test_sample.py"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(repository)},
         capture_output=True,

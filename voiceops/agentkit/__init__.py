@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from voiceops.agentkit.cache import CacheError, cached
+    from voiceops.agentkit.cache.api import CacheError, cached
     from voiceops.agentkit.call import Call
     from voiceops.agentkit.guard import guarded_entrypoint
     from voiceops.agentkit.lifecycle import CallEvent, subscribe
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from voiceops.agentkit.loopwatch import LoopWatch
     from voiceops.agentkit.notify import Notifier
     from voiceops.agentkit.prepare import prepare_room
-    from voiceops.agentkit.speech import Speech, heard, speech_from_environment
+    from voiceops.agentkit.speech.select import Speech, heard, speech_from_environment
 
 __all__ = [
     "CacheError",
@@ -48,18 +48,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "CacheError": "cache",
+    "CacheError": "cache.api",
     "Call": "call",
     "CallEvent": "lifecycle",
     "LogLimiter": "loglimit",
     "LoopWatch": "loopwatch",
     "Notifier": "notify",
-    "cached": "cache",
+    "cached": "cache.api",
     "guarded_entrypoint": "guard",
     "prepare_room": "prepare",
-    "Speech": "speech",
-    "heard": "speech",
-    "speech_from_environment": "speech",
+    "Speech": "speech.select",
+    "heard": "speech.select",
+    "speech_from_environment": "speech.select",
     "subscribe": "lifecycle",
 }
 

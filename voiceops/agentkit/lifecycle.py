@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceops.agentkit import hub
+from voiceops.agentkit.cache import ipc
 
 log = logging.getLogger("voiceops.agentkit.calls")
 
@@ -112,7 +112,7 @@ def publish(event: CallEvent, *, level: int = logging.INFO) -> None:
         "total_s": event.total_s,
     }
     log.log(level, event.step, extra=extra | dict(event.details) | {"pii": dict(event.pii)})
-    hub.report(
+    ipc.report(
         {
             "step": event.step,
             "call_id": event.call_id,

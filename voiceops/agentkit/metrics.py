@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from voiceops.agentkit import lifecycle
 
 if TYPE_CHECKING:
-    from voiceops.agentkit.cachehub import CacheHub
+    from voiceops.agentkit.cache.server import CacheHub
     from voiceops.agentkit.loglimit import LogLimiter
     from voiceops.agentkit.worker import Worker
 

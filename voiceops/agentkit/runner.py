@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import lifecycle
-from voiceops.agentkit.cachehub import CacheHub
+from voiceops.agentkit.cache.ipc import Hub
+from voiceops.agentkit.cache.server import CacheHub
 from voiceops.agentkit.health import HealthServer
-from voiceops.agentkit.hub import Hub
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest

@@ -74,7 +74,7 @@ def main() -> None:
 
 async def _serve(send: Send) -> None:
     """Many calls in one event loop."""
-    import voiceops.adapters.livekit_rtc  # noqa: F401 - loaded before the first call is timed
+    import voiceops.adapters.livekit.rtc  # noqa: F401 - loaded before the first call is timed
 
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_LINE_LIMIT)
@@ -119,7 +119,7 @@ async def _call(job: CallJob, released: asyncio.Event, send: Send, lag: LagMeter
 
 async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallResult:
     """One call that ends early, with a clean hang-up, when ``released`` is set."""
-    from voiceops.adapters.livekit_rtc import RtcPhone
+    from voiceops.adapters.livekit.rtc import RtcPhone
 
     failing = False
 
@@ -146,7 +146,7 @@ async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallRe
 def _serve_forks(send: Send) -> None:
     """One fork per call. A fork ends when its pipe is closed, or by its own hand."""
     # Once, before the forks; the engine itself is loaded by the first Room.
-    import voiceops.adapters.livekit_rtc  # noqa: F401
+    import voiceops.adapters.livekit.rtc  # noqa: F401
 
     decode = msgspec.json.Decoder(Order).decode
     children: dict[int, tuple[int, int]] = {}

@@ -23,7 +23,7 @@ from voiceops.errors import UsageError, VoiceopsError
 from voiceops.model.quoting import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
-    from voiceops.wiring import Project
+    from voiceops.wiring.project import Project
 
 _COMMON: dict[str, tuple[Any, str]] = {
     "inventory": (None, "Inventory file, folder or executable (or VOICEOPS_INVENTORY)."),
@@ -89,7 +89,7 @@ class Run:
                     f"--{self.empty[0]} is empty",
                     hint="was it an unset variable? leave the flag out, or name one",
                 )
-            from voiceops.wiring import Project
+            from voiceops.wiring.project import Project
 
             self._project = Project.load(
                 inventory=self.inventory, host=self.host, group=self.group, limit=self.limit

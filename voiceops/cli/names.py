@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from voiceops.wiring import Project
+    from voiceops.wiring.project import Project
 
 ROOMS_TIMEOUT_S = 2.0
 """Somebody waits at a Tab."""
@@ -19,7 +19,7 @@ def project_names(kind: str) -> Collection[str]:
     Rooms come from the LiveKit servers; one that does not answer within 2 s has none.
     """
     from voiceops.config.project import Configuration, find_inventory
-    from voiceops.wiring import Project, tasks_folder
+    from voiceops.wiring.project import Project, tasks_folder
 
     if kind == "room":
         return _rooms(Project.load())
@@ -33,11 +33,11 @@ def project_names(kind: str) -> Collection[str]:
 
 
 def _rooms(project: Project) -> list[str]:
-    from voiceops import aio
     from voiceops.deadline import deadline
     from voiceops.errors import VoiceopsError
     from voiceops.rooms.reading import list_rooms
-    from voiceops.wiring_rooms import room_servers
+    from voiceops.util import aio
+    from voiceops.wiring.rooms import room_servers
 
     async def read() -> list[str]:
         found: list[str] = []

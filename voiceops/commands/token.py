@@ -6,10 +6,10 @@ import secrets
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
-from voiceops.adapters.caller_token import caller_token
+from voiceops.adapters.livekit.token import caller_token
 from voiceops.cli.command import Report, Run
 from voiceops.errors import UsageError
-from voiceops.wiring import call_target
+from voiceops.wiring.project import call_target
 
 LINK = "https://meet.livekit.io/custom"
 """LiveKit's own test page for a server of one's own: it takes URL and token from the link."""

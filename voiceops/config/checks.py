@@ -11,7 +11,6 @@ import msgspec
 
 from voiceops.config.decode import Decoder, Path
 from voiceops.config.private_networks import is_private_url
-from voiceops.config.suggest import did_you_mean
 from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import (
@@ -23,6 +22,7 @@ from voiceops.model.settings import (
     ServiceBase,
     Settings,
 )
+from voiceops.util.suggest import did_you_mean
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

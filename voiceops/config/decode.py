@@ -9,12 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from voiceops.config.dotenv import Environment
-from voiceops.config.located import Items, Mapping, Place, dotted, place_of
 from voiceops.config.secrets import is_reference, secret_from
-from voiceops.config.suggest import did_you_mean
+from voiceops.config.source.dotenv import Environment
+from voiceops.config.source.located import Items, Mapping, Place, dotted, place_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
+from voiceops.util.suggest import did_you_mean
 
 Path = tuple[Any, ...]
 

@@ -8,8 +8,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from voiceops.config.dotenv import Environment, parse
-from voiceops.config.yamlfile import read_text
+from voiceops.config.source.dotenv import Environment, parse
+from voiceops.config.source.yamlfile import read_text
 from voiceops.errors import StorageError
 from voiceops.model.settings import Host, LivekitService
 

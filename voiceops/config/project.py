@@ -13,17 +13,17 @@ import msgspec
 
 from voiceops.config import checks
 from voiceops.config.decode import Decoder, fields_of, plain
-from voiceops.config.dotenv import Environment
-from voiceops.config.hostnames import split_port
-from voiceops.config.inventory import LOCAL_NAMES, Inventory
-from voiceops.config.located import Mapping, Place, place_of
-from voiceops.config.patterns import match
+from voiceops.config.inventory.hostnames import split_port
+from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
+from voiceops.config.inventory.patterns import match
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
-from voiceops.config.sources import read_inventory
-from voiceops.config.suggest import closest, did_you_mean, resembles
+from voiceops.config.source.dotenv import Environment
+from voiceops.config.source.located import Mapping, Place, place_of
+from voiceops.config.source.sources import read_inventory
 from voiceops.errors import ConfigError, UsageError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host, Settings
+from voiceops.util.suggest import closest, did_you_mean, resembles
 
 _LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 _SSH_CONNECTIONS = ("ssh", "smart", "paramiko", "paramiko_ssh", "ansible.builtin.ssh")

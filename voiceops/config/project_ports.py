@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from voiceops.config.caches import private_folder
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import VoiceopsError
 from voiceops.model.settings import LivekitService, LivekitSettings
+from voiceops.util.caches import private_folder
 
 _STEP = 10
 _TRIES = 500

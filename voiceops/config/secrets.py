@@ -12,8 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from voiceops.config.dotenv import Environment
-from voiceops.config.located import Mapping, Place
+from voiceops.config.source.dotenv import Environment
+from voiceops.config.source.located import Mapping, Place
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 

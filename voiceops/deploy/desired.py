@@ -37,7 +37,7 @@ from voiceops.resources import (
     Venv,
 )
 from voiceops.stack import declare, livekit_config
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared
 from voiceops.stack.release_files import release_files
 from voiceops.systemd.escape import environment_file

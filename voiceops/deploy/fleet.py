@@ -7,10 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from voiceops.deploy.batches import batches
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.rollout import Deployed
 from voiceops.errors import VoiceopsError
+from voiceops.fleet.order import batches
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from voiceops.deploy import ledger, ledger_onhost
+from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
+from voiceops.remote.onhost import ledger as ledger_onhost
+from voiceops.remote.onhost import services
 from voiceops.resources import Look
-from voiceops.stack import systemd_sight
 from voiceops.stack.model import Observed
-from voiceops.systemd import onhost
+from voiceops.stack.systemd import observe
 
 
 def host_look(state: HostState) -> Look:
@@ -22,14 +23,14 @@ def host_look(state: HostState) -> Look:
     program = "\n".join(
         [
             "from __future__ import annotations",
-            _code(onhost.__file__),
+            _code(services.__file__),
             "_look_at_units = look",
             _code(ledger_onhost.__file__),
             "look = lambda asked: {'units': _look_at_units(asked), 'current': current(asked), 'links': links(asked),"
             " 'bad': bad(asked)}",
         ]
     )
-    asked = systemd_sight.look_request(state.names, state.services)
+    asked = observe.look_request(state.names, state.services)
     releases = list(state.releases.values())
     return Look(program=program, request={**asked, "state": state.names.state, "releases": releases})
 
@@ -40,7 +41,7 @@ def _code(file: str) -> str:
 
 
 def observed_in(state: HostState, look: Mapping[str, Any]) -> dict[str, Observed]:
-    return systemd_sight.observed(state.names, state.services, look["units"])
+    return observe.observed(state.names, state.services, look["units"])
 
 
 def written(state: HostState, look: Mapping[str, Any]) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from voiceops.deploy import ledger_onhost
 from voiceops.errors import HostError, NotFoundError, StorageError, UsageError
 from voiceops.model.decoding import prepare
 from voiceops.ports import Transport
+from voiceops.remote.onhost import ledger
 from voiceops.resources.report import DISK_HINT
 from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
@@ -180,7 +180,7 @@ def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mappin
         "group": names.user,
         **request,
     }
-    program = Path(ledger_onhost.__file__).read_text()
+    program = Path(ledger.__file__).read_text()
     ended = transport.run(isolated_python(program, json.dumps(document)), root=True, timeout_s=120)
     if ended.exit_code != 0:
         raise HostError(

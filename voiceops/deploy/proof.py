@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from voiceops.errors import VoiceopsError
 from voiceops.model.calls import CallResult, FailureKind
 from voiceops.ports import Transport
-from voiceops.stack.log_cause import raised_in
-from voiceops.stack.log_files import brief
+from voiceops.stack.logs.cause import raised_in
+from voiceops.stack.logs.files import brief
 from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from voiceops.adapters.livekit_server import look_at_server
+from voiceops.adapters.livekit.server import look_at_server
 from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import event_of
@@ -24,10 +24,10 @@ from voiceops.health.agent import AgentHealth
 from voiceops.model.decoding import prepare
 from voiceops.model.settings import AgentService, LivekitService, Settings
 from voiceops.ports import Transport
-from voiceops.stack import systemd_sight
-from voiceops.stack.log_files import Line
+from voiceops.remote.onhost import facts, services
+from voiceops.stack.logs.files import Line
 from voiceops.stack.model import Declared, Instance
-from voiceops.systemd import facts_onhost, onhost
+from voiceops.stack.systemd import observe
 from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python
 
@@ -54,7 +54,7 @@ class HostSources:
         kinds = {name: self.settings.services[name] for name in (service.name for service in self.outline)}
         told = [name for name, one in kinds.items() if isinstance(one, (LivekitService, AgentService))]
         request = {
-            **systemd_sight.look_request(names, self.outline),
+            **observe.look_request(names, self.outline),
             "state": names.state,
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
             "window_s": LOG_WINDOW_S,
@@ -119,7 +119,7 @@ class HostSources:
 
         return Sighted(
             settings=self.settings,
-            observed=systemd_sight.observed(names, self.outline, seen),
+            observed=observe.observed(names, self.outline, seen),
             digests={service.name: seen["current"][service.name]["digest"] for service in self.outline},
             now=seen["now"],
             closer=closer,
@@ -136,6 +136,6 @@ def _agent_health(said: Any) -> AgentHealth | None:
 
 def _program() -> str:
     """Both programs as one; the first one's own ``__main__`` must not run."""
-    parts = [Path(onhost.__file__).read_text().partition('if __name__ == "__main__":')[0]]
-    parts.append(Path(facts_onhost.__file__).read_text().replace("from __future__ import annotations\n", ""))
+    parts = [Path(services.__file__).read_text().partition('if __name__ == "__main__":')[0]]
+    parts.append(Path(facts.__file__).read_text().replace("from __future__ import annotations\n", ""))
     return "\n".join([*parts, "main(look)"])

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from voiceops import aio
-from voiceops.adapters.livekit_api import LivekitApi
+from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import Deadline, deadline
 from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
@@ -25,6 +24,7 @@ from voiceops.rooms.removal import cleanup_room
 from voiceops.rooms.waiting import wait_for_agent
 from voiceops.stack import operations
 from voiceops.stack.operations import Stack
+from voiceops.util import aio
 
 T = TypeVar("T")
 DISPATCH_WAIT_S = 15.0

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from voiceops.adapters import processes
-from voiceops.adapters.livekit_server import look_at_server
+from voiceops.adapters.livekit.server import look_at_server
+from voiceops.adapters.process import processes
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.health.agent import read_health
 from voiceops.model.settings import AgentService, LivekitService, Settings
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared, Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from voiceops.doctor.facts import LogEvent
-from voiceops.stack.log_files import Line, merged
+from voiceops.stack.logs.files import Line, merged
 
 
 def read_events(logs: Sequence[tuple[str, Path, int]], *, since: float) -> tuple[LogEvent, ...]:

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from voiceops.errors import ConfigError, HostError, LockedError, StorageError, VoiceopsError
 from voiceops.ports import RemoteProcess, Transport
-from voiceops.resources import payload
+from voiceops.remote import payload
 from voiceops.resources.report import DISK_HINT, HostReport, read_report
 from voiceops.resources.state import State
 

@@ -55,7 +55,7 @@ class Content:
 @functools.lru_cache(maxsize=4096)
 def _file_sha256(path: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     """Many hosts get the same file, one spec asks more than once, and tomorrow's run asks again."""
-    from voiceops.resources.onhost.hashes import Hashes
+    from voiceops.remote.onhost.hashes import Hashes
 
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops"
     hashes = Hashes(str(cache))

@@ -2,7 +2,7 @@
 
 For tasks, the monitor, agents and programs of your own::
 
-    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.adapters.livekit.api import LivekitApi
     from voiceops.model.secret import Secret
     from voiceops.rooms import bring_agent, cleanup_stale_rooms
 

@@ -19,10 +19,10 @@ from voiceops.model.environment import agent_variables, selected_variables
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AgentService, CommandService, LivekitService, ServiceBase, Settings
 from voiceops.stack import livekit_config
-from voiceops.stack.folder import Folder
-from voiceops.stack.lock import read_only
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.lock import read_only
+from voiceops.stack.local.records import write_atomically
 from voiceops.stack.model import Declared
-from voiceops.stack.records import write_atomically
 from voiceops.stack.release_files import release_digest
 
 

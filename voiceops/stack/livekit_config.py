@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from voiceops.config import templating
+from voiceops.config.source import templating
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitService, LivekitSettings

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from voiceops import aio
 from voiceops.deadline import deadline
 from voiceops.errors import CredentialsError, NotListeningError, VoiceopsError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import NO_SERVER, CallKnowledge, OccupiedRooms
+from voiceops.util import aio
 
 if TYPE_CHECKING:
-    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.adapters.livekit.api import LivekitApi
 
 T = TypeVar("T")
 ASK_TIMEOUT_S = 5.0
@@ -132,7 +132,7 @@ def ask(
     livekit: LivekitSettings, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float
 ) -> T:
     """One conversation with a LiveKit."""
-    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.adapters.livekit.api import LivekitApi
 
     async def main() -> T:
         async with (

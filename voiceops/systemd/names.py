@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from voiceops.errors import ConfigError
+from voiceops.remote.onhost import ONHOST
 
 _PART = re.compile(r"[a-z][a-z0-9_-]*")
 _INSTANCE = re.compile(r"[A-Za-z0-9_.]+")
 UNIT_MARK = "VOICEOPS_UNIT"
 """Variable ``PROJECT/SERVICE`` in each unit: of two projects ``a`` and ``a-b`` none touches the other's."""
 
-READY_PROGRAM = Path(__file__).with_name("ready_onhost.py")
+READY_PROGRAM = ONHOST / "ready.py"
 """What units without sd_notify run as ``ExecStartPost``."""
 
 

@@ -13,7 +13,7 @@ from typing import Any, Union
 
 import msgspec
 
-from voiceops.config import templating
+from voiceops.config.source import templating
 from voiceops.errors import ConfigError
 from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
 from voiceops.systemd import escape

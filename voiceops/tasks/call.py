@@ -55,12 +55,12 @@ def call(
     """
     import logging
 
-    from voiceops import wiring
     from voiceops.calls.pictures import check, check_file
     from voiceops.calls.plan import flags_of, longest_s, make_plan
     from voiceops.calls.text import summary
     from voiceops.errors import StorageError
-    from voiceops.wiring_near import reachable
+    from voiceops.wiring import project
+    from voiceops.wiring.endpoint import reachable
 
     plan = make_plan(
         count=count,
@@ -81,7 +81,7 @@ def call(
         _refuse_files({"--script": script, "--report": report, "--plot": plot})
         flags = [*flags_of(plan), *([f"--room={room}"] if room else [])]
         return _from_host(run, flags, service, longest_s(plan))
-    target = wiring.call_target(run.project.hosts, service=service, room=room)
+    target = project.call_target(run.project.hosts, service=service, room=room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     done = _place(run, target, plan)
     try:
@@ -97,10 +97,11 @@ def _place(run: Run, target: CallTarget, plan: CallPlan) -> CallReport:
     """Place the calls; on Ctrl-C the report has those that were finished until then."""
     import time
 
-    from voiceops import aio, wiring
     from voiceops.calls.progress import progress
     from voiceops.calls.stats import until_interrupted
-    from voiceops.wiring_doctor import why_of
+    from voiceops.util import aio
+    from voiceops.wiring import project
+    from voiceops.wiring.doctor import why_of
 
     results: list[CallResult] = []
     with progress(plan, run.say, quiet=run.json) as on_result:
@@ -111,7 +112,7 @@ def _place(run: Run, target: CallTarget, plan: CallPlan) -> CallReport:
 
         started_at = time.monotonic()
         try:
-            return aio.run(wiring.run_calls(target, plan, why=why_of(run.project), on_result=took))
+            return aio.run(project.run_calls(target, plan, why=why_of(run.project), on_result=took))
         except KeyboardInterrupt:
             if not results:
                 raise
@@ -133,9 +134,9 @@ def _from_host(run: Run, flags: Sequence[str], service: str, longest_s: float) -
     """The same calls, placed by the host, whose LiveKit listens on loopback only."""
     import contextlib
 
-    from voiceops.adapters.transports import transport_to
+    from voiceops.adapters.ssh.transports import transport_to
     from voiceops.errors import UsageError
-    from voiceops.wiring_deploy import calls_from_host
+    from voiceops.wiring.deploy import calls_from_host
 
     if len(run.project.hosts) != 1:
         raise UsageError("each of these hosts has a LiveKit of its own", hint="choose one with --host NAME")

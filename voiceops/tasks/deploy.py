@@ -76,15 +76,15 @@ def drift(run: Run, parallel: int = 0, accept_new: bool = False) -> Report:
 
 
 def _run(run: Run, what: str, *, accept_new: bool, call: bool, check: bool, **flags: Any) -> Report:
-    from voiceops.tasks.deploy_view import View, deploy_report
-    from voiceops.wiring_deploy import deployer, fleet_of, whoami
+    from voiceops.commands.deploy_view import View, deploy_report
+    from voiceops.wiring.deploy import deployer, fleet_of, whoami
 
     view = View(run, what)
     fleet = fleet_of(
         run.project, what=what, parallel=flags["parallel"], accept_new=accept_new, on_done=view.done
     )
-    from voiceops.deploy.batches import serial_of
     from voiceops.deploy.operations import Options
+    from voiceops.fleet.order import serial_of
 
     options = Options(
         by=whoami(),

@@ -27,7 +27,7 @@ def why(run: Run, room: str = "", fix: bool = False) -> Report:
 
     Exit 1 when callers hear silence now. Example: inv why --room front-desk --fix
     """
-    from voiceops.tasks.hosts import on_each, one_at_a_time
+    from voiceops.commands.hosts import on_each, one_at_a_time
 
     def look(host: Host) -> _Seen:
         return _look(run, host, room, fix=fix)
@@ -70,7 +70,7 @@ def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
 
 def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
     from voiceops.doctor.fix import carry_out, steps
-    from voiceops.wiring_doctor import hands_on
+    from voiceops.wiring.doctor import hands_on
 
     with hands_on(run.project, host, say=run.say, drop_calls=run.yes) as hands:
         facts = hands.facts(room)
@@ -116,9 +116,9 @@ def recover(run: Run, hard: bool = False) -> Report:
     Diagnoses, fixes, cleans rooms, restarts the agents, restarts the stack; stops at the first
     step after which a call is answered. Example: inv recover
     """
+    from voiceops.commands.hosts import one_at_a_time
     from voiceops.deadline import Deadline
     from voiceops.doctor.recover import DEFAULT_TIMEOUT_S
-    from voiceops.tasks.hosts import one_at_a_time
 
     several = len(run.project.hosts) > 1
     given = Deadline(run.timeout, "recover") if run.timeout else None
@@ -144,8 +144,8 @@ def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> R
     from voiceops.deploy.desired import host_outline
     from voiceops.doctor.recover import recover as climb
     from voiceops.errors import UsageError
-    from voiceops.wiring_doctor import hands_on
-    from voiceops.wiring_near import reachable
+    from voiceops.wiring.doctor import hands_on
+    from voiceops.wiring.endpoint import reachable
 
     def say(line: str) -> None:
         run.say(f"{name}: {line}" if name else line)

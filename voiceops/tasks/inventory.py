@@ -26,10 +26,10 @@ def show_inventory(
     """
     import json
 
-    from voiceops.config import listing
+    from voiceops.config.inventory import listing
     from voiceops.config.project import find_inventory
-    from voiceops.config.sources import read_inventory
-    from voiceops.wiring import tasks_folder
+    from voiceops.config.source.sources import read_inventory
+    from voiceops.wiring.project import tasks_folder
 
     if sum((list_, graph, bool(host))) > 1:
         raise UsageError("--list, --graph and --host exclude each other")

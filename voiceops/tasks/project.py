@@ -14,9 +14,9 @@ def init(run: Run, force: bool = False) -> Report:
     from pathlib import Path
 
     from voiceops.config import scaffold
-    from voiceops.config.dotenv import Environment
     from voiceops.config.local_keys import ensure_local_keys
     from voiceops.config.project_ports import choose_ports, remember
+    from voiceops.config.source.dotenv import Environment
 
     folder = Path.cwd()
     files = scaffold.plan(scaffold.project_name(folder), choose_ports(folder))

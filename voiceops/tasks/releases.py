@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
     """``work`` on all selected hosts at once; errors stay with their hosts."""
-    from voiceops.tasks.deploy_view import View
-    from voiceops.wiring_deploy import fleet_of
+    from voiceops.commands.deploy_view import View
+    from voiceops.wiring.deploy import fleet_of
 
     fleet = fleet_of(run.project, what=what, on_done=View(run, what).done)
     try:
@@ -53,12 +53,12 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
 
     The one left is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
     """
+    from voiceops.commands.deploy_view import View
+    from voiceops.commands.hosts import named_on
     from voiceops.deploy.desired import host_outline
     from voiceops.deploy.operations import roll_back
     from voiceops.errors import UsageError
-    from voiceops.tasks.deploy_view import View
-    from voiceops.tasks.hosts import named_on
-    from voiceops.wiring_deploy import stacks, whoami
+    from voiceops.wiring.deploy import stacks, whoami
 
     stack = stacks(run.project, View(run, "rollback"))
     found: dict[str, dict[str, Any]] = {}
@@ -184,7 +184,7 @@ def lock(run: Run, reason: str = "", minutes: float = 60.0) -> Report:
     """
     from voiceops.errors import UsageError
     from voiceops.resources import Lease, take_lock
-    from voiceops.wiring_deploy import whoami
+    from voiceops.wiring.deploy import whoami
 
     if not 0 < minutes <= 7 * 24 * 60:
         raise UsageError("--minutes is more than 0 and at most a week")
@@ -242,7 +242,7 @@ def render(run: Run, out: str = "") -> Report:
     import msgspec
 
     from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
-    from voiceops.wiring_deploy import FactsCache, host_state
+    from voiceops.wiring.deploy import FactsCache, host_state
 
     facts = FactsCache(run.project)
     texts: dict[str, dict[str, str]] = {}

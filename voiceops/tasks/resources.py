@@ -21,7 +21,7 @@ def bring_hosts(
     Exit codes: 0 as declared; 1 something failed; 2 with --check when something would change;
     4 locked; 5 a host can't be reached. All hosts are tried, whatever happens to one.
     """
-    from voiceops.wiring_hosts import bring
+    from voiceops.wiring.hosts import bring
 
     def progress(outcome: Outcome[HostReport]) -> None:
         run.say(f"{outcome.host}: {_words(outcome, check=run.check)}")

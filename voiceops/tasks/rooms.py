@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 from invoke import Collection
 
 from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.commands.rooms_view import cleanup_data, cleanup_text, print_room, print_rooms
 from voiceops.model.quoting import printable
-from voiceops.tasks.rooms_view import cleanup_data, cleanup_text, print_room, print_rooms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from voiceops.adapters.livekit_api import LivekitApi
+    from voiceops.adapters.livekit.api import LivekitApi
     from voiceops.model.rooms import Participant, RoomInfo
     from voiceops.rooms.cleanup import CleanupReport
     from voiceops.rooms.dispatch import Dispatched
     from voiceops.rooms.selftest import Step
     from voiceops.rooms.waiting import ReadyAgent
-    from voiceops.wiring_rooms import RoomServer
+    from voiceops.wiring.rooms import RoomServer
 
 COMMAND_TIMEOUT_S = 60.0
 CLEANUP_TIMEOUT_S = 240.0
@@ -46,10 +46,10 @@ def cleanup_rooms(run: Run, force: bool = False, quiet: bool = False) -> Report:
 
     Example: inv cleanup-rooms --check
     """
-    from voiceops import aio
     from voiceops.deadline import deadline
     from voiceops.rooms.cleanup import cleanup_stale_rooms
-    from voiceops.wiring_rooms import room_servers
+    from voiceops.util import aio
+    from voiceops.wiring.rooms import room_servers
 
     servers = room_servers(run.project)
 
@@ -85,7 +85,7 @@ def list_(run: Run) -> Report:
     """
     from voiceops.rooms.each import each
     from voiceops.rooms.reading import list_participants, list_rooms
-    from voiceops.wiring_rooms import room_servers
+    from voiceops.wiring.rooms import room_servers
 
     rooms: list[dict[str, Any]] = []
     for server in room_servers(run.project):
@@ -132,7 +132,7 @@ def show(run: Run, room: str) -> Report:
     from msgspec import to_builtins
 
     from voiceops.rooms.reading import get_room_info
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
@@ -146,7 +146,7 @@ def delete(run: Run, room: str, force: bool = False) -> Report:
     Example: inv rooms.delete front-desk
     """
     from voiceops.rooms.removal import cleanup_room
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     gone = _on(
@@ -166,7 +166,7 @@ def kick(run: Run, room: str, identity: str) -> Report:
     Example: inv rooms.kick front-desk monitor-7
     """
     from voiceops.rooms.reading import remove_participant
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
@@ -181,7 +181,7 @@ def ensure_clean(run: Run, room: str, force: bool = False) -> Report:
     Example: inv rooms.ensure-clean front-desk
     """
     from voiceops.rooms.removal import ensure_clean_room
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     changed = _on(
@@ -213,7 +213,7 @@ def dispatch(run: Run, room: str, agent: str | None = None, metadata: str = "", 
 
     from voiceops.rooms.dispatch import dispatch_agent
     from voiceops.rooms.waiting import bring_agent
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     name = server.agent(agent)
@@ -240,7 +240,7 @@ def wait_agent(run: Run, room: str, agent: str | None = None) -> Report:
     Example: inv rooms.wait-agent front-desk --timeout 15
     """
     from voiceops.rooms.waiting import wait_for_agent
-    from voiceops.wiring_rooms import the_room_server
+    from voiceops.wiring.rooms import the_room_server
 
     server = the_room_server(run.project)
     limit_s = run.timeout or server.rooms.agent_wait_timeout_s
@@ -264,7 +264,7 @@ def selftest(run: Run) -> Report:
     from msgspec import to_builtins
 
     from voiceops.rooms.selftest import selftest as prove
-    from voiceops.wiring_rooms import room_servers
+    from voiceops.wiring.rooms import room_servers
 
     steps: list[dict[str, Any]] = []
     for server in room_servers(run.project):
@@ -292,8 +292,8 @@ def _on(
     at_least_s: float = 0.0,
 ) -> Any:
     """``act`` with a session on the server, under the command's deadline."""
-    from voiceops import aio
     from voiceops.deadline import deadline
+    from voiceops.util import aio
 
     async def main() -> Any:
         async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), server.api() as api:

@@ -9,7 +9,7 @@ from voiceops.cli.command import TARGETS, Report, Run, command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voiceops.systemd.scheduling import Change
+    from voiceops.schedule.plan import Change
 
 SCHEDULE_LOG_BYTES = 1_000_000
 DEFAULT_EVERY_MIN = 5
@@ -31,8 +31,8 @@ def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int =
     On servers: the timer that `inv deploy` installs; the journal rotates its logs by itself.
     Example: inv schedule --check --diff
     """
-    from voiceops.systemd.schedule import jobs
-    from voiceops.wiring_schedule import project_schedule
+    from voiceops.schedule.jobs import jobs
+    from voiceops.wiring.schedule import project_schedule
 
     if not all(host.local for host in run.project.hosts):
         return _on_servers(run, remove=remove, every=every)
@@ -60,8 +60,8 @@ def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int =
 def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
     from voiceops.errors import UsageError
     from voiceops.tasks.resources import bring_hosts
-    from voiceops.wiring_deploy import servers
-    from voiceops.wiring_schedule import timers
+    from voiceops.wiring.deploy import servers
+    from voiceops.wiring.schedule import timers
 
     hosts = servers(run.project, what="a schedule of both")
     if every:
@@ -117,16 +117,16 @@ def rotate_logs(run: Run, quiet: bool = False) -> Report:
 
     Logs of servers are in their journals, which rotate by themselves. Example: inv rotate-logs
     """
-    from voiceops.stack import log_files
-    from voiceops.stack.folder import Folder
+    from voiceops.stack.local.folder import Folder
+    from voiceops.stack.logs import files
 
     folder = Folder(run.project.root)
     here = [host for host in run.project.hosts if host.local]
     servers = [host.name for host in run.project.hosts if not host.local]
     if here:
-        log_files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
+        files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
     rotated = [
-        name for host in here for name in log_files.rotate_all(folder.logs, run.project.stack(host).outline)
+        name for host in here for name in files.rotate_all(folder.logs, run.project.stack(host).outline)
     ]
     lines = [f"{name}: nothing to do, its journal rotates by itself" for name in servers]
     if rotated:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from voiceops.cli.command import Report, Run, command, names
 
 if TYPE_CHECKING:
+    from voiceops.commands.hosts import Outcomes
     from voiceops.model.settings import Host
     from voiceops.stack.model import Verdict
     from voiceops.stack.operations import Stack
     from voiceops.stack.results import Results
-    from voiceops.tasks.hosts import Outcomes
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
 _TARGETS = ("host", "group", "limit")
@@ -49,10 +49,10 @@ def restart(run: Run, only: str = "", verify: bool = False) -> Report:
 
 
 def _bring_up(run: Run, verb: str, *, only: str, replace: bool, verify: bool, renew: bool) -> Report:
+    from voiceops.commands.hosts import named_on, on_stacks, refuse_all
     from voiceops.commands.interrupted import reporting_interrupt
+    from voiceops.commands.stack_view import live_progress, results_text
     from voiceops.stack import operations
-    from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
-    from voiceops.tasks.stack_view import live_progress, results_text
 
     chosen = named_on(run.project.hosts, names(only))
 
@@ -85,7 +85,7 @@ def _verify(run: Run) -> dict[str, Any]:
 
     from voiceops.calls.text import one_call
     from voiceops.errors import ServiceError
-    from voiceops.wiring_doctor import call_to, why_of
+    from voiceops.wiring.doctor import call_to, why_of
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     heard = call_to(run.project.hosts, why=why_of(run.project))
@@ -132,11 +132,11 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
     Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
     """
+    from voiceops.commands.hosts import named_on, on_stacks, refuse_all
     from voiceops.commands.interrupted import reporting_interrupt
+    from voiceops.commands.stack_view import live_progress, results_text
     from voiceops.errors import UsageError
     from voiceops.stack import operations
-    from voiceops.tasks.hosts import named_on, on_stacks, refuse_all
-    from voiceops.tasks.stack_view import live_progress, results_text
 
     if now and drain >= 0:
         raise UsageError("--now and --drain contradict each other")
@@ -170,10 +170,10 @@ def check_running(run: Run, only: str = "") -> Report:
 
     Changes nothing. Example: inv check-running --json
     """
+    from voiceops.commands.hosts import named_on, on_stacks
+    from voiceops.commands.stack_view import verdicts_text
     from voiceops.stack import operations
     from voiceops.stack.reconcile import choose
-    from voiceops.tasks.hosts import named_on, on_stacks
-    from voiceops.tasks.stack_view import verdicts_text
 
     chosen = named_on(run.project.hosts, names(only))
 
@@ -208,8 +208,8 @@ def status(run: Run, watch: bool = False) -> Report:
 
     Example: inv status --watch
     """
+    from voiceops.commands.stack_view import show_status, status_of, watch_status
     from voiceops.errors import UsageError
-    from voiceops.tasks.stack_view import show_status, status_of, watch_status
 
     if watch and run.json:
         raise UsageError(
@@ -240,7 +240,7 @@ def logs(
 
     Example: inv logs --follow --only agent --since 10m
     """
-    from voiceops.tasks.stack_logs import show_logs
+    from voiceops.commands.logs import show_logs
 
     count = lines if lines >= 0 else 0 if since else 200
     show_logs(run, only=names(only), follow=follow, since=since, count=count, raw=raw)

@@ -10,7 +10,7 @@ import time
 from livekit.agents import Agent, AgentServer, JobContext
 
 from voiceops.agentkit import Call, cached, guarded_entrypoint
-from voiceops.agentkit.speech import speech_from_environment
+from voiceops.agentkit.speech.select import speech_from_environment
 
 server = AgentServer(num_idle_processes=1)
 speech = speech_from_environment({})

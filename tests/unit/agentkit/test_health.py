@@ -11,7 +11,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from tests import parts
+from tests.support import parts
 from voiceops.agentkit.health import HealthServer, health_document
 from voiceops.agentkit.worker import Worker
 

@@ -38,7 +38,7 @@ def test_no_piece_imports_livekit_agents_before_it_is_used() -> None:
 
 def test_agentkit_imports_nothing_of_voiceops_but_the_model() -> None:
     imported = set()
-    for path in FOLDER.glob("*.py"):
+    for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module)

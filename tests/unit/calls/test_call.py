@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.phone import FakePhone
+from tests.support.fakes.phone import FakePhone
 from voiceops.calls.call import converse
 from voiceops.errors import CredentialsError, UnreachableError
 from voiceops.model.calls import (

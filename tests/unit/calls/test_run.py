@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fakes.livekit_api import FakeLivekitApi
-from tests.fakes.phone import FakeCallers, good
+from tests.support.fakes.livekit_api import FakeLivekitApi
+from tests.support.fakes.phone import FakeCallers, good
 from voiceops.calls import desk as desks
 from voiceops.calls.desk import Desk
 from voiceops.calls.run import run_calls

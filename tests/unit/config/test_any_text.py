@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.config.test_mistakes import GOOD, project
-from voiceops.config.dotenv import parse
-from voiceops.config.listing import graph, listed
+from voiceops.config.inventory.listing import graph, listed
 from voiceops.config.project import Configuration
-from voiceops.config.sources import read_inventory
+from voiceops.config.source.dotenv import parse
+from voiceops.config.source.sources import read_inventory
 from voiceops.errors import ConfigError, UsageError
 
 VALUES: tuple[object, ...] = (

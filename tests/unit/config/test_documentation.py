@@ -72,7 +72,7 @@ def test_every_setting_stands_in_the_shipped_inventory(repository: Path, kind: A
 
 
 def test_every_variable_of_the_example_env_file_parses_as_empty(repository: Path) -> None:
-    from voiceops.config.dotenv import parse
+    from voiceops.config.source.dotenv import parse
 
     assert parse((repository / ".env.example").read_text()) == {
         "LIVEKIT_API_KEY": "",

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.config.dotenv import Environment, parse
 from voiceops.config.local_keys import ensure_local_keys
+from voiceops.config.source.dotenv import Environment, parse
 from voiceops.errors import ConfigError, StorageError
-from voiceops.wiring import Project
+from voiceops.wiring.project import Project
 
 NAMES = {"key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
 
@@ -64,7 +64,7 @@ def test_a_file_that_can_not_be_understood_is_left_alone(tmp_path: Path) -> None
 def test_processes_at_once_agree_on_one_pair(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from voiceops.config.dotenv import Environment\n"
+        "from voiceops.config.source.dotenv import Environment\n"
         "from voiceops.config.local_keys import ensure_local_keys\n"
         "one = Environment(Path(sys.argv[1]), {}); sys.stdin.read(1)\n"
         "ensure_local_keys(one, key='K', secret='S'); print(one.get('K'), one.get('S'))\n"

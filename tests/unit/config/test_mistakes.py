@@ -177,7 +177,7 @@ def test_a_mistake_is_exit_3_with_its_place_and_a_hint(
 
 
 def test_the_inventory_without_mistakes_loads(tmp_path: Path) -> None:
-    from voiceops.wiring import Project
+    from voiceops.wiring.project import Project
 
     assert Project.load(inventory=str(project(tmp_path, GOOD))).hosts[0].settings.run == ["livekit", "agent"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import ConfigError, UsageError
-from voiceops.wiring import Project
+from voiceops.wiring.project import Project
 
 INVENTORY = """\
 all:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.projects import REPOSITORY
+from tests.support.projects import REPOSITORY
 from voiceops.config.project import Configuration
 from voiceops.deploy.desired import CLEANUP, HostState, Materials, desired_state
 from voiceops.deploy.wheelhouse import Wheelhouse

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from voiceops.deploy import ledger_onhost
 from voiceops.deploy.ledger import Entry, Ledger
 from voiceops.errors import NotFoundError, UsageError
+from voiceops.remote.onhost import ledger as ledger_onhost
 
 
 def ledger(*entries: tuple[str, str], current: str, gone: str = "") -> Ledger:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import REPOSITORY
+from tests.support.projects import REPOSITORY
 from voiceops.deploy import wheelhouse
 from voiceops.deploy.locked import entry_of, with_locked_hashes
 
@@ -61,7 +61,9 @@ def test_one_entry_has_all_its_hashes_and_no_other_package() -> None:
         entry_of(LOCK, "fabric-of-somebody")
 
 
-@pytest.mark.parametrize("lock", [wheelhouse.PIP_LOCK, REPOSITORY / "voiceops/adapters/go_toolchain.lock"])
+@pytest.mark.parametrize(
+    "lock", [wheelhouse.PIP_LOCK, REPOSITORY / "voiceops/adapters/binaries/go_toolchain.lock"]
+)
 def test_what_fetches_is_pinned_by_hash_without_an_address(lock: Path) -> None:
     text = lock.read_text()
     assert "==" in text

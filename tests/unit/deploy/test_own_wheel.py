@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.projects import REPOSITORY
+from tests.support.projects import REPOSITORY
 from voiceops.deploy import own_wheel as module
 from voiceops.deploy.own_wheel import OwnWheel
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import msgspec
 import pytest
 
-from tests.projects import REPOSITORY
+from tests.support.projects import REPOSITORY
 from voiceops.deploy.desired import HostState, Materials, desired_state
 from voiceops.deploy.rendered import MASK, masked_settings, rendered_files
 from voiceops.model.secret import Secret

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from voiceops.deploy.batches import batches
-from voiceops.wiring import Project
+from voiceops.fleet.order import batches
+from voiceops.wiring.project import Project
 
 DOCS = Path(__file__).parents[3] / "docs" / "deploy.md"
 

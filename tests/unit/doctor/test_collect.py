@@ -12,7 +12,7 @@ from voiceops.doctor.logs import event_of
 from voiceops.errors import StorageError, UnreachableError
 from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
-from voiceops.stack.log_files import Line
+from voiceops.stack.logs.files import Line
 
 
 class Sources:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.adapters.local import LocalTransport
+from voiceops.adapters.process.local import LocalTransport
 from voiceops.errors import HostError, LockedError, VoiceopsError
 from voiceops.model.secret import Secret
 from voiceops.resources import (

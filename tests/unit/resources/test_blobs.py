@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.resources.test_apply import Machine
-from voiceops.adapters.local import LocalTransport
+from voiceops.adapters.process.local import LocalTransport
+from voiceops.remote.onhost.blobs import _Sink
 from voiceops.resources import Blob
-from voiceops.resources.onhost.blobs import _Sink
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the payload runs as root")
 

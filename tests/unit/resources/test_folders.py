@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.resources.test_apply import Machine
-from voiceops.adapters.local import LocalTransport
-from voiceops.deploy import ledger_onhost
+from voiceops.adapters.process.local import LocalTransport
 from voiceops.errors import ConfigError, StorageError
+from voiceops.remote.onhost import ledger
+from voiceops.remote.onhost.base import Failed
+from voiceops.remote.onhost.blobs import no_space
+from voiceops.remote.onhost.main import describe
 from voiceops.resources import Directory, File, Tree, Venv
 from voiceops.resources.bare import _SCRIPT
-from voiceops.resources.onhost.base import Failed
-from voiceops.resources.onhost.blobs import no_space
-from voiceops.resources.onhost.main import describe
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the payload runs as root")
 
@@ -147,7 +147,7 @@ def test_older_releases_are_for_the_services_and_what_is_not_ours_is_left_alone(
     subprocess.run(["chmod", "-R", modes, tmp_path], check=True, timeout=10)
     theirs = [tmp_path / "releases/theirs/file", tmp_path / "venvs/mine"]
     before = [access(path) for path in theirs]
-    ledger_onhost.restrict({"opt": str(tmp_path), "group": "daemon"}, {"r1"})
+    ledger.restrict({"opt": str(tmp_path), "group": "daemon"}, {"r1"})
     for path in (tmp_path / "releases/r1", tmp_path / "venvs/0123456789ab-0123456789ab"):
         assert {access(one) for one in files_below(path)} <= {(0o750, "daemon"), (0o640, "daemon")}
     assert [access(path) for path in theirs] == before
@@ -160,7 +160,7 @@ def test_environment_files_are_known_by_their_mark(tmp_path: Path) -> None:
     (tmp_path / "agent/r2.env").write_text('VOICEOPS_SERVICE="frontdesk-two/agent/r2"\n')
     (tmp_path / "agent/notes.env").write_text("A=1\n")
     (tmp_path / "agent/gone.env").symlink_to("nothing")
-    found = ledger_onhost.environment_files({"etc": str(tmp_path), "project": "frontdesk"})
+    found = ledger.environment_files({"etc": str(tmp_path), "project": "frontdesk"})
     assert {os.path.basename(path): release for path, release in found.items()} == {
         "r1.env": "r1",
         "r1.2.env": "r1",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.resources.onhost import software
-from voiceops.resources.onhost.base import Failed
+from voiceops.remote.onhost import software
+from voiceops.remote.onhost.base import Failed
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.resources.onhost.base import PAYLOAD_FORMAT, Failed
-from voiceops.resources.onhost.hashes import Hashes
-from voiceops.resources.onhost.journal import JOURNAL_LIMIT, Journal, Lock, check_format, read_lease
+from voiceops.remote.onhost.base import PAYLOAD_FORMAT, Failed
+from voiceops.remote.onhost.hashes import Hashes
+from voiceops.remote.onhost.journal import JOURNAL_LIMIT, Journal, Lock, check_format, read_lease
 
 
 def reopened(folder: Path) -> Journal:

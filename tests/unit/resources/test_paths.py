@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.resources.test_apply import Machine
-from voiceops.adapters.local import LocalTransport
+from voiceops.adapters.process.local import LocalTransport
+from voiceops.remote.onhost.base import Failed
+from voiceops.remote.onhost.paths import look, pinned, remove_all, switch_link
 from voiceops.resources import Absent, Directory, File, Resource, Symlink, Tree
 from voiceops.resources.model import Content
-from voiceops.resources.onhost.base import Failed
-from voiceops.resources.onhost.paths import look, pinned, remove_all, switch_link
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the payload runs as root")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.livekit_api import FakeLivekitApi
+from tests.support.fakes.livekit_api import FakeLivekitApi
 from voiceops.errors import CallsInProgressError, UnreachableError, VoiceopsError
 from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.rooms import Participant, ParticipantKind

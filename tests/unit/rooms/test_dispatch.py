@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.livekit_api import FakeLivekitApi
+from tests.support.fakes.livekit_api import FakeLivekitApi
 from voiceops.errors import ConfigError, CredentialsError, UnreachableError, UsageError, VoiceopsError
 from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.rooms import (

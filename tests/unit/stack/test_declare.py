@@ -13,7 +13,7 @@ from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AgentService, CommandService, LivekitService, LivekitSettings, Settings
 from voiceops.stack.declare import Surroundings, agent_environment, declare, find_template, outline
-from voiceops.stack.folder import Folder
+from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared
 from voiceops.stack.release_files import release_digest, release_files
 

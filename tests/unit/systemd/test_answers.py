@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from voiceops.systemd import onhost
+from voiceops.remote.onhost import services
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 MEGABYTE = 1 << 20
@@ -41,7 +41,7 @@ def served(act: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
 
 def asked(act: Callable[[socket.socket], None], *, within_s: float = 5.0) -> Any:
     with served(act) as address, socket.socket() as connection:
-        return onhost.answer(connection, address, "/health", time.monotonic() + within_s)
+        return services.answer(connection, address, "/health", time.monotonic() + within_s)
 
 
 def says(text: str) -> Callable[[socket.socket], None]:

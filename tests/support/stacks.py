@@ -1,0 +1,179 @@
+"""Stacks of real processes for tests: backends over a folder, projects driven by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voiceops.adapters.process import processes
+from voiceops.deadline import Deadline
+from voiceops.model import protocol
+from voiceops.model.settings import Probe
+from voiceops.stack import operations
+from voiceops.stack.local.backend import ProcessBackend
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.lock import locked
+from voiceops.stack.local.records import Record, Records
+from voiceops.stack.model import Declared, Observed
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FAKE_AGENT = REPOSITORY / "tests" / "fakes" / "agent_process.py"
+
+
+def sleeper(name: str, folder: Path, **changes: Any) -> Declared:
+    """A service of the cheapest kind, with a child of its own; ready by a line of its log."""
+    settings: dict[str, Any] = {
+        "kind": "command",
+        "argv": ("sh", "-c", "sleep 1000 & echo ready; wait"),
+        "probe": Probe(log="^ready", interval_s=0.01),
+        "digest": "d1",
+    }
+    return Declared(name=name, cwd=folder, **(settings | changes))
+
+
+def fake_agent(folder: Path, **changes: Any) -> Declared:
+    """A process with an agent's health, signals and children, without its 3 s of imports."""
+    settings: dict[str, Any] = {
+        "argv": (sys.executable, "-S", str(FAKE_AGENT)),
+        "digest": "d1",
+        "ready_timeout_s": 20.0,
+    }
+    return Declared(name="agent", kind="agent", cwd=folder, **(settings | changes))
+
+
+def marked(folder: Path) -> list[processes.Process]:
+    """Every live process of this project."""
+    text = f"{protocol.SERVICE_ENV}={Folder(folder).mark}/".encode()
+    return [process for process in processes.table() if processes.has_environment(process.pid, text)]
+
+
+def end_all(folder: Path) -> None:
+    """Kill what a test has left behind."""
+    for process in marked(folder):
+        processes.send_signal(process.key, signal.SIGKILL)
+    processes.wait_gone([process.key for process in marked(folder)], 5)
+    sockets = Folder(folder).sockets
+    for path in sockets.glob("*"):
+        path.unlink(missing_ok=True)
+    Folder(folder).tidy()
+
+
+def stack_of(
+    folder: Path, *services: Declared, say: Callable[[str], None] = lambda line: None
+) -> operations.Stack:
+    """A stack of these services on the process backend, in this process."""
+    place = Folder(folder)
+    return operations.Stack(
+        services=lambda: services,
+        outline=services,
+        backend=ProcessBackend(place, say=say),
+        lock=lambda limit: locked(place.base, limit, say, "test"),
+    )
+
+
+def observed(folder: Path, service: Declared) -> Observed:
+    """What a fresh look finds."""
+    return ProcessBackend(Folder(folder)).observe([service])[service.name]
+
+
+@contextmanager
+def foreign(*argv: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is none of ours."""
+    process = subprocess.Popen(argv, start_new_session=True, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def record_of(folder: Path, name: str) -> Record:
+    return Records(Folder(folder).state).read(name)[0][-1]
+
+
+def soon(timeout_s: float = 10.0) -> Deadline:
+    return Deadline(timeout_s, "the test")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with an inventory, driven by the real command in processes of its own."""
+
+    folder: Path
+
+    def argv(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "voiceops", "--project", str(self.folder), *arguments]
+
+    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.argv(*arguments),
+            cwd=self.folder,
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def run(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
+        process = self.spawn(*arguments)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
+            process.wait()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
+        """The document that ``--json`` prints; the exit code must be ``code``."""
+        ended = self.run(*arguments, "--json")
+        assert ended.returncode == code, f"exit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        document: dict[str, Any] = json.loads(ended.stdout)
+        return document
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        keep = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
+        # A busy machine must not make the worker refuse calls: LiveKit never offers them again.
+        return keep | {"PYTHONPATH": str(REPOSITORY), "VOICEOPS_LOAD_LIMIT": "off"}
+
+
+@contextmanager
+def project(
+    folder: Path, services: Mapping[str, Mapping[str, Any]], *, livekit: Mapping[str, Any] | None = None
+) -> Iterator[Project]:
+    """A project with these services; ends whatever it left running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tasks.py").write_text("from voiceops.tasks import namespace\n")
+    write_inventory(folder, services, livekit=livekit)
+    try:
+        yield Project(folder)
+    finally:
+        end_all(folder)
+
+
+def write_inventory(
+    folder: Path, services: Mapping[str, Mapping[str, Any]], *, livekit: Mapping[str, Any] | None = None
+) -> None:
+    """JSON is YAML."""
+    variables = {"project": "test", "livekit": dict(livekit or {}), "services": services}
+    (folder / "inventory.yaml").write_text(json.dumps({"all": {"vars": variables}}))
+
+
+def cheap_services(names: Sequence[str], **changes: Any) -> dict[str, dict[str, Any]]:
+    """Command services for an inventory, each with a child."""
+    settings: dict[str, Any] = {
+        "kind": "command",
+        "command": ["sh", "-c", "sleep 1000 & echo ready; wait"],
+        "probe": {"log": "^ready", "interval_s": 0.01},
+    }
+    return {name: {**settings, **changes} for name in names}

@@ -1,0 +1,52 @@
+"""What the program on the host makes of what systemd says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from voiceops.remote.onhost.services import NOISE, died
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    running = {
+        "active": "active",
+        "sub": "running",
+        "restarts": 0,
+        "result": "success",
+        "code": 0,
+        "status": 0,
+    }
+    return {**running, "loaded": True, "masked": False, "job": 0, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"active": "activating", "sub": "start"}, ""),
+        ({"active": "deactivating", "sub": "stop-sigterm"}, "it stops"),
+        # The main process is dead already, what it started is not: that is no stop that anybody asked for.
+        ({"active": "deactivating", "sub": "final-sigkill", "code": 1, "status": 1}, "it ended, exit 1"),
+        ({"active": "deactivating", "sub": "final-sigkill", "code": 2, "status": 9}, "it ended, signal 9"),
+        (
+            {"active": "activating", "sub": "auto-restart", "code": 1, "status": 3},
+            "it ended and was restarted, exit 3",
+        ),
+        ({"restarts": 1}, "it ended and was restarted, exit 0"),
+        ({"active": "failed", "result": "timeout"}, "timeout, exit 0"),
+        ({"active": "inactive"}, "it was stopped"),
+        ({"active": "inactive", "job": 7}, ""),
+        ({"active": "inactive", "loaded": False}, "the host has no such unit"),
+    ],
+)
+def test_why_a_start_has_failed(changes: dict[str, Any], said: str) -> None:
+    assert died(unit(**changes), 0) == said
+
+
+def test_what_systemd_says_of_each_process_that_is_left_is_no_cause() -> None:
+    assert NOISE.match("frontdesk-agent@a1.service: Killing process 2002 (python) with signal SIGKILL.")
+    assert NOISE.match("frontdesk-agent@a1.service: Consumed 2.443s CPU time.")
+    assert not NOISE.match("frontdesk-agent@a1.service: Main process exited, code=exited, status=1/FAILURE")
+    assert not NOISE.match("Killing process failed: no such table")

@@ -1,0 +1,1 @@
+"""Find, fetch and build the livekit-server program."""

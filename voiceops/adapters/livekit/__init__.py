@@ -1,0 +1,1 @@
+"""LiveKit's server API, its messages, tokens and WebRTC client."""

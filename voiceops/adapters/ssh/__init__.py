@@ -1,0 +1,1 @@
+"""Hosts over SSH: connections, their configuration and errors, sudo, tunnels."""

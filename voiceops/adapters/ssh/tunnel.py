@@ -1,0 +1,90 @@
+"""A port of a host's loopback, reached from here over its ssh connection."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from voiceops.errors import VoiceopsError
+
+if TYPE_CHECKING:
+    from paramiko import Channel
+
+    from voiceops.adapters.ssh.transport import SshTransport
+
+_CHUNK_BYTES = 1 << 16
+
+
+class Tunnel:
+    """Listens on a free port here; each connection to it becomes one to ``port`` on the host.
+
+    ssh connects with the first of them. A connection that the host refuses is closed here as
+    well, so that clients see what they would see there. ``close`` ends all; safe to call again.
+    """
+
+    def __init__(self, transport: SshTransport, port: int) -> None:
+        self._transport = transport
+        self._port = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: set[socket.socket] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """On this machine."""
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return  # closed
+            self._open.add(near)
+            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near: socket.socket) -> None:
+        with near:
+            try:
+                far = self._far()
+            except VoiceopsError:
+                return
+            with contextlib.closing(far):
+                back = threading.Thread(target=_copy_back, args=(far, near), daemon=True)
+                back.start()
+                with contextlib.suppress(OSError, EOFError):
+                    while data := near.recv(_CHUNK_BYTES):
+                        far.sendall(data)
+                    far.shutdown_write()
+                    back.join()
+        self._open.discard(near)
+
+    def _far(self) -> Channel:
+        from voiceops.adapters.ssh.errors import translated
+
+        connection = self._transport.connection()
+        timeout_s = self._transport.target.connect_timeout_s
+        with translated(self._transport.name, f"port {self._port}"):
+            channel: Channel = connection.transport.open_channel(
+                "direct-tcpip", ("127.0.0.1", self._port), ("127.0.0.1", 0), timeout=timeout_s
+            )
+        return channel
+
+    def close(self) -> None:
+        # close() alone would leave accept() waiting.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for near in list(self._open):
+            with contextlib.suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+
+
+def _copy_back(far: Channel, near: socket.socket) -> None:
+    with contextlib.suppress(OSError, EOFError):
+        while data := far.recv(_CHUNK_BYTES):
+            near.sendall(data)
+        near.shutdown(socket.SHUT_WR)

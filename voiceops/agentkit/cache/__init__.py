@@ -1,0 +1,1 @@
+"""A cache shared by the jobs of one worker."""

@@ -1,0 +1,70 @@
+"""The cache of all calls of a worker, in its main process. Values stay encoded here: a form and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from voiceops.agentkit.cache.ipc import Connection
+from voiceops.agentkit.cache.policy import Answer, Counters, Hit, Lead, Shelf, ShelfOptions
+
+
+class CacheHub:
+    """Answers the cache messages of job processes."""
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, Shelf] = {}
+
+    def counters(self) -> Iterator[tuple[str, Counters]]:
+        """Function names with their counters."""
+        for name, shelf in self._shelves.items():
+            yield name, shelf.counters
+
+    async def handle(self, connection: Connection, header: dict[str, Any], payload: bytes) -> None:
+        """Answer one message; a claim that leads keeps the connection until the fetch is over."""
+        shelf = self._shelf(header)
+        do = header["do"]
+        if do == "claim":
+            answer = await shelf.claim(header["key"])
+            if isinstance(answer, Lead):
+                await self._lead(connection, shelf, answer)
+            else:
+                await _reply(connection, answer)
+        elif do == "stale":
+            await _reply(connection, shelf.stale(header["key"]))
+        elif do == "invalidate":
+            shelf.invalidate(header.get("key"))
+            await connection.send({"is": "ok"})
+
+    def _shelf(self, header: dict[str, Any]) -> Shelf:
+        name = header["name"]
+        options = ShelfOptions(**header["options"])
+        shelf = self._shelves.get(name)
+        if shelf is None or shelf.options != options:
+            shelf = self._shelves[name] = Shelf(options)
+        return shelf
+
+    async def _lead(self, connection: Connection, shelf: Shelf, lead: Lead) -> None:
+        try:
+            await connection.send({"is": "lead", "ticket": lead.ticket})
+            message = await connection.receive()
+            if message is None:
+                return
+            header, payload = message
+            if header["do"] == "put":
+                shelf.put(lead.ticket, (header["form"], payload))
+                await connection.send({"is": "ok"})
+            else:
+                await _reply(connection, shelf.fail(lead.ticket, str(header.get("message", ""))))
+        finally:
+            shelf.abandon(lead.ticket)  # no effect once it has landed
+
+
+async def _reply(connection: Connection, answer: Answer | None) -> None:
+    if isinstance(answer, Hit):
+        form, payload = answer.value
+        await connection.send({"is": "hit", "stale": answer.stale, "form": form}, payload)
+    elif answer is None:
+        await connection.send({"is": "none"})
+    else:
+        await connection.send({"is": "failed", "message": getattr(answer, "message", "")})

@@ -1,0 +1,1 @@
+"""STT, LLM and TTS of an agent, from its environment or offline."""

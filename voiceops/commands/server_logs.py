@@ -1,0 +1,184 @@
+"""`inv logs` of servers: their journals as one stream."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from heapq import merge
+from typing import TYPE_CHECKING
+
+from invoke import Exit
+
+if TYPE_CHECKING:
+    from voiceops.cli.command import Run
+    from voiceops.commands.logs import Printer
+    from voiceops.errors import VoiceopsError
+    from voiceops.model.settings import Host
+    from voiceops.ports import Ended, RemoteProcess, Transport
+    from voiceops.stack.logs.files import Line
+
+_SILENCE_S = 86_400.0
+_READ_S = 60.0
+"""A journal that is read to its end is not silent for so long."""
+
+
+def show_server_logs(
+    run: Run,
+    *,
+    only: Sequence[str],
+    follow: bool,
+    since: str,
+    count: int,
+    printer: Callable[..., Printer],
+    raw: bool,
+) -> None:
+    """As for this machine; a host that can't be reached does not keep back the lines of the others."""
+    from voiceops.adapters.ssh.transports import transport_to
+    from voiceops.cli.command import show_error
+    from voiceops.commands.hosts import named_on
+    from voiceops.commands.logs import last
+    from voiceops.errors import UsageError, VoiceopsError
+    from voiceops.stack.logs import files
+
+    try:
+        start = files.parse_since(since, time.time()) if since else 0.0
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None
+    several = len(run.project.hosts) > 1
+    own = named_on(run.project.hosts, only)
+    hosts = [host for host in run.project.hosts if host.name in own]
+    transports = {host.name: transport_to(host) for host in hosts}
+    errors: list[VoiceopsError] = []
+
+    def lines_of(host: Host, process: RemoteProcess) -> Iterator[Line]:
+        try:
+            yield from _parsed(_raw_lines(process, _READ_S), host, several=several)
+            _check(host, process.wait())
+        except VoiceopsError as error:
+            errors.append(error)
+        finally:
+            process.close()
+
+    try:
+        reading = _begin(hosts, transports, errors, lambda host: _argv(host, own[host.name], start, count))
+        lines = merge(*(lines_of(host, process) for host, process in reading), key=lambda line: line.at)
+        services = [name for host in hosts for name in _services(host, own[host.name], several=several)]
+        shown = printer(run, services, raw=raw)
+        shown.show_all(last(lines, count), document=not follow, errors=errors)
+        sys.stdout.flush()
+        if follow and len(errors) < len(transports):
+            _follow(run, hosts, transports, own, several, shown)
+    except KeyboardInterrupt:
+        return
+    finally:
+        for transport in transports.values():
+            transport.close()
+    if not run.json:
+        for one in errors:
+            show_error(one, as_json=False)
+    if errors:
+        raise Exit(code=max(one.exit_code for one in errors))
+
+
+def _begin(
+    hosts: Sequence[Host],
+    transports: Mapping[str, Transport],
+    errors: list[VoiceopsError],
+    argv: Callable[[Host], Sequence[str]],
+) -> list[tuple[Host, RemoteProcess]]:
+    """Start to read all journals, side by side; a host that can't be reached is one of the ``errors``."""
+    from voiceops.commands.hosts import side_by_side
+    from voiceops.errors import VoiceopsError
+
+    begun: dict[str, RemoteProcess] = {}
+
+    def begin(host: Host) -> None:
+        try:
+            begun[host.name] = transports[host.name].start(argv(host), root=True)
+        except VoiceopsError as error:
+            errors.append(error)
+
+    side_by_side(begin, hosts)
+    return [(host, begun[host.name]) for host in hosts if host.name in begun]
+
+
+def _raw_lines(process: RemoteProcess, silence_s: float) -> Iterator[bytes]:
+    rest = b""
+    while data := process.read(silence_s):
+        *whole, rest = (rest + data).split(b"\n")
+        yield from whole
+
+
+def _check(host: Host, ended: Ended) -> None:
+    from voiceops.errors import HostError
+
+    if ended.exit_code and ended.stderr.strip():
+        raise HostError(
+            f"{host.name}: its journal can't be read (exit {ended.exit_code})",
+            log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
+        )
+
+
+def _services(host: Host, only: Sequence[str], *, several: bool) -> list[str]:
+    from voiceops.deploy.desired import host_outline
+    from voiceops.stack.reconcile import choose
+
+    names = [service.name for service in choose(host_outline(host.settings), only)]
+    return [f"{host.name} {name}" for name in names] if several else names
+
+
+def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool = False) -> list[str]:
+    from voiceops.deploy.desired import host_outline
+    from voiceops.stack.logs.journald import journal_argv
+    from voiceops.stack.reconcile import choose
+    from voiceops.systemd.names import Names
+
+    chosen = choose(host_outline(host.settings), only)
+    since = f"@{start:.6f}" if start else ""
+    return journal_argv(Names(host.settings.project), chosen, since=since, lines=limit, follow=follow)
+
+
+def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[Line]:
+    from voiceops.stack.logs.journald import parsed
+    from voiceops.systemd.names import Names
+
+    texts = (line.decode(errors="replace") for line in lines)
+    return parsed(texts, Names(host.settings.project), host=host.name if several else "")
+
+
+def _follow(
+    run: Run,
+    hosts: Sequence[Host],
+    transports: dict[str, Transport],
+    own: Mapping[str, Sequence[str]],
+    several: bool,
+    shown: Printer,
+) -> None:
+    """New lines of all hosts as they come."""
+    from voiceops.errors import VoiceopsError
+
+    lines: queue.Queue[Line | None] = queue.Queue()
+
+    def tail(host: Host) -> None:
+        try:
+            argv = _argv(host, own[host.name], time.time(), 0, follow=True)
+            process = transports[host.name].start(argv, root=True)
+            for line in _parsed(_raw_lines(process, _SILENCE_S), host, several=several):
+                lines.put(line)
+        except VoiceopsError as error:
+            run.say(f"{host.name}: {error.message}")
+        lines.put(None)
+
+    left = len(hosts)
+    for host in hosts:
+        threading.Thread(target=tail, args=(host,), daemon=True).start()
+    while left:
+        line = lines.get()
+        if line is None:
+            left -= 1
+            continue
+        shown.show(line)
+        sys.stdout.flush()

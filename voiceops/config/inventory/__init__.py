@@ -1,0 +1,1 @@
+"""The inventory: groups, hosts, patterns, listing."""

@@ -1,0 +1,1 @@
+"""Where settings come from: YAML with line numbers, variable files, .env, templates."""

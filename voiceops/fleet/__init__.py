@@ -1,0 +1,1 @@
+"""Many hosts: order by needs and batches."""

@@ -1,0 +1,1 @@
+"""What runs on hosts, and the one file in which it travels."""

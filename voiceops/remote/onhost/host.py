@@ -1,0 +1,86 @@
+"""What handlers see of the host during one run."""
+
+from __future__ import annotations
+
+import os
+
+from voiceops.remote.onhost.base import Cancel, Child, run_child
+from voiceops.remote.onhost.blobs import Blobs
+from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.hashes import Hashes
+from voiceops.remote.onhost.journal import Journal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from voiceops.remote.onhost.base import Plan, Spec
+
+
+class Run:
+    """One run over the desired state of a host."""
+
+    def __init__(self, request: Spec, channel: Channel, journal: Journal) -> None:
+        self.check = request["action"] == "check"
+        self.guessing = True
+        """While surveying: what an earlier step would make may be missing."""
+        self.diff = bool(request.get("diff"))
+        self.folder: str = request["state_dir"]
+        self.specs: dict[str, Spec] = {spec["id"]: spec for spec in request["resources"]}
+        self.channel = channel
+        self.cancel: Cancel = channel.cancel
+        self.journal = journal
+        self.hashes = Hashes(self.folder)
+        self.blobs = Blobs(self.folder, channel)
+        self.changed: set[str] = set()
+        """Resources that changed in this run, or would."""
+        self.planned_users: set[str] = set()
+        """Users and groups that this run creates: check mode can't look them up."""
+        self.facts: dict[str, dict[str, str]] = {}
+        """Units, as ``systemctl show`` last printed them; read once for all, dropped when stale."""
+        asked = (request.get("look") or {}).get("request", {})
+        self.look_units = (asked.get("patterns", []), asked.get("properties", ""))
+        """What the look wants to know of units: patterns and properties. One question serves both."""
+        self.looked: list[dict[str, str]] | None = None
+
+    def child(
+        self,
+        *argv: str,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        timeout_s: float = 60.0,
+        errors: bool = True,
+        whole: bool = False,
+    ) -> Child:
+        return run_child(
+            argv,
+            self.cancel,
+            stdin=stdin,
+            env=env,
+            cwd=cwd,
+            timeout_s=timeout_s,
+            errors=errors,
+            whole=whole,
+        )
+
+    def causes(self, spec: Spec, key: str) -> list[str]:
+        """The changes, of this run or left by a killed one, that this resource must react to."""
+        listed = [cause for cause in spec.get(key, ()) if cause in self.changed]
+        left = self.journal.pending.get(spec["id"], set())
+        return listed + sorted(cause for cause in left if cause not in listed)
+
+
+class Handler:
+    """How one type of resource is planned and applied. ``apply`` gets the plan just made."""
+
+    def plan(self, spec: Spec, run: Run) -> Plan:
+        raise NotImplementedError
+
+    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+        raise NotImplementedError
+
+
+def first_existing(*paths: str) -> str:
+    """The first path that exists, or an empty string."""
+    return next((path for path in paths if os.path.exists(path)), "")

@@ -1,0 +1,1 @@
+"""Scheduled jobs: plan them, and install them as timers or cron entries."""

@@ -1,0 +1,185 @@
+"""Run commands regularly: what cron or a systemd timer needs for it, as data.
+
+Everything here is pure: files and lines are rendered, and a crontab is merged; the adapter in
+``voiceops.schedule.install`` writes them. The command itself stands in a small script, because
+cron's lines are short, know no environment and give ``%`` a meaning of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from voiceops.errors import UsageError
+
+_CRON_LINE_MAX = 998
+"""Debian's cron refuses a longer command, and with it the whole file."""
+
+
+class How(str, Enum):
+    """Who starts the jobs."""
+
+    CRON_D = "cron.d"
+    CRONTAB = "crontab"
+    SYSTEMD = "systemd"
+    SYSTEMD_USER = "systemd-user"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One command and when it runs, in both of the languages for it."""
+
+    name: str
+    arguments: tuple[str, ...]
+    cron: str
+    calendar: str
+    """systemd's OnCalendar."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """What is scheduled, and from where it runs."""
+
+    project: str
+    root: Path
+    """The folder of the inventory: absolute."""
+    command: tuple[str, ...]
+    """What runs voiceops here; its arguments follow."""
+    path: str
+    environment: Mapping[str, str] = {}
+    user: str = ""
+    """Whom root runs the jobs as."""
+
+    @property
+    def label(self) -> str:
+        """Tells this project from another of the same name in another folder."""
+        return f"voiceops-{self.project}-{hashlib.sha256(bytes(self.root)).hexdigest()[:6]}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / ".voiceops" / "schedule"
+
+    def script(self, job: Job) -> Path:
+        return self.folder / job.name
+
+
+Render = Callable[[str, Mapping[str, object]], str]
+"""Fills the template of that name."""
+
+
+def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[Job, ...]:
+    """Room cleanup every few minutes, log rotation every quarter of an hour."""
+    if not 1 <= cleanup_every_min <= 59:
+        raise UsageError("cleanup runs every 1 to 59 minutes", hint="for example --every 5")
+    named = ("--inventory", inventory) if inventory else ()
+    return (
+        Job(
+            name="cleanup-rooms",
+            arguments=("cleanup-rooms", "--quiet", *named),
+            cron=f"*/{cleanup_every_min} * * * *",
+            calendar=f"*:0/{cleanup_every_min}",
+        ),
+        Job(
+            name="rotate-logs",
+            arguments=("rotate-logs", "--quiet", *named),
+            cron="7-59/15 * * * *",
+            calendar="*:07/15",
+        ),
+    )
+
+
+def script_text(place: Place, job: Job, render: Render) -> str:
+    """The program that cron or systemd starts."""
+    command = shlex.join((*place.command, *job.arguments))
+    root = shlex.quote(str(place.root))
+    return render(
+        "cron/job.sh",
+        {
+            "name": job.name,
+            "path": shlex.quote(place.path),
+            "environment": [(name, shlex.quote(value)) for name, value in sorted(place.environment.items())],
+            "root": root,
+            "lock": shlex.quote(str(place.folder / f"{job.name}.lock")),
+            "log": shlex.quote(str(place.root / ".voiceops" / "logs" / "schedule.log")),
+            "command": command,
+            "command_quoted": shlex.quote(command),
+            "root_quoted": shlex.quote(root),
+        },
+    )
+
+
+def cron_text(place: Place, all_jobs: Sequence[Job], how: How, render: Render) -> str:
+    """A file for /etc/cron.d, or the block for the user's crontab."""
+    check(place)
+    lines = []
+    for job in all_jobs:
+        # cron takes the first % as the end of the command and what follows as its input; it also
+        # removes the backslash that keeps it from doing so, inside quotes as well.
+        command = shlex.quote(str(place.script(job))).replace("%", "\\%")
+        if len(command) > _CRON_LINE_MAX:
+            raise UsageError("the project's path is too long for cron", hint="use --systemd")
+        lines.append(" ".join(filter(None, (job.cron, place.user if how is How.CRON_D else "", command))))
+    return render("cron/crontab", {"begin": _begin(place), "end": _end(place), "lines": lines})
+
+
+def merged_crontab(before: str, place: Place, block: str) -> str:
+    """The user's crontab with our block in it once, or without it (``block`` empty).
+
+    Every other line stays as it is.
+    """
+    ours = re.compile(
+        rf"^{re.escape(_begin(place))}\n.*?^{re.escape(_end(place))}\n?", re.MULTILINE | re.DOTALL
+    )
+    found = ours.search(before)
+    if found is not None:
+        return before[: found.start()] + block + ours.sub("", before[found.end() :])
+    if block and before and not before.endswith("\n"):
+        before += "\n"
+    return before + block
+
+
+def unit_texts(place: Place, all_jobs: Sequence[Job], how: How, render: Render) -> dict[str, str]:
+    """systemd's units by file name: a service and its timer for each job."""
+    check(place)
+    units: dict[str, str] = {}
+    for job in all_jobs:
+        values: dict[str, object] = {
+            "name": job.name,
+            "project": place.project,
+            "calendar": job.calendar,
+            "user": place.user if how is How.SYSTEMD else "",
+            "exec_start": unit_word(str(place.script(job))),
+        }
+        for kind in ("service", "timer"):
+            units[f"{place.label}-{job.name}.{kind}"] = render(f"cron/job.{kind}", values)
+    return units
+
+
+def unit_word(word: str) -> str:
+    """One word of an ExecStart line: specifiers, variables and quotes lose their meaning.
+
+    A program's own path knows no ``$$`` before systemd 256, so /bin/sh takes it as an argument.
+    """
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'/bin/sh "{escaped}"'
+
+
+def check(place: Place) -> None:
+    """cron and systemd read lines: no path may have a line break."""
+    if not str(place.root).isprintable():
+        raise UsageError("the project's path has control characters", hint="move the project")
+
+
+def _begin(place: Place) -> str:
+    return f"# BEGIN {place.label}: written by `inv schedule`, removed by `inv schedule --remove`"
+
+
+def _end(place: Place) -> str:
+    return f"# END {place.label}"

@@ -1,0 +1,1 @@
+"""The stack of this machine: processes, their records, locks and strays."""

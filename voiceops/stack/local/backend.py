@@ -1,0 +1,351 @@
+"""The process backend: services as plain processes of this user; the only daemon of ours rotates their logs."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from voiceops.adapters.process import processes
+from voiceops.adapters.process.processes import Key
+from voiceops.deadline import Deadline
+from voiceops.errors import ServiceError, StorageError
+from voiceops.health.agent import read_health
+from voiceops.health.notify import NotifySocket
+from voiceops.model import protocol
+from voiceops.model.environment import session_environment
+from voiceops.model.states import ServiceState
+from voiceops.stack.backend import FORCED_S, Force
+from voiceops.stack.local import observe
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.lock import read_only
+from voiceops.stack.local.records import Record, Records
+from voiceops.stack.logs.files import last_lines, rotate_stopped
+from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
+from voiceops.stack.model import Declared, Instance, Observed, Stray
+
+_SWALLOWED_S = 0.1
+"""livekit-server loses a SIGTERM that arrives right after its first answer."""
+_DRAIN_BEGINS_S = 3.0
+"""An agent that answers and does not drain this long after its signal has not seen it."""
+_PATIENT = (Force.DRAIN, Force.BEGIN)
+
+
+class ProcessBackend:
+    """Implements ``stack.backend.Backend`` below one ``.voiceops`` folder."""
+
+    def __init__(self, folder: Folder, *, say: Callable[[str], None] = lambda line: None) -> None:
+        self._folder = folder
+        self._records = Records(folder.state)
+        self._notify: dict[str, NotifySocket] = {}
+        self._say = say
+
+    def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
+        return observe.sight(self._folder, services)
+
+    def start(self, service: Declared) -> Instance:
+        self._folder.create()
+        argv = service.prepare() if service.prepare else service.argv
+        launch = os.urandom(4).hex()
+        log_file = self._folder.log_file(service.name)
+        rotate_stopped(log_file, service.log_max_bytes, service.log_keep)
+        record = Record(
+            launch=launch,
+            service=service.name,
+            kind=service.kind,
+            digest=service.digest,
+            release=service.release,
+            argv=list(service.argv),
+            started_at=time.time(),
+            log=str(log_file),
+            log_offset=log_file.stat().st_size if log_file.exists() else 0,
+            stop_signal=service.stop_signal,
+            stop_timeout_s=service.stop_timeout_s,
+            log_max_bytes=service.log_max_bytes,
+            log_keep=service.log_keep,
+        )
+        self._forget_dead(service.name)
+        self._records.update(record)
+        key = self._spawn(service, argv, launch, log_file)
+        try:
+            self._records.update(msgspec.structs.replace(record, pid=key.pid, start=key.start))
+        except StorageError:
+            processes.kill_all([key])
+            raise
+        try:
+            ensure_rotation(self._folder.base)
+        except StorageError as error:  # no reason to give up a service that runs
+            self._say(f"logs are not rotated while services run: {error.message}")
+        return Instance(
+            service=service.name,
+            kind=service.kind,
+            launch=launch,
+            pid=key.pid,
+            digest=service.digest,
+            state=ServiceState.STARTING,
+            release=service.release,
+        )
+
+    def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> Key:
+        environment = {**session_environment(os.environ), **service.env}
+        environment[protocol.SERVICE_ENV] = f"{self._folder.mark}/{service.name}/{service.digest}"
+        environment[protocol.LAUNCH_ENV] = launch
+        if service.is_agent:
+            environment[protocol.HEALTH_SOCKET_ENV] = str(self._folder.health_socket(launch))
+        if service.is_agent or (service.probe and service.probe.notify):
+            path = self._folder.notify_socket(launch)
+            try:
+                self._notify[launch] = NotifySocket(path)
+            except OSError as error:
+                raise read_only(path.parent, error) from error
+            environment["NOTIFY_SOCKET"] = str(path)
+        try:
+            return processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
+        except (ServiceError, StorageError):
+            self._close_notify(launch)
+            self._records.remove(service.name, launch)
+            raise
+
+    def close(self) -> None:
+        """Give up the starts that nobody waited for; their runs are found by their health later."""
+        for launch in list(self._notify):
+            self._close_notify(launch)
+
+    def _close_notify(self, launch: str) -> None:
+        socket = self._notify.pop(launch, None)
+        if socket:
+            socket.close()
+
+    def _forget_dead(self, service: str) -> None:
+        """Drop records and sockets of runs that are gone; the marks in the process table stay the truth."""
+        known, damage = self._records.read(service)
+        table = processes.table() if any(not record.pid for record in known) else []
+        runs = observe.find_runs(self._folder, table)[0] if table else []
+        alive = {run.record.launch for run in runs if run.main}
+        kept = [one for one in known if one.launch in alive or (one.pid and processes.alive(one.key))]
+        for record in known:
+            if record not in kept:
+                self._folder.health_socket(record.launch).unlink(missing_ok=True)
+                self._folder.notify_socket(record.launch).unlink(missing_ok=True)
+        if damage or len(kept) < len(known):
+            self._records.write(service, kept)
+
+    # -- readiness ---------------------------------------------------------
+
+    def wait_ready(
+        self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = ""
+    ) -> Instance:
+        own = Deadline(min(limit.remaining_s, service.ready_timeout_s), f"waiting for {service.name}")
+        record = self._record(instance)
+        notify = self._notify.get(instance.launch)
+        pidfd = processes.open_pidfd(record.key)
+        interval_s = 0.01
+        try:
+            while True:
+                seen = self._look(service, record, notify, not_worker_id)
+                if seen is None:
+                    raise self._died(service, instance, record)
+                if seen.state is ServiceState.READY:
+                    self._note_ready(record)
+                    return seen
+                if seen.state is ServiceState.DRAINING:
+                    raise ServiceError(f"{service.name} drains instead of getting ready")
+                if own.expired:
+                    raise self._not_ready(service, record, seen, own)
+                _wait_for_news(pidfd, notify, min(interval_s, own.remaining_s))
+                longest_s = 0.25 if notify else service.probe.interval_s if service.probe else 0.05
+                interval_s = min(longest_s, interval_s * 1.5)
+        finally:
+            if pidfd is not None:
+                os.close(pidfd)
+            self._close_notify(instance.launch)
+
+    def _look(
+        self, service: Declared, record: Record, notify: NotifySocket | None, not_worker_id: str
+    ) -> Instance | None:
+        main = processes.find(record.pid)
+        if main is None or main.key != record.key:
+            return None
+        if notify:
+            notify.receive()
+            if notify.ready and not not_worker_id:
+                record = msgspec.structs.replace(record, ready_at=processes.boot_clock())
+                if not service.is_agent:
+                    return observe.state_of(self._folder, service, observe.Run(record, main), {main.pid})
+        own = {main.pid}
+        if service.ports and service.kind != "livekit":
+            own |= {p.pid for p in processes.descendants(main.pid, processes.table())}
+        seen = observe.state_of(self._folder, service, observe.Run(record, main), own)
+        if not_worker_id and seen.worker_id == not_worker_id:
+            return replace(seen, state=ServiceState.STARTING, detail="not registered again yet")
+        return seen
+
+    def _note_ready(self, record: Record) -> None:
+        if record.ready_at is None:
+            self._records.update(msgspec.structs.replace(record, ready_at=processes.boot_clock()))
+
+    def _died(self, service: Declared, instance: Instance, record: Record) -> ServiceError:
+        status = processes.exit_status(record.pid, patience_s=0.5)
+        how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
+        tail = last_lines(Path(record.log), record.log_offset)
+        self._sweep(instance, record, [])
+        return ServiceError(
+            f"{service.name} ended before it was ready{how}",
+            hint=service.missing_variable(tail)
+            or f"see `inv logs --only {service.name}`; then `inv start` again",
+            log_tail=tail,
+            data={"service": service.name, "exit_status": status},
+        )
+
+    def _not_ready(self, service: Declared, record: Record, seen: Instance, own: Deadline) -> ServiceError:
+        return ServiceError(
+            f"{service.name} is not ready after {own.timeout_s:.0f} s: {seen.detail or seen.state}",
+            hint=f"it still runs (pid {seen.pid}); see `inv logs --only {service.name}`",
+            log_tail=last_lines(Path(record.log), record.log_offset),
+            data={"service": service.name, "pid": seen.pid},
+        )
+
+    def _record(self, instance: Instance) -> Record:
+        for record in self._records.read(instance.service)[0]:
+            if record.launch == instance.launch and record.pid:
+                return record
+        runs, _ = observe.find_runs(self._folder, processes.table())
+        for run in runs:
+            if run.main and run.record.launch == instance.launch:
+                return run.record
+        # Known to nobody: a pid alone proves nothing, so this names no process.
+        return Record(
+            launch=instance.launch, service=instance.service, kind=instance.kind, digest=instance.digest
+        )
+
+    # -- the end -----------------------------------------------------------
+
+    def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
+        record = self._record(instance)
+        members = self._members(record)
+        if processes.alive(record.key):
+            deaf = force is Force.STOP and processes.is_stopped(record.pid)
+            if force is not Force.KILL and not deaf and not self._ask_to_end(instance, record, limit, force):
+                return False
+            members += [key for key in self._members(record) if key not in members]
+            processes.kill_all([record.key])
+        self._sweep(instance, record, members)
+        return True
+
+    def _members(self, record: Record) -> list[Key]:
+        """What a run has started, by its mark and, while its main process lives, by its session."""
+        table = processes.table()
+        main_lives = processes.alive(record.key)
+        if not record.launch:  # of a damaged file: nothing carries it
+            return []
+        text = f"{protocol.LAUNCH_ENV}={record.launch}".encode()
+        return [
+            process.key
+            for process in table
+            if (main_lives and process.session == record.pid) or processes.has_environment(process.pid, text)
+        ]
+
+    def _ask_to_end(self, instance: Instance, record: Record, limit: Deadline, force: Force) -> bool:
+        """Signal once and wait. True: gone, or to be killed; False: it drains, let it."""
+        record = self._signal(record)
+        if processes.is_stopped(record.pid):
+            # As systemd does: a signal reaches a stopped process only when it goes on.
+            processes.send_signal(record.key, signal.SIGCONT)
+        told_at = time.monotonic()
+        patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
+        while processes.wait_gone([record.key], min(FORCED_S, patience.remaining_s, limit.remaining_s)):
+            if instance.kind == "agent" and time.monotonic() - told_at > _DRAIN_BEGINS_S:
+                record = self._signal(record)  # again only when it was swallowed
+                told_at = float("inf")
+            elif instance.kind == "livekit" and time.monotonic() - told_at >= FORCED_S:
+                processes.send_signal(record.key, signal.SIGTERM)
+                told_at = float("inf")
+            if not patience.expired and not limit.expired:
+                continue
+            if force in _PATIENT:
+                return False
+            health = (
+                read_health(self._folder.health_socket(record.launch)) if instance.kind == "agent" else None
+            )
+            if instance.kind == "agent" and (health is None or health.calls):
+                return False  # one came in at the last moment, or it can't say
+            self._say(f"{record.service} ignores its stop signal, killing it")
+            return True
+        return True
+
+    def _signal(self, record: Record) -> Record:
+        """Send the stop signal, unless it was sent before: a second one would end calls at once."""
+        now = processes.boot_clock()
+        if record.signalled_at is not None:
+            health = (
+                read_health(self._folder.health_socket(record.launch)) if record.kind == "agent" else None
+            )
+            # Answers, had time, and does not drain: the signal was swallowed, or never sent.
+            swallowed = health and not health.draining and now - record.signalled_at >= _DRAIN_BEGINS_S
+            if not swallowed:
+                return record
+        elif record.kind == "agent":
+            health = read_health(self._folder.health_socket(record.launch), timeout_s=1.0)
+            if health and health.draining:
+                return self._note_signal(record, now)
+        if record.kind == "livekit":
+            time.sleep(max(0.0, (record.ready_at or now) + _SWALLOWED_S - now))
+        record = self._note_signal(record, now)
+        processes.send_signal(record.key, signal.Signals[f"SIG{record.stop_signal.removeprefix('SIG')}"])
+        return record
+
+    def _note_signal(self, record: Record, now: float) -> Record:
+        noted = msgspec.structs.replace(record, signalled_at=now)
+        try:
+            self._records.update(noted)
+        except StorageError as error:
+            # A full disk must not keep a service from stopping; agents tell by their health.
+            self._say(f"{record.service}: {error.message}")
+        return noted
+
+    def _sweep(self, instance: Instance, record: Record, members: Sequence[Key]) -> None:
+        remaining = [key for key in members if processes.alive(key)]
+        if remaining:
+            # Job processes go by themselves right after their parent; those that don't are killed.
+            processes.wait_gone(remaining, 0.2)
+        remaining = [key for key in {*members, *self._members(record)} if processes.alive(key)]
+        left = processes.kill_all(remaining)
+        if left:
+            raise ServiceError(
+                f"processes of {instance.service} can't be ended: {', '.join(str(key.pid) for key in left)}",
+                hint="they hang in the kernel (state D): look at the disk or network that they wait for",
+            )
+        self._folder.health_socket(record.launch).unlink(missing_ok=True)
+        self._folder.notify_socket(record.launch).unlink(missing_ok=True)
+        self._records.remove(instance.service, record.launch)
+        self._forget_dead(instance.service)
+        self._folder.tidy()
+        await_end_of_rotation(self._folder.base)
+
+    def end_stray(self, stray: Stray, limit: Deadline) -> None:
+        main = processes.find(stray.pid)
+        if main is None or main.key.start != stray.start:
+            return  # it is gone; whoever has its pid now is none of our business
+        table = processes.table()
+        family = [process.key for process in processes.descendants(main.pid, table)]
+        if main.leads:
+            family += [process.key for process in table if process.session == main.pid]
+        processes.send_signal(main.key, signal.SIGTERM)
+        if processes.wait_gone([main.key], min(limit.remaining_s, 15.0)):
+            self._say(f"pid {stray.pid} ignores SIGTERM, killing it")
+        processes.kill_all([main.key])
+        processes.kill_all([key for key in family if processes.alive(key)])
+
+
+def _wait_for_news(pidfd: int | None, notify: NotifySocket | None, timeout_s: float) -> None:
+    poller = select.poll()
+    for source in (pidfd, notify.fileno() if notify else None):
+        if source is not None:
+            poller.register(source, select.POLLIN)
+    poller.poll(max(1, int(timeout_s * 1000)))

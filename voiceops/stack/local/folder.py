@@ -1,0 +1,78 @@
+"""Where the local stack keeps its things: ``.voiceops`` beside the inventory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceops.adapters.runtime_folder import make_private, runtime_folder
+from voiceops.stack.local.lock import read_only
+
+_LONGEST_SOCKET_PATH = 90
+"""Unix socket addresses end at 104 (macOS) or 108 bytes; names of up to 14 follow the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The paths below ``.voiceops``, and the name by which processes carry this project."""
+
+    root: Path
+
+    @property
+    def base(self) -> Path:
+        return self.root / ".voiceops"
+
+    @property
+    def state(self) -> Path:
+        return self.base / "state"
+
+    @property
+    def logs(self) -> Path:
+        return self.base / "logs"
+
+    @property
+    def mark(self) -> str:
+        """Differs between two checkouts of one project."""
+        return hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:12]
+
+    @property
+    def sockets(self) -> Path:
+        """A private folder whose path is short enough for unix sockets."""
+        near = self.base / "run"
+        if len(os.fsencode(str(near))) <= _LONGEST_SOCKET_PATH:
+            return near
+        return runtime_folder(outlives_session=True) / self.mark
+
+    def health_socket(self, launch: str) -> Path:
+        return self.sockets / f"{launch}.health"
+
+    def notify_socket(self, launch: str) -> Path:
+        return self.sockets / f"{launch}.notify"
+
+    def livekit_config(self, service: str) -> Path:
+        """Written right before a livekit-server starts."""
+        return self.base / f"{service}.yaml"
+
+    def log_file(self, service: str) -> Path:
+        return self.logs / f"{service}.log"
+
+    def create(self) -> None:
+        """Make the folders; ``StorageError`` when that can't be."""
+        try:
+            for folder in (self.base, self.state, self.logs):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sockets = self.sockets
+            if sockets.parent != self.base:
+                make_private(sockets.parent)
+            make_private(sockets)
+        except OSError as error:
+            raise read_only(self.base, error) from error
+
+    def tidy(self) -> None:
+        """Remove the folder for sockets where it stands outside of the project and is empty."""
+        if self.sockets.parent != self.base:
+            with contextlib.suppress(OSError):  # another service's socket is in it
+                self.sockets.rmdir()

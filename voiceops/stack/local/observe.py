@@ -1,0 +1,218 @@
+"""Look at this machine: which runs of our services live, and what state is each in.
+
+The process table is the truth. Every process that we start carries its project,
+service, digest and launch in its environment; records only add what can't be seen there.
+So a record that is lost, cut in half, or names a recycled pid costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from voiceops.adapters.process import ports_in_use, processes
+from voiceops.adapters.process.processes import Process
+from voiceops.health import agent as agent_health
+from voiceops.health import probes
+from voiceops.model import protocol
+from voiceops.model.states import ServiceState
+from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.strays import find_strays
+from voiceops.stack.model import Declared, Instance, Observed
+
+_SETTLED_S = 0.5
+"""A command without a probe counts as ready once it has lived this long."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One launch as it stands in the process table."""
+
+    record: Record
+    main: Process | None
+    members: list[Process] = field(default_factory=list)
+    """Everything that carries the launch, the main process included."""
+
+
+def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
+    """Each declared service, and each other one that left a trace here."""
+    table = processes.table()
+    runs, stale = find_runs(folder, table)
+    declared = {service.name: service for service in services}
+    own: dict[str, set[int]] = {}
+    for run in runs:
+        # What hides its environment (Redis and PostgreSQL write their titles over it) has its record or its parent.
+        main = [run.main, *processes.descendants(run.main.pid, table)] if run.main else []
+        own.setdefault(run.record.service, set()).update(p.pid for p in (*run.members, *main))
+    strays = find_strays(folder, services, table, own)
+    observed: dict[str, Observed] = {}
+    for name in dict.fromkeys([*declared, *stale, *(run.record.service for run in runs)]):
+        mine = [run for run in runs if run.record.service == name]
+        living = [run for run in mine if run.main]
+        instances = (state_of(folder, declared.get(name), run, own.get(name, set())) for run in living)
+        observed[name] = Observed(
+            instances=tuple(sorted(instances, key=lambda one: -one.age_s)),
+            leftovers=tuple(_leftover(run) for run in mine if not run.main),
+            strays=strays.get(name, ()),
+            stale=stale.get(name, ""),
+        )
+    return observed
+
+
+def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[Run], dict[str, str]]:
+    """All runs of this project, those included of which only a record is left, and what is stale, by service."""
+    runs = {run.record.launch: run for run in _marked(folder, table)}
+    records = Records(folder.state)
+    stale: dict[str, str] = {}
+    for name in records.services():
+        known, damage = records.read(name)
+        if damage:
+            stale[name] = damage
+            # Nothing carries the empty launch: to end this run is to remove the file.
+            runs[f"damaged {name}"] = Run(Record(launch="", service=name, kind="", digest=""), None)
+        for record in known:
+            run = runs.get(record.launch)
+            if run is None and record.pid and processes.alive(record.key):
+                run = runs[record.launch] = Run(record, processes.find(record.pid))  # environment unreadable
+            if run is None and record.signalled_at is not None:
+                continue  # it was told to stop, and did
+            if run is None or (record.pid and not processes.alive(record.key)):
+                stale.setdefault(name, _gone(record))
+            runs[record.launch] = _merge(run or Run(record, None), record)
+    return list(runs.values()), stale
+
+
+def _marked(folder: Folder, table: Sequence[Process]) -> list[Run]:
+    text = f"{protocol.SERVICE_ENV}={folder.mark}/".encode()
+    groups: dict[str, Run] = {}
+    for process in table:
+        if not processes.has_environment(process.pid, text):
+            continue
+        environment = processes.environment(process.pid)
+        parts = environment.get(protocol.SERVICE_ENV, "").split("/")
+        launch = environment.get(protocol.LAUNCH_ENV, "")
+        if len(parts) != 3 or not launch:
+            continue
+        record = Record(
+            launch=launch,
+            service=parts[1],
+            kind="agent" if protocol.HEALTH_SOCKET_ENV in environment else "",
+            digest=parts[2],
+            log=str(folder.log_file(parts[1])),
+        )
+        groups.setdefault(launch, Run(record, None)).members.append(process)
+    for run in groups.values():
+        leaders = [process for process in run.members if process.leads]
+        # A child may open a session of its own: the main process is the one that came first.
+        run.main = max(leaders, key=lambda process: process.age_s, default=None)
+        if run.main:
+            run.record = _with_pid(run.record, run.main)
+    return list(groups.values())
+
+
+def _with_pid(record: Record, main: Process) -> Record:
+    import msgspec
+
+    return msgspec.structs.replace(record, pid=main.pid, start=main.key.start)
+
+
+def _merge(run: Run, record: Record) -> Run:
+    if not record.pid:  # the command was killed between the start and the note of it
+        return replace(run, record=_with_pid(record, run.main) if run.main else record)
+    main = run.main if run.main and run.main.key == record.key else processes.find(record.pid)
+    return replace(run, record=record, main=main if main and main.key == record.key else None)
+
+
+def _gone(record: Record) -> str:
+    if not record.pid:
+        return "a start was cut off before its process existed"
+    if processes.find(record.pid):
+        return f"the record names pid {record.pid}, which belongs to another process now"
+    return f"pid {record.pid} is gone"
+
+
+def _leftover(run: Run) -> Instance:
+    pids = ", ".join(str(process.pid) for process in run.members) or "none"
+    return Instance(
+        service=run.record.service,
+        kind=run.record.kind,
+        launch=run.record.launch,
+        pid=run.members[0].pid if run.members else 0,
+        digest=run.record.digest,
+        state=ServiceState.STALE,
+        detail=f"left over from a run that died; its processes: {pids}",
+        signalled=True,
+    )
+
+
+def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) -> Instance:
+    """Ask one living run how it is."""
+    assert run.main is not None
+    record = run.record
+    seen = Instance(
+        service=record.service,
+        kind=record.kind or (service.kind if service else "command"),
+        launch=record.launch,
+        pid=run.main.pid,
+        digest=record.digest,
+        state=ServiceState.READY,
+        age_s=run.main.age_s,
+        release=record.release,
+        signalled=record.signalled_at is not None,
+    )
+    if seen.kind == "agent":
+        return _agent_state(folder, service, seen, was_ready=record.ready_at is not None)
+    if seen.signalled:
+        return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
+    if service is None:
+        return seen
+    probed = _probe(service, record, run.main, own)
+    if probed.ok:
+        return seen
+    young = run.main.age_s <= service.ready_timeout_s and record.ready_at is None
+    state = ServiceState.STARTING if young else ServiceState.UNRESPONSIVE
+    return replace(seen, state=state, detail=probed.detail)
+
+
+def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> probes.Probed:
+    if service.kind == "livekit":
+        port = service.ports[0]
+        if not ports_in_use.owners(port, own | {main.pid}):
+            return probes.Probed(False, f"does not listen on port {port}")
+        return probes.probe_http(f"http://127.0.0.1:{port}/")
+    probe = service.probe
+    if probe is None:
+        return probes.Probed(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
+    if probe.notify:
+        return probes.Probed(record.ready_at is not None, "has not sent READY=1")
+    if service.ports and not ports_in_use.owners(service.ports[0], own | {main.pid}):
+        return probes.Probed(False, f"does not listen on port {service.ports[0]}")
+    if probe.http:
+        return probes.probe_http(probe.http)
+    if probe.tcp:
+        return probes.probe_tcp(probe.tcp)
+    if probe.log:
+        if record.ready_at is not None:
+            return probes.Probed(True)  # said once; the line may have been rotated away
+        return probes.probe_log(Path(record.log), record.log_offset, probe.log)
+    return probes.probe_command(probe.command or [], cwd=service.cwd)
+
+
+def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, was_ready: bool) -> Instance:
+    health = agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
+    if health is None:
+        seen = replace(seen, calls=None)
+        ready_timeout_s = service.ready_timeout_s if service else 60.0
+        if seen.signalled:
+            return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
+        if seen.age_s <= ready_timeout_s and not was_ready:
+            return replace(seen, state=ServiceState.STARTING, detail="does not answer yet")
+        return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
+    seen = replace(seen, calls=health.calls, rooms=tuple(health.rooms), worker_id=health.worker_id)
+    if health.draining or seen.signalled:
+        return replace(seen, state=ServiceState.DRAINING, detail=f"drains, {health.calls} calls left")
+    if not health.registered:
+        return replace(seen, state=ServiceState.STARTING, detail="not registered with LiveKit")
+    return replace(seen, detail=f"takes no more than its {health.calls} calls") if health.full else seen

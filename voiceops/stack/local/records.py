@@ -1,0 +1,135 @@
+"""What we know of the runs that we started: one JSON file per service below ``.voiceops/state``.
+
+A record is written before the process exists (intent) and again with its pid, each time
+by temp file, fsync and rename. Nothing depends on it alone: every process that we start
+carries its service, digest and launch in its environment, and is found again from there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Union
+
+import msgspec
+
+from voiceops.adapters.process.processes import Key
+from voiceops.stack.local.lock import read_only
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a service."""
+
+    launch: str
+    service: str
+    kind: str
+    digest: str
+    release: str = ""
+    argv: list[str] = []
+    pid: int = 0
+    """0: written before the start; the process, if there is one, is found by its environment."""
+    start: str = ""
+    started_at: float = 0.0
+    """Wall clock, for people only."""
+    log: str = ""
+    log_offset: int = 0
+    log_max_bytes: int = 0
+    """0: not rotated while it runs; by a record of an older voiceops."""
+    log_keep: int = 0
+    ready_at: Union[float, None] = None
+    """Seconds since boot."""
+    signalled_at: Union[float, None] = None
+    """Seconds since boot; written before the signal is sent."""
+    stop_signal: str = "TERM"
+    stop_timeout_s: float = 10.0
+
+    @property
+    def key(self) -> Key:
+        return Key(self.pid, self.start)
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    format: int = 1
+    records: list[Record] = []
+
+
+_decoder = msgspec.json.Decoder(_File)
+"""Made at import: see ``model.decoding``, records are read side by side."""
+
+
+class Records:
+    """The folder of state files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Several runs of one service are stopped side by side, and share its file.
+        self._changing = threading.Lock()
+
+    def services(self) -> list[str]:
+        """Names that have a state file."""
+        try:
+            return sorted(name[:-5] for name in os.listdir(self.folder) if name.endswith(".json"))
+        except OSError:
+            return []
+
+    def read(self, service: str) -> tuple[list[Record], str]:
+        """The records, and what is wrong with the file if it can't be read."""
+        try:
+            data = (self.folder / f"{service}.json").read_bytes()
+        except FileNotFoundError:
+            return [], ""
+        except OSError as error:
+            return [], f"state file can't be read: {error.strerror}"
+        try:
+            return _decoder.decode(data).records, ""
+        except msgspec.DecodeError:
+            return [], "state file is damaged"
+
+    def write(self, service: str, records: Iterable[Record]) -> None:
+        """Replace the file in one step, or leave it as it was; no records: remove it."""
+        path = self.folder / f"{service}.json"
+        kept = list(records)
+        try:
+            if kept:
+                write_atomically(path, msgspec.json.encode(_File(records=kept)))
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise read_only(self.folder, error) from error
+
+    def update(self, record: Record) -> None:
+        """Add the record, or replace the one of the same launch."""
+        with self._changing:
+            records, _ = self.read(record.service)
+            others = [one for one in records if one.launch != record.launch]
+            self.write(record.service, [*others, record])
+
+    def remove(self, service: str, launch: str) -> None:
+        """Forget one run; safe to call twice."""
+        with self._changing:
+            records, damage = self.read(service)
+            if damage or any(one.launch == launch for one in records):
+                self.write(service, [one for one in records if one.launch != launch])
+
+
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Temp file, fsync, rename, fsync of the folder. Raises ``OSError`` and leaves nothing half written."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

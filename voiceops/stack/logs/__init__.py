@@ -1,0 +1,1 @@
+"""Logs of services: files, rotation, journald."""

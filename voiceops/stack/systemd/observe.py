@@ -1,0 +1,176 @@
+"""From what a host says of its units to what reconcile decides on. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from voiceops.model.quoting import printable
+from voiceops.model.states import ServiceState
+from voiceops.remote.onhost import services as onhost
+from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.systemd.names import UNIT_MARK, Names
+
+_RUNNING = ("active", "activating", "reloading")
+
+
+def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, Any]) -> dict[str, Observed]:
+    """Each declared service, and each other one whose units run on the host."""
+    declared = {service.name: service for service in services}
+    units = [
+        unit
+        for unit in answer["units"]
+        # A masked unit has lost its mark: only its name tells whose it is.
+        if _ours(names, unit) or (unit.get("masked") and names.split(unit["unit"])[0] in declared)
+    ]
+    by_service: dict[str, list[Mapping[str, Any]]] = {name: [] for name in declared}
+    for unit in units:
+        by_service.setdefault(names.split(unit["unit"])[0], []).append(unit)
+    strays = _strays(names, services, answer["owners"], answer.get("workers", ()))
+    return {
+        name: Observed(
+            instances=tuple(
+                sorted(
+                    (instance(names, declared.get(name), unit) for unit in found if _alive(unit)),
+                    key=lambda one: -one.age_s,
+                )
+            ),
+            strays=strays.get(name, ()),
+            stale=_failure(found),
+        )
+        for name, found in by_service.items()
+    }
+
+
+def look_request(names: Names, services: Sequence[Declared]) -> dict[str, Any]:
+    """What ``onhost.look`` is asked for these services."""
+    agents = [service for service in services if service.is_agent]
+    return {
+        # A masked unit is not loaded, so that no pattern finds it.
+        "patterns": [
+            f"{names.project}-*.service",
+            *(names.unit(service.name) for service in services if not service.is_agent),
+        ],
+        "properties": onhost.PROPERTIES,
+        "ports": sorted({port for service in services for port in service.ports}),
+        "entries": sorted({service.entry.name for service in agents if service.entry}),
+        "url": agents[0].livekit_url.rstrip("/") if agents else "",
+        "opt": names.opt,
+    }
+
+
+def _ours(names: Names, unit: Mapping[str, Any]) -> bool:
+    service = names.split(unit["unit"])[0]
+    return (
+        unit["type"] != "oneshot" and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
+    )
+
+
+def _alive(unit: Mapping[str, Any]) -> bool:
+    return unit["active"] in _RUNNING or unit["active"] == "deactivating"
+
+
+def _failure(units: Sequence[Mapping[str, Any]]) -> str:
+    masked = [unit["unit"] for unit in units if unit.get("masked")]
+    if masked:
+        return f"{masked[0]} is masked: `systemctl unmask {masked[0]}` on the host takes that back"
+    failed = [unit for unit in units if unit["active"] == "failed"]
+    if not failed:
+        return ""
+    last = failed[-1]
+    return f"{last['unit']} failed: {last['result']} (status {last['status']}, {last['restarts']} restarts)"
+
+
+def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) -> Instance:
+    """One unit that runs, starts or stops."""
+    name, which = names.split(unit["unit"])
+    state, detail = _state(service, unit, is_agent=bool(which))
+    health = unit.get("health") or {}
+    # One that systemd still waits for has not registered. Any other that does not answer may have calls.
+    mute = bool(which) and bool(unit["pid"]) and not health and unit["active"] != "activating"
+    return Instance(
+        service=name,
+        kind=service.kind if service else "agent" if which else "command",
+        launch=unit["unit"],
+        pid=unit["pid"],
+        digest=_digest(unit),
+        state=state,
+        detail=detail,
+        age_s=unit["age_s"],
+        release=which.partition(".")[0],
+        calls=None if mute else int(health.get("calls", 0)),
+        rooms=tuple(health.get("rooms", ())),
+        worker_id=str(health.get("worker_id", "")),
+        signalled=unit["active"] == "deactivating",
+    )
+
+
+def _digest(unit: Mapping[str, Any]) -> str:
+    """Of what the process was started with, not of the files as they are now."""
+    parts = str(unit.get("service", "")).split("/")
+    return parts[2] if len(parts) == 3 else ""
+
+
+def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool) -> tuple[ServiceState, str]:
+    if unit["active"] == "deactivating":
+        health = unit.get("health") or {}
+        calls = (
+            f"drains, {health['calls']} calls left" if health.get("calls") else unit["text"] or "told to stop"
+        )
+        return ServiceState.DRAINING, calls
+    if unit["sub"].startswith("auto-restart"):
+        detail = f"ended with status {unit['status']}, will be restarted ({unit['restarts']} restarts so far)"
+        return ServiceState.UNRESPONSIVE, detail
+    if unit["active"] == "activating":
+        return ServiceState.STARTING, unit["text"] or unit["sub"]
+    if not is_agent:
+        return ServiceState.READY, ""
+    health = unit.get("health")
+    if health is None:
+        return ServiceState.UNRESPONSIVE, "does not answer its health check"
+    if health.get("draining"):
+        return ServiceState.DRAINING, f"drains, {health.get('calls', 0)} calls left"
+    if not health.get("registered"):
+        return ServiceState.STARTING, "not registered with LiveKit"
+    return ServiceState.READY, ""
+
+
+def _strays(
+    names: Names,
+    services: Sequence[Declared],
+    owners: Sequence[Mapping[str, Any]],
+    workers: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[Stray, ...]]:
+    found: dict[str, dict[int, Stray]] = {}
+    for service in services:
+        for owner in owners:
+            if owner["port"] not in service.ports or owner["unit"] == names.unit(service.name):
+                continue
+            unit, command = owner["unit"], owner["command"]
+            reason = f"port {owner['port']} is taken by pid {owner['pid']}: {printable(command[:160])}"
+            # A program of ours that no unit runs was started by hand; all else has an owner of its own.
+            ours = command.startswith(f"{names.opt}/") and not unit.endswith(".service")
+            found.setdefault(service.name, {})[owner["pid"]] = Stray(
+                service=service.name,
+                kind=service.kind,
+                pid=owner["pid"],
+                start=str(owner["start"]),
+                command=command,
+                age_s=owner["age_s"],
+                reason=reason,
+                foreign_owner="" if ours else unit or "another program",
+            )
+        for worker in workers:
+            if service.entry is None or worker["entry"] != service.entry.name:
+                continue
+            found.setdefault(service.name, {})[worker["pid"]] = Stray(
+                service=service.name,
+                kind=service.kind,
+                pid=worker["pid"],
+                start=str(worker["start"]),
+                command=worker["command"],
+                age_s=worker["age_s"],
+                reason=f"pid {worker['pid']} was started by hand: {printable(worker['command'][:160])}",
+                calls=worker["calls"],
+            )
+    return {name: tuple(strays.values()) for name, strays in found.items()}

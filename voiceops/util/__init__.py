@@ -1,0 +1,1 @@
+"""Helpers without a subject: suggestions, cache folders, the event loop."""

@@ -1,0 +1,1 @@
+"""Build real adapters from configuration."""
