@@ -11,7 +11,8 @@ from pathlib import Path
 from voiceops.config.source.dotenv import Environment, parse
 from voiceops.config.source.yamlfile import read_text
 from voiceops.errors import StorageError
-from voiceops.model.settings import Host, LivekitService
+from voiceops.model.roles import Role
+from voiceops.model.settings import Host
 
 _HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file out of version control.\n"
 
@@ -19,9 +20,8 @@ _HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file 
 def ensure_keys_of(host: Host, environment: Environment) -> tuple[str, ...]:
     """``ensure_local_keys`` for a host, if it is this machine and runs a livekit-server of its own."""
     settings = host.settings
-    runs = settings.services if settings.run is None else settings.run
     key, secret = settings.livekit.api_key.origin, settings.livekit.api_secret.origin
-    if not host.local or not any(isinstance(settings.services[name], LivekitService) for name in runs):
+    if not host.local or not settings.runs(Role.SERVER):
         return ()
     if not key.startswith("env:") or not secret.startswith("env:"):
         return ()

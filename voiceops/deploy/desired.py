@@ -229,7 +229,7 @@ class _Writer:
         names = self.names
         program, config = f"{names.opt}/bin/livekit-server", f"{names.etc}/{name}.yaml"
         content = self.materials.livekit_binary(service)
-        port = livekit_config.port_of(self.settings.livekit.url)
+        port = self.settings.livekit.port
         unit = self.units.livekit(name, service, binary=program, port=port, config_file=config)
         template = declare.find_template(livekit_config.TEMPLATE, self.materials.templates)
         text = livekit_config.render(

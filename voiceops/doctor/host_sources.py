@@ -22,7 +22,8 @@ from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.errors import HostError, UnreachableError
 from voiceops.health.agent import AgentHealth
 from voiceops.model.decoding import prepare
-from voiceops.model.settings import AgentService, LivekitService, Settings
+from voiceops.model.roles import Role
+from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote.onhost import facts, services
 from voiceops.stack.logs.files import Line
@@ -51,8 +52,8 @@ class HostSources:
     def look(self) -> None:
         """Ask the host, once for all. ``UnreachableError`` when it is down; ``HostError`` when bare."""
         names = Names(self.settings.project)
-        kinds = {name: self.settings.services[name] for name in (service.name for service in self.outline)}
-        told = [name for name, one in kinds.items() if isinstance(one, (LivekitService, AgentService))]
+        services = self.settings.services
+        told = [one.name for one in self.outline if services[one.name].role is not Role.OTHER]
         request = {
             **observe.look_request(names, self.outline),
             "state": names.state,

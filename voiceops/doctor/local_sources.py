@@ -17,7 +17,8 @@ from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.health.agent import read_health
-from voiceops.model.settings import AgentService, LivekitService, Settings
+from voiceops.model.roles import Role
+from voiceops.model.settings import Settings
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.model import Declared, Instance, Observed
 
@@ -42,7 +43,7 @@ class LocalSources:
         livekit = self.settings.livekit
         look, sighted = await asyncio.gather(
             look_at_server(livekit.url, livekit.api_key, livekit.api_secret),
-            asyncio.to_thread(self._sighted, dict.fromkeys(self._names(), "")),
+            asyncio.to_thread(self._sighted, dict.fromkeys(self.settings.running, "")),
         )
         return sighted.server(look)
 
@@ -61,11 +62,8 @@ class LocalSources:
         return [
             (name, self.folder.log_file(name), service.log_keep)
             for name, service in self.settings.services.items()
-            if isinstance(service, (LivekitService, AgentService))
+            if service.role is not Role.OTHER
         ]
-
-    def _names(self) -> list[str]:
-        return list(self.settings.services) if self.settings.run is None else self.settings.run
 
     def _workers(self) -> list[WorkerFact]:
         return list(self._sighted({one.name: one.digest for one in self.declared()}).workers())

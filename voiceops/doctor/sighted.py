@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from voiceops.doctor.facts import ServerFact, WorkerFact
 from voiceops.health.agent import AgentHealth
+from voiceops.model.roles import Role
 from voiceops.model.server import ServerLook
-from voiceops.model.settings import AgentService, LivekitService, Settings
+from voiceops.model.settings import ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, judge
 
@@ -36,8 +37,8 @@ class Sighted:
     def server(self, look: ServerLook) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this machine runs it."""
         livekit = self.settings.livekit
-        kinds = self.settings.services
-        name = next((n for n in self.digests if isinstance(kinds.get(n), LivekitService)), "")
+        services = self.settings.services
+        name = next((n for n in self.digests if n in services and services[n].role is Role.SERVER), "")
         verdict = judge(self.observed.get(name, Observed())) if name else None
         return ServerFact(
             url=livekit.url,
@@ -59,7 +60,7 @@ class Sighted:
     def workers(self) -> Iterator[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""
         for name, service in self.settings.services.items():
-            if not isinstance(service, AgentService) or name not in self.digests:
+            if service.role is not Role.AGENT or name not in self.digests:
                 continue
             seen = self.observed.get(name, Observed())
             first = self._worker(name, service, seen)
@@ -68,7 +69,7 @@ class Sighted:
                 if one.pid != first.pid:
                     yield self._running(name, service, one, ServiceState.DRAINING)
 
-    def _worker(self, name: str, service: AgentService, seen: Observed) -> WorkerFact:
+    def _worker(self, name: str, service: ServiceBase, seen: Observed) -> WorkerFact:
         verdict = judge(seen)
         if verdict.instance is None:
             return WorkerFact(
@@ -90,7 +91,7 @@ class Sighted:
         )
 
     def _running(
-        self, name: str, service: AgentService, instance: Instance, state: ServiceState
+        self, name: str, service: ServiceBase, instance: Instance, state: ServiceState
     ) -> WorkerFact:
         closer = self.closer(instance)
         health = closer.health

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from voiceops.errors import UsageError
-from voiceops.model.settings import AgentService, Host, LivekitService
+from voiceops.model.roles import Role
+from voiceops.model.settings import Host
 
 
 def services_of(host: Host) -> set[str]:
     """The names of the services that a host runs."""
-    settings = host.settings
-    return set(settings.services) if settings.run is None else set(settings.run)
+    return set(host.settings.running)
 
 
 def tiers(hosts: Sequence[Host]) -> list[list[Host]]:
@@ -37,9 +37,9 @@ def tiers(hosts: Sequence[Host]) -> list[list[Host]]:
 def _needed_hosts(host: Host, providers: Mapping[str, set[str]]) -> set[str]:
     own, services = services_of(host), host.settings.services
     wanted = {need for name in own for need in services[name].needs}
-    if any(isinstance(services[name], AgentService) for name in own):
+    if host.settings.runs(Role.AGENT):
         # Said or not: an agent that registers nowhere never gets ready.
-        wanted |= {name for name, service in services.items() if isinstance(service, LivekitService)}
+        wanted |= {name for name, service in services.items() if service.role is Role.SERVER}
     return {name for need in wanted - own for name in providers.get(need, ())} - {host.name}
 
 
@@ -62,9 +62,7 @@ def batches(hosts: Sequence[Host], serial: int | str, *, barrier: bool = True) -
 
 def cluster_of(host: Host) -> str:
     """The Redis by which the livekit-server of this host is joined to others; empty: it stands alone."""
-    services = host.settings.services
-    running = [services[name] for name in services_of(host)]
-    return next((one.redis for one in running if isinstance(one, LivekitService) and one.redis), "")
+    return next((one.cluster for one in host.settings.running.values() if one.cluster), "")
 
 
 def batch_size(serial: int | str, count: int) -> int:

@@ -6,10 +6,12 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import ClassVar, Literal, Union
+from urllib.parse import urlsplit
 
 import msgspec
 
+from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 
 
@@ -34,7 +36,12 @@ class Probe(_Settings, frozen=True, kw_only=True):
 
 
 class ServiceBase(_Settings, frozen=True, kw_only=True):
-    """What every kind of service has."""
+    """What every kind of service has.
+
+    The properties are for whoever asks all services of a host; a kind of that role answers with a setting.
+    """
+
+    role: ClassVar[Role] = Role.OTHER
 
     needs: list[str] = []
     env: dict[str, Union[str, Secret]] = {}
@@ -48,9 +55,26 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     memory_max_bytes: Union[int, None] = None
     """On servers: systemd ends the service when it takes more; None: no limit."""
 
+    @property
+    def agent_name(self) -> str:
+        """Of an agent: the name that it is dispatched by; empty: the implicit dispatch of every room."""
+        return ""
+
+    @property
+    def max_concurrent_jobs(self) -> int | None:
+        """Of an agent: how many calls it takes at once; None: no limit."""
+        return None
+
+    @property
+    def cluster(self) -> str:
+        """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
+        return ""
+
 
 class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, kw_only=True):
     """A livekit-server; its port is the port of ``livekit.url``."""
+
+    role: ClassVar[Role] = Role.SERVER
 
     version: str = "1.13.5"
     binary: str | None = None
@@ -66,9 +90,15 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
     config: dict[str, object] = {}
     """Merged over the rendered livekit.yaml, for what has no setting of its own; may hold ``Secret``."""
 
+    @property
+    def cluster(self) -> str:
+        return self.redis or ""
+
 
 class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_only=True):
     """A livekit-agents worker, run under ``python -m voiceops.agentkit``."""
+
+    role: ClassVar[Role] = Role.AGENT
 
     entry: str
     agent_name: str = ""
@@ -104,6 +134,9 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
 Service = Union[LivekitService, AgentService, CommandService]
 
 
+DEFAULT_LIVEKIT_PORT = 7880
+
+
 class LivekitSettings(_Settings, frozen=True, kw_only=True):
     url: str = "ws://127.0.0.1:7880"
     """When the inventory has none: LIVEKIT_URL of ``.env``, else this."""
@@ -113,6 +146,12 @@ class LivekitSettings(_Settings, frozen=True, kw_only=True):
     """When the inventory has none: ``{env: LIVEKIT_API_SECRET}``."""
     insecure: bool = False
     """Allow an unencrypted URL (ws, http) beyond loopback and private networks."""
+
+    @property
+    def port(self) -> int:
+        """The port of ``url``; the default one when it names none and is not encrypted."""
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme in ("wss", "https") else DEFAULT_LIVEKIT_PORT)
 
 
 class RoomsSettings(_Settings, frozen=True, kw_only=True):
@@ -167,6 +206,16 @@ class Settings(_Settings, frozen=True, kw_only=True):
     deploy: DeploySettings = DeploySettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
+
+    @property
+    def running(self) -> dict[str, ServiceBase]:
+        """The services that this host runs, by name."""
+        names = self.services if self.run is None else self.run
+        return {name: self.services[name] for name in names}
+
+    def runs(self, role: Role) -> bool:
+        """Whether this host runs a service of this role."""
+        return any(service.role is role for service in self.running.values())
 
 
 class Host(_Settings, frozen=True, kw_only=True):

@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 from voiceops.errors import ConfigError, StorageError
 from voiceops.model import protocol
 from voiceops.model.environment import agent_variables, selected_variables
+from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AgentService, CommandService, LivekitService, ServiceBase, Settings
 from voiceops.stack import livekit_config
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import read_only
-from voiceops.stack.local.records import write_atomically
 from voiceops.stack.model import Declared
 from voiceops.stack.release_files import release_digest
+from voiceops.util.atomic_write import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ def outline(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
 
     Without environment and digest: no secret is fetched and no file is read for it.
     """
-    return tuple(_outline(name, settings, around) for name in _names(settings))
+    return tuple(_outline(name, settings, around) for name in settings.running)
 
 
 def declare(settings: Settings, around: Surroundings) -> tuple[Declared, ...]:
     """The services that this host runs, complete: ready to be started and compared."""
     declared = []
-    for name in _names(settings):
+    for name in settings.running:
         with located_at(f"services.{name}"):
             one = _declare(name, settings, around)
             declared.append(replace(one, withheld=withheld_names(one.env, around.dotenv())))
@@ -78,16 +79,12 @@ def _declare(name: str, settings: Settings, around: Surroundings) -> Declared:
     return _command(bare, service, around)
 
 
-def _names(settings: Settings) -> list[str]:
-    return settings.run if settings.run is not None else list(settings.services)
-
-
 def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
     service = settings.services[name]
     root = around.folder.root
     own: dict[str, Any]
     if isinstance(service, LivekitService):
-        port = livekit_config.port_of(settings.livekit.url)
+        port = settings.livekit.port
         own = {
             "kind": "livekit",
             "ports": (port, service.rtc_tcp_port) if service.public else (port,),
@@ -122,7 +119,7 @@ def _outline(name: str, settings: Settings, around: Surroundings) -> Declared:
 
 def _with_servers(service: AgentService, settings: Settings) -> tuple[str, ...]:
     """An agent needs the server of its host, said or not: it must be stopped first."""
-    servers = [name for name in _names(settings) if isinstance(settings.services[name], LivekitService)]
+    servers = [name for name in settings.running if settings.services[name].role is Role.SERVER]
     return tuple(dict.fromkeys([*service.needs, *servers]))
 
 
@@ -237,7 +234,7 @@ def _usual_load_limit(settings: Settings) -> str:
     """``off`` where every worker is on this very machine: no other can take the call that one refuses."""
     address = urlsplit(settings.livekit.url).hostname or ""
     alone = address in ("localhost", "::1") or address.startswith("127.")
-    shared = any(isinstance(one, LivekitService) and one.redis for one in settings.services.values())
+    shared = any(one.cluster for one in settings.services.values())
     return "off" if alone and not shared else f"{protocol.TARGET_LOAD:g}"
 
 

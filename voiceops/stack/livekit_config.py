@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from voiceops.config.source import templating
 from voiceops.errors import ConfigError
@@ -13,19 +12,12 @@ from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitService, LivekitSettings
 
 TEMPLATE = "livekit.yaml"
-DEFAULT_PORT = 7880
-
-
-def port_of(url: str) -> int:
-    """The port of ``livekit.url``; 7880 when it names none and is not encrypted."""
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme in ("wss", "https") else DEFAULT_PORT)
 
 
 def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, Any]:
     """What the template gets; the secret is in the clear."""
     return {
-        "port": port_of(livekit.url),
+        "port": livekit.port,
         "public": service.public,
         "api_key": livekit.api_key.reveal(),
         "api_secret": livekit.api_secret.reveal(),

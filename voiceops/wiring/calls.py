@@ -45,22 +45,20 @@ class ProofCalls:
 
 def shares_livekit(project: Project, host: Host) -> bool:
     """Whether another host of the inventory runs agents for the same LiveKit, or for a node of its cluster."""
-    from voiceops.fleet.order import services_of
-    from voiceops.model.settings import AgentService, LivekitService
+    from voiceops.model.roles import Role
 
     def livekits(one: Host) -> set[str]:
-        servers = [each for each in one.settings.services.values() if isinstance(each, LivekitService)]
-        return {known_as(one), *(server.redis for server in servers if server.redis)}
-
-    def runs_agent(one: Host) -> bool:
-        return any(isinstance(one.settings.services[name], AgentService) for name in services_of(one))
+        clusters = (each.cluster for each in one.settings.services.values())
+        return {known_as(one), *filter(None, clusters)}
 
     try:
         everywhere = project.configuration.select(group="all")
     except ConfigError:
         return True  # a mistake in what is said of another host does not matter here
     return any(
-        livekits(one) & livekits(host) for one in everywhere if one.name != host.name and runs_agent(one)
+        livekits(one) & livekits(host)
+        for one in everywhere
+        if one.name != host.name and one.settings.runs(Role.AGENT)
     )
 
 
@@ -68,16 +66,16 @@ def call_through_servers(
     project: Project, hosts: Sequence[HostRun], say: Callable[[str], None]
 ) -> CallResult | None:
     """Where only servers changed, a call through one of them to an agent of another selected host."""
-    from voiceops.fleet.order import services_of
-    from voiceops.model.settings import AgentService, LivekitService
+    from voiceops.model.roles import Role
     from voiceops.wiring.project import call_target, place_call
 
-    def runs(host: Host, kind: type) -> list[str]:
-        services = host.settings.services
-        return [name for name in sorted(services_of(host)) if isinstance(services[name], kind)]
-
-    agents = [name for host in project.hosts for name in runs(host, AgentService)]
-    servers = [run.host for run in hosts if runs(run.host, LivekitService) and reachable(run.host)]
+    agents = [
+        name
+        for host in project.hosts
+        for name, service in sorted(host.settings.running.items())
+        if service.role is Role.AGENT
+    ]
+    servers = [run.host for run in hosts if run.host.settings.runs(Role.SERVER) and reachable(run.host)]
     if not agents or not servers or agents[0] not in servers[-1].settings.services:
         return None
     # The last one: the others have had time to be found by the agents again.

@@ -37,11 +37,9 @@ def near(host: Host, transport: Transport) -> Host:
         return host
     import msgspec
 
-    from voiceops.stack.livekit_config import port_of
-
     settings = host.settings
     scheme = settings.livekit.url.partition("://")[0]
-    port = transport.forward(port_of(settings.livekit.url))
+    port = transport.forward(settings.livekit.port)
     livekit = msgspec.structs.replace(settings.livekit, url=f"{scheme}://127.0.0.1:{port}")
     return msgspec.structs.replace(host, settings=msgspec.structs.replace(settings, livekit=livekit))
 
@@ -59,7 +57,6 @@ def server_occupancy(host: Host, asked: Host, transport: Transport) -> LivekitOc
 
     from voiceops.adapters.ssh.transport import SshTransport
     from voiceops.errors import VoiceopsError
-    from voiceops.stack.livekit_config import port_of
     from voiceops.stack.livekit_occupancy import LivekitOccupancy
 
     def started_with(server: Instance) -> str:
@@ -77,7 +74,7 @@ def server_occupancy(host: Host, asked: Host, transport: Transport) -> LivekitOc
     return LivekitOccupancy(
         livekit=asked.settings.livekit,
         rooms=host.settings.rooms,
-        port=port_of(host.settings.livekit.url),
+        port=host.settings.livekit.port,
         started_with=started_with,
         url_of_port=url_of_port,
     )

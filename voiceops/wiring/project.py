@@ -105,22 +105,17 @@ def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> 
     """
     from voiceops.errors import UsageError
     from voiceops.model.calls import CallTarget
-    from voiceops.model.settings import AgentService, LivekitService
+    from voiceops.model.roles import Role
 
     found: dict[tuple[str, str], tuple[str, CallTarget]] = {}
 
-    def runs_agent(host: Host) -> bool:
-        running = host.settings.services if host.settings.run is None else host.settings.run
-        return any(isinstance(host.settings.services[name], AgentService) for name in running)
-
-    for host in [host for host in hosts if runs_agent(host)] or hosts:
+    for host in [host for host in hosts if host.settings.runs(Role.AGENT)] or hosts:
         livekit = host.settings.livekit
-        servers = [one for one in host.settings.services.values() if isinstance(one, LivekitService)]
-        server = next((one.redis for one in servers if one.redis), livekit.url)
+        server = next((one.cluster for one in host.settings.services.values() if one.cluster), livekit.url)
         agents = {
             name: one.agent_name
             for name, one in host.settings.services.items()
-            if isinstance(one, AgentService) and service in ("", name)
+            if one.role is Role.AGENT and service in ("", name)
         }
         if service and not agents:
             continue

@@ -65,13 +65,13 @@ class RoomServer:
 
 def room_servers(project: Project) -> tuple[RoomServer, ...]:
     """The LiveKit servers of the selected hosts, each once."""
-    from voiceops.model.settings import AgentService
+    from voiceops.model.roles import Role
     from voiceops.wiring.endpoint import known_as
 
     found: dict[str, RoomServer] = {}
     for host in project.hosts:
         settings = host.settings
-        named = [one.agent_name for one in settings.services.values() if isinstance(one, AgentService)]
+        named = [one.agent_name for one in settings.services.values() if one.role is Role.AGENT]
         url = known_as(host)
         before = found.get(url)
         found[url] = RoomServer(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from voiceops.errors import VoiceopsError
 from voiceops.model.settings import LivekitService
 from voiceops.stack import declare
-from voiceops.stack.livekit_config import port_of
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, ask
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
@@ -40,8 +39,7 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         return declare.declare(settings, around)
 
     def fetch() -> None:
-        for name in settings.services if settings.run is None else settings.run:
-            service = settings.services[name]
+        for service in settings.running.values():
             if isinstance(service, LivekitService):
                 around.livekit_binary(service.version, service.binary)
 
@@ -70,7 +68,7 @@ def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
     return LivekitOccupancy(
         livekit=host.settings.livekit,
         rooms=host.settings.rooms,
-        port=port_of(host.settings.livekit.url),
+        port=host.settings.livekit.port,
         started_with=started_with,
         url_of_port=lambda port: f"ws://127.0.0.1:{port}",
     )

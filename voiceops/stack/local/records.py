@@ -17,6 +17,7 @@ import msgspec
 
 from voiceops.adapters.process.processes import Key
 from voiceops.stack.local.lock import read_only
+from voiceops.util.atomic_write import write_atomically
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,24 +113,3 @@ class Records:
             records, damage = self.read(service)
             if damage or any(one.launch == launch for one in records):
                 self.write(service, [one for one in records if one.launch != launch])
-
-
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """Temp file, fsync, rename, fsync of the folder. Raises ``OSError`` and leaves nothing half written."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
