@@ -157,14 +157,18 @@ def command(
     help: Mapping[str, str] | None = None,
     aliases: tuple[str, ...] = (),
     iterable: tuple[str, ...] = (),
+    own_flags: Callable[..., Any] | None = None,
 ) -> Callable[[Callable[..., Report | None]], Command]:
-    """Make an Invoke task of ``function(run, **own_flags)``; ``flags`` name common ones."""
+    """Make an Invoke task of ``function(run, **own_flags)``; ``flags`` name common ones.
+
+    With ``own_flags``, a dataclass whose fields are the command's own flags, it is ``function(run, own_flags(...))``.
+    """
     wanted = (*ALWAYS, *flags)
 
     def decorate(function: Callable[..., Report | None]) -> Command:
         public_name = name or function.__name__.strip("_").replace("_", "-")
-        own = list(inspect.signature(function).parameters.values())[1:]
-
+        parameters = list(inspect.signature(own_flags or function).parameters.values())
+        own = parameters if own_flags else parameters[1:]
         required = [one.name for one in own if one.default is inspect.Parameter.empty]
 
         def body(context: Context, **arguments: Any) -> None:
@@ -177,11 +181,11 @@ def command(
                 quiet=bool(arguments.get("quiet")),
             )
 
-            def checked(run: Run, **own_flags: Any) -> Report | None:
+            def checked(run: Run, **values: Any) -> Report | None:
                 refuse_core_options(context)
-                named = [(flag, own_flags[flag]) for flag in {*required, "room"} & set(own_flags)]
+                named = [(flag, values[flag]) for flag in {*required, "room"} & set(values)]
                 refuse_flag_like(public_name, named)
-                return function(run, **own_flags)
+                return function(run, own_flags(**values)) if own_flags else function(run, **values)
 
             _execute(checked, run, arguments)
 

@@ -16,13 +16,6 @@ def completion(run: Run, shell: str = "", install: bool = False) -> Report:
 
     Works for inv, ./inv and voiceops. Example: inv completion --install
     """
-    from voiceops.cli import completion as scripts
+    from voiceops.commands.completion import completion_script
 
-    name = scripts.shell_named(shell)
-    text = scripts.script(name)
-    if not install:
-        return Report({"ok": True, "shell": name, "script": text}, lambda: print(text, end=""))
-    written = scripts.install(name, text)
-    lines = [f"wrote {path}" for path, changed in written.items() if changed]
-    text = "\n".join([*lines, f"start a new {name} to use it"]) if lines else "nothing to do: it is installed"
-    return Report({"ok": True, "shell": name, "changed_count": len(lines), "files": list(written)}, text)
+    return completion_script(shell, install=install)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from voiceops.cli.command import Report, Run, command
-from voiceops.errors import UsageError
 
 
 @command(
@@ -24,21 +23,6 @@ def show_inventory(
 
     Example: inv inventory --graph, inv inventory --host localhost
     """
-    import json
+    from voiceops.commands.inventory import inventory_report
 
-    from voiceops.config.inventory import listing
-    from voiceops.config.project import find_inventory
-    from voiceops.config.source.sources import read_inventory
-    from voiceops.wiring.project import tasks_folder
-
-    if sum((list_, graph, bool(host))) > 1:
-        raise UsageError("--list, --graph and --host exclude each other")
-    inventory = read_inventory(find_inventory(run.inventory, tasks_folder()))
-    if host:
-        data = listing.host_variables(inventory, host)
-        return Report(data, json.dumps(data, sort_keys=True, indent=4))
-    if list_ or (run.json and not graph):
-        data = listing.listed(inventory, run.limit)
-        return Report(data, json.dumps(data, sort_keys=True, indent=4))
-    tree = listing.graph(inventory, group or "all", with_variables=vars_)
-    return Report({"graph": tree.splitlines()}, tree)
+    return inventory_report(run, as_list=list_, graph=graph, host=host, group=group, with_variables=vars_)

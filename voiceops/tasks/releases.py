@@ -2,39 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from voiceops.cli.command import TARGETS, Report, Run, command, names
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from voiceops.deploy.fleet import Fleet, HostRun
-    from voiceops.deploy.ledger import Ledger
-
-
-def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
-    """``work`` on all selected hosts at once; errors stay with their hosts."""
-    from voiceops.commands.deploy_view import View
-    from voiceops.wiring.deploy import fleet_of
-
-    fleet = fleet_of(run.project, what=what, on_done=View(run, what).done)
-    try:
-        fleet.each(fleet.runs, work)
-    finally:
-        fleet.close()
-    return fleet
-
-
-def _hosts(fleet: Fleet, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "hosts": {
-            run.name: {"ok": False, "error": run.error.as_json()}
-            if run.error is not None
-            else {"ok": True, **found[run.name]}
-            for run in fleet.runs
-        }
-    }
+from voiceops.cli.command import TARGETS, Report, Run, command
 
 
 @command(
@@ -53,63 +21,9 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
 
     The one left is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
     """
-    from voiceops.commands.deploy_view import View
-    from voiceops.commands.hosts import named_on
-    from voiceops.deploy.desired import host_outline
-    from voiceops.deploy.operations import roll_back
-    from voiceops.errors import UsageError
-    from voiceops.wiring.deploy import stacks, whoami
+    from voiceops.commands import releases as servers
 
-    stack = stacks(run.project, View(run, "rollback"))
-    found: dict[str, dict[str, Any]] = {}
-    own = named_on(run.project.hosts, names(only))
-    outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
-    with_agents = {
-        host
-        for host in own
-        if any(one.is_agent and (not own[host] or one.name in own[host]) for one in outlines[host])
-    }
-    if not with_agents and len(outlines) > 1:
-        raise UsageError(
-            f"none of these hosts runs {'such ' if only else ''}an agent",
-            hint="`inv status` shows what runs where",
-        )
-
-    def work(one: HostRun) -> None:
-        if with_agents and one.name not in with_agents:
-            found[one.name] = {"services": {}}  # it has another role
-            return
-        done = roll_back(
-            one,
-            outlines[one.name],
-            stack,
-            only=own.get(one.name, names(only)),
-            to=to,
-            by=whoami(),
-            wait_s=wait,
-            timeout_s=run.timeout or 300.0,
-            even_bad=run.yes,
-            drop_calls=run.yes,
-        )
-        found[one.name] = {
-            "services": {
-                name: {"before": before, "release": after, **done.services[name].as_json()}
-                for name, (before, after) in done.releases.items()
-            }
-        }
-
-    fleet = _fleet(run, "rollback", work)
-    lines = [
-        f"{host}: {name}: {one['before']} -> {one['release']}"
-        for host, document in found.items()
-        for name, one in document["services"].items()
-    ]
-    lines += (
-        ["the inventory still declares what was deployed: change it, or `inv deploy --yes` brings it back"]
-        if lines
-        else []
-    )
-    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
+    return servers.rollback(run, only=only, to=to, wait=wait)
 
 
 @command(*TARGETS)
@@ -118,56 +32,9 @@ def releases(run: Run) -> Report:
 
     Example: inv releases --host web1
     """
-    from voiceops.deploy.ledger import read_ledger
-    from voiceops.systemd.names import Names
+    from voiceops.commands import releases as servers
 
-    ledgers: dict[str, Ledger] = {}
-
-    def work(one: HostRun) -> None:
-        ledgers[one.name] = read_ledger(one.transport, Names(one.host.settings.project))
-
-    fleet = _fleet(run, "releases", work)
-    rows = {host: _rows(ledger) for host, ledger in ledgers.items()}
-    found = {
-        host: {"releases": rows[host], "current": ledger.current, "unproved": ledger.unproved}
-        for host, ledger in ledgers.items()
-    }
-    lines: list[str] = []
-    for host, listed in rows.items():
-        lines.append(f"{host}:" if listed else f"{host}: nothing was deployed yet")
-        lines += [
-            f"  {row['at']}  {row['service']:<10} {row['release']}  {row['result']:<8} {row['state']:<8}"
-            f" {row['action']} by {row['by']}{' - ' + row['why'] if row['why'] else ''}"
-            for row in listed
-        ]
-        if ledgers[host].unproved:
-            lines.append(f"  what runs is not proved: {ledgers[host].unproved}")
-    return Report(_hosts(fleet, found), "\n".join(line.rstrip() for line in lines), fleet.exit_code())
-
-
-def _rows(ledger: Ledger) -> list[dict[str, str]]:
-    import datetime
-
-    rows = []
-    for entry in ledger.history:
-        current = ledger.current.get(entry.service, {}).get("release")
-        state = (
-            "current" if entry.release == current else "kept" if entry.release in ledger.present else "gone"
-        )
-        at = datetime.datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
-        rows.append(
-            {
-                "at": at,
-                "service": entry.service,
-                "release": entry.release,
-                "result": entry.result,
-                "state": state,
-                "action": entry.action,
-                "by": entry.by,
-                "why": entry.why,
-            }
-        )
-    return rows
+    return servers.releases(run)
 
 
 @command(
@@ -182,22 +49,9 @@ def lock(run: Run, reason: str = "", minutes: float = 60.0) -> Report:
 
     Example: inv lock --group voice --reason "load test" --minutes 30
     """
-    from voiceops.errors import UsageError
-    from voiceops.resources import Lease, take_lock
-    from voiceops.wiring.deploy import whoami
+    from voiceops.commands import releases as servers
 
-    if not 0 < minutes <= 7 * 24 * 60:
-        raise UsageError("--minutes is more than 0 and at most a week")
-    owner = whoami().partition(" (pid")[0]
-
-    def work(one: HostRun) -> None:
-        lease = Lease(owner=owner, reason=reason or "inv lock", lease_s=minutes * 60)
-        take_lock(one.transport, one.host.settings.project, lease)
-
-    fleet = _fleet(run, "lock", work)
-    held = [one.name for one in fleet.runs if one.ok]
-    text = "\n".join(f"{name}: locked for {minutes:g} minutes" for name in held)
-    return Report(_hosts(fleet, {name: {"locked": True} for name in held}), text, fleet.exit_code())
+    return servers.lock(run, reason=reason, minutes=minutes)
 
 
 @command(*TARGETS)
@@ -206,29 +60,9 @@ def unlock(run: Run) -> Report:
 
     Example: inv unlock --group voice
     """
-    from voiceops.resources import read_facts, release_lock
+    from voiceops.commands import releases as servers
 
-    held: dict[str, Mapping[str, Any]] = {}
-
-    def work(one: HostRun) -> None:
-        project = one.host.settings.project
-        held[one.name] = read_facts(one.transport, project)["lease"] or {}
-        release_lock(one.transport, project, force=True)
-
-    fleet = _fleet(run, "unlock", work)
-    free = {one.name: held[one.name] for one in fleet.runs if one.ok}
-    found = {
-        name: {"locked": False, "changed": bool(lease), "owner": lease.get("owner", "")}
-        for name, lease in free.items()
-    }
-    return Report(_hosts(fleet, found), "\n".join(map(_freed, free, free.values())), fleet.exit_code())
-
-
-def _freed(name: str, lease: Mapping[str, Any]) -> str:
-    if not lease:
-        return f"{name}: was not locked"
-    reason = f" ({lease['reason']})" if lease.get("reason") else ""
-    return f"{name}: unlocked, it was held by {lease['owner']}{reason}"
+    return servers.unlock(run)
 
 
 @command(*TARGETS, help={"out": "Folder to write the files to, one below it for each host."})
@@ -237,35 +71,6 @@ def render(run: Run, out: str = "") -> Report:
 
     Example: inv render --host web1 --out rendered
     """
-    from pathlib import Path
+    from voiceops.commands import releases as servers
 
-    import msgspec
-
-    from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
-    from voiceops.wiring.deploy import FactsCache, host_state
-
-    facts = FactsCache(run.project)
-    texts: dict[str, dict[str, str]] = {}
-
-    def work(one: HostRun) -> None:
-        known = facts.read(one.host) or facts.learn(one.host, one.transport)
-        host = one.host
-        masked = msgspec.structs.replace(host, settings=masked_settings(host.settings))
-        texts[one.name] = rendered_files(
-            host_state(run.project, host, known, say=run.say),
-            host_state(run.project, masked, known, say=run.say),
-            host.settings,
-        )
-
-    fleet = _fleet(run, "render", work)
-    if out:
-        for host, files in texts.items():
-            left = write_files(Path(out) / host, files)
-            if left:
-                run.say(f"{Path(out) / host}: also holds what is none of these, such as {left[0]}")
-    lines = []
-    for host, files in sorted(texts.items()):
-        for path, text in files.items():
-            lines += [f"{Path(out) / host}{path}"] if out else [f"== {host}:{path}", text.rstrip("\n")]
-    found = {host: {"files": files if not out else list(files)} for host, files in texts.items()}
-    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
+    return servers.render(run, out=out)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from voiceops.model.settings import Host
-    from voiceops.resources import HostReport, Outcome, Resource, Result
+    from voiceops.resources import Resource
 
 
 def bring_hosts(
@@ -21,77 +21,6 @@ def bring_hosts(
     Exit codes: 0 as declared; 1 something failed; 2 with --check when something would change;
     4 locked; 5 a host can't be reached. All hosts are tried, whatever happens to one.
     """
-    from voiceops.wiring.hosts import bring
+    from voiceops.commands.resources import bring_hosts as bring
 
-    def progress(outcome: Outcome[HostReport]) -> None:
-        run.say(f"{outcome.host}: {_words(outcome, check=run.check)}")
-
-    outcomes = bring(
-        run.project.hosts,
-        resources,
-        reason=reason,
-        check=run.check,
-        diff=run.diff,
-        accept_new=accept_new,
-        on_done=progress,
-    )
-    data = {"hosts": {name: outcome_data(outcome) for name, outcome in outcomes.items()}}
-    return Report(data, _text(outcomes, check=run.check), exit_code(outcomes, check=run.check))
-
-
-def outcome_data(outcome: Outcome[HostReport]) -> dict[str, Any]:
-    """One host, as --json prints it."""
-    if outcome.error is not None:
-        return {"ok": False, "changed": 0, "error": outcome.error.as_json()}
-    report = outcome.get()
-    return {
-        "ok": report.ok,
-        "changed": report.changed,
-        "resources": [result.as_json() for result in report.results],
-    }
-
-
-def exit_code(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> int:
-    """The gravest first: hosts that could not be asked, then failures, then differences."""
-    errors = [outcome.error.exit_code for outcome in outcomes.values() if outcome.error is not None]
-    if errors:
-        return max(errors)
-    reports = [outcome.get() for outcome in outcomes.values()]
-    if not all(report.ok for report in reports):
-        return 1
-    return 2 if check and not all(report.as_declared for report in reports) else 0
-
-
-def _words(outcome: Outcome[HostReport], *, check: bool) -> str:
-    if outcome.error is not None:
-        return f"error: {outcome.error.message}"
-    report = outcome.get()
-    verb = "would change" if check else "changed"
-    counts = [f"{report.changed} {verb}", f"{sum(one.result == 'ok' for one in report.results)} ok"]
-    if not report.ok:
-        counts.append(f"failed at {report.failed}")
-    return ", ".join(counts)
-
-
-def _text(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> str:
-    lines = []
-    for name, outcome in outcomes.items():
-        if outcome.error is not None:
-            lines += [f"{name}: error: {outcome.error.message}"]
-            lines += [f"    hint: {outcome.error.hint}"] if outcome.error.hint else []
-            continue
-        lines += [f"{name}: {_words(outcome, check=check)}"]
-        for result in outcome.get().results:
-            lines += _result_lines(result)
-    return "\n".join(lines)
-
-
-def _result_lines(result: Result) -> list[str]:
-    if result.result == "ok" and not result.note:
-        return []
-    lines = [f"  {result.result:8} {result.id}{': ' if result.changes else ''}{'; '.join(result.changes)}"]
-    lines += [f"    error: {result.error}"] if result.error else []
-    lines += [f"    | {line}" for line in result.log]
-    lines += [f"    note: {result.note}"] if result.note else []
-    lines += [f"    {line}" for line in result.diff.splitlines()]
-    return lines
+    return bring(run, resources, reason=reason, accept_new=accept_new)

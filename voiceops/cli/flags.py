@@ -1,0 +1,42 @@
+"""Flags of commands that take many: one value each, passed on as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFlags:
+    """Flags of `inv call`, with their defaults."""
+
+    count: int = 1
+    concurrency: int = 0
+    rate: float = 0.0
+    duration: float = 0.0
+    hold: float = 0.0
+    script: str = ""
+    hangup: str = "clean"
+    redial: bool = False
+    room: str = ""
+    service: str = ""
+    report: str = ""
+    plot: str = ""
+    expect_success: float = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetupFlags:
+    """Flags of `inv setup`, with their defaults; -1 and "" stand for what the inventory says."""
+
+    serial: str = ""
+    max_fail: int = -1
+    parallel: int = 0
+    wait: float = -1.0
+    accept_new: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployFlags(SetupFlags):
+    """Flags of `inv deploy`: those of `inv setup`, and its own."""
+
+    no_call: bool = False

@@ -1,0 +1,141 @@
+"""Find the cause why callers hear nothing, and end it with the least force that helps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voiceops.cli.command import Report, Run
+from voiceops.commands.hosts import on_each, one_at_a_time
+from voiceops.deadline import Deadline
+from voiceops.deploy.desired import host_outline
+from voiceops.doctor.fix import FixResult, carry_out, steps
+from voiceops.doctor.recover import DEFAULT_TIMEOUT_S, Recovery, StepResult
+from voiceops.doctor.recover import recover as climb
+from voiceops.errors import UsageError
+from voiceops.model.findings import Finding
+from voiceops.model.quoting import printable
+from voiceops.model.settings import Host
+from voiceops.wiring.doctor import hands_on
+from voiceops.wiring.endpoint import reachable
+
+
+def diagnose(run: Run, room: str, *, fix: bool) -> Report:
+    """Findings of all selected hosts; with ``fix`` carry out what they propose and look again."""
+
+    def look(host: Host) -> _Seen:
+        return _look(run, host, room, fix=fix)
+
+    # Hosts may share a LiveKit: each fixes what the one before it has left.
+    done = one_at_a_time(run, look) if fix else on_each(run, look)
+    seen = done.values
+    ok = all(one.ok for one in seen.values()) and not done.errors
+    text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
+    return done.report(run, Report(_data(seen, ok=ok), text, exit_code=0 if ok else 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What came of one host."""
+
+    findings: Sequence[Finding]
+    results: Sequence[FixResult]
+    problems: Sequence[str]
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.severity == "error" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "findings": [finding.as_json() for finding in self.findings],
+            "fixed": [result.as_json() for result in self.results],
+            "problems": list(self.problems),
+        }
+
+
+def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
+    if len(seen) == 1:
+        return next(iter(seen.values())).as_json()
+    findings = [{**one.as_json(), "host": host} for host, found in seen.items() for one in found.findings]
+    return {"ok": ok, "findings": findings, "hosts": {host: one.as_json() for host, one in seen.items()}}
+
+
+def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
+    with hands_on(run.project, host, say=run.say, drop_calls=run.yes) as hands:
+        facts = hands.facts(room)
+        findings = hands.findings(facts)
+        results: tuple[FixResult, ...] = ()
+        if fix and findings:
+            results = carry_out(steps(findings), hands.stack, hands.rooms)
+            facts = hands.facts(room)
+            findings = hands.findings(facts)
+    return _Seen(findings=findings, results=results, problems=facts.problems)
+
+
+def _text(seen: _Seen, host: str) -> str:
+    lines: list[str] = [f"{host}:"] if host else []
+    for result in seen.results:
+        lines.append(f"{'done' if result.done else 'not done'}: {result.fix.command}")
+        lines += [f"  {result.error}"] if result.error else []
+    for problem in seen.problems:
+        lines.append(f"not seen: {problem}")
+    for finding in seen.findings:
+        where = f" (room {printable(finding.room)})" if finding.room else ""
+        lines.append(f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]")
+        lines += [f"  seen: {printable(line)}" for line in finding.evidence]
+        lines += [f"  fix: {finding.fix}"] if finding.fix else []
+    if not seen.findings:
+        lines.append(
+            "No fault found: the server answers, the agents are registered, nobody waits in silence."
+        )
+    return "\n".join(lines)
+
+
+def recover(run: Run, *, hard: bool) -> Report:
+    """Recover host after host, and say of each which step helped."""
+    several = len(run.project.hosts) > 1
+    given = Deadline(run.timeout, "recover") if run.timeout else None
+
+    def work(host: Host) -> Recovery:
+        limit = given or Deadline(DEFAULT_TIMEOUT_S, "recover")
+        return _climb(run, host, limit, hard=hard, name=host.name if several else "")
+
+    done = one_at_a_time(run, work)
+    found = done.values
+    code = 0 if all(one.ok for one in found.values()) else 1
+    text = "\n".join(f"{name}: {_outcome(one)}" if several else _outcome(one) for name, one in found.items())
+    if not several:
+        return Report(next(iter(found.values())).as_json(), text, code)
+    data = {
+        "ok": not code and not done.errors,
+        "hosts": {name: one.as_json() for name, one in found.items()},
+    }
+    return done.report(run, Report(data, text, code))
+
+
+def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
+    def say(line: str) -> None:
+        run.say(f"{name}: {line}" if name else line)
+
+    def tell(step: StepResult) -> None:
+        call = "" if step.proof is None else f" - call: {step.proof.detail}"
+        error = f" - failed: {step.error}" if step.error else ""
+        say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
+
+    if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
+        raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
+    with hands_on(run.project, host, say=say, drop_calls=run.yes, limit=limit) as hands:
+        return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit)
+
+
+def _outcome(outcome: Recovery) -> str:
+    if outcome.helped is None:
+        return "Calls are still not answered after every step; `inv why` shows what is left to do."
+    if not outcome.changed:
+        return "Nothing to do: a call was answered."
+    return (
+        f"A call is answered again, {outcome.took_s:.1f} s after the command; what helped: {outcome.helped}."
+    )

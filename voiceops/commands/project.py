@@ -1,0 +1,31 @@
+"""Make a project in the current folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from voiceops.cli.command import Report
+from voiceops.config import scaffold
+from voiceops.config.local_keys import ensure_local_keys
+from voiceops.config.project_ports import choose_ports, remember
+from voiceops.config.source.dotenv import Environment
+
+
+def make_project(*, force: bool) -> Report:
+    """Write the files that are missing, with keys and ports of its own; safe to call again."""
+    folder = Path.cwd()
+    files = scaffold.plan(scaffold.project_name(folder), choose_ports(folder))
+    made = scaffold.write(folder, files, force=force)
+    remember(folder)
+    # Of .env alone: what this shell has set would be missing in the next one, and in cron.
+    keys = ensure_local_keys(Environment(folder, {}), key="LIVEKIT_API_KEY", secret="LIVEKIT_API_SECRET")
+    made[".env"] = bool(keys)
+    created = [name for name, new in made.items() if new]
+    text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""
+    return Report(
+        {
+            "changed": len(created),
+            "files": {name: "created" if new else "kept" for name, new in made.items()},
+        },
+        text or "nothing to do: the project is complete",
+    )

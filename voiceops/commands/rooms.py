@@ -1,0 +1,209 @@
+"""Rooms of the selected hosts' LiveKit servers: list, show, delete, dispatch, wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from msgspec import to_builtins
+
+from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.cli.command import Report, Run
+from voiceops.commands.rooms_view import cleanup_data, cleanup_text, print_room, print_rooms
+from voiceops.deadline import deadline
+from voiceops.model.quoting import printable
+from voiceops.model.rooms import Participant, RoomInfo
+from voiceops.rooms import reading
+from voiceops.rooms import selftest as room_library
+from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
+from voiceops.rooms.dispatch import Dispatched, dispatch_agent
+from voiceops.rooms.each import each
+from voiceops.rooms.presence import persons, serving
+from voiceops.rooms.reading import get_room_info, list_participants, remove_participant
+from voiceops.rooms.removal import cleanup_room, ensure_clean_room
+from voiceops.rooms.waiting import ReadyAgent, bring_agent, wait_for_agent
+from voiceops.util import aio
+from voiceops.wiring.rooms import RoomServer, room_servers, the_room_server
+
+COMMAND_TIMEOUT_S = 60.0
+CLEANUP_TIMEOUT_S = 240.0
+"""Below the five minutes after which cron starts the next one."""
+
+
+def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
+    """Delete unused rooms on each LiveKit of the selected hosts."""
+    servers = room_servers(run.project)
+
+    async def clean(server: RoomServer) -> CleanupReport:
+        async with server.api() as api:
+            return await cleanup_stale_rooms(
+                api, server.rooms, force=force, check=run.check, memory=server.memory()
+            )
+
+    async def main() -> list[CleanupReport]:
+        async with deadline(run.timeout or CLEANUP_TIMEOUT_S, "cleaning up rooms"):
+            return [await clean(server) for server in servers]
+
+    reports = aio.run(main())
+    data = cleanup_data([server.url for server in servers], reports, check=run.check)
+    failed = bool(data["failed"])
+    if failed and not run.json:
+        for one in data["failed"]:
+            run.say(f"failed {printable(one['room'])}: {one['error']}")
+    changed = any(report.changed for report in reports)
+    return Report(
+        data,
+        "" if quiet else cleanup_text(data),
+        exit_code=1 if failed else 2 if run.check and changed else 0,
+    )
+
+
+def list_rooms(run: Run) -> Report:
+    """All rooms of these servers, with who is in them."""
+    rooms: list[dict[str, Any]] = []
+    for server in room_servers(run.project):
+
+        async def look(api: LivekitApi, server: RoomServer = server) -> None:
+            async def one(room: Any) -> dict[str, Any]:
+                people = await list_participants(api, room.name)
+                return _room_row(server, room, people, time.time() + api.clock_skew_s)
+
+            rows, failed = await each(
+                await reading.list_rooms(api), one, concurrency=server.rooms.concurrency
+            )
+            if failed:
+                raise failed[0][1]
+            rooms.extend(sorted(rows, key=lambda row: -row["age_s"]))
+
+        _on(run, server, look, "listing rooms")
+    return Report({"rooms": rooms}, lambda: print_rooms(rooms))
+
+
+def _room_row(server: RoomServer, room: Any, people: Sequence[Participant], now: float) -> dict[str, Any]:
+    callers = persons(people, server.rooms)
+    return {
+        "room": room.name,
+        "sid": room.sid,
+        "age_s": round(now - room.created_at, 1),
+        "persons": [one.identity for one in callers],
+        "agents": [
+            {"identity": one.identity, "name": one.agent_name, "state": serving(one).value}
+            for one in people
+            if one.is_agent
+        ],
+        "others": [one.identity for one in people if not one.is_agent and one not in callers],
+        "server": server.url,
+    }
+
+
+def show(run: Run, room: str) -> Report:
+    """Participants and dispatches of one room."""
+    server = the_room_server(run.project)
+    info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
+    return Report(to_builtins(info), lambda: print_room(info))
+
+
+def delete(run: Run, room: str, *, force: bool) -> Report:
+    """Delete one room, unless a person is in it."""
+    server = the_room_server(run.project)
+    gone = _on(
+        run,
+        server,
+        lambda api: cleanup_room(api, room, force=force, settings=server.rooms),
+        "deleting the room",
+    )
+    said = "deleted" if gone else "there is no such room, nothing to do"
+    return Report({"room": room, "changed": gone}, said)
+
+
+def kick(run: Run, room: str, identity: str) -> Report:
+    """Disconnect one participant."""
+    server = the_room_server(run.project)
+    gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
+    said = "removed" if gone else "no such participant is there, nothing to do"
+    return Report({"room": room, "identity": identity, "changed": gone}, said)
+
+
+def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
+    """Delete the room unless it is fresh."""
+    server = the_room_server(run.project)
+    changed = _on(
+        run,
+        server,
+        lambda api: ensure_clean_room(api, room, force=force, settings=server.rooms),
+        "cleaning the room",
+    )
+    said = "cleaned" if changed else "it was clean, nothing to do"
+    return Report({"room": room, "changed": changed}, said)
+
+
+def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
+    """Dispatch one agent to a room, unless one is there or on its way."""
+    server = the_room_server(run.project)
+    name = server.agent(agent)
+
+    async def act(api: LivekitApi) -> tuple[Dispatched, ReadyAgent | None]:
+        if not wait:
+            return await dispatch_agent(api, room, name, metadata=metadata), None
+        limit_s = run.timeout or server.rooms.agent_wait_timeout_s
+        return await bring_agent(api, room, name, metadata=metadata, timeout_s=limit_s, settings=server.rooms)
+
+    done, ready = _on(run, server, act, "dispatching the agent", at_least_s=run.timeout + 30.0)
+    data = to_builtins(done) | {"changed": done.created}
+    said = f"dispatched: {done.reason}" if done.created else f"nothing to do: {done.reason}"
+    if ready is not None:
+        data |= {"agent": ready.participant.identity, "ready_s": round(ready.waited_s, 3)}
+        said += f"; ready after {ready.waited_s:.2f} s"
+    return Report(data, said)
+
+
+def wait_agent(run: Run, room: str, agent: str | None) -> Report:
+    """Wait until an agent in the room is ready."""
+    server = the_room_server(run.project)
+    limit_s = run.timeout or server.rooms.agent_wait_timeout_s
+    ready = _on(
+        run,
+        server,
+        lambda api: wait_for_agent(api, room, agent, timeout_s=limit_s),
+        "waiting for the agent",
+        at_least_s=limit_s + 30.0,
+    )
+    data = {"room": room, "agent": ready.participant.identity, "ready_s": round(ready.waited_s, 3)}
+    return Report(data, f"{printable(ready.participant.identity)} is ready")
+
+
+def selftest(run: Run) -> Report:
+    """Run the self-test on each LiveKit of the selected hosts."""
+    steps: list[dict[str, Any]] = []
+    for server in room_servers(run.project):
+
+        def tell(step: room_library.Step, server: RoomServer = server) -> None:
+            steps.append(to_builtins(step) | {"server": server.url})
+            if not run.json:
+                mark = "ok    " if step.ok else "FAILED"
+                detail = f" ({printable(step.detail)})" if step.detail else ""
+                print(f"{mark} {step.took_s:7.3f} s  {step.name}{detail}", flush=True)
+
+        _on(run, server, lambda api, tell=tell: room_library.selftest(api, tell=tell), "the self-test")  # type: ignore[misc]
+    ok = all(step["ok"] for step in steps)
+    return Report(
+        {"ok": ok, "steps": steps}, "" if ok else "the room library does not work on this server", 1 - ok
+    )
+
+
+def _on(
+    run: Run,
+    server: RoomServer,
+    act: Callable[[LivekitApi], Awaitable[Any]],
+    what: str,
+    *,
+    at_least_s: float = 0.0,
+) -> Any:
+    """``act`` with a session on the server, under the command's deadline."""
+
+    async def main() -> Any:
+        async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), server.api() as api:
+            return await act(api)
+
+    return aio.run(main())
