@@ -169,9 +169,9 @@ def test_logs_are_merged_filtered_and_followed(project: stacks.Project) -> None:
 
 def test_progress_off_a_terminal_is_plain_lines_on_stderr(project: stacks.Project) -> None:
     ended = project.run("start")
-    assert "one: starting (not running)" in ended.stderr
+    assert "one: starting (was not running)" in ended.stderr
     assert "\x1b" not in ended.stdout + ended.stderr
-    assert "start: 3 changed" in ended.stdout
+    assert "start: 3 services changed" in ended.stdout
 
 
 def test_an_interrupted_restart_says_what_runs_and_how_to_go_on(tmp_path: Path) -> None:

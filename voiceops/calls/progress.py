@@ -11,6 +11,7 @@ from voiceops.calls.plan import lines_for
 from voiceops.calls.text import describe, one_call
 from voiceops.model.calls import CallPlan, CallResult
 from voiceops.model.quoting import printable
+from voiceops.util.terminal import columns, styled
 
 _EVERY_S = 5.0
 
@@ -24,7 +25,7 @@ def progress(
         yield lambda _result: None
         return
     say(describe(plan, lines_for(plan)))
-    shown = _Moving(plan) if sys.stderr.isatty() else _Lines(plan, say)
+    shown = _Moving(plan) if styled(sys.stderr) else _Lines(plan, say)
     try:
         yield shown.took
     finally:
@@ -69,7 +70,9 @@ class _Moving(_Lines):
         if result.audio_s is not None:
             self._last_audio = f", last first audio {result.audio_s:.2f} s"
         self._told_at = time.monotonic()
-        sys.stderr.write(f"\r\033[K{self.text()}{self._last_audio}")
+        # A line that wraps could not be drawn over.
+        text = f"{self.text()}{self._last_audio}"[: (columns(sys.stderr) or 80) - 1]
+        sys.stderr.write(f"\r\033[K{text}")
         sys.stderr.flush()
 
     def _write_line(self, line: str) -> None:

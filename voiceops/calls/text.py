@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voiceops.calls.stats import MEASURES, PERCENTILES, CallReport
 from voiceops.model.calls import CallPlan, CallResult
+from voiceops.util.words import counted
 
 _SHOWN_FAILURES = 10
 
@@ -20,11 +21,14 @@ def summary(report: CallReport) -> str:
     lines += _failures(report)
     if report.interrupted:
         of = "" if report.plan.duration_s else f" of {report.plan.count}"
-        lines.append(f"interrupted after {len(report.results)}{of} calls")
-    if report.load.starved:
+        lines.append(
+            f"interrupted after {len(report.results)}{of} {'call' if report.plan.count == 1 and of else 'calls'}"
+        )
+    if report.load.starved and len(report.results) > 1:
         lines.append(f"note: {report.load.detail}")
     if report.rooms_kept:
-        lines.append(f"note: {len(report.rooms_kept)} rooms of these calls still stand: inv cleanup-rooms")
+        kept = counted(len(report.rooms_kept), "room")
+        lines.append(f"note: {kept} of these calls not deleted; `inv cleanup-rooms` does it")
     return "\n".join(lines)
 
 
@@ -43,7 +47,7 @@ def one_call(result: CallResult) -> str:
 
 def describe(plan: CallPlan, lines: int) -> str:
     """What is about to happen."""
-    many = f"calls for {plan.duration_s:g} s" if plan.duration_s else f"{plan.count} calls"
+    many = f"calls for {plan.duration_s:g} s" if plan.duration_s else counted(plan.count, "call")
     pace = f", {plan.rate_per_s:g} per second" if plan.rate_per_s else ""
     ends = ",".join(str(hangup) for hangup in plan.hangups)
     return f"{many}, {lines} at once{pace}, hang up: {ends}{', redial' if plan.redial else ''}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke import Argument, Context, Exit, ParseError, Task
 
+from voiceops.cli import output
 from voiceops.cli.arguments import refuse_flag_like
 from voiceops.cli.invocation import Invocation
 from voiceops.errors import UsageError, VoiceopsError
@@ -54,8 +55,8 @@ class Report:
     """What a command found or did: data for ``--json``, text for people, an exit code."""
 
     data: Mapping[str, Any]
-    text: str | Callable[[], None] = ""
-    """Text for stdout, or a function that prints (rich tables)."""
+    text: str | Callable[[], str | None] = ""
+    """Text for stdout, or a function that prints tables and returns what follows them."""
     exit_code: int = 0
 
 
@@ -100,7 +101,7 @@ class Run:
 
     def say(self, line: str) -> None:
         """Progress for people, on stderr."""
-        print(printable_lines(self.invocation.text(line)), file=sys.stderr, flush=True)
+        output.show(self.invocation.text(line), sys.stderr)
 
 
 class Number:
@@ -276,11 +277,8 @@ def _print(report: Report, run: Run) -> None:
     if run.json:
         document = run.invocation.data(report.data)
         print(json_text(document, indent=2))
-    elif callable(report.text):
-        report.text()
-    elif report.text:
-        text = run.invocation.text(report.text)
-        print(printable_lines(text) if sys.stdout.isatty() else text)
+    elif text := report.text() if callable(report.text) else report.text:
+        output.show(run.invocation.text(text))
     sys.stdout.flush()
 
 
@@ -292,11 +290,10 @@ def show_error(error: VoiceopsError, *, as_json: bool, invocation: Invocation | 
         return
     # A line break in a value must not begin a line that looks like one of ours.
     message = printable_lines(invocation.hint(error.message)).replace("\n", "\n  ")
-    print(f"error: {message}", file=sys.stderr)
-    for line in error.log_tail:
-        print(f"  | {printable(line)}", file=sys.stderr)
+    lines = [f"error: {message}", *(f"  | {printable(line)}" for line in error.log_tail)]
     if error.hint:
-        print(f"hint: {printable_lines(invocation.hint(error.hint))}", file=sys.stderr)
+        lines.append(f"hint: {printable_lines(invocation.hint(error.hint))}")
+    output.show("\n".join(lines), sys.stderr)
 
 
 def names(value: str) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.command import Report, Run, show_error
 from voiceops.model.quoting import printable
+from voiceops.util.terminal import columns, styled
 
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
@@ -27,7 +27,7 @@ class View:
     def __init__(self, run: Run, what: str) -> None:
         self.run = run
         self.what = what
-        self._terminal = sys.stderr.isatty()
+        self._redraws = styled(sys.stderr)
         self._open_line = False
         self._uploads: dict[str, int] = {}
 
@@ -54,10 +54,10 @@ class View:
         percent = data["sent"] * 100 // data["size"]
         name = str(data["label"]).rpartition("/")[2]
         bar = f"[{'#' * (percent // 5):.<20}] {percent} % of {data['size'] / 1e6:.0f} MB"
-        columns = shutil.get_terminal_size().columns if self._terminal else WIDE
+        width = columns(sys.stderr) or WIDE
         # A line that wraps could not be drawn over.
-        text = f"{host}: {shortened(printable(name), max(12, columns - len(host) - len(bar) - 4))} {bar}"
-        if self._terminal:
+        text = f"{host}: {shortened(printable(name), max(12, width - len(host) - len(bar) - 4))} {bar}"
+        if self._redraws:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
             self._open_line = percent < 100
@@ -73,8 +73,8 @@ class View:
     def plan(self, fleet: Fleet) -> None:
         """The table of what differs, host by host; one host alone is listed at the end."""
         if not self.run.json and len(fleet.runs) > 1:
-            columns = shutil.get_terminal_size().columns if self._terminal else WIDE
-            for line in plan_lines([run for run in fleet.runs if run.planned], columns):
+            planned = [run for run in fleet.runs if run.planned]
+            for line in plan_lines(planned, columns(sys.stderr) or WIDE):
                 self.say(line)
 
     def done(self, run: HostRun) -> None:
@@ -85,10 +85,10 @@ class View:
                 show_error(run.error, as_json=False)
 
 
-def plan_lines(runs: list[HostRun], columns: int = 80) -> list[str]:
+def plan_lines(runs: list[HostRun], width: int = 80) -> list[str]:
     """Rows are what differs, columns hosts: ``+`` changes, ``?`` can't be known yet, ``.`` is as declared.
 
-    As many hosts side by side as ``columns`` has room for; the others follow in tables of their own.
+    As many hosts side by side as ``width`` has room for; the others follow in tables of their own.
     """
     rows: dict[str, dict[str, str]] = {}
     for run in runs:
@@ -102,12 +102,12 @@ def plan_lines(runs: list[HostRun], columns: int = 80) -> list[str]:
     if not rows:
         return []
     widths = {run.name: max(len(run.name), 7) for run in runs}
-    label = min(max(len(row) for row in rows), max(20, columns - max(widths.values()) - 2))
+    label = min(max(len(row) for row in rows), max(20, width - max(widths.values()) - 2))
     lines: list[str] = []
     hosts = list(widths)
     while hosts:
         chosen = [hosts.pop(0)]
-        while hosts and label + sum(widths[name] + 2 for name in [*chosen, hosts[0]]) <= columns:
+        while hosts and label + sum(widths[name] + 2 for name in [*chosen, hosts[0]]) <= width:
             chosen.append(hosts.pop(0))
         cells = [("", {name: name for name in chosen}), *rows.items()]
         lines += [

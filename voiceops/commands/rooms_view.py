@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from voiceops.cli import output
 from voiceops.model.quoting import printable
+from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,74 +48,53 @@ def cleanup_data(urls: Sequence[str], reports: Sequence[CleanupReport], *, check
 
 def cleanup_text(data: dict[str, Any]) -> str:
     done, gone = ("would delete", "would remove") if data["check"] else ("deleted", "removed")
-    lines = [f"{done} {printable(one['room'])}: {one['reason']}" for one in data["deleted"]]
+    lines = [f"{done} room {printable(one['room'])}: {one['reason']}" for one in data["deleted"]]
     lines += [
-        f"{gone} {printable(one['identity'])} from {printable(one['room'])}: {one['reason']}"
+        f"{gone} {printable(one['identity'])} from room {printable(one['room'])}: {one['reason']}"
         for one in data["removed_participants"]
     ]
-    lines += [f"kept {printable(one['room'])}: {one['reason']}" for one in data["kept"]]
+    lines += [f"kept room {printable(one['room'])}: {one['reason']}" for one in data["kept"]]
     lines.append(
-        f"{done} {len(data['deleted'])}, kept {len(data['kept'])}, "
-        f"{gone} {len(data['removed_participants'])} participants"
+        f"{done} {counted(len(data['deleted']), 'room')}, kept {counted(len(data['kept']), 'room')}, "
+        f"{gone} {counted(len(data['removed_participants']), 'participant')}"
     )
     return "\n".join(lines)
 
 
-def print_rooms(rooms: Sequence[dict[str, Any]]) -> None:
-    table = _table("room", "age", "persons", "agents", "others")
-    for row in rooms:
-        agents = ", ".join(f"{one['name'] or 'unnamed'} ({one['state']})" for one in row["agents"])
-        table.add_row(
-            *_cells(
-                row["room"],
-                f"{row['age_s']:.0f} s",
-                ", ".join(row["persons"]),
-                agents,
-                ", ".join(row["others"]),
-            )
-        )
-    _print(table, f"{len(rooms)} rooms")
+def print_rooms(rooms: Sequence[dict[str, Any]]) -> str:
+    """A row for each room; returns what follows the table."""
+    rows = [
+        [
+            row["room"],
+            f"{row['age_s']:.0f} s",
+            ", ".join(row["persons"]),
+            ", ".join(f"{one['name'] or 'unnamed'} ({one['state']})" for one in row["agents"]),
+            ", ".join(row["others"]),
+        ]
+        for row in rooms
+    ]
+    output.show_table(rows, headings=("room", "age", "persons", "agents", "others"), right=(1,))
+    return counted(len(rooms), "room")
 
 
-def print_room(info: RoomInfo) -> None:
+def print_room(info: RoomInfo) -> str:
+    """The room, its participants and its dispatches; returns what follows the last table."""
     from voiceops.rooms.presence import serving
 
-    room = info.room
-    print(f"{printable(room.name)}  {room.sid}  made {time.time() - room.created_at:.0f} s ago")
-    people = _table("participant", "kind", "state", "for", "tracks", "agent")
+    room, now = info.room, time.time()
+    output.show(f"{printable(room.name)}  {room.sid}  made {now - room.created_at:.0f} s ago")
+    people = []
     for one in info.participants:
         agent = f"{one.agent_name or 'unnamed'}: {serving(one)}" if one.is_agent else ""
         tracks = ", ".join(f"{track.kind}{' (muted)' if track.muted else ''}" for track in one.tracks)
-        since = f"{time.time() - one.joined_at:.0f} s"
-        people.add_row(*_cells(one.identity, one.kind.value, one.state.value, since, tracks, agent))
-    _print(people, f"{len(info.participants)} participants")
-    asked = _table("dispatch", "agent", "age", "jobs")
+        since = f"{now - one.joined_at:.0f} s"
+        people.append([one.identity, one.kind.value, one.state.value, since, tracks, agent])
+    output.show_table(people, headings=("participant", "kind", "state", "for", "tracks", "agent"))
+    output.show(counted(len(info.participants), "participant"))
+    asked = []
     for dispatch in info.dispatches:
         jobs = ", ".join(f"{job.status} {job.participant_identity}".strip() for job in dispatch.jobs)
-        age = f"{time.time() - dispatch.created_at:.0f} s"
-        asked.add_row(*_cells(dispatch.id, dispatch.agent_name or "unnamed", age, jobs or "not taken (yet)"))
-    _print(asked, f"{len(info.dispatches)} dispatches")
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _cells(*texts: str) -> list[Any]:
-    """Cells that show what they hold: no markup, no control characters."""
-    from rich.text import Text
-
-    return [Text(printable(text)) for text in texts]
-
-
-def _print(table: Any, summary: str) -> None:
-    from rich.console import Console
-
-    if table.row_count:
-        Console(soft_wrap=False).print(table)
-    print(summary)
+        age = f"{now - dispatch.created_at:.0f} s"
+        asked.append([dispatch.id, dispatch.agent_name or "unnamed", age, jobs or "not taken (yet)"])
+    output.show_table(asked, headings=("dispatch", "agent", "age", "jobs"))
+    return counted(len(info.dispatches), "dispatch", "dispatches")

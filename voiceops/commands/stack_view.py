@@ -6,10 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from voiceops.cli import output
 from voiceops.model.quoting import printable
+from voiceops.util.terminal import ERROR, FAINT, OK, WARNING, styled
+from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,16 +24,10 @@ if TYPE_CHECKING:
     from voiceops.stack.operations import Stack
     from voiceops.stack.results import Progress, Results
 
-_STYLE = {
-    "ready": "green",
-    "failed": "red",
-    "missing": "red",
-    "duplicate": "red",
-    "stray": "red",
-    "stale": "red",
-    "unresponsive": "red",
-    "stopped": "dim",
-}
+_RICH_STYLES = {OK: "green", ERROR: "red", WARNING: "yellow", FAINT: "dim"}
+
+
+_DONE = {"keep": "kept", "start": "started", "restart": "restarted", "overlap": "replaced", "stop": "stopped"}
 
 
 @contextmanager
@@ -38,14 +35,14 @@ def live_progress(run: Run) -> Iterator[Progress]:
     """A table that lives on a terminal; plain lines, one per change, anywhere else; silent with --json."""
     if run.json:
         yield lambda service, state, words: None
-    elif sys.stderr.isatty():
+    elif styled(sys.stderr):
         board = _Board()
         try:
             yield board.show
         finally:
             board.close()
     else:
-        yield lambda service, state, words: run.say(f"{service}: {state}" + (f" ({words})" if words else ""))
+        yield lambda service, state, words: run.say(f"{service}: {state}{f' ({words})' if words else ''}")
 
 
 class _Board:
@@ -85,7 +82,7 @@ class _Board:
             seconds = (done or time.monotonic()) - began
             table.add_row(
                 Text(printable(service)),
-                Text(state, style=_STYLE.get(state, "yellow")),
+                Text(state, style=_RICH_STYLES[output.STATES.get(state, WARNING)]),
                 f"{seconds:.1f}",
                 Text(printable(words), style="dim"),
             )
@@ -98,63 +95,59 @@ class _Board:
 
 def results_text(
     results: Mapping[str, Results], verb: str, verified: Mapping[str, Any] | None
-) -> Callable[[], None]:
-    """One line per service, then one that sums up."""
+) -> Callable[[], str]:
+    """One line per service, then one that sums up and the next step."""
 
-    def show() -> None:
+    def show() -> str:
         several = len(results) > 1
         rows = []
         for host, per_host in results.items():
             for name, result in per_host.items():
                 took = f"{result.ready_s:.1f} s" if result.ready_s is not None else ""
                 pid = f"pid {result.pid}" if result.pid else ""
-                changed = result.action if result.changed else "ok"
-                before = "was: " if result.ready_s is not None else ""
-                detail = f"{before}{result.detail}" if result.changed else ""
+                changed = _DONE.get(result.action, result.action) if result.changed else "ok"
+                detail = result.detail if result.changed else ""
+                if detail and result.ready_s is not None:
+                    detail = f"reason: {detail}"
                 if result.draining:
                     detail += f"{'; ' if detail else ''}pid {', '.join(map(str, result.draining))} drains"
                 rows.append(
                     ([host] if several else []) + [name, str(result.state), changed, pid, took, detail]
                 )
-        _print_rows(rows)
+        output.show_table(rows)
         changed_count = sum(result.changed for per_host in results.values() for result in per_host.values())
-        print(f"{verb}: {changed_count} changed" if changed_count else f"{verb}: nothing to do")
+        done = f"{counted(changed_count, 'service')} changed" if changed_count else "nothing to do"
+        lines = [f"{verb}: {done}"]
         if verified is not None:
-            print(f"verify: the agent answered, first audio after {verified.get('audio_s', 0):.2f} s")
+            lines.append(f"verify: the agent answered, first audio after {verified.get('audio_s', 0):.2f} s")
+        lines += [f"next: {_next_step(results, verb, verified)}"]
+        return "\n".join(lines)
 
     return show
 
 
-def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], None]:
+def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str, Any] | None) -> str:
+    """The command that usually follows."""
+    if verb == "stop":
+        return "inv start"
+    running = {name for per_host in results.values() for name in per_host}
+    return "inv status" if verified is not None or not running else "inv call"
+
+
+def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], str]:
     """One line per service: name, state, pids, what is wrong."""
 
-    def show() -> None:
+    def show() -> str:
         several = len(found) > 1
         rows = []
         for host, verdicts in found.items():
             for name, verdict in verdicts.items():
                 pids = " ".join(map(str, verdict.pids))
                 rows.append(([host] if several else []) + [name, str(verdict.state), pids, verdict.detail])
-        _print_rows(rows)
-        if not rows:
-            print("no services are declared for this host")
+        output.show_table(rows)
+        return "" if rows else "no services are declared for this host"
 
     return show
-
-
-def _print_rows(rows: list[list[str]]) -> None:
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    colour = sys.stdout.isatty()
-    codes = {"green": "32", "red": "31", "dim": "2"}
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if colour:
-            cells = [
-                f"\033[{codes[_STYLE[cell.strip()]]}m{cell}\033[0m" if cell.strip() in _STYLE else cell
-                for cell in cells
-            ]
-        print("  ".join(cells).rstrip())
 
 
 def status_data(run: Run) -> dict[str, Any]:
@@ -207,54 +200,35 @@ def _sum_known(counts: Sequence[int | None]) -> int | None:
     return sum(known) if len(known) == len(counts) else None
 
 
-def _count(number: int | None) -> str:
-    return "?" if number is None else str(number)
-
-
-def show_status(data: Mapping[str, Any]) -> None:
-    """A table per host on stdout."""
-    from rich.console import Console
-
-    console = Console()
-    for table in _status_tables(data):
-        console.print(table)
-
-
-def _status_tables(data: Mapping[str, Any]) -> list[Table]:
-    from rich.table import Table
-    from rich.text import Text
-
-    tables = []
+def show_status(data: Mapping[str, Any]) -> str:
+    """A table per host on stdout; returns what follows the last one."""
     for host, seen in data["hosts"].items():
         if "error" in seen:
-            failed = Text(printable(f"{host}: {seen['error']['message']}"))
-            tables.append(Table(title=failed, title_justify="left", box=None))
+            output.show(f"error: {printable(host)}: {printable(seen['error']['message'])}")
             continue
-        rooms = f", {_count(seen['rooms'])} rooms" if seen["server"] else ""
-        release = f", release {seen['release']}" if seen["release"] else ""
-        title = f"{host}: {_count(seen['calls'])} calls{rooms}{release}"
-        table = Table(
-            title=Text(printable(title)),
-            title_justify="left",
-            box=None,
-            padding=(0, 2, 0, 0),
-            title_style="bold",
+        told = [counted(seen["calls"], "call")]
+        told += [counted(seen["rooms"], "room")] if seen["server"] else []
+        told += [f"release {seen['release']}"] if seen["release"] else []
+        output.show(f"{printable(host)}: {', '.join(told)}")
+        output.show_table(
+            [_status_row(name, one) for name, one in seen["services"].items()],
+            headings=("service", "state", "pid", "uptime", "calls", "release", ""),
+            right=(3, 4),
         )
-        for heading in ("service", "state", "pid", "uptime", "calls", "release", ""):
-            table.add_column(heading, justify="right" if heading in ("uptime", "calls") else "left")
-        for name, one in seen["services"].items():
-            draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
-            table.add_row(
-                Text(printable(name)),
-                Text(one["state"], style=_STYLE.get(one["state"], "yellow")),
-                " ".join(map(str, one["pids"])),
-                _span(one["uptime_s"]),
-                _count(one["calls"]),
-                Text(printable(one["release"])),
-                Text(printable("; ".join(filter(None, (one["detail"], draining))))),
-            )
-        tables.append(table)
-    return tables
+    return ""
+
+
+def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
+    draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
+    return [
+        name,
+        one["state"],
+        " ".join(map(str, one["pids"])),
+        _span(one["uptime_s"]),
+        "?" if one["calls"] is None else str(one["calls"]),
+        one["release"],
+        "; ".join(filter(None, (one["detail"], draining))),
+    ]
 
 
 def _span(seconds: float | None) -> str:
@@ -268,21 +242,28 @@ def _span(seconds: float | None) -> str:
     return f"{hours}:{minutes:02d}:{whole:02d}"
 
 
-def watch_status(run: Run) -> None:
-    """Draw the status every second until Ctrl-C; where there is no terminal, one table after the other."""
-    from rich.console import Console, Group
-    from rich.live import Live
-
-    console = Console()
+@contextmanager
+def _alternate_screen() -> Iterator[None]:
+    """The second screen of the terminal, without a cursor; what stood on the first one comes back."""
+    sys.stdout.write("\033[?1049h\033[?25l")
     try:
-        if not console.is_terminal:
+        yield
+    finally:
+        sys.stdout.write("\033[?25h\033[?1049l")
+        sys.stdout.flush()
+
+
+def watch_status(run: Run) -> None:
+    """Draw the status every second until Ctrl-C; where nothing can be drawn over, one after the other."""
+    redraws = styled(sys.stdout)
+    try:
+        with _alternate_screen() if redraws else nullcontext():
             while True:
-                show_status(status_data(run))
+                data = status_data(run)
+                if redraws:
+                    sys.stdout.write("\033[H\033[J")
+                show_status(data)
                 sys.stdout.flush()
-                time.sleep(1.0)
-        with Live(console=console, auto_refresh=False, screen=True) as live:
-            while True:
-                live.update(Group(*_status_tables(status_data(run))), refresh=True)
                 time.sleep(1.0)
     except KeyboardInterrupt:
         return

@@ -17,6 +17,7 @@ from voiceops.model.rooms import Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.rules import COUNT_LAG_S
+from voiceops.util.words import counted
 
 T = TypeVar("T")
 LOG_WINDOW_S = 900.0
@@ -62,7 +63,9 @@ async def collect(
         looking = look_at_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
         looks, left_out = await _look("the rooms", looking, timeout_s * 2, problems) or ((), 0)
         if left_out:
-            problems.append(f"{left_out} rooms in which LiveKit counts nobody: `inv cleanup-rooms`")
+            problems.append(
+                f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`"
+            )
     return Facts(
         now=sources.now() + server.clock_skew_s,
         server=server,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
+from voiceops.util.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,8 +165,7 @@ def judge(observed: Observed) -> Verdict:
         last = observed.draining[-1]
         return Verdict(
             state=ServiceState.DRAINING,
-            detail=last.detail
-            or f"told to stop; {'unknown' if last.calls is None else last.calls} calls left",
+            detail=last.detail or f"told to stop; {counted(last.calls, 'call')} left",
             pids=tuple(one.pid for one in observed.draining),
             instance=last,
         )

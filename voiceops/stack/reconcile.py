@@ -145,7 +145,7 @@ def _plan_one(
         return Action(service=name, verb=Verb.REFUSE, reason=refused[0].reason, strays=refused)
     strays = seen.strays
     if not seen.current:
-        reason = seen.stale or ("the old one drains" if seen.draining else "not running")
+        reason = seen.stale or ("the old one drains" if seen.draining else "was not running")
         return Action(service=name, verb=Verb.START, reason=reason, strays=strays, extra=seen.leftovers)
     keeper = _keeper(service, seen.current)
     extra = (*(one for one in seen.current if one is not keeper), *seen.leftovers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from voiceops.errors import CallsInProgressError, VoiceopsError
 from voiceops.model.states import ServiceState
+from voiceops.util.words import counted
 
 Progress = Callable[[str, str, str], None]
 """(service, state, words): what is going on, for people."""
@@ -51,7 +52,7 @@ Results = dict[str, Result]
 
 def calls_error(rooms: Sequence[str], what: str, *, of_strays: bool = False) -> CallsInProgressError:
     """Names the rooms of the calls in the way, as data and for the terminal."""
-    count = f"{len(rooms)} call{'s' if len(rooms) != 1 else ''}"
+    count = counted(len(rooms), "call")
     return CallsInProgressError(
         f"{count} in progress: {what}",
         hint="give --yes to drop them"

@@ -16,6 +16,7 @@ from voiceops.stack.model import Declared, Instance, Observed
 from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.results import Result, Results, side_by_side
+from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from voiceops.stack.operations import Stack
@@ -269,8 +270,8 @@ class Stopper:
             self._backend.end(instance, self._limit, Force.KILL)
             return
         if instance.calls != 0 and self._drain_s is not None:
-            count = "unknown" if instance.calls is None else instance.calls
-            self._stack.progress(instance.service, "draining", f"{count} calls, up to {self._drain_s:g} s")
+            count = counted(instance.calls, "call")
+            self._stack.progress(instance.service, "draining", f"{count}, up to {self._drain_s:g} s")
             patience = Deadline(min(self._drain_s, self._limit.remaining_s), "draining")
             if self._backend.end(instance, patience, Force.DRAIN):
                 return

@@ -51,8 +51,10 @@ def test_many_calls_are_a_table_with_a_verdict() -> None:
     assert "call 1: failed (no-agent)" in text
 
 
-def test_starved_callers_are_noted() -> None:
-    assert "note: too slow" in said(GOOD, load=CallerLoad(starved=True, detail="too slow"))
+def test_starved_callers_are_noted_where_there_were_several() -> None:
+    starved = CallerLoad(starved=True, detail="too slow")
+    assert "note: too slow" in said(GOOD, GOOD, load=starved)
+    assert "note" not in said(GOOD, load=starved)
 
 
 def test_a_plan_is_described_before_it_runs() -> None:

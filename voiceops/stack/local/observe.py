@@ -21,6 +21,7 @@ from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.records import Record, Records
 from voiceops.stack.local.strays import find_strays
 from voiceops.stack.model import Declared, Instance, Observed
+from voiceops.util.words import counted
 
 _SETTLED_S = 0.5
 """A command without a probe counts as ready once it has lived this long."""
@@ -212,7 +213,13 @@ def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, wa
         return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
     seen = replace(seen, calls=health.calls, rooms=tuple(health.rooms), worker_id=health.worker_id)
     if health.draining or seen.signalled:
-        return replace(seen, state=ServiceState.DRAINING, detail=f"drains, {health.calls} calls left")
+        return replace(
+            seen, state=ServiceState.DRAINING, detail=f"drains, {counted(health.calls, 'call')} left"
+        )
     if not health.registered:
         return replace(seen, state=ServiceState.STARTING, detail="not registered with LiveKit")
-    return replace(seen, detail=f"takes no more than its {health.calls} calls") if health.full else seen
+    return (
+        replace(seen, detail=f"takes no more than its {counted(health.calls, 'call')}")
+        if health.full
+        else seen
+    )

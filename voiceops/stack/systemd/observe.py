@@ -10,6 +10,7 @@ from voiceops.model.states import ServiceState
 from voiceops.remote.onhost import services as onhost
 from voiceops.stack.model import Declared, Instance, Observed, Stray
 from voiceops.systemd.names import UNIT_MARK, Names
+from voiceops.util.words import counted
 
 _RUNNING = ("active", "activating", "reloading")
 
@@ -78,7 +79,7 @@ def _failure(units: Sequence[Mapping[str, Any]]) -> str:
     if not failed:
         return ""
     last = failed[-1]
-    return f"{last['unit']} failed: {last['result']} (status {last['status']}, {last['restarts']} restarts)"
+    return f"{last['unit']} failed: {last['result']} (status {last['status']}, {counted(last['restarts'], 'restart')})"
 
 
 def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) -> Instance:
@@ -115,11 +116,13 @@ def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool)
     if unit["active"] == "deactivating":
         health = unit.get("health") or {}
         calls = (
-            f"drains, {health['calls']} calls left" if health.get("calls") else unit["text"] or "told to stop"
+            f"drains, {counted(health['calls'], 'call')} left"
+            if health.get("calls")
+            else unit["text"] or "told to stop"
         )
         return ServiceState.DRAINING, calls
     if unit["sub"].startswith("auto-restart"):
-        detail = f"ended with status {unit['status']}, will be restarted ({unit['restarts']} restarts so far)"
+        detail = f"ended with status {unit['status']}, will be restarted ({counted(unit['restarts'], 'restart')} so far)"
         return ServiceState.UNRESPONSIVE, detail
     if unit["active"] == "activating":
         return ServiceState.STARTING, unit["text"] or unit["sub"]
@@ -129,7 +132,7 @@ def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool)
     if health is None:
         return ServiceState.UNRESPONSIVE, "does not answer its health check"
     if health.get("draining"):
-        return ServiceState.DRAINING, f"drains, {health.get('calls', 0)} calls left"
+        return ServiceState.DRAINING, f"drains, {counted(health.get('calls', 0), 'call')} left"
     if not health.get("registered"):
         return ServiceState.STARTING, "not registered with LiveKit"
     return ServiceState.READY, ""
