@@ -96,6 +96,8 @@ def test_livekit_fails_to_start_when_a_foreign_server_answers_on_its_port(liveki
         'import http.server as h; h.HTTPServer(("127.0.0.1", 7880), h.SimpleHTTPRequestHandler).serve_forever()\''
     )
     try:
+        listens = "until (exec 3<>/dev/tcp/127.0.0.1/7880) 2>/dev/null; do sleep 0.1; done"
+        livekit.shell(f"bash -c '{listens}'", timeout_s=60)
         started = livekit.shell(f"systemctl start {NAMES.unit('livekit')}", check=False, timeout_s=100)
         assert started.returncode != 0
     finally:

@@ -89,6 +89,15 @@ def judge_second_run(first: Outcome, second: Outcome, known: Mapping[str, str]) 
     )
 
 
+def module_times(tests: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Seconds that the tests of each module took together, with their fixtures; the slowest first."""
+    modules: dict[str, float] = {}
+    for seconds, name in tests:
+        module = name.partition("::")[0]
+        modules[module] = modules.get(module, 0.0) + seconds
+    return sorted(((seconds, name) for name, seconds in modules.items()), reverse=True)
+
+
 def without_parameters(name: str) -> str:
     return name.partition("[")[0]
 
@@ -104,10 +113,14 @@ def failure_rates(failures: list[str], count: int) -> list[str]:
 
 def print_summary(outcome: Outcome, *, repeat: int, known: Mapping[str, str]) -> None:
     """Print what was slow and what failed, and ``N passed, N failed, N skipped`` last."""
+    modules = module_times(outcome.slowest)[:SLOWEST]
     outcome.slowest = sorted(outcome.slowest, reverse=True)[:SLOWEST]
     if outcome.slowest:
-        print("== slowest")
+        print("== slowest tests")
         for seconds, name in outcome.slowest:
+            print(f"{seconds:8.2f} s  {name}")
+        print("== slowest modules")
+        for seconds, name in modules:
             print(f"{seconds:8.2f} s  {name}")
     if outcome.seconds:
         print("== " + ", ".join(f"{stage} {seconds:g} s" for stage, seconds in outcome.seconds.items()))
