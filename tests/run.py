@@ -31,6 +31,8 @@ CHECKS = {
         "-c",
         "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())",
     ],
+    "deptry": [str(SCRIPTS / "deptry"), "--no-ansi", "."],
+    "vulture": [*PYTHON, "vulture"],
 }
 FOLDERS = {"unit": ["tests/unit"], "integration": ["tests/contract", "tests/integration"]}
 SECOND_RUN_MAX = 8

@@ -3,7 +3,6 @@
     VoiceopsError                     exit 1
     |-- ConfigError                   exit 3   inventory, .env, variables: file, line, path
     |-- UsageError                    exit 3   arguments that make no sense together
-    |-- NotAsDeclaredError            exit 2   check-running, drift, --check
     |-- LockedError                   exit 4   somebody else holds the lock
     |-- UnreachableError              exit 5   a host or LiveKit does not answer
     |   |-- NotListeningError         exit 5   nobody listens on its port: the connection was refused
@@ -92,12 +91,6 @@ class UsageError(VoiceopsError):
     """Arguments that make no sense."""
 
     exit_code = 3
-
-
-class NotAsDeclaredError(VoiceopsError):
-    """The world differs from what is declared, and nothing was changed."""
-
-    exit_code = 2
 
 
 class LockedError(VoiceopsError):

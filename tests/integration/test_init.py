@@ -172,7 +172,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Pat
     source.mkdir()
     for name in ("voiceops", "templates", "examples"):
         shutil.copytree(repository / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE", *SHIPPED_FILES):
+    for name in ("pyproject.toml", "README.md", "LICENSE", *SHIPPED_FILES):
         shutil.copy(repository / name, source / name)
     uv = Path(sys.executable).with_name("uv")
     built = run(

@@ -124,13 +124,15 @@ def test_a_wrong_or_missing_sudo_password_is_named(host: hosts.Machine) -> None:
         read_facts(transport, "demo")
 
 
-def test_a_login_that_is_refused_is_named(host: hosts.Machine, no_agent: None) -> None:
+@pytest.mark.usefixtures("no_agent")
+def test_a_login_that_is_refused_is_named(host: hosts.Machine) -> None:
     with pytest.raises(CredentialsError, match="refuses the login"):
         uid(SshTransport(target(host, user="nobody")))
 
 
+@pytest.mark.usefixtures("no_agent")
 def test_a_key_with_a_passphrase_works_by_the_agent_only(
-    host: hosts.Machine, no_agent: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: hosts.Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = tmp_path / "locked"
     key.write_bytes(host.key_path.read_bytes())

@@ -6,7 +6,6 @@ a loop that is blocked doesn't answer, and that is the right answer.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import stat
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from voiceops.agentkit.worker import Worker
-
-log = logging.getLogger("voiceops.agentkit")
 
 _MAX_SOCKET_PATH = 103
 """Bytes of a unix socket's path that both Linux (107) and macOS (103) take."""

@@ -65,20 +65,6 @@ async def run_calls(
     )
 
 
-async def place_call(
-    target: CallTarget,
-    *,
-    callers: Callers,
-    desk: RoomDesk,
-    why: Why | None = None,
-    plan: CallPlan | None = None,
-) -> CallResult:
-    """One call, with its room deleted afterwards."""
-    one = msgspec.structs.replace(plan or CallPlan(), count=1, concurrency=1, duration_s=0.0, rate_per_s=0.0)
-    report = await run_calls(one, target, callers=callers, desk=desk, why=why)
-    return report.results[0]
-
-
 class _Run:
     def __init__(
         self,

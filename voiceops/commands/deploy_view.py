@@ -29,7 +29,6 @@ class View:
         self.what = what
         self._redraws = styled(sys.stderr)
         self._open_line = False
-        self._uploads: dict[str, int] = {}
 
     def say(self, line: str) -> None:
         """One line of progress."""

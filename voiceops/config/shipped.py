@@ -1,7 +1,6 @@
 """Files that come with voiceops: ``templates/``, ``examples/``, the sample inventory, the lock file.
 
-In a checkout they lie beside the package, in an installed wheel inside of it. Whoever reads a
-template looks into the project's own ``templates/`` first: ``template(name, project)``.
+In a checkout they lie beside the package, in an installed wheel inside of it.
 """
 
 from __future__ import annotations
@@ -26,9 +25,3 @@ def shipped(name: str) -> Path:
     if not path.exists():
         raise NotFoundError(f"this installation of voiceops lacks {name}", hint="install voiceops again")
     return path
-
-
-def template(name: str, project: Path) -> Path:
-    """A template by its path below ``templates/``: the project's own wins over the shipped one."""
-    own = project / "templates" / name
-    return own if own.is_file() else shipped(f"templates/{name}")

@@ -135,7 +135,6 @@ class HostFact:
     cpu_share: float = 0.0
     """Of all cores, 0 to 1."""
     disk_free_bytes: int = 1 << 40
-    memory_free_bytes: int = 1 << 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,6 @@ from voiceops.util import aio
 
 T = TypeVar("T")
 DISPATCH_WAIT_S = 15.0
-KILLED_AT_ONCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,5 +89,4 @@ def _host(root: Path) -> HostFact:
     return HostFact(
         cpu_share=psutil.cpu_percent(interval=0.25) / 100,
         disk_free_bytes=shutil.disk_usage(root).free,
-        memory_free_bytes=psutil.virtual_memory().available,
     )

@@ -43,7 +43,6 @@ class FakeContext:
         self._info = SimpleNamespace(received_at=0.0)
         self.reason: str | None = None
         self.shut_down = asyncio.Event()
-        self.connected = False
         self.handlers: dict[str, Callable[..., None]] = {}
         self.on_shutdown: list[Callable[[str], Awaitable[None]]] = []
         self.deleted = 0
@@ -85,7 +84,6 @@ class FakeContext:
 
     async def connect(self) -> None:
         await self._connect()
-        self.connected = True
 
     def shutdown(self, reason: str) -> None:
         self.reason = reason

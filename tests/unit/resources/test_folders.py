@@ -98,8 +98,9 @@ def test_a_check_leaves_an_empty_state_folder_empty(machine: Machine, tmp_path: 
     machine.apply_twice(file)
 
 
+@pytest.mark.usefixtures("closed_umask")
 def test_a_tree_and_an_environment_are_for_root_and_one_group_under_any_umask(
-    machine: Machine, tmp_path: Path, closed_umask: None
+    machine: Machine, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 import psutil
 
@@ -50,14 +49,6 @@ def command_line(pid: int) -> tuple[str, ...]:
         return tuple(psutil.Process(pid).cmdline())
     except (*_GONE, OSError):
         return ()
-
-
-def folder(pid: int) -> Path | None:
-    """Its working folder."""
-    try:
-        return Path(psutil.Process(pid).cwd())
-    except (*_GONE, OSError):
-        return None
 
 
 def listeners(port: int) -> set[int]:

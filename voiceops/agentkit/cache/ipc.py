@@ -32,7 +32,6 @@ MAX_PAYLOAD_BYTES = 16_000_000
 _FOREIGN = "a process of another user listens where the worker's main process did"
 
 Reply = tuple[dict[str, Any], bytes]
-Handler = Callable[["Connection"], Awaitable[None]]
 
 
 class Connection:

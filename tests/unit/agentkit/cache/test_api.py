@@ -195,11 +195,11 @@ async def test_arguments_make_values_of_their_own() -> None:
 
 async def test_arguments_without_a_stable_name_need_a_key() -> None:
     @cached()
-    async def look_up(thing: object) -> int:
+    async def look_up(_thing: object) -> int:
         return 1
 
-    @cached(key=lambda thing: "same")
-    async def look_up_by_key(thing: object) -> int:
+    @cached(key=lambda _thing: "same")
+    async def look_up_by_key(_thing: object) -> int:
         return 2
 
     with pytest.raises(TypeError, match="pass key="):
