@@ -134,7 +134,8 @@ def bare_all(hosts: Sequence[Place], job: Job | None = None) -> None:
 def deploy_all(hosts: Sequence[Place], job: Job, *, expect_changes: bool = False) -> None:
     """Build the state and bring all hosts to it."""
     from voiceops.adapters.ssh.transport import SshTarget, SshTransport
-    from voiceops.resources import apply, on_hosts
+    from voiceops.fleet import on_hosts
+    from voiceops.resources import apply
 
     transports = [
         SshTransport(

@@ -23,9 +23,10 @@ from voiceops.adapters.ssh.errors import UnknownHostKeyError
 from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.deploy.ledger import read_ledger
 from voiceops.errors import CredentialsError, DeadlineError, HostError, UnreachableError
+from voiceops.fleet import on_hosts
 from voiceops.model.secret import Secret
 from voiceops.ports import Transport
-from voiceops.resources import install_python, on_hosts, read_facts
+from voiceops.resources import install_python, read_facts
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.names import Names
 
@@ -316,7 +317,7 @@ def test_a_port_of_the_hosts_loopback_is_reached_through_the_connection(host: ho
 CTRL_C = """
 import sys, pathlib
 from voiceops.adapters.ssh.transport import SshTarget, SshTransport
-from voiceops.resources import on_hosts
+from voiceops.fleet import on_hosts
 name, address, key, known = sys.argv[1:]
 target = SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),
                    known_hosts=(pathlib.Path(known),))

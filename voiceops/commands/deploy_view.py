@@ -139,11 +139,9 @@ def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
     }
     if done.call is not None:
         data["call"] = done.call.as_json()
-    code = fleet.exit_code()
-    if not code and check and not all(one.planned and one.planned.as_declared for one in fleet.runs):
-        code = 2
-    if not code and done.call is not None and not done.call.ok:
-        code = 1
+    differs = check and not all(one.planned and one.planned.as_declared for one in fleet.runs)
+    unheard = done.call is not None and not done.call.ok
+    code = fleet.exit_code(otherwise=2 if differs else 1 if unheard else 0)
     return Report(data, "\n".join(_text(view, done, check=check)), code)
 
 

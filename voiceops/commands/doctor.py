@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from voiceops.cli.command import Report, Run
-from voiceops.commands.hosts import on_each, one_at_a_time
+from voiceops.commands.hosts import all_ok, values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
 from voiceops.doctor.recover import DEFAULT_TIMEOUT_S, Recovery, StepResult
 from voiceops.doctor.recover import recover as climb
 from voiceops.errors import UsageError
+from voiceops.fleet.order import start_order
+from voiceops.fleet.run import run_on
 from voiceops.model.findings import Finding
 from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
@@ -28,11 +30,11 @@ def diagnose(run: Run, room: str, *, fix: bool) -> Report:
         return _look(run, host, room, fix=fix)
 
     # Hosts may share a LiveKit: each fixes what the one before it has left.
-    done = one_at_a_time(run, look) if fix else on_each(run, look)
-    seen = done.values
-    ok = all(one.ok for one in seen.values()) and not done.errors
+    done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], look)
+    seen = values_of(run, done)
+    ok = all(one.ok for one in seen.values()) and all_ok(done)
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
-    return done.report(run, Report(_data(seen, ok=ok), text, exit_code=0 if ok else 1))
+    return with_problems(run, done, Report(_data(seen, ok=ok), text, exit_code=0 if ok else 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +105,17 @@ def recover(run: Run, *, hard: bool) -> Report:
         limit = given or Deadline(DEFAULT_TIMEOUT_S, "recover")
         return _climb(run, host, limit, hard=hard, name=host.name if several else "")
 
-    done = one_at_a_time(run, work)
-    found = done.values
+    done = run_on(start_order(run.project.hosts, one_by_one=True), work)
+    found = values_of(run, done)
     code = 0 if all(one.ok for one in found.values()) else 1
     text = "\n".join(f"{name}: {_outcome(one)}" if several else _outcome(one) for name, one in found.items())
     if not several:
         return Report(next(iter(found.values())).as_json(), text, code)
     data = {
-        "ok": not code and not done.errors,
+        "ok": not code and all_ok(done),
         "hosts": {name: one.as_json() for name, one in found.items()},
     }
-    return done.report(run, Report(data, text, code))
+    return with_problems(run, done, Report(data, text, code))
 
 
 def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:

@@ -29,7 +29,7 @@ def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
 
     fleet = fleet_of(run.project, what=what, on_done=View(run, what).done)
     try:
-        fleet.each(fleet.runs, work)
+        fleet.run(work)
     finally:
         fleet.close()
     return fleet

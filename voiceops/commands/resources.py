@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from voiceops.cli.command import Report, Run
+from voiceops.fleet.run import HostResult, exit_code
 from voiceops.model.settings import Host
-from voiceops.resources import HostReport, Outcome, Resource, Result
+from voiceops.resources import HostReport, Resource, Result
 from voiceops.wiring.hosts import bring
 
 
@@ -16,7 +17,7 @@ def bring_hosts(
 ) -> Report:
     """Bring the selected hosts to what ``resources(host)`` lists; see ``voiceops.tasks.resources``."""
 
-    def progress(outcome: Outcome[HostReport]) -> None:
+    def progress(outcome: HostResult[HostReport]) -> None:
         run.say(f"{outcome.host}: {_words(outcome, check=run.check)}")
 
     outcomes = bring(
@@ -29,10 +30,12 @@ def bring_hosts(
         on_done=progress,
     )
     data = {"hosts": {name: outcome_data(outcome) for name, outcome in outcomes.items()}}
-    return Report(data, _text(outcomes, check=run.check), exit_code(outcomes, check=run.check))
+    reports = [outcome.get() for outcome in outcomes.values() if outcome.ok]
+    code = exit_code(outcomes.values(), _code(reports, check=run.check))
+    return Report(data, _text(outcomes, check=run.check), code)
 
 
-def outcome_data(outcome: Outcome[HostReport]) -> dict[str, Any]:
+def outcome_data(outcome: HostResult[HostReport]) -> dict[str, Any]:
     """One host, as --json prints it."""
     if outcome.error is not None:
         return {"ok": False, "changed": 0, "error": outcome.error.as_json()}
@@ -44,18 +47,14 @@ def outcome_data(outcome: Outcome[HostReport]) -> dict[str, Any]:
     }
 
 
-def exit_code(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> int:
-    """The gravest first: hosts that could not be asked, then failures, then differences."""
-    errors = [outcome.error.exit_code for outcome in outcomes.values() if outcome.error is not None]
-    if errors:
-        return max(errors)
-    reports = [outcome.get() for outcome in outcomes.values()]
+def _code(reports: Sequence[HostReport], *, check: bool) -> int:
+    """1 where a resource failed, 2 where a check found differences."""
     if not all(report.ok for report in reports):
         return 1
     return 2 if check and not all(report.as_declared for report in reports) else 0
 
 
-def _words(outcome: Outcome[HostReport], *, check: bool) -> str:
+def _words(outcome: HostResult[HostReport], *, check: bool) -> str:
     if outcome.error is not None:
         return f"error: {outcome.error.message}"
     report = outcome.get()
@@ -66,7 +65,7 @@ def _words(outcome: Outcome[HostReport], *, check: bool) -> str:
     return ", ".join(counts)
 
 
-def _text(outcomes: Mapping[str, Outcome[HostReport]], *, check: bool) -> str:
+def _text(outcomes: Mapping[str, HostResult[HostReport]], *, check: bool) -> str:
     lines = []
     for name, outcome in outcomes.items():
         if outcome.error is not None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from invoke import Exit
 
+from voiceops.fleet.run import run_on
+
 if TYPE_CHECKING:
     from voiceops.cli.command import Run
     from voiceops.commands.logs import Printer
@@ -90,19 +92,13 @@ def _begin(
     argv: Callable[[Host], Sequence[str]],
 ) -> list[tuple[Host, RemoteProcess]]:
     """Start to read all journals, side by side; a host that can't be reached is one of the ``errors``."""
-    from voiceops.commands.hosts import side_by_side
-    from voiceops.errors import VoiceopsError
 
-    begun: dict[str, RemoteProcess] = {}
+    def begin(host: Host) -> RemoteProcess:
+        return transports[host.name].start(argv(host), root=True)
 
-    def begin(host: Host) -> None:
-        try:
-            begun[host.name] = transports[host.name].start(argv(host), root=True)
-        except VoiceopsError as error:
-            errors.append(error)
-
-    side_by_side(begin, hosts)
-    return [(host, begun[host.name]) for host in hosts if host.name in begun]
+    begun = run_on([hosts], begin)
+    errors += [result.error for result in begun.values() if result.error is not None]
+    return [(host, begun[host.name].get()) for host in hosts if begun[host.name].ok]
 
 
 def _raw_lines(process: RemoteProcess, silence_s: float) -> Iterator[bytes]:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from voiceops.cli.command import Report, Run, names
-from voiceops.commands.hosts import Outcomes, named_on, on_stacks, refuse_all
+from voiceops.commands.hosts import (
+    all_ok,
+    chosen_hosts,
+    named_on,
+    refuse_all,
+    stack_on,
+    values_of,
+    with_problems,
+)
 from voiceops.commands.interrupted import reporting_interrupt
 from voiceops.commands.stack_view import (
     live_progress,
@@ -16,10 +25,11 @@ from voiceops.commands.stack_view import (
     watch_status,
 )
 from voiceops.errors import UsageError
+from voiceops.fleet.order import start_order, stop_order
+from voiceops.fleet.run import go_on, run_on, skip_after_failure
 from voiceops.model.settings import Host
 from voiceops.stack import operations
 from voiceops.stack.model import Verdict
-from voiceops.stack.operations import Stack
 from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
 
@@ -28,40 +38,43 @@ def start(run: Run, *, only: str, verify: bool, replace: bool = False, renew: bo
     """Make the services run as declared; with ``renew`` restart them, host after host."""
 
     chosen = named_on(run.project.hosts, names(only))
-
-    def work(host: Host, stack: Stack) -> Results:
-        return operations.start(
-            stack,
-            only=chosen[host.name],
-            replace_strays=replace,
-            drop_calls=run.yes,
-            renew=renew,
-            timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
-        )
-
-    def look(host: Host, stack: Stack) -> None:
-        operations.refuse_to_drop(stack, only=chosen[host.name], renew=True)
-
+    hosts = chosen_hosts(run, chosen)
     if renew and len(run.project.hosts) > 1 and not run.yes:
-        refuse_all(run, look, chosen)
+        refuse_all(
+            run,
+            hosts,
+            lambda host, stack: operations.refuse_to_drop(stack, only=chosen[host.name], renew=True),
+        )
     with reporting_interrupt(run, go_on="start"), live_progress(run) as progress:
+
+        def start_on(host: Host) -> Results:
+            with stack_on(run, host, progress) as stack:
+                return operations.start(
+                    stack,
+                    only=chosen[host.name],
+                    replace_strays=replace,
+                    drop_calls=run.yes,
+                    renew=renew,
+                    timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+                )
+
         # Restarted one after the other, so that there is always one that takes calls.
-        done = on_stacks(run, work, progress=progress, among=chosen, until_one_fails=renew)
-    data = _results_data(done, several=len(run.project.hosts) > 1)
-    if verify and not done.errors:
+        skip = skip_after_failure("left as it is, because {host} failed") if renew else go_on
+        done = run_on(start_order(hosts, one_by_one=renew), start_on, skip_rest=skip)
+    found = values_of(run, done)
+    data = _results_data(found, ok=all_ok(done), several=len(run.project.hosts) > 1)
+    if verify and all_ok(done):
         from voiceops.commands.verify import verified_call
 
         data["verify"] = verified_call(run)
-    return done.report(
-        run, Report(data, results_text(done.values, "restart" if renew else "start", data.get("verify")))
-    )
+    text = results_text(found, "restart" if renew else "start", data.get("verify"))
+    return with_problems(run, done, Report(data, text))
 
 
-def _results_data(done: Outcomes[Results], *, several: bool) -> dict[str, Any]:
-    results = done.values
+def _results_data(results: Mapping[str, Results], *, ok: bool, several: bool) -> dict[str, Any]:
     flat = {name: result for per_host in results.values() for name, result in per_host.items()}
     changed = sum(result.changed for per_host in results.values() for result in per_host.values())
-    data: dict[str, Any] = {"ok": not done.errors, "changed": changed}
+    data: dict[str, Any] = {"ok": ok, "changed": changed}
     if not several:
         return data | {"services": {name: result.as_json() for name, result in flat.items()}}
     return data | {
@@ -79,26 +92,28 @@ def stop(run: Run, *, only: str, drain: float, now: bool) -> Report:
         raise UsageError("--now and --drain contradict each other")
 
     chosen = named_on(run.project.hosts, names(only))
-
-    def look(host: Host, stack: Stack) -> None:
-        operations.refuse_to_drop(stack, only=chosen[host.name])
-
-    def work(host: Host, stack: Stack) -> Results:
-        return operations.stop(
-            stack,
-            only=chosen[host.name],
-            drain_s=drain if drain >= 0 else None,
-            now=now,
-            drop_calls=run.yes,
-            timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
-        )
-
+    hosts = chosen_hosts(run, chosen)
     if len(run.project.hosts) > 1 and not run.yes and drain < 0:
-        refuse_all(run, look, chosen)
+        refuse_all(run, hosts, lambda host, stack: operations.refuse_to_drop(stack, only=chosen[host.name]))
     with reporting_interrupt(run, go_on="stop"), live_progress(run) as progress:
-        done = on_stacks(run, work, progress=progress, first_needed=False, among=chosen)
-    data = _results_data(done, several=len(run.project.hosts) > 1)
-    return done.report(run, Report(data, results_text(done.values, "stop", None)))
+
+        def stop_on(host: Host) -> Results:
+            with stack_on(run, host, progress) as stack:
+                return operations.stop(
+                    stack,
+                    only=chosen[host.name],
+                    drain_s=drain if drain >= 0 else None,
+                    now=now,
+                    drop_calls=run.yes,
+                    timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+                )
+
+        # What still runs there needs the next ones: a Redis must not go before its servers.
+        skip = skip_after_failure("not stopped, because {host} did not stop and comes before it")
+        done = run_on(stop_order(hosts), stop_on, skip_rest=skip)
+    found = values_of(run, done)
+    data = _results_data(found, ok=all_ok(done), several=len(run.project.hosts) > 1)
+    return with_problems(run, done, Report(data, results_text(found, "stop", None)))
 
 
 def check_running(run: Run, *, only: str) -> Report:
@@ -106,25 +121,26 @@ def check_running(run: Run, *, only: str) -> Report:
 
     chosen = named_on(run.project.hosts, names(only))
 
-    def work(host: Host, stack: Stack) -> dict[str, Verdict]:
+    def check_on(host: Host) -> dict[str, Verdict]:
         own = chosen[host.name]
-        choose(stack.outline, own)
-        verdicts = operations.check(stack)
+        with stack_on(run, host) as stack:
+            choose(stack.outline, own)
+            verdicts = operations.check(stack)
         return {name: one for name, one in verdicts.items() if not own or name in own}
 
-    done = on_stacks(run, work, among=chosen)
-    found = done.values
+    done = run_on([chosen_hosts(run, chosen)], check_on)
+    found = values_of(run, done)
     ok = all(verdict.ok for verdicts in found.values() for verdict in verdicts.values())
     services = {
         host: {name: _verdict_data(verdict) for name, verdict in verdicts.items()}
         for host, verdicts in found.items()
     }
-    data: dict[str, Any] = {"ok": ok and not done.errors}
+    data: dict[str, Any] = {"ok": ok and all_ok(done)}
     if len(run.project.hosts) == 1:
         data["services"] = next(iter(services.values()))
     else:
         data["hosts"] = {host: {"services": per_host} for host, per_host in services.items()}
-    return done.report(run, Report(data, verdicts_text(found), exit_code=0 if ok else 2))
+    return with_problems(run, done, Report(data, verdicts_text(found), exit_code=0 if ok else 2))
 
 
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:
@@ -142,5 +158,5 @@ def status(run: Run, *, watch: bool) -> Report:
         watch_status(run)
         return Report({})
     done = status_of(run)
-    data = {"hosts": done.values}
-    return done.report(run, Report(data, lambda: show_status(data)))
+    data = {"hosts": values_of(run, done)}
+    return with_problems(run, done, Report(data, lambda: show_status(data)))

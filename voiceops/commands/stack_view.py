@@ -10,19 +10,21 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
+from voiceops.cli.command import Run
+from voiceops.commands.hosts import stack_on, values_of
+from voiceops.fleet.run import HostResult, run_on
 from voiceops.model.quoting import printable
+from voiceops.model.settings import Host
+from voiceops.model.states import ServiceState
+from voiceops.stack import operations
+from voiceops.stack.model import Verdict
+from voiceops.stack.operations import Stack
+from voiceops.stack.results import Progress, Results
 from voiceops.util.terminal import ERROR, FAINT, OK, WARNING, styled
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from voiceops.cli.command import Run
-    from voiceops.commands.hosts import Outcomes
-    from voiceops.model.settings import Host
-    from voiceops.stack.model import Verdict
-    from voiceops.stack.operations import Stack
-    from voiceops.stack.results import Progress, Results
 
 _RICH_STYLES = {OK: "green", ERROR: "red", WARNING: "yellow", FAINT: "dim"}
 
@@ -153,21 +155,21 @@ def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], st
 def status_data(run: Run) -> dict[str, Any]:
     """Services, releases, rooms and calls per host; a host that can't be asked says why."""
     done = status_of(run)
-    errors = {name: {"error": error.as_json()} for name, error in done.errors.items()}
-    return {"hosts": {**done.values, **errors}}
+    errors = {name: {"error": one.problem.as_json()} for name, one in done.items() if one.problem is not None}
+    return {"hosts": {**values_of(run, done), **errors}}
 
 
-def status_of(run: Run) -> Outcomes[dict[str, Any]]:
+def status_of(run: Run) -> dict[str, HostResult[dict[str, Any]]]:
     """What `inv status --json` prints for each host."""
-    from voiceops.commands.hosts import on_stacks
 
-    return on_stacks(run, _status)
+    def status_on(host: Host) -> dict[str, Any]:
+        with stack_on(run, host) as stack:
+            return _status(stack)
+
+    return run_on([run.project.hosts], status_on)
 
 
-def _status(_host: Host, stack: Stack) -> dict[str, Any]:
-    from voiceops.model.states import ServiceState
-    from voiceops.stack import operations
-
+def _status(stack: Stack) -> dict[str, Any]:
     observed = stack.backend.observe(stack.outline)
     services: dict[str, Any] = {}
     release = ""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.rollout import Deployed
 from voiceops.errors import VoiceopsError
 from voiceops.fleet.order import batches
+from voiceops.fleet.run import HostResult, SkipRest, exit_code, go_on, run_on
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 
@@ -43,9 +42,6 @@ class HostRun:
         return self.error is None and not self.skipped
 
 
-Work = Callable[[HostRun], None]
-
-
 @dataclass(slots=True, kw_only=True)
 class Fleet:
     """The hosts of one run. Connections are kept from the first look to the end."""
@@ -54,60 +50,48 @@ class Fleet:
     parallel: int
     on_done: Callable[[HostRun], None] = field(default=lambda run: None)
 
-    def each(self, runs: Sequence[HostRun], work: Work) -> None:
-        """``work`` for all of them side by side; an error stays with its host, a bug is raised at the end.
+    def run(
+        self,
+        work: Callable[[HostRun], None],
+        batches: Iterable[Sequence[HostRun]] | None = None,
+        skip_rest: SkipRest = go_on,
+    ) -> None:
+        """Run ``work`` for all hosts at once, or for ``batches`` of them, and note what came of each.
 
         Ctrl-C closes all connections, which ends each host's run before its next step.
         """
-        if not runs:
-            return
-        bug: BaseException | None = None
-        pool = ThreadPoolExecutor(max_workers=max(1, min(self.parallel, len(runs))))
-        futures: dict[Future[Any], HostRun] = {pool.submit(work, run): run for run in runs}
-        try:
-            for future in as_completed(futures):
-                run = futures[future]
-                try:
-                    future.result()
-                except VoiceopsError as error:
-                    run.error = error
-                except Exception as error:  # noqa: BLE001 - raised below, once all hosts are through
-                    bug = bug or error
-                self.on_done(run)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            for future in futures:
-                future.cancel()
-            pool.shutdown(wait=True)
-        if bug is not None:
-            raise bug
+        named = {run.name: run for run in self.runs}
 
-    def roll(self, work: Work, *, serial: int | str, max_fail: int) -> None:
-        """``work`` for the hosts that differ, what is needed first, one host ahead, then in batches."""
+        def note(result: HostResult[None]) -> None:
+            run = named[result.host]
+            run.error, run.skipped = result.error, result.skipped
+            self.on_done(run)
+
+        run_on(
+            [self.runs] if batches is None else batches,
+            work,
+            parallel=self.parallel,
+            skip_rest=skip_rest,
+            on_done=note,
+            interrupt=self.close,
+        )
+
+    def batches(self, serial: int | str) -> list[list[HostRun]]:
+        """The hosts that differ: what is needed first, one host ahead, then in batches."""
         differ = {
             run.name: run for run in self.runs if run.ok and run.planned and not run.planned.as_declared
         }
-        failed = 0
-        ahead_failed = False
         order = batches([run.host for run in differ.values()], serial)
-        for number, batch in enumerate(order):
-            chosen = [differ[host.name] for host in batch]
-            if failed > max_fail or ahead_failed:
-                for run in chosen:
-                    run.skipped = "a host before it failed"
-                continue
-            self.each(chosen, work)
-            failed += sum(run.error is not None for run in chosen)
-            ahead_failed = ahead_failed or (number == 0 and failed > 0)
+        return [[differ[host.name] for host in batch] for batch in order]
 
     def close(self) -> None:
         """End all connections; safe to call again."""
         for run in self.runs:
             run.transport.close()
 
-    def exit_code(self) -> int:
+    def exit_code(self, otherwise: int = 0) -> int:
         """The gravest first: hosts that could not be asked, then failures, then hosts never reached."""
-        codes = [run.error.exit_code for run in self.runs if run.error is not None]
-        return max(codes, default=1 if any(run.skipped for run in self.runs) else 0)
+        results: list[HostResult[None]] = [
+            HostResult(host=run.name, error=run.error, skipped=run.skipped) for run in self.runs
+        ]
+        return exit_code(results, otherwise)

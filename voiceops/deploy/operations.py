@@ -18,6 +18,7 @@ from voiceops.deploy.rollout import Deployed, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import Proving, Rollout, refusal, still_serving
 from voiceops.deploy.wheelhouse import Facts
 from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
+from voiceops.fleet.run import skip_after_failures
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
@@ -116,15 +117,15 @@ class Deployer:
         settings = fleet.runs[0].host.settings.deploy
         options = self._options
         try:
-            fleet.each(fleet.runs, self._look)
+            fleet.run(self._look)
             self._view.plan(fleet)
             if options.check:
                 return done
             self._refuse_bad(fleet)
-            fleet.roll(
+            fleet.run(
                 self._prepare if options.prepare_only else self._deploy,
-                serial=settings.serial if options.serial is None else options.serial,
-                max_fail=settings.max_fail if options.max_fail is None else options.max_fail,
+                fleet.batches(settings.serial if options.serial is None else options.serial),
+                skip_after_failures(settings.max_fail if options.max_fail is None else options.max_fail),
             )
             if not options.prepare_only:
                 done.call = self._last_call(fleet)
@@ -147,7 +148,7 @@ class Deployer:
             raise refusal(run.name, bad[run.name])
 
         refused = [run for run in fleet.runs if run.name in bad and not _unfinished(run)]
-        fleet.each(refused, refuse)
+        fleet.run(refuse, [refused])
         # By service: a release is named by its environment too, so the same code has another name elsewhere.
         services = {service: name for name, found in bad.items() for service in found}
         for run in fleet.runs:
@@ -167,7 +168,7 @@ class Deployer:
         call = self._hands.call_servers(changed)
         if call is not None and call.failure is not None:
             cause = f"the call through it failed: {call.failure.detail}"
-            fleet.each(changed, lambda run: self._unproved(run, cause))
+            fleet.run(lambda run: self._unproved(run, cause), [changed])
         return call
 
     def _unproved(self, run: HostRun, cause: str) -> None:

@@ -34,6 +34,17 @@ def tiers(hosts: Sequence[Host]) -> list[list[Host]]:
     return ordered
 
 
+def start_order(hosts: Sequence[Host], *, one_by_one: bool = False) -> list[list[Host]]:
+    """Batches in which services are started: what others need first, side by side or ``one_by_one``."""
+    order = tiers(hosts) if len(hosts) > 1 else [list(hosts)]
+    return [[host] for tier in order for host in tier] if one_by_one else order
+
+
+def stop_order(hosts: Sequence[Host]) -> list[list[Host]]:
+    """Batches in which services are stopped: what others need last."""
+    return start_order(hosts)[::-1]
+
+
 def _needed_hosts(host: Host, providers: Mapping[str, set[str]]) -> set[str]:
     own, services = services_of(host), host.settings.services
     wanted = {need for name in own for need in services[name].needs}

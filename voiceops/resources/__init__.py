@@ -18,7 +18,6 @@ from voiceops.resources.client import (
     take_lock,
 )
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
-from voiceops.resources.fleet import Outcome, on_hosts
 from voiceops.resources.model import Content, Resource
 from voiceops.resources.report import HostReport, Result
 from voiceops.resources.state import State
@@ -36,7 +35,6 @@ __all__ = [
     "HostReport",
     "Lease",
     "Look",
-    "Outcome",
     "Package",
     "Resource",
     "Result",
@@ -53,7 +51,6 @@ __all__ = [
     "check",
     "install_python",
     "locked",
-    "on_hosts",
     "read_facts",
     "release_lock",
     "take_lock",

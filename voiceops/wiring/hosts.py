@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from voiceops.fleet.run import HostResult
     from voiceops.model.settings import Host
     from voiceops.ports import Transport
-    from voiceops.resources import HostReport, Outcome, Resource
+    from voiceops.resources import HostReport, Resource
 
 
 def transports_to(hosts: Sequence[Host], *, accept_new: bool = False) -> list[Transport]:
@@ -28,8 +29,8 @@ def bring(
     diff: bool = False,
     accept_new: bool = False,
     wait_s: float = 0.0,
-    on_done: Callable[[Outcome[HostReport]], None] | None = None,
-) -> dict[str, Outcome[HostReport]]:
+    on_done: Callable[[HostResult[HostReport]], None] = lambda result: None,
+) -> dict[str, HostResult[HostReport]]:
     """Bring every host to the resources that ``resources`` lists for it; one outcome each, in order.
 
     Connecting and making the states go on side by side; no host is asked for anything before the
@@ -37,7 +38,8 @@ def bring(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from voiceops.resources import Lease, State, apply, on_hosts
+    from voiceops.fleet.run import on_hosts
+    from voiceops.resources import Lease, State, apply
     from voiceops.resources import check as check_only
 
     def checked_states() -> dict[str, State]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from voiceops.commands.hosts import named_on, on_stacks
+from voiceops.commands.hosts import named_on
 from voiceops.errors import CallsInProgressError, ServiceError, UnreachableError, UsageError, VoiceopsError
+from voiceops.fleet.order import start_order, stop_order
+from voiceops.fleet.run import run_on, skip_after_failure
 from voiceops.model.settings import AgentService, CommandService, Host, LivekitService, Service, Settings
 
 SERVICES: dict[str, Service] = {
@@ -16,13 +17,6 @@ SERVICES: dict[str, Service] = {
     "livekit": LivekitService(needs=["redis"]),
     "agent": AgentService(entry="agent.py"),
 }
-
-
-def run_on(*hosts: Host) -> Any:
-    """A run whose stacks do nothing."""
-    stack = SimpleNamespace(close=lambda: None)
-    project = SimpleNamespace(hosts=hosts, stack=lambda host, **_: stack)
-    return SimpleNamespace(project=project, say=lambda line: None)
 
 
 def host(name: str, *run: str) -> Host:
@@ -36,13 +30,18 @@ HOSTS = (host("store", "redis"), host("media", "livekit"), host("desk", "agent")
 def order(*, first_needed: bool, failing: VoiceopsError | None = None) -> tuple[list[str], dict[str, Any]]:
     seen: list[str] = []
 
-    def work(one: Host, _stack: object) -> str:
+    def work(one: Host) -> str:
         seen.append(one.name)
         if failing is not None and one.name == "desk":
             raise failing
         return one.name
 
-    return seen, dict(on_stacks(run_on(*HOSTS), work, first_needed=first_needed).errors)
+    if first_needed:
+        done = run_on(start_order(HOSTS), work)
+    else:
+        skip = skip_after_failure("not stopped, because {host} did not stop and comes before it")
+        done = run_on(stop_order(HOSTS), work, skip_rest=skip)
+    return seen, {name: result.problem for name, result in done.items() if not result.ok}
 
 
 def test_what_others_need_comes_first_and_stops_last() -> None:
@@ -67,14 +66,15 @@ def test_a_host_that_is_down_keeps_no_other_from_its_turn(first_needed: bool) ->
 def test_what_is_done_in_turn_ends_with_the_first_failure() -> None:
     seen: list[str] = []
 
-    def work(one: Host, _stack: object) -> None:
+    def work(one: Host) -> None:
         seen.append(one.name)
         if one.name == "media":
             raise ServiceError("it does not come up")
 
-    errors = on_stacks(run_on(*HOSTS), work, until_one_fails=True).errors
+    skip = skip_after_failure("left as it is, because {host} failed")
+    done = run_on(start_order(HOSTS, one_by_one=True), work, skip_rest=skip)
     assert seen == ["store", "media"]
-    assert "media failed" in errors["desk"].message
+    assert "media failed" in str(done["desk"].problem)
 
 
 def test_hosts_that_run_none_of_the_named_services_have_no_part() -> None:

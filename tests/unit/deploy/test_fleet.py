@@ -7,6 +7,7 @@ from typing import Any
 
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.errors import ServiceError
+from voiceops.fleet.run import skip_after_failures
 from voiceops.model.settings import CommandService, Host, Settings
 
 
@@ -25,7 +26,7 @@ def rolled(*failing: str, max_fail: int) -> dict[str, str]:
         if run.name in failing:
             raise ServiceError("it did not come up")
 
-    fleet.roll(work, serial=1, max_fail=max_fail)
+    fleet.run(work, fleet.batches(1), skip_after_failures(max_fail))
     return {run.name: "failed" if run.error else "skipped" if run.skipped else "done" for run in fleet.runs}
 
 
