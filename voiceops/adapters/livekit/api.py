@@ -9,16 +9,13 @@ which a wrong key and a missing grant are told apart (cleaning 2,000 rooms took 
 from __future__ import annotations
 
 import asyncio
-import base64
 import errno
-import hmac
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from google.protobuf.message import DecodeError, Message
@@ -26,6 +23,8 @@ from livekit.protocol import agent_dispatch, models
 from livekit.protocol import room as rooms_pb
 
 from voiceops.adapters.livekit import messages
+from voiceops.adapters.livekit.endpoint import clock_skew_s, http_base
+from voiceops.adapters.livekit.token import sign_token
 from voiceops.errors import (
     ConfigError,
     CredentialsError,
@@ -73,7 +72,7 @@ class LivekitApi:
         known_as: str = "",
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
-        self._base = _http_base(url)
+        self._base = http_base(url)
         if not api_key or not api_secret:
             raise ConfigError(
                 "no LiveKit API key and secret are configured",
@@ -82,7 +81,7 @@ class LivekitApi:
             )
         self._url = known_as or url
         self._on_close = on_close
-        self._signer = _Signer(api_key, api_secret)
+        self._key, self._secret = api_key, api_secret
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._slots = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
@@ -100,12 +99,7 @@ class LivekitApi:
         """
         if self._dated is None:
             return 0.0
-        header, seen_at = self._dated
-        try:
-            skew = parsedate_to_datetime(header).timestamp() + 0.5 - seen_at
-        except ValueError:
-            return 0.0
-        return skew if abs(skew) > 1.0 else 0.0  # the header has no fractions
+        return clock_skew_s(*self._dated)
 
     async def __aenter__(self) -> LivekitApi:
         # A session belongs to the loop that runs while it is made. limit=0: the pool's own queue
@@ -209,6 +203,7 @@ class LivekitApi:
     ) -> Answer:
         if self._session is None:
             raise RuntimeError("LivekitApi is used outside its `async with` block")
+        token = sign_token(self._key, self._secret, grant, ttl_s=_TOKEN_LIFE_S)
         try:
             async with (
                 self._slots,
@@ -216,7 +211,7 @@ class LivekitApi:
                     f"{self._base}/twirp/livekit.{service}/{method}",
                     data=request.SerializeToString(),
                     headers={
-                        "Authorization": f"Bearer {self._signer.token(grant)}",
+                        "Authorization": f"Bearer {token}",
                         "Content-Type": "application/protobuf",
                     },
                 ) as response,
@@ -234,25 +229,6 @@ class LivekitApi:
             return answer.FromString(body)
         except DecodeError:
             _not_livekit(method, self._url, status)
-
-
-class _Signer:
-    """Access tokens as LiveKit checks them: HS256 over the grants, issued by the key."""
-
-    def __init__(self, api_key: Secret, api_secret: Secret) -> None:
-        self._key = api_key
-        self._secret = api_secret
-        self._header = _b64(b'{"alg":"HS256","typ":"JWT"}')
-
-    def token(self, grant: Mapping[str, Any]) -> str:
-        claims = {
-            "iss": self._key.reveal(),
-            "exp": int(time.time()) + _TOKEN_LIFE_S,
-            "video": grant,
-        }
-        signed = self._header + b"." + _b64(json.dumps(claims).encode())
-        digest = hmac.digest(self._secret.reveal().encode(), signed, "sha256")
-        return (signed + b"." + _b64(digest)).decode()
 
 
 def translate(error: BaseException, method: str, url: str) -> VoiceopsError:
@@ -357,24 +333,6 @@ def _not_livekit(method: str, url: str, status: int) -> NoReturn:
     )
 
 
-def _http_base(url: str) -> str:
-    """The address of the API for a server URL; LiveKit serves both on one port."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        parts, port = urlsplit(""), ""
-    scheme = {"ws": "http", "wss": "https", "http": "http", "https": "https"}.get(parts.scheme)
-    if scheme is None or not parts.hostname:
-        raise ConfigError(
-            f"{url!r} is no URL of a LiveKit server",
-            path="livekit.url",
-            hint="write ws://HOST:PORT or wss://HOST",
-        )
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
-
-
 def _named(room: str) -> str:
     """LiveKit takes any text but the empty one, and protobuf any text but lone surrogates."""
     if not room:
@@ -390,7 +348,3 @@ def _named(room: str) -> str:
 
 def _admin(room: str) -> dict[str, Any]:
     return {"roomAdmin": True, "room": room}
-
-
-def _b64(raw: bytes) -> bytes:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=")

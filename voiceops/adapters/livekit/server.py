@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import time
-from email.utils import parsedate_to_datetime
 
 import aiohttp
-from livekit import api
 
+from voiceops.adapters.livekit.endpoint import clock_skew_s, http_base
+from voiceops.adapters.livekit.token import sign_token
 from voiceops.model.secret import Secret
 from voiceops.model.server import ServerLook
 
-LOOK_TTL = datetime.timedelta(minutes=1)
+_CHECK_TTL_S = 60.0
 
 
 async def look_at_server(
@@ -24,20 +23,16 @@ async def look_at_server(
     The check is a token for a room that nobody joins: no room comes of it. A plain 401 may
     repeat the token, so only the words behind its last ``error:`` are kept.
     """
-    base = url.replace("ws://", "http://", 1).replace("wss://", "https://", 1).rstrip("/")
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session:
-            async with session.get(f"{base}/") as answer:
-                status, skew = answer.status, _skew(answer.headers.get("Date"))
-            token = (
-                api.AccessToken(api_key.reveal(), api_secret.reveal())
-                .with_identity("voiceops-check")
-                .with_ttl(LOOK_TTL)
-                .with_grants(api.VideoGrants(room_join=True, room="voiceops-check"))
-                .to_jwt()
-            )
-            async with session.get(f"{base}/rtc/validate", params={"access_token": token}) as answer:
+            async with session.get(f"{http_base(url)}/") as answer:
+                status, skew = answer.status, clock_skew_s(answer.headers.get("Date"), time.time())
+            grants = {"roomJoin": True, "room": "voiceops-check"}
+            token = sign_token(api_key, api_secret, grants, ttl_s=_CHECK_TTL_S, sub="voiceops-check")
+            async with session.get(
+                f"{http_base(url)}/rtc/validate", params={"access_token": token}
+            ) as answer:
                 credentials, detail = _verdict(answer.status, await answer.text())
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
         reason = (
@@ -62,13 +57,3 @@ def _verdict(status: int, body: str) -> tuple[str, str]:
     if status == 401:
         return "refused", body.rsplit("error: ", 1)[-1] if "error: " in body else "invalid API key"
     return "unknown", f"/rtc/validate answered {status}"
-
-
-def _skew(header: str | None) -> float:
-    if not header:
-        return 0.0
-    try:
-        skew = parsedate_to_datetime(header).timestamp() - time.time()
-    except (TypeError, ValueError):
-        return 0.0
-    return 0.0 if abs(skew) < 2 else skew
