@@ -12,10 +12,10 @@ import pytest
 from tests.support import live, stacks
 from voiceops.adapters.process import processes
 from voiceops.health.agent import read_health
+from voiceops.kinds.model import Declared
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
 from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared
 
 pytestmark = pytest.mark.timeout(480)
 

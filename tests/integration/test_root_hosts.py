@@ -15,14 +15,18 @@ from tests.integration import onhost
 from tests.integration.onhost import NAMES
 from tests.integration.test_ssh import target, wait_until
 from tests.support import hosts
+from tests.support.units import command_unit
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_call
-from voiceops.model.settings import AgentService, CommandService, Probe, Settings
+from voiceops.kinds.agent import AgentService, agent_unit
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
+from voiceops.model.settings import Probe, Settings
 from voiceops.model.states import ServiceState
 from voiceops.resources import Directory, File, State, apply
 from voiceops.stack.backend import Force
-from voiceops.stack.model import Declared
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.units import Job
 
@@ -79,8 +83,8 @@ def ready_host(host: hosts.Machine) -> hosts.Machine:
     )
     agent = AgentService(entry="agent.py", drain_timeout_s=1)
     units = [
-        onhost.writer().command("web", web, cwd="/srv"),
-        onhost.writer().agent("agent", agent, entry="agent.py"),
+        command_unit(onhost.writer(), "web", web, cwd="/srv"),
+        agent_unit(onhost.writer(), "agent", agent, entry="agent.py"),
     ]
     onhost.install(host, units)
     data = NAMES.data
@@ -166,7 +170,13 @@ def test_a_hostile_health_socket_is_bounded_and_counts_as_no_answer(
     try:
         ready_host.shell("systemctl start frontdesk-agent@r1")
         agent = Declared(
-            name="agent", kind="agent", cwd=Path("/"), digest="d1", release="r1", ready_timeout_s=10
+            name="agent",
+            kind="agent",
+            role=Role.AGENT,
+            cwd=Path("/"),
+            digest="d1",
+            release="r1",
+            ready_timeout_s=10,
         )
         began = time.monotonic()
         (seen,) = backend.observe([agent])["agent"].instances

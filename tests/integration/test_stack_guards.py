@@ -20,13 +20,14 @@ from tests.support.stacks import fake_agent, foreign, observed, sleeper, soon, s
 from voiceops.adapters.process import processes
 from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, LockedError, ServiceError, StorageError, StrayError
+from voiceops.kinds.model import Declared
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.backend import Force
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared, Stray, judge
+from voiceops.stack.model import Stray, judge
 
 
 @pytest.fixture

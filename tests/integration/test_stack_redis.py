@@ -10,10 +10,10 @@ import pytest
 
 from tests.support import parts, stacks
 from tests.support.stacks import stack_of
+from voiceops.kinds.model import Declared
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.model import Declared
 
 
 @pytest.fixture

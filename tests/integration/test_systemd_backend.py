@@ -14,14 +14,19 @@ import pytest
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
 from tests.support import hosts
+from tests.support.units import command_unit
 from voiceops.adapters.ssh.transport import SshTarget, SshTransport
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError
-from voiceops.model.settings import AgentService, CommandService, Probe
+from voiceops.kinds.agent import AgentService, agent_unit
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
+from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
 from voiceops.stack.logs.journald import journal_argv
-from voiceops.stack.model import Declared, Instance, judge
+from voiceops.stack.model import Instance, judge
 from voiceops.stack.systemd.backend import SystemdBackend
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
@@ -41,10 +46,13 @@ def ready_host(host: hosts.Machine) -> hosts.Machine:
     onhost.install(
         host,
         [
-            write.agent("agent", AgentService(entry="agent.py", drain_timeout_s=60), entry="agent.py"),
-            write.command("web", CommandService(command=server, probe=probe, port=4321), cwd="/srv"),
-            write.command(
-                "flaky", CommandService(command=["/bin/sh", "-c", "sleep 0.3; echo no luck; exit 3"]), cwd="/"
+            agent_unit(write, "agent", AgentService(entry="agent.py", drain_timeout_s=60), entry="agent.py"),
+            command_unit(write, "web", CommandService(command=server, probe=probe, port=4321), cwd="/srv"),
+            command_unit(
+                write,
+                "flaky",
+                CommandService(command=["/bin/sh", "-c", "sleep 0.3; echo no luck; exit 3"]),
+                cwd="/",
             ),
         ],
     )
@@ -88,7 +96,13 @@ def backend(ready_host: hosts.Machine, transport: SshTransport) -> Iterator[Syst
 
 def agent(release: str) -> Declared:
     return Declared(
-        name="agent", kind="agent", cwd=Path("/"), digest=f"d-{release}", release=release, ready_timeout_s=10
+        name="agent",
+        kind="agent",
+        role=Role.AGENT,
+        cwd=Path("/"),
+        digest=f"d-{release}",
+        release=release,
+        ready_timeout_s=10,
     )
 
 

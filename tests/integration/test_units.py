@@ -12,7 +12,11 @@ import pytest
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
 from tests.support import hosts, parts
-from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
+from tests.support.units import command_unit
+from voiceops.kinds.agent import AgentService, agent_unit
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService, livekit_unit
+from voiceops.model.settings import Probe
 from voiceops.systemd.units import Job, UnitFile
 
 BINARY = f"{NAMES.opt}/bin/livekit-server"
@@ -30,7 +34,7 @@ def ready_host(host: hosts.Machine) -> hosts.Machine:
 
 def _livekit(**settings: float) -> UnitFile:
     service = LivekitService(**settings)  # type: ignore[arg-type]
-    return onhost.writer().livekit("livekit", service, binary=BINARY, port=7880, config_file=CONFIG)
+    return livekit_unit(onhost.writer(), "livekit", service, binary=BINARY, port=7880, config_file=CONFIG)
 
 
 def _all_units() -> list[UnitFile]:
@@ -40,10 +44,10 @@ def _all_units() -> list[UnitFile]:
     )
     return [
         _livekit(),
-        write.agent("agent", AgentService(entry="agent.py"), entry="agent.py", needs=["livekit"]),
-        write.command("cache", command, cwd="/opt"),
-        write.command(
-            "notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"
+        agent_unit(write, "agent", AgentService(entry="agent.py"), entry="agent.py", needs=["livekit"]),
+        command_unit(write, "cache", command, cwd="/opt"),
+        command_unit(
+            write, "notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"
         ),
         *write.job(Job(name="cleanup", argv=["/usr/bin/true", "--quiet"], calendar="*:0/5")),
     ]
@@ -146,7 +150,7 @@ def test_hostile_values_arrive_unchanged_in_arguments_and_variables(ready_host: 
         "json.dump([sys.argv[1:], {k: v for k, v in os.environ.items() if k[:2] == 'V_'}], sys.stdout)"
     )
     service = CommandService(command=["/usr/bin/python3", "-c", script, *HOSTILE, "\x1b[31m"])
-    unit = onhost.writer().command("echo", service, cwd="/opt")
+    unit = command_unit(onhost.writer(), "echo", service, cwd="/opt")
     variables = {f"V_{number}": value for number, value in enumerate(HOSTILE)}
     onhost.environment(ready_host, "echo", variables)
     text = unit.text.replace("Type=exec", "Type=oneshot\nStandardOutput=file:/var/tmp/echoed").replace(
@@ -163,7 +167,7 @@ def test_hostile_values_arrive_unchanged_in_arguments_and_variables(ready_host: 
 def test_a_projects_own_template_wins(tmp_path: Path) -> None:
     (tmp_path / "systemd").mkdir()
     (tmp_path / "systemd" / "limits.j2").write_text("LimitNOFILE=7\n")
-    unit = onhost.writer(tmp_path).command("x", CommandService(command=["/bin/true"]), cwd="/")
+    unit = command_unit(onhost.writer(tmp_path), "x", CommandService(command=["/bin/true"]), cwd="/")
     assert "LimitNOFILE=7\n" in unit.text
     assert "TasksMax" not in unit.text
 

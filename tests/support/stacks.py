@@ -15,17 +15,19 @@ from typing import Any
 
 from voiceops.adapters.process import processes
 from voiceops.deadline import Deadline
+from voiceops.kinds.model import Declared
 from voiceops.model import protocol
+from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
 from voiceops.stack import operations
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import locked
 from voiceops.stack.local.records import Record, Records
-from voiceops.stack.model import Declared, Observed
+from voiceops.stack.model import Observed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FAKE_AGENT = REPOSITORY / "tests" / "fakes" / "agent_process.py"
+FAKE_AGENT = Path(__file__).parent / "fakes" / "agent_process.py"
 
 
 def sleeper(name: str, folder: Path, **changes: Any) -> Declared:
@@ -46,7 +48,7 @@ def fake_agent(folder: Path, **changes: Any) -> Declared:
         "digest": "d1",
         "ready_timeout_s": 20.0,
     }
-    return Declared(name="agent", kind="agent", cwd=folder, **(settings | changes))
+    return Declared(name="agent", kind="agent", role=Role.AGENT, cwd=folder, **(settings | changes))
 
 
 def marked(folder: Path) -> list[processes.Process]:

@@ -13,6 +13,7 @@ from invoke import Collection, Program
 from invoke.exceptions import ParseError
 from invoke.parser import Parser
 
+from voiceops import kinds
 from voiceops.cli.arguments import split
 from voiceops.config.project import Configuration
 from voiceops.errors import UsageError
@@ -108,7 +109,7 @@ def test_each_local_link_in_the_documents_leads_somewhere(repository: Path) -> N
 
 
 def test_the_sample_inventory_loads_and_names_its_agent(repository: Path) -> None:
-    configuration = Configuration.read(repository / "inventory.yaml")
+    configuration = Configuration.read(repository / "inventory.yaml", kinds)
     (local,) = configuration.select(host="", group="", limit="")
     assert set(local.settings.services) == {"livekit", "agent"}
     assert local.local

@@ -18,12 +18,13 @@ def project_names(kind: str) -> Collection[str]:
 
     Rooms come from the LiveKit servers; one that does not answer within 2 s has none.
     """
+    from voiceops import kinds
     from voiceops.config.project import Configuration, find_inventory
     from voiceops.wiring.project import Project, tasks_folder
 
     if kind == "room":
         return _rooms(Project.load())
-    configuration = Configuration.read(find_inventory("", tasks_folder()))
+    configuration = Configuration.read(find_inventory("", tasks_folder()), kinds)
     if kind == "host":
         return list(configuration.inventory.hosts)
     if kind == "group":

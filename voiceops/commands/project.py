@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voiceops import kinds
 from voiceops.cli.command import Report
 from voiceops.config import scaffold
 from voiceops.config.local_keys import ensure_local_keys
@@ -14,7 +15,8 @@ from voiceops.config.source.dotenv import Environment
 def make_project(*, force: bool) -> Report:
     """Write the files that are missing, with keys and ports of its own; safe to call again."""
     folder = Path.cwd()
-    files = scaffold.plan(scaffold.project_name(folder), choose_ports(folder))
+    ports = choose_ports(folder, scaffold.sample_inventory(), kinds)
+    files = scaffold.plan(scaffold.project_name(folder), ports)
     made = scaffold.write(folder, files, force=force)
     remember(folder)
     # Of .env alone: what this shell has set would be missing in the next one, and in cron.

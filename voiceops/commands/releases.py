@@ -18,8 +18,8 @@ from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
 from voiceops.errors import UsageError
+from voiceops.kinds.model import Declared
 from voiceops.resources import Lease, read_facts, release_lock, take_lock
-from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 from voiceops.wiring.deploy import FactsCache, fleet_of, host_state, stacks, whoami
 

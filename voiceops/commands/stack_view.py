@@ -14,6 +14,7 @@ from voiceops.cli.command import Run
 from voiceops.commands.hosts import stack_on, values_of
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.model.quoting import printable
+from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
@@ -186,12 +187,12 @@ def _status(stack: Stack) -> dict[str, Any]:
         }
         release = release or (one.release if one else "")
     ready = any(
-        entry["state"] == ServiceState.READY and service.kind == "livekit"
+        entry["state"] == ServiceState.READY and service.role is Role.SERVER
         for service in stack.outline
         for entry in [services[service.name]]
     )
     rooms = stack.count_rooms() if ready else None
-    server = any(service.kind == "livekit" for service in stack.outline)
+    server = any(service.role is Role.SERVER for service in stack.outline)
     calls = _sum_known([service["calls"] for service in services.values()])
     return {"services": services, "release": release, "calls": calls, "rooms": rooms, "server": server}
 

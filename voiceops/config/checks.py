@@ -13,20 +13,11 @@ from voiceops.config.decode import Decoder, Path
 from voiceops.config.private_networks import is_private_url
 from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
-from voiceops.model.settings import (
-    AgentService,
-    CommandService,
-    LivekitService,
-    Probe,
-    Service,
-    ServiceBase,
-    Settings,
-)
+from voiceops.model.settings import Probe, ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 _AT_LEAST_ONE = {
     "concurrency",
     "parallel",
@@ -95,7 +86,7 @@ def _check_number(decoder: Decoder, path: Path, value: Any) -> None:
 
 def _check_livekit(settings: Settings, decoder: Decoder) -> None:
     url, where = settings.livekit.url, ("livekit", "url")
-    _check_url(decoder, where, url, ("ws", "wss", "http", "https"))
+    check_url(decoder, where, url, ("ws", "wss", "http", "https"))
     if urlsplit(url).scheme in ("ws", "http") and not settings.livekit.insecure and not is_private_url(url):
         raise decoder.error(
             where,
@@ -124,15 +115,8 @@ def _check_packages(names: list[str], decoder: Decoder, path: Path) -> None:
             raise decoder.error((*path, index), f"{name!r} is named twice")
 
 
-def _check_load_limit(limit: float | str | None, decoder: Decoder, path: Path) -> None:
-    if limit is None or limit is False or limit == "off":  # YAML reads a bare off as False
-        return
-    if limit is True or isinstance(limit, str) or not 0 < limit <= 1:
-        shown = "on" if limit is True else repr(limit)
-        raise decoder.error(path, f"{shown} is no share of CPU", "write 0.7 for 70 %, up to 1, or off")
-
-
-def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:
+def check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...]) -> None:
+    """Raise ``ConfigError`` unless it is a URL of a host with one of the schemes, without credentials."""
     wanted = f"write {schemes[0]}://HOST:PORT"
     try:
         parts = urlsplit(url)
@@ -149,7 +133,7 @@ def _check_url(decoder: Decoder, path: Path, url: str, schemes: tuple[str, ...])
         raise decoder.error(path, "the URL must not hold a user or password", "use api_key and api_secret")
 
 
-def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
+def _check_service(service: ServiceBase, decoder: Decoder, path: Path) -> None:
     for variable, value in service.env.items():
         if not _VARIABLE.fullmatch(variable):
             raise decoder.error((*path, "env", variable), f"{variable!r} is no name of a variable")
@@ -165,72 +149,11 @@ def _check_service(service: Service, decoder: Decoder, path: Path) -> None:
             )
         if entry in RESERVED_VARIABLES:
             raise decoder.error(here, f"{entry} is set by voiceops itself")
-    if isinstance(service, LivekitService):
-        _check_server(service, decoder, path)
-    elif isinstance(service, AgentService):
-        _check_entry(service, decoder, path)
-        _check_load_limit(service.load_limit, decoder, (*path, "load_limit"))
-    elif isinstance(service, CommandService):
-        _check_command(service, decoder, path)
+    decoder.kinds.kind_of(service).check(service, decoder, path)
 
 
-def _check_server(service: LivekitService, decoder: Decoder, path: Path) -> None:
-    if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\S*", service.version):
-        raise decoder.error((*path, "version"), f"{service.version!r} is no version", "write it as 1.13.5")
-    levels = ("debug", "info", "warn", "error")
-    if service.log_level not in levels:
-        raise decoder.error(
-            (*path, "log_level"), f"no level {service.log_level!r}", did_you_mean(service.log_level, levels)
-        )
-    if service.redis is not None:
-        _check_address(decoder, (*path, "redis"), service.redis)
-    if service.node_ip is not None:
-        import ipaddress
-
-        try:
-            ipaddress.ip_address(service.node_ip)
-        except ValueError:
-            raise decoder.error((*path, "node_ip"), f"{service.node_ip!r} is no IP address") from None
-
-
-def _check_entry(service: AgentService, decoder: Decoder, path: Path) -> None:
-    folder = decoder.environment.folder
-    entry = folder / service.entry
-    if entry.is_file():
-        return
-    here = (*path, "entry")
-    if entry.is_dir():
-        raise decoder.error(
-            here, f"{service.entry} is a folder", f"name the file, such as {service.entry}/agent.py"
-        )
-    nearest = entry.parent
-    while not nearest.is_dir():
-        nearest = nearest.parent
-    known = [
-        str(file.relative_to(nearest)) for file in [*nearest.glob("*.py"), *nearest.glob("*/*.py")][:200]
-    ]
-    wanted = str(entry.relative_to(nearest))
-    prefix = "" if nearest == folder else f"{service.entry[: -len(wanted)]}"
-    raise decoder.error(
-        here, f"there is no file {service.entry}", did_you_mean(wanted, known).replace("'", f"'{prefix}", 1)
-    )
-
-
-def _check_command(service: CommandService, decoder: Decoder, path: Path) -> None:
-    if not service.command or not service.command[0]:
-        raise decoder.error(
-            (*path, "command"), "the command is empty", 'write it as a list: ["program", "argument"]'
-        )
-    if service.stop_signal not in _SIGNALS:
-        known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
-        raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
-    if service.probe is not None:
-        _check_probe(service.probe, decoder, (*path, "probe"))
-    for index, peer in enumerate(service.peers or ()):
-        _check_peer(peer, decoder, (*path, "peers", index))
-
-
-def _check_peer(peer: str, decoder: Decoder, path: Path) -> None:
+def check_peer(peer: str, decoder: Decoder, path: Path) -> None:
+    """Raise ``ConfigError`` unless it is an address, a network or ``localhost``."""
     import ipaddress
 
     try:
@@ -241,16 +164,17 @@ def _check_peer(peer: str, decoder: Decoder, path: Path) -> None:
         raise decoder.error(path, f"{peer!r} is no peer: {error}", wanted) from None
 
 
-def _check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:
+def check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:
+    """Raise ``ConfigError`` unless it asks for exactly one thing that can be asked."""
     kinds = ("http", "tcp", "log", "command", "notify")
     given = [kind for kind in kinds if getattr(probe, kind) not in (None, False)]
     if len(given) != 1:
         said = " and ".join(given) if given else "none"
         raise decoder.error(path, f"a probe takes exactly one of {', '.join(kinds)}; here is {said}")
     if probe.http is not None:
-        _check_url(decoder, (*path, "http"), probe.http, ("http", "https"))
+        check_url(decoder, (*path, "http"), probe.http, ("http", "https"))
     if probe.tcp is not None:
-        _check_address(decoder, (*path, "tcp"), probe.tcp)
+        check_address(decoder, (*path, "tcp"), probe.tcp)
     if probe.command is not None and not probe.command:
         raise decoder.error((*path, "command"), "the command is empty")
     if probe.log is not None:
@@ -260,7 +184,8 @@ def _check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:
             raise decoder.error((*path, "log"), f"no regular expression: {error}") from None
 
 
-def _check_address(decoder: Decoder, path: Path, address: str) -> None:
+def check_address(decoder: Decoder, path: Path, address: str) -> None:
+    """Raise ``ConfigError`` unless it is HOST:PORT."""
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise decoder.error(path, f"{address!r} is no HOST:PORT", "write it as 127.0.0.1:6379")
@@ -309,24 +234,11 @@ def _check_ports(settings: Settings, decoder: Decoder) -> None:
     for name, service in settings.services.items():
         if settings.run is not None and name not in settings.run:
             continue
-        for protocol, port, path in _ports(settings, name, service):
-            other = taken.setdefault((protocol, port), ".".join(path))
-            if other != ".".join(path):
+        for use in decoder.kinds.kind_of(service).ports(name, service, settings):
+            other = taken.setdefault((use.protocol, use.port), ".".join(use.path))
+            if other != ".".join(use.path):
                 raise decoder.error(
-                    path, f"{protocol} port {port} is taken by {other} already", "give one of them another"
+                    use.path,
+                    f"{use.protocol} port {use.port} is taken by {other} already",
+                    "give one of them another",
                 )
-
-
-def _ports(settings: Settings, name: str, service: Service) -> Iterator[tuple[str, int, tuple[str, ...]]]:
-    here = ("services", name)
-    if isinstance(service, LivekitService):
-        parts = urlsplit(settings.livekit.url)
-        if parts.port is not None:
-            yield "TCP", parts.port, ("livekit", "url")
-        yield "TCP", service.rtc_tcp_port, (*here, "rtc_tcp_port")
-        yield "UDP", service.rtc_udp_port, (*here, "rtc_udp_port")
-    else:
-        field = "health_port" if isinstance(service, AgentService) else "port"
-        port = getattr(service, field, None)
-        if port is not None:
-            yield "TCP", port, (*here, field)

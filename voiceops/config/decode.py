@@ -9,11 +9,13 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import Items, Mapping, Place, dotted, place_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
+from voiceops.model.settings import ServiceBase
 from voiceops.util.suggest import did_you_mean
 
 Path = tuple[Any, ...]
@@ -34,10 +36,11 @@ _UNEVALUATED = ("env", "command", "config")
 class Decoder:
     """Decodes values below ``root``, which stands at ``place``."""
 
-    def __init__(self, root: Mapping, place: Place, environment: Environment) -> None:
+    def __init__(self, root: Mapping, place: Place, environment: Environment, kinds: KindRegistry) -> None:
         self.root = root
         self.place = place
         self.environment = environment
+        self.kinds = kinds
 
     def at(self, path: Path) -> Place:
         """Where ``path`` is written."""
@@ -63,6 +66,8 @@ class Decoder:
                     path, f"must be one of {', '.join(choices)}", did_you_mean(str(value), choices)
                 )
             return value
+        if kind is ServiceBase:
+            return self.service(value, path)
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return self.struct(kind, value, path)
         if kind is Any or kind is object:
@@ -114,11 +119,8 @@ class Decoder:
         if value is None and type(None) in kinds:
             return None
         rest = [kind for kind in kinds if kind is not type(None)]
-        structs = [kind for kind in rest if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
         if len(rest) == 1:
             return self.decode(rest[0], value, path)
-        if len(structs) == len(rest):
-            return self.tagged(structs, value, path)
         if isinstance(value, Mapping) and Secret in rest:
             return self.scalar(Secret, value, path)
         for kind in rest:
@@ -130,21 +132,19 @@ class Decoder:
                 return self.decode(kind, value, path)
         raise self.mismatch(" or ".join(_EXPECTED.get(kind, str(kind)) for kind in rest), value, path)
 
-    def tagged(self, structs: Sequence[Any], value: Any, path: Path) -> Any:
-        config = structs[0].__struct_config__
-        kinds = {struct.__struct_config__.tag: struct for struct in structs}
+    def service(self, value: Any, path: Path) -> Any:
+        """A service as the settings of its ``kind``."""
         if not isinstance(value, Mapping):
             raise self.mismatch("a mapping", value, path)
-        field = config.tag_field
-        if field not in value:
-            best = path[-1] if path[-1] in kinds else "command"
-            raise self.error(
-                path, f"{field} is missing", f"add `{field}: {best}`; there are {', '.join(kinds)}"
-            )
-        tag = value[field]
-        if not isinstance(tag, str) or tag not in kinds:
-            raise self.error((*path, field), f"there is no {field} {tag!r}", did_you_mean(str(tag), kinds))
-        return self.struct(kinds[tag], value, path, skip=field)
+        names = self.kinds.names()
+        if "kind" not in value:
+            best = path[-1] if path[-1] in names else "command"
+            raise self.error(path, "kind is missing", f"add `kind: {best}`; there are {', '.join(names)}")
+        name = value["kind"]
+        kind = self.kinds.find(name) if isinstance(name, str) else None
+        if kind is None:
+            raise self.error((*path, "kind"), f"there is no kind {name!r}", did_you_mean(str(name), names))
+        return self.struct(kind.settings, value, path, skip="kind")
 
     def list(self, kind: Any, value: Any, path: Path) -> list[Any]:
         if not isinstance(value, Items):

@@ -16,6 +16,7 @@ from voiceops.config.decode import Decoder, fields_of, plain
 from voiceops.config.inventory.hostnames import split_port
 from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
+from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import Mapping, Place, place_of
@@ -71,14 +72,15 @@ class Configuration:
 
     inventory: Inventory
     environment: Environment
+    kinds: KindRegistry
     _hosts: dict[str, Host] = field(default_factory=dict)
     _settings: list[tuple[Mapping, Settings]] = field(default_factory=list)
 
     @classmethod
-    def read(cls, path: Path) -> Configuration:
-        """Read the inventory and check the settings of every host in it."""
+    def read(cls, path: Path, kinds: KindRegistry) -> Configuration:
+        """Read the inventory and check the settings of every host in it. ``kinds``: ``voiceops.kinds``."""
         inventory = read_inventory(path)
-        configuration = cls(inventory, Environment(inventory.folder))
+        configuration = cls(inventory, Environment(inventory.folder), kinds)
         for name in inventory.hosts:
             configuration.settings_of(inventory.variables(name), configuration.place(name), complete=False)
         return configuration
@@ -152,7 +154,7 @@ class Configuration:
         return settings
 
     def _decode(self, own: Mapping, place: Place, *, complete: bool) -> Settings:
-        decoder = Decoder(own, place, self.environment)
+        decoder = Decoder(own, place, self.environment, self.kinds)
         source = own if "project" in own else Mapping({**own, "project": ""}, own.places)
         settings: Settings = decoder.decode(Settings, source, ())
         settings = self._with_defaults(settings, own, place)

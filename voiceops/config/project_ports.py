@@ -8,41 +8,55 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from voiceops.config.kinds import KindRegistry, PortUse
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import VoiceopsError
-from voiceops.model.settings import LivekitService, LivekitSettings
+from voiceops.model.settings import ServiceBase, Settings
 from voiceops.util.caches import private_folder
 
 _STEP = 10
 _TRIES = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ProjectPorts:
-    """What one project with a livekit-server of its own listens on."""
+    """What the services of a new project listen on: the defaults of their kinds, moved by ``shift``."""
 
-    signal: int = urlsplit(LivekitSettings().url).port or 7880
-    rtc_tcp: int = LivekitService().rtc_tcp_port
-    rtc_udp: int = LivekitService().rtc_udp_port
+    defaults: tuple[PortUse, ...]
+    shift: int = 0
 
-    def moved(self, by: int) -> ProjectPorts:
-        return ProjectPorts(signal=self.signal + by, rtc_tcp=self.rtc_tcp + by, rtc_udp=self.rtc_udp + by)
+    @property
+    def uses(self) -> list[PortUse]:
+        """The ports with the shift."""
+        return [replace(one, port=one.port + self.shift) for one in self.defaults]
 
     def written_into(self, inventory: str) -> str:
         """The text of the sample inventory with these ports; unchanged where they are the defaults."""
-        defaults = ProjectPorts()
-        for setting, value, default in (
-            ("url", f"ws://127.0.0.1:{self.signal}", f"ws://127.0.0.1:{defaults.signal}"),
-            ("rtc_tcp_port", str(self.rtc_tcp), str(defaults.rtc_tcp)),
-            ("rtc_udp_port", str(self.rtc_udp), str(defaults.rtc_udp)),
-        ):
-            if value != default:
-                inventory = re.sub(rf"#{setting}: {re.escape(default)}\b", f"{setting}: {value}", inventory)
+        if not self.shift:
+            return inventory
+        for use in self.defaults:
+            # It shows each default as a comment; that of a URL ends in the port.
+            line = rf"#({re.escape(use.path[-1])}: \S*?){use.port}\b"
+            inventory = re.sub(line, rf"\g<1>{use.port + self.shift}", inventory)
         return inventory
+
+
+def default_ports(inventory: str, kinds: KindRegistry) -> tuple[PortUse, ...]:
+    """The ports that the services of the sample inventory listen on by default."""
+    import yaml
+
+    services: dict[str, ServiceBase] = {}
+    for name, written in yaml.safe_load(inventory)["all"]["vars"]["services"].items():
+        kind = kinds.find(written.pop("kind"))
+        assert kind is not None
+        services[name] = kind.settings(**written)
+    settings = Settings(project="", services=services)
+    return tuple(
+        use for name, one in services.items() for use in kinds.kind_of(one).ports(name, one, settings)
+    )
 
 
 def remember(folder: Path) -> None:
@@ -57,18 +71,18 @@ def remember(folder: Path) -> None:
             note.write_text(place, encoding="utf-8", errors="surrogateescape")
 
 
-def choose_ports(folder: Path) -> ProjectPorts:
-    """The default ports, or the next ones that are free and that no other project declares."""
-    declared = set(_declared_elsewhere(folder))
+def choose_ports(folder: Path, inventory: str, kinds: KindRegistry) -> ProjectPorts:
+    """The default ports of the sample inventory, or the next ones that are free and that no other project declares."""
+    defaults = default_ports(inventory, kinds)
+    declared = set(_declared_elsewhere(folder, kinds))
     for step in range(_TRIES):
-        ports = ProjectPorts().moved(step * _STEP)
-        numbers = {ports.signal, ports.rtc_tcp, ports.rtc_udp}
-        if not numbers & declared and _free(ports):
+        ports = ProjectPorts(defaults, step * _STEP)
+        if not {use.port for use in ports.uses} & declared and _free(ports):
             return ports
-    return ProjectPorts()
+    return ProjectPorts(defaults)
 
 
-def _declared_elsewhere(own: Path) -> Iterator[int]:
+def _declared_elsewhere(own: Path, kinds: KindRegistry) -> Iterator[int]:
     notes = private_folder("projects")
     for note in sorted(notes.iterdir()) if notes else ():
         try:
@@ -80,26 +94,22 @@ def _declared_elsewhere(own: Path) -> Iterator[int]:
             continue
         if os.path.realpath(own) != str(folder):
             with contextlib.suppress(VoiceopsError):  # a broken inventory: its owner will be told
-                yield from _ports_of(folder)
+                yield from _ports_of(folder, kinds)
 
 
-def _ports_of(folder: Path) -> Iterator[int]:
-    for host in Configuration.read(find_inventory("", folder)).select(host="", group="", limit=""):
+def _ports_of(folder: Path, kinds: KindRegistry) -> Iterator[int]:
+    configuration = Configuration.read(find_inventory("", folder), kinds)
+    for host in configuration.select(host="", group="", limit=""):
         if not host.local:
             continue
-        yield urlsplit(host.settings.livekit.url).port or 0
-        for service in host.settings.services.values():
-            if isinstance(service, LivekitService):
-                yield from (service.rtc_tcp_port, service.rtc_udp_port)
+        for name, service in host.settings.services.items():
+            for use in kinds.kind_of(service).ports(name, service, host.settings):
+                yield use.port
 
 
 def _free(ports: ProjectPorts) -> bool:
-    wanted = (
-        (ports.signal, socket.SOCK_STREAM),
-        (ports.rtc_tcp, socket.SOCK_STREAM),
-        (ports.rtc_udp, socket.SOCK_DGRAM),
-    )
-    return all(_bindable(port, kind) for port, kind in wanted)
+    types = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}
+    return all(_bindable(use.port, types[use.protocol]) for use in ports.uses)
 
 
 def _bindable(port: int, kind: socket.SocketKind) -> bool:

@@ -48,9 +48,14 @@ exit 1
 """
 
 
+def sample_inventory() -> str:
+    """The text of the shipped inventory."""
+    return shipped("inventory.yaml").read_text(encoding="utf-8")
+
+
 def plan(name: str, ports: ProjectPorts) -> dict[str, str]:
     """The files of a project by relative path."""
-    inventory = ports.written_into(shipped("inventory.yaml").read_text(encoding="utf-8"))
+    inventory = ports.written_into(sample_inventory())
     files = {
         "inventory.yaml": inventory.replace("project: frontdesk", f"project: {name}").replace(
             "entry: examples/agent/", "entry: agent/"

@@ -17,7 +17,7 @@ from voiceops.config.source.located import Mapping, Place
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 
-KINDS = ("env", "file", "command")
+FORMS = ("env", "file", "command")
 COMMAND_TIMEOUT_S = 30.0
 _LIMIT_BYTES = 65536
 _SHELL = re.compile(r"[|&;<>]+|.*[`].*|.*\$\(.*", re.DOTALL)
@@ -35,7 +35,7 @@ def is_secret_name(name: object) -> bool:
 
 def is_reference(value: object) -> bool:
     """Whether a value has the form of a reference to a secret."""
-    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in KINDS
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in FORMS
 
 
 def secret_from(value: Mapping, environment: Environment, place: Place, path: str) -> Secret:
@@ -44,15 +44,15 @@ def secret_from(value: Mapping, environment: Environment, place: Place, path: st
         raise place.error(
             "a secret is text or exactly one of env, file, command", path=path, hint="write {env: NAME}"
         )
-    ((kind, target),) = value.items()
-    if kind == "command":
+    ((form, target),) = value.items()
+    if form == "command":
         arguments = _arguments(target, place, path)
         return Secret.of(
             f"command:{shlex.join(arguments)}", lambda: _run(arguments, environment, place, path)
         )
     if not isinstance(target, str) or not target:
-        raise place.error(f"{kind} must name a {'variable' if kind == 'env' else 'file'}", path=path)
-    if kind == "env":
+        raise place.error(f"{form} must name a {'variable' if form == 'env' else 'file'}", path=path)
+    if form == "env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", target):
             raise place.error(f"{target!r} is no name of a variable", path=path)
         return Secret.of(f"env:{target}", lambda: _variable(target, environment, place, path))

@@ -5,9 +5,10 @@ In a checkout they lie beside the package, in an installed wheel inside of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from voiceops.errors import NotFoundError
+from voiceops.errors import NotFoundError, StorageError
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -25,3 +26,13 @@ def shipped(name: str) -> Path:
     if not path.exists():
         raise NotFoundError(f"this installation of voiceops lacks {name}", hint="install voiceops again")
     return path
+
+
+def find_template(name: str, folders: Sequence[Path]) -> Path:
+    """The first of the folders that has the template."""
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise StorageError(
+        f"the template {name} is missing", hint="install voiceops again: it is part of the package"
+    )

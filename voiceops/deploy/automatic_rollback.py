@@ -9,9 +9,9 @@ from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.proof import Proof
 from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.kinds.model import Declared
 from voiceops.ports import Transport
 from voiceops.stack import operations
-from voiceops.stack.model import Declared
 from voiceops.stack.operations import Stack
 from voiceops.stack.results import Results
 

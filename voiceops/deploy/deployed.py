@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from voiceops.deploy.ledger import read_ledger
 from voiceops.errors import HostError
+from voiceops.kinds.model import Declared
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
-from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 
 

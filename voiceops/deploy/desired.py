@@ -12,42 +12,40 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import msgspec
 
 from voiceops.deploy.wheelhouse import Wheelhouse
-from voiceops.errors import ConfigError
+from voiceops.kinds import kind_of
+from voiceops.kinds.host import UNITS, HostContext
+from voiceops.kinds.model import Declared
 from voiceops.model.quoting import json_for_yaml
-from voiceops.model.settings import AgentService, CommandService, LivekitService, Service, Settings
+from voiceops.model.roles import Role
+from voiceops.model.settings import ServiceBase, Settings
 from voiceops.resources import (
     Absent,
     Blob,
-    Content,
     Directory,
     File,
     Package,
     Resource,
     Symlink,
     Sysctl,
-    Tree,
     Unit,
     User,
     Venv,
 )
-from voiceops.stack import declare, livekit_config
-from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared
-from voiceops.stack.release_files import release_files
-from voiceops.systemd.escape import environment_file
+from voiceops.stack import declare
 from voiceops.systemd.names import Names
-from voiceops.systemd.units import Job, UnitFile, UnitWriter
+from voiceops.systemd.units import Job, UnitWriter
 
-UNITS = "/etc/systemd/system"
+if TYPE_CHECKING:
+    from voiceops.adapters.binaries.find import OnProgress
+
 _BUFFER_BYTES = "5000000"
 """For UDP: with the kernel's default, bursts of media are dropped (livekit-server warns of it)."""
-SERVICE_VARIABLE = "VOICEOPS_SERVICE"
 CLEANUP = "cleanup-rooms"
 
 
@@ -60,10 +58,13 @@ class Materials:
     templates: Sequence[Path]
     """Folders, the project's own first."""
     dotenv: Mapping[str, str]
-    livekit_binary: Callable[[LivekitService], Content]
     wheels: Callable[[], Wheelhouse]
     """Only asked for when the host runs something of Python."""
     ready_script: bytes
+    machine: str = ""
+    """The host's architecture, in the words of ``uname -m``; empty: that of this machine."""
+    on_fetch: OnProgress = lambda progress: None
+    """Told how far the download of a program is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,15 +96,7 @@ class HostState:
 
 def host_outline(settings: Settings) -> tuple[Declared, ...]:
     """The services of a host, as far as needed to look at them: no file is read for it."""
-    return declare.outline(settings, _surroundings(Names(settings.project)))
-
-
-def _surroundings(names: Names) -> declare.Surroundings:
-    def never(*_: object) -> Any:
-        raise AssertionError("an outline needs neither templates nor programs")
-
-    folder = Folder(Path(names.opt))
-    return declare.Surroundings(folder=folder, dotenv=dict, template=never, livekit_binary=never)
+    return declare.outline(settings, Path(Names(settings.project).opt))
 
 
 def desired_state(settings: Settings, materials: Materials) -> HostState:
@@ -118,21 +111,20 @@ class _Writer:
         self.names = Names(settings.project)
         self.units = UnitWriter(self.names, materials.templates)
         self.outline = {service.name: service for service in host_outline(settings)}
-        self.services = {name: settings.services[name] for name in self.outline}
+        self.services = settings.running
         self.resources: list[Resource] = []
+        self.inventory: dict[str, Mapping[str, object]] = {}
+        """What the inventory on the host says of its services."""
 
     def state(self) -> HostState:
         self._ground()
-        agents = any(isinstance(service, AgentService) for service in self.services.values())
-        with_rooms = agents or any(isinstance(one, LivekitService) for one in self.services.values())
+        with_rooms = any(service.role is not Role.OTHER for service in self.services.values())
         cleanup = self.settings.deploy.schedule and with_rooms
-        self.venv = self._venv() if agents or cleanup else None
+        runs_python = any(kind_of(service).runs_python for service in self.services.values())
+        self.context = self._context(self._venv() if runs_python or cleanup else None)
         ground = {one.key for one in self.resources}
         schedule = {one.key for one in self.resources if isinstance(one, (User, Directory, Venv))}
-        declared = []
-        for name, service in self.services.items():
-            with declare.located_at(f"services.{name}"):
-                declared.append(self._service(name, service))
+        declared = [self._service(name, service) for name, service in self.services.items()]
         before = len(self.resources)
         if cleanup:
             self._cleanup()
@@ -146,6 +138,19 @@ class _Writer:
             services=tuple(declared),
             ground=frozenset(ground | programs),
             schedule=frozenset(schedule),
+        )
+
+    def _context(self, venv: Venv | None) -> HostContext:
+        return HostContext(
+            settings=self.settings,
+            names=self.names,
+            units=self.units,
+            root=self.materials.root,
+            templates=self.materials.templates,
+            dotenv=self.materials.dotenv,
+            venv=venv,
+            machine=self.materials.machine,
+            on_fetch=self.materials.on_fetch,
         )
 
     # -- what all hosts have -----------------------------------------------
@@ -197,115 +202,26 @@ class _Writer:
         self.resources.append(venv)
         return venv
 
-    def _environment(self, name: str, instance: str, values: Mapping[str, str]) -> File:
-        file = File(
-            path=self.names.environment_file(name, instance),
-            content=environment_file(values),
-            owner="root",
-            mode=0o600,
-            secret=True,
-        )
-        self.resources.append(file)
-        return file
-
-    def _unit_file(self, unit: UnitFile) -> File:
-        file = File(path=f"{UNITS}/{unit.name}", content=unit.text, owner="root", mode=0o644)
-        self.resources.append(file)
-        return file
-
-    def _mark(self, name: str, digest: str) -> dict[str, str]:
-        return {SERVICE_VARIABLE: f"{self.names.project}/{name}/{digest}"}
-
     # -- services ----------------------------------------------------------
 
-    def _service(self, name: str, service: Service) -> Declared:
-        if isinstance(service, LivekitService):
-            return self._livekit(name, service)
-        if isinstance(service, AgentService):
-            return self._agent(name, service)
-        return self._command(name, service)
-
-    def _livekit(self, name: str, service: LivekitService) -> Declared:
-        names = self.names
-        program, config = f"{names.opt}/bin/livekit-server", f"{names.etc}/{name}.yaml"
-        content = self.materials.livekit_binary(service)
-        port = self.settings.livekit.port
-        unit = self.units.livekit(name, service, binary=program, port=port, config_file=config)
-        template = declare.find_template(livekit_config.TEMPLATE, self.materials.templates)
-        text = livekit_config.render(
-            template, livekit_config.variables(service, self.settings.livekit), service.config
-        )
-        env = declare.service_environment(service, self.materials.dotenv)
-        digest = declare.digest_of(content.sha256, unit.text, text, env)
-        self.resources += [
-            Blob(path=program, source=Path(content.label), content=content, owner="root", mode=0o755),
-            File(path=config, content=text, owner="root", mode=0o600, secret=True),
-        ]
-        self._environment(name, "", env | self._mark(name, digest))
-        self._unit_file(unit)
-        self.resources.append(Unit(name=unit.name, enabled=True))
-        return replace(self.outline[name], digest=digest)
-
-    def _agent(self, name: str, service: AgentService) -> Declared:
-        names, venv = self.names, self.venv
-        assert venv is not None
-        entry = self.materials.root / service.entry
-        if not entry.is_file():
-            raise ConfigError(
-                f"service {name}: the entry {service.entry} is no file", path=f"services.{name}.entry"
-            )
-        paths = release_files(entry.parent, service.files)
-        files = {path.as_posix(): Content.of_file(entry.parent / path) for path in paths}
-        executable = frozenset(
-            path.as_posix() for path in paths if (entry.parent / path).stat().st_mode & 0o100
-        )
-        unit = self.units.agent(name, service, entry=entry.name, needs=self.outline[name].needs)
-        env = declare.agent_environment(service, self.settings, self.materials.dotenv)
-        code = [(path, content.sha256, path in executable) for path, content in sorted(files.items())]
-        release = declare.digest_of(name, code, venv.path, venv.digest, unit.text, env)
-        folder = names.release(release)
-        real = f"../../venvs/{Path(venv.path).name}-{venv.digest}"
-        self._unit_file(unit)
-        self.resources.append(Directory(path=f"{names.etc}/{name}", owner="root", mode=0o700))
-        # First: by its mark the release is known as ours, also when the deploy is cut before it is recorded.
-        self._environment(name, release, env | self._mark(name, release))
-        tree = Tree(
-            path=folder, files=files, executable=executable, owner="root", group=names.user, mode=0o750
-        )
-        self.resources += [tree, Symlink(path=f"{folder}/venv", target=real)]
-        withheld = declare.withheld_names(env, self.materials.dotenv)
-        return replace(self.outline[name], digest=release, release=release, withheld=withheld)
-
-    def _command(self, name: str, service: CommandService) -> Declared:
-        if service.cwd and not service.cwd.startswith("/"):
-            raise ConfigError(
-                f"service {name}: on a server the folder must be absolute, not {service.cwd!r}",
-                path=f"services.{name}.cwd",
-            )
-        cwd = service.cwd or self.names.data
-        unit = self.units.command(name, service, cwd=cwd, needs=service.needs)
-        env = declare.service_environment(service, self.materials.dotenv)
-        digest = declare.digest_of(unit.text, env)
-        self._environment(name, "", env | self._mark(name, digest))
-        self._unit_file(unit)
-        self.resources.append(Unit(name=unit.name, enabled=True))
-        withheld = declare.withheld_names(env, self.materials.dotenv)
-        return replace(self.outline[name], digest=digest, cwd=Path(cwd), withheld=withheld)
+    def _service(self, name: str, service: ServiceBase) -> Declared:
+        with declare.located_at(f"services.{name}"):
+            made = kind_of(service).declare_on_host(self.outline[name], service, self.context)
+        self.resources += made.resources
+        if made.inventory is not None:
+            self.inventory[name] = made.inventory
+        return made.declared
 
     # -- schedule ----------------------------------------------------------
 
     def _cleanup(self) -> None:
         """A timer that cleans up rooms, with an inventory of its own: the host knows nothing but itself."""
-        assert self.venv is not None
+        venv = self.context.venv
+        assert venv is not None
         names, settings = self.names, self.settings
         folder = f"{names.etc}/schedule"
-        agents = {
-            name: {"kind": "agent", "entry": "tasks.py", "agent_name": service.agent_name}
-            for name, service in self.services.items()
-            if isinstance(service, AgentService)
-        }
         inventory = {
-            "services": agents,
+            "services": self.inventory,
             "run": [],  # they are units: whoever looks for processes there must miss none
             "project": settings.project,
             "livekit": {
@@ -324,7 +240,7 @@ class _Writer:
             Directory(path=names.schedule, owner=names.user, group=names.user, mode=0o750),
             Symlink(path=f"{folder}/.voiceops", target=names.schedule),
         ]
-        python = f"{self.venv.path}/bin/python"
+        python = f"{venv.path}/bin/python"
         argv = [python, "-m", "voiceops", "--project", folder, CLEANUP, "--quiet"]
         job = Job(
             name=CLEANUP,
@@ -337,8 +253,8 @@ class _Writer:
             "LIVEKIT_API_KEY": settings.livekit.api_key.reveal(),
             "LIVEKIT_API_SECRET": settings.livekit.api_secret.reveal(),
         }
-        self._environment(CLEANUP, "", keys)
-        files = [self._unit_file(unit) for unit in self.units.job(job)]
+        files = [self.context.unit_file(unit) for unit in self.units.job(job)]
+        self.resources += [self.context.environment(CLEANUP, "", keys), *files]
         timer = names.unit(CLEANUP).replace(".service", ".timer")
         self.resources.append(
             Unit(name=timer, enabled=True, running=True, restart_on=[files[1]], settle_s=0.0)

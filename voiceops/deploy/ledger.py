@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 
 from voiceops.errors import HostError, NotFoundError, StorageError, UsageError
+from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.ports import Transport
 from voiceops.remote.onhost import ledger
 from voiceops.resources.report import DISK_HINT
-from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python
 

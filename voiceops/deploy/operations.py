@@ -19,13 +19,15 @@ from voiceops.deploy.trial import Proving, Rollout, refusal, still_serving
 from voiceops.deploy.wheelhouse import Facts
 from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
 from voiceops.fleet.run import skip_after_failures
+from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
+from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.ports import Transport
 from voiceops.resources import HostReport, Lease, Result, install_python, locked
 from voiceops.stack import operations
-from voiceops.stack.model import Declared, Observed
+from voiceops.stack.model import Observed
 from voiceops.stack.operations import Stack
 from voiceops.stack.reconcile import choose, ends_a_server
 from voiceops.stack.results import Results
@@ -321,7 +323,7 @@ def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
     return {
         name
         for name, seen in observed.items()
-        if any(one.kind == "agent" and one.state is ServiceState.READY for one in seen.current)
+        if any(one.role is Role.AGENT and one.state is ServiceState.READY for one in seen.current)
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from voiceops.errors import VoiceopsError
+from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult, FailureKind
 from voiceops.ports import Transport
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
-from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 
 ATTEMPTS = 3

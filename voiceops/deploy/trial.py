@@ -13,12 +13,13 @@ from voiceops.deploy.desired import HostState
 from voiceops.deploy.host_look import marked_bad, observed_in, unproved_cause
 from voiceops.deploy.proof import Proof
 from voiceops.errors import ServiceError
+from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
 from voiceops.model.states import ServiceState
 from voiceops.ports import Transport
 from voiceops.resources import HostReport
 from voiceops.stack import operations
-from voiceops.stack.model import Declared, Observed, judge
+from voiceops.stack.model import Observed, judge
 from voiceops.stack.operations import Stack
 from voiceops.stack.results import Results
 

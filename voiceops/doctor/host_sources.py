@@ -21,13 +21,14 @@ from voiceops.doctor.logs import event_of
 from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.errors import HostError, UnreachableError
 from voiceops.health.agent import AgentHealth
+from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.model.roles import Role
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote.onhost import facts, services
 from voiceops.stack.logs.files import Line
-from voiceops.stack.model import Declared, Instance
+from voiceops.stack.model import Instance
 from voiceops.stack.systemd import observe
 from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python

@@ -17,10 +17,11 @@ from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.sighted import Closer, Sighted
 from voiceops.health.agent import read_health
+from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import Settings
 from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared, Instance, Observed
+from voiceops.stack.model import Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
 

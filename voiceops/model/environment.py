@@ -19,19 +19,6 @@ PROVIDER_KEYS = {
 }
 """The variable by which ``agentkit.speech`` chooses each provider."""
 
-AGENT_VARIABLES = (
-    *PROVIDER_KEYS.values(),
-    "LIVEKIT_INFERENCE_API_SECRET",
-    "VOICEOPS_STT",
-    "VOICEOPS_LLM",
-    "VOICEOPS_TTS",
-    "LIVEKIT_LOG_LEVEL",
-    protocol.MAX_JOBS_ENV,
-    protocol.LOAD_LIMIT_ENV,
-    protocol.HEALTH_PORT_ENV,
-)
-"""What agentkit reads: every agent gets those of them that are set."""
-
 RESERVED_VARIABLES = frozenset(
     {protocol.SERVICE_ENV, protocol.LAUNCH_ENV, protocol.HEALTH_SOCKET_ENV, "VOICEOPS_UNIT", "NOTIFY_SOCKET"}
 )
@@ -75,11 +62,6 @@ def is_pattern(name: str) -> bool:
 def session_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The part of our own environment that local services share with us."""
     return _matching(_SESSION_VARIABLES, environ)
-
-
-def agent_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """What the kind ``agent`` reads of the project's variables."""
-    return {name: variables[name] for name in AGENT_VARIABLES if variables.get(name)}
 
 
 def selected_variables(entries: Sequence[str], variables: Mapping[str, str]) -> dict[str, str]:

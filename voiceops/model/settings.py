@@ -36,7 +36,7 @@ class Probe(_Settings, frozen=True, kw_only=True):
 
 
 class ServiceBase(_Settings, frozen=True, kw_only=True):
-    """What every kind of service has.
+    """What every kind of service has; ``voiceops.kinds`` adds the settings of each.
 
     The properties are for whoever asks all services of a host; a kind of that role answers with a setting.
     """
@@ -56,6 +56,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     """On servers: systemd ends the service when it takes more; None: no limit."""
 
     @property
+    def kind(self) -> str:
+        """The name of its kind, as the inventory writes it."""
+        return str(self.__struct_config__.tag)
+
+    @property
     def agent_name(self) -> str:
         """Of an agent: the name that it is dispatched by; empty: the implicit dispatch of every room."""
         return ""
@@ -69,69 +74,6 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     def cluster(self) -> str:
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""
-
-
-class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, kw_only=True):
-    """A livekit-server; its port is the port of ``livekit.url``."""
-
-    role: ClassVar[Role] = Role.SERVER
-
-    version: str = "1.13.5"
-    binary: str | None = None
-    public: bool = False
-    """False: loopback only, and nothing leaves the machine, public STUN included."""
-    rtc_tcp_port: int = 7881
-    """Only where ``public``: livekit-server's TCP media listener ignores bind addresses."""
-    rtc_udp_port: int = 7882
-    node_ip: str | None = None
-    redis: str | None = None
-    """HOST:PORT, for more than one node."""
-    log_level: str = "info"
-    config: dict[str, object] = {}
-    """Merged over the rendered livekit.yaml, for what has no setting of its own; may hold ``Secret``."""
-
-    @property
-    def cluster(self) -> str:
-        return self.redis or ""
-
-
-class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_only=True):
-    """A livekit-agents worker, run under ``python -m voiceops.agentkit``."""
-
-    role: ClassVar[Role] = Role.AGENT
-
-    entry: str
-    agent_name: str = ""
-    """Empty: the worker gets the implicit dispatch of every room."""
-    python: str | None = None
-    """Interpreter; default: the one that runs voiceops."""
-    drain_timeout_s: float = 3600.0
-    max_concurrent_jobs: int | None = None
-    load_limit: int | float | bool | str | None = None
-    """Share of CPU from which it takes no more calls, or off (which YAML reads as False). None:
-    0.7 where workers of other machines may take the call instead, else off."""
-    health_port: int | None = None
-    """TCP port of /health and /metrics on loopback; none by default."""
-    files: list[str] = msgspec.field(default_factory=lambda: ["**/*"])
-    """What belongs to a release, as patterns below the folder of ``entry``."""
-
-
-class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, kw_only=True):
-    """Anything else."""
-
-    command: list[str]
-    cwd: str | None = None
-    probe: Probe | None = None
-    """None: ready when it has stayed alive for 0.5 s."""
-    stop_signal: str = "TERM"
-    port: int | None = None
-    """The TCP port that it owns; a foreign owner is a stray."""
-    peers: Union[list[str], None] = None
-    """On servers: addresses and networks that it exchanges packets with, ``localhost`` among them; all others
-    are denied (IPAddressAllow, IPAddressDeny). None: no limit."""
-
-
-Service = Union[LivekitService, AgentService, CommandService]
 
 
 DEFAULT_LIVEKIT_PORT = 7880
@@ -201,7 +143,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
 
     project: str
     livekit: LivekitSettings = LivekitSettings()
-    services: dict[str, Service] = {}
+    services: dict[str, ServiceBase] = {}
     rooms: RoomsSettings = RoomsSettings()
     deploy: DeploySettings = DeploySettings()
     run: list[str] | None = None

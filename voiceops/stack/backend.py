@@ -10,11 +10,8 @@ from enum import Enum
 from typing import Protocol
 
 from voiceops.deadline import Deadline
-from voiceops.stack.model import Declared, Instance, Observed, Stray
-
-FORCED_S = 1.0
-"""livekit-server waits until the last participant has left, also for an agent alone in a room; a second
-signal makes it close the rooms itself. Whoever stops a server has asked before who is in a call."""
+from voiceops.kinds.model import Declared
+from voiceops.stack.model import Instance, Observed, Stray
 
 
 class Force(str, Enum):
@@ -50,8 +47,8 @@ class Backend(Protocol):
     def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
         """End this run and all that it left behind; False when it still drains at the deadline.
 
-        Signals at most once in the life of a run, whoever calls and how often. Only a livekit-server that
-        is still there after ``FORCED_S`` gets a second one.
+        Signals at most once in the life of a run, whoever calls and how often. Only one whose kind says so
+        (``repeat_signal_s``) gets a second one when it is still there.
         """
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:

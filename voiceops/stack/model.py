@@ -1,60 +1,12 @@
-"""What the stack decides on: services as declared, and as observed. Plain data, no I/O."""
+"""What the stack decides on, beside ``kinds.model.Declared``: services as observed. Plain data, no I/O."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-from voiceops.model.settings import Probe
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.util.words import counted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """One service as the inventory wants it on one host, resolved to a program that can run."""
-
-    name: str
-    kind: str
-    argv: tuple[str, ...] = ()
-    cwd: Path
-    digest: str = ""
-    """Changes whenever the service would run differently: arguments, environment, files, code."""
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What it gets beyond the session's variables; secrets are in the clear here, so never printed."""
-    withheld: tuple[str, ...] = ()
-    """Names of ``.env`` that it does not get."""
-    release: str = ""
-    needs: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    """TCP ports that only this service may own; a foreign owner is a stray. The first is its main one."""
-    probe: Probe | None = None
-    entry: Path | None = None
-    livekit_url: str = ""
-    keeps_rooms: bool = False
-    """A livekit-server whose rooms outlive it, in a Redis."""
-    ready_timeout_s: float = 60.0
-    stop_timeout_s: float = 10.0
-    drain_timeout_s: float = 0.0
-    stop_signal: str = "TERM"
-    log_max_bytes: int = 10_000_000
-    log_keep: int = 5
-    prepare: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
-    """Called right before a start: writes configuration files, finds the binary, returns the arguments."""
-
-    @property
-    def is_agent(self) -> bool:
-        return self.kind == "agent"
-
-    def missing_variable(self, lines: Sequence[str]) -> str | None:
-        """A hint when the last lines of the log name a variable of ``.env`` that the service does not get."""
-        text = " ".join(lines)
-        for name in self.withheld:
-            if re.search(rf"\b{re.escape(name)}\b", text):
-                return f"{name} stands in .env, but {self.name} does not get it: add env_from: [{name}] to the service"
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +14,7 @@ class Instance:
     """One run of a service that was seen on the host."""
 
     service: str
-    kind: str
+    role: Role = Role.OTHER
     launch: str
     """Names this run for the backend."""
     pid: int
@@ -79,6 +31,8 @@ class Instance:
     """LiveKit's name for this registration; a new one after every reconnect."""
     signalled: bool = False
     """It has been told to stop: a second signal would kill its calls."""
+    repeat_signal_s: float = 0.0
+    """When the signal is sent again nevertheless, as its kind wants it; 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +47,7 @@ class Stray:
     command: str
     age_s: float
     reason: str
-    kind: str = ""
+    role: Role = Role.OTHER
     """Of the service that it is in the way of."""
     calls: int | None = 0
     """None: it does not say."""

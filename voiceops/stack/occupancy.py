@@ -15,6 +15,7 @@ from typing import Protocol
 
 from voiceops.errors import CallsUnknownError, UnreachableError, VoiceopsError
 from voiceops.model.calls import ROOM_PREFIX
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed
 from voiceops.stack.reconcile import Action, calls_at_risk, ends_a_server, silent_agents
@@ -121,7 +122,7 @@ def weigh(
 def running_servers(observed: Mapping[str, Observed]) -> tuple[Instance, ...]:
     """The livekit-servers of this host that have a process."""
     return tuple(
-        one for seen in observed.values() for one in seen.instances if one.kind == "livekit" and one.pid
+        one for seen in observed.values() for one in seen.instances if one.role is Role.SERVER and one.pid
     )
 
 

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from voiceops.deadline import Deadline
+from voiceops.kinds.model import Declared
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Backend
-from voiceops.stack.model import Declared, Observed, Verdict, judge
+from voiceops.stack.model import Observed, Verdict, judge
 from voiceops.stack.occupancy import CallRisk, Occupancy, running_servers, wait_for_people, weigh
 from voiceops.stack.reconcile import (
     Action,

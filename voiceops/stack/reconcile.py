@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 from voiceops.errors import StrayError, UsageError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.stack.model import Instance, Observed, Stray
 
 
 class Verb(str, Enum):
@@ -258,7 +260,7 @@ def _cut_off(action: Action) -> list[Instance]:
     drained = action.extra if action.gently else ()
     if action.verb is Verb.OVERLAP and action.instance:
         drained = (*drained, action.instance)
-    return [one for one in action.ended if one.kind != "agent" or one not in drained]
+    return [one for one in action.ended if one.role is not Role.AGENT or one not in drained]
 
 
 def _ended_strays(action: Action) -> tuple[Stray, ...]:
@@ -271,8 +273,11 @@ def ends_a_server(actions: Sequence[Action]) -> bool:
     One that somebody else started on our port serves our callers as well.
     """
     return any(
-        any(one.kind == "livekit" and one.pid and one.state is not ServiceState.STALE for one in action.ended)
-        or any(stray.kind == "livekit" and stray.pid for stray in _ended_strays(action))
+        any(
+            one.role is Role.SERVER and one.pid and one.state is not ServiceState.STALE
+            for one in action.ended
+        )
+        or any(stray.role is Role.SERVER and stray.pid for stray in _ended_strays(action))
         for action in actions
     )
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import Force
-from voiceops.stack.model import Declared, Instance, Observed
+from voiceops.stack.model import Instance, Observed
 from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.results import Result, Results, side_by_side
@@ -88,11 +90,11 @@ class Starter:
     def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
         """An agent starts anew on a server that has been running; one that starts has none, or its Redis has."""
         anew = {
-            self._services[action.service].kind
+            self._services[action.service].role
             for action in actions
             if action.verb in (Verb.START, Verb.RESTART)
         }
-        return "agent" in anew and "livekit" not in anew
+        return Role.AGENT in anew and Role.SERVER not in anew
 
     def _make_room(self, actions: Sequence[Action]) -> None:
         """End strays, duplicates and what is restarted, dependents first."""
@@ -101,7 +103,7 @@ class Starter:
                 self._stack.progress(action.service, "ending a stray", stray.reason)
                 self._backend.end_stray(stray, self._limit)
             for instance in action.extra:
-                if action.gently and instance.kind == "agent" and not instance.signalled:
+                if action.gently and instance.role is Role.AGENT and not instance.signalled:
                     self._drain(instance)
                 else:
                     self._end(instance)

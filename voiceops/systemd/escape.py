@@ -6,6 +6,7 @@ The two have different rules (systemd.syntax(7), systemd.service(5), systemd.exe
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -59,6 +60,11 @@ def _name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is no name for an environment variable", hint="letters, digits and '_'")
     return name
+
+
+def time_span(duration_s: float) -> str:
+    """A time span for systemd, never rounded down."""
+    return f"{math.ceil(duration_s * 1000)}ms" if duration_s % 1 else f"{duration_s:.0f}"
 
 
 def _quoted(name: str, text: str) -> str:

@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from voiceops.errors import StorageError
+
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Temp file, fsync, rename, fsync of the folder. Raises ``OSError`` and leaves nothing half written."""
@@ -26,3 +28,11 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_error(folder: Path, error: OSError) -> StorageError:
+    """What a failed write below ``folder`` means to people."""
+    return StorageError(
+        f"can't write to {folder}: {error.strerror}",
+        hint="free some space" if error.errno == 28 else "make the folder writable for this user",
+    )

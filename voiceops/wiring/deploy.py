@@ -25,11 +25,10 @@ if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
     from voiceops.deploy.operations import Deployer, Lock, Options, Shown
     from voiceops.deploy.wheelhouse import Facts, Wheelhouse
+    from voiceops.kinds.model import Declared
     from voiceops.model.calls import CallResult
-    from voiceops.model.settings import Host, LivekitService
+    from voiceops.model.settings import Host
     from voiceops.ports import Transport
-    from voiceops.resources import Content
-    from voiceops.stack.model import Declared
     from voiceops.stack.operations import Stack
     from voiceops.stack.results import Progress
     from voiceops.wiring.project import Project
@@ -108,7 +107,8 @@ def _materials(project: Project, host: Host, facts: Facts, say: Callable[[str], 
         root=project.root,
         templates=(project.root / "templates", shipped("templates")),
         dotenv=environment.variables(),
-        livekit_binary=lambda service: _livekit_binary(service, facts, say),
+        machine=facts.machine,
+        on_fetch=lambda progress: say(str(progress)),
         wheels=wheels,
         ready_script=READY_PROGRAM.read_bytes(),
     )
@@ -142,16 +142,6 @@ def _requirements(project: Project, named: str | None) -> str:
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{named!r}: {why}", path="deploy.requirements") from None
-
-
-def _livekit_binary(service: LivekitService, facts: Facts, say: Callable[[str], None]) -> Content:
-    from voiceops.adapters.binaries.find import livekit_server
-    from voiceops.resources import Content
-
-    binary = livekit_server(
-        service.version, service.binary, machine=facts.machine, on_progress=lambda seen: say(str(seen))
-    )
-    return Content.of_file(binary, str(binary))
 
 
 def host_stack(

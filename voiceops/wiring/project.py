@@ -36,9 +36,10 @@ class Project:
         Without ``host``, ``group`` and ``limit`` the only host is this machine. Secrets that are
         references are not fetched here.
         """
+        from voiceops import kinds
         from voiceops.config.project import Configuration, find_inventory
 
-        configuration = Configuration.read(find_inventory(inventory, tasks_folder()))
+        configuration = Configuration.read(find_inventory(inventory, tasks_folder()), kinds)
         return cls(
             root=configuration.inventory.folder,
             inventory_file=configuration.inventory.file,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceops.errors import VoiceopsError
-from voiceops.model.settings import LivekitService
+from voiceops.kinds.model import DeclarationContext
 from voiceops.stack import declare
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, ask
 from voiceops.stack.local.backend import ProcessBackend
@@ -19,8 +18,9 @@ from voiceops.stack.results import Progress
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.find import Progress as Fetched
     from voiceops.adapters.livekit.api import LivekitApi
+    from voiceops.kinds.model import Declared
     from voiceops.model.settings import Host
-    from voiceops.stack.model import Declared, Instance
+    from voiceops.stack.model import Instance
     from voiceops.wiring.project import Project
 
 
@@ -31,24 +31,18 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
 
         return server_stack(project, host, progress=progress, say=say)
     folder = Folder(project.root)
-    around = _surroundings(project, folder, progress)
-    settings = host.settings
+    context = _declaration_context(project, host, folder, progress)
 
     def services() -> tuple[Declared, ...]:
         project.ensure_local_keys()
-        return declare.declare(settings, around)
-
-    def fetch() -> None:
-        for service in settings.running.values():
-            if isinstance(service, LivekitService):
-                around.livekit_binary(service.version, service.binary)
+        return declare.declare(context)
 
     return Stack(
         services=services,
-        outline=declare.outline(settings, around),
+        outline=declare.outline(host.settings, folder.root),
         backend=ProcessBackend(folder, say=say),
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
-        fetch=fetch,
+        fetch=lambda: declare.fetch(context),
         occupancy=_livekit_of(host, folder),
         before_agents=lambda: clean_rooms(host, folder, say),
         progress=progress,
@@ -61,7 +55,7 @@ def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
 
     def started_with(server: Instance) -> str:
         try:
-            return folder.livekit_config(server.service).read_text()
+            return folder.configuration(server.service).read_text()
         except (OSError, ValueError):
             return ""
 
@@ -74,28 +68,31 @@ def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
     )
 
 
-def _surroundings(project: Project, folder: Folder, progress: Progress) -> declare.Surroundings:
-    from voiceops.config.shipped import shipped
+def _declaration_context(
+    project: Project, host: Host, folder: Folder, progress: Progress
+) -> DeclarationContext:
+    from voiceops.config.shipped import find_template, shipped
 
     environment = project.configuration.environment
-    words = ""
 
-    def show(seen: Fetched) -> None:
-        nonlocal words
-        before, words = words, _fetch_words(seen)
-        if words != before:
-            progress("livekit", "fetching", words)
+    def on_fetch(service: str) -> Callable[[Fetched], None]:
+        words = ""
 
-    def binary(version: str, configured: str | None) -> Path:
-        from voiceops.adapters.binaries.find import livekit_server
+        def show(seen: Fetched) -> None:
+            nonlocal words
+            before, words = words, _fetch_words(seen)
+            if words != before:
+                progress(service, "fetching", words)
 
-        return livekit_server(version, configured, on_progress=show)
+        return show
 
-    return declare.Surroundings(
-        folder=folder,
+    return DeclarationContext(
+        settings=host.settings,
+        root=folder.root,
+        config_folder=folder.base,
         dotenv=environment.variables,
-        template=lambda name: declare.find_template(name, (project.root / "templates", shipped("templates"))),
-        livekit_binary=binary,
+        template=lambda name: find_template(name, (project.root / "templates", shipped("templates"))),
+        on_fetch=on_fetch,
     )
 
 

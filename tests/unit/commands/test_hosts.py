@@ -10,9 +10,12 @@ from voiceops.commands.hosts import named_on
 from voiceops.errors import CallsInProgressError, ServiceError, UnreachableError, UsageError, VoiceopsError
 from voiceops.fleet.order import start_order, stop_order
 from voiceops.fleet.run import run_on, skip_after_failure
-from voiceops.model.settings import AgentService, CommandService, Host, LivekitService, Service, Settings
+from voiceops.kinds.agent import AgentService
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService
+from voiceops.model.settings import Host, ServiceBase, Settings
 
-SERVICES: dict[str, Service] = {
+SERVICES: dict[str, ServiceBase] = {
     "redis": CommandService(command=["redis-server"]),
     "livekit": LivekitService(needs=["redis"]),
     "agent": AgentService(entry="agent.py"),

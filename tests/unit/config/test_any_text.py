@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.config.test_mistakes import GOOD, project
+from voiceops import kinds
 from voiceops.config.inventory.listing import graph, listed
 from voiceops.config.project import Configuration
 from voiceops.config.source.dotenv import parse
@@ -36,7 +37,7 @@ def test_an_inventory_with_any_value_anywhere_loads_or_is_a_config_error(tmp_pat
         target[path[-1]] = value
         inventory.write_text(yaml.dump(document))
         with contextlib.suppress(ConfigError, UsageError):
-            Configuration.read(inventory).select()
+            Configuration.read(inventory, kinds).select()
         with contextlib.suppress(ConfigError, UsageError):
             read = read_inventory(inventory)
             assert listed(read)
@@ -55,7 +56,7 @@ def test_a_damaged_inventory_loads_or_is_a_config_error(tmp_path: Path) -> None:
             )
         inventory.write_text("".join(text))
         with contextlib.suppress(ConfigError, UsageError):
-            Configuration.read(inventory).select()
+            Configuration.read(inventory, kinds).select()
 
 
 @settings(max_examples=200, deadline=None)

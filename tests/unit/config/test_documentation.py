@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from voiceops import kinds
 from voiceops.config.project import Configuration
 from voiceops.model.settings import Settings
 
@@ -42,11 +43,11 @@ def uncommented(repository: Path, tmp_path: Path) -> Settings:
     text = (repository / "inventory.yaml").read_text()
     (tmp_path / "inventory.yaml").write_text(re.sub(r"^( *)#(?=\w+:)", r"\1", text, flags=re.MULTILINE))
     shutil.copytree(repository / "examples", tmp_path / "examples")
-    return Configuration.read(tmp_path / "inventory.yaml").this_machine().settings
+    return Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine().settings
 
 
 def test_the_shipped_inventory_loads_and_selects_this_machine(repository: Path) -> None:
-    (host,) = Configuration.read(repository / "inventory.yaml").select()
+    (host,) = Configuration.read(repository / "inventory.yaml", kinds).select()
 
     assert host.local
     assert list(host.settings.services) == ["livekit", "agent"]

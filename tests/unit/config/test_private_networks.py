@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from voiceops import kinds
 from voiceops.config.private_networks import is_private_url
 from voiceops.config.project import Configuration
 from voiceops.errors import ConfigError
@@ -62,7 +63,7 @@ def read(folder: Path, livekit: str) -> Configuration:
     (folder / "inventory.yaml").write_text(
         f"all:\n  vars:\n    project: p\n    livekit:\n{livekit}  hosts: {{web1: {{}}}}\n"
     )
-    return Configuration.read(folder / "inventory.yaml")
+    return Configuration.read(folder / "inventory.yaml", kinds)
 
 
 @pytest.mark.parametrize("scheme", ["ws", "http"])

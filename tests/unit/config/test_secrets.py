@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from voiceops import kinds
 from voiceops.config.project import Configuration
 from voiceops.config.secrets import is_secret_name
 from voiceops.errors import ConfigError
+from voiceops.kinds.livekit import LivekitService
 from voiceops.model.secret import Secret
-from voiceops.model.settings import Host, LivekitService
+from voiceops.model.settings import Host
 
 Load = Callable[..., Host]
 
@@ -26,7 +28,7 @@ def load(tmp_path: Path) -> Load:
             "all:\n  vars:\n    project: p\n    livekit:\n      api_key: key\n"
             f"      api_secret: {secret}\n{extra}"
         )
-        return Configuration.read(tmp_path / "inventory.yaml").this_machine()
+        return Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine()
 
     return read
 
@@ -115,7 +117,7 @@ def test_a_reference_anywhere_in_livekit_config_is_a_secret(tmp_path: Path) -> N
         "all: {vars: {project: p, services: {livekit: {kind: livekit, config: {redis: {password: "
         "{env: REDIS_PASSWORD}, username: {env: TURN}}, turn: {list: [{env: TURN}, plain, 3]}}}}}}\n"
     )
-    host = Configuration.read(tmp_path / "inventory.yaml").this_machine()
+    host = Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine()
     service = host.settings.services["livekit"]
     assert isinstance(service, LivekitService)
     redis, turn = service.config["redis"], service.config["turn"]
@@ -131,7 +133,7 @@ def test_keys_default_to_the_usual_variables(tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text("all: {vars: {project: p}}\n")
     (tmp_path / ".env").write_text("LIVEKIT_API_KEY=k\n")
 
-    settings = Configuration.read(tmp_path / "inventory.yaml").this_machine().settings
+    settings = Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine().settings
 
     assert settings.livekit.api_key.reveal() == "k"
     assert settings.livekit.api_secret.origin == "env:LIVEKIT_API_SECRET"

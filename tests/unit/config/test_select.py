@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from voiceops import kinds
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import ConfigError, UsageError
 from voiceops.wiring.project import Project
@@ -29,7 +30,7 @@ all:
 def configuration(tmp_path: Path) -> Configuration:
     """The inventory above."""
     (tmp_path / "inventory.yaml").write_text(INVENTORY)
-    return Configuration.read(tmp_path / "inventory.yaml")
+    return Configuration.read(tmp_path / "inventory.yaml", kinds)
 
 
 def names(configuration: Configuration, **flags: str) -> list[str]:
@@ -119,7 +120,7 @@ def test_an_ad_hoc_ipv6_host_takes_a_port(configuration: Configuration) -> None:
 
 def test_localhost_needs_no_declaration(tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text("all: {vars: {project: p}, hosts: {web1: }}\n")
-    configuration = Configuration.read(tmp_path / "inventory.yaml")
+    configuration = Configuration.read(tmp_path / "inventory.yaml", kinds)
 
     assert configuration.select()[0].local
     assert configuration.select(host="localhost")[0].local
@@ -127,7 +128,7 @@ def test_localhost_needs_no_declaration(tmp_path: Path) -> None:
 
 def test_a_declared_localhost_without_local_connection_is_not_taken_for_this_machine(tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text("all: {vars: {project: p}, hosts: {localhost: }}\n")
-    configuration = Configuration.read(tmp_path / "inventory.yaml")
+    configuration = Configuration.read(tmp_path / "inventory.yaml", kinds)
 
     with pytest.raises(ConfigError, match="without a local connection"):
         configuration.select()
@@ -140,7 +141,7 @@ def test_a_mistake_in_the_variables_of_another_host_is_found(tmp_path: Path) -> 
     (tmp_path / "host_vars" / "db2.yml").write_text("---\nrooms:\n  stale_after_s: soon\n")
 
     with pytest.raises(ConfigError) as failed:
-        Configuration.read(tmp_path / "inventory.yaml")
+        Configuration.read(tmp_path / "inventory.yaml", kinds)
 
     assert (failed.value.line, failed.value.path) == (3, "rooms.stale_after_s")
     assert str(failed.value.file).endswith("host_vars/db2.yml")
@@ -148,7 +149,7 @@ def test_a_mistake_in_the_variables_of_another_host_is_found(tmp_path: Path) -> 
 
 def test_hosts_that_are_none_of_ours_need_no_project(tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text("web: {hosts: {web1: {project: p}, other: }}\n")
-    configuration = Configuration.read(tmp_path / "inventory.yaml")
+    configuration = Configuration.read(tmp_path / "inventory.yaml", kinds)
 
     assert names(configuration, host="web1") == ["web1"]
     with pytest.raises(ConfigError, match="project is missing"):
@@ -200,7 +201,7 @@ def test_variables_override_settings_of_rooms(
     monkeypatch.setenv("ROOM_STALE_TIMEOUT", "42")
     (configuration.inventory.folder / ".env").write_text("LIVEKIT_AGENT_WAIT_TIMEOUT=1500\n")
 
-    rooms = Configuration.read(configuration.inventory.file).select()[0].settings.rooms
+    rooms = Configuration.read(configuration.inventory.file, kinds).select()[0].settings.rooms
 
     assert (rooms.stale_after_s, rooms.agent_wait_timeout_s) == (42.0, 1.5)
 
@@ -211,13 +212,13 @@ def test_an_override_that_is_no_number_is_an_error(
     monkeypatch.setenv("ROOM_STALE_TIMEOUT", "5m")
 
     with pytest.raises(ConfigError, match="ROOM_STALE_TIMEOUT"):
-        Configuration.read(configuration.inventory.file)
+        Configuration.read(configuration.inventory.file, kinds)
 
 
 def urls(folder: Path, livekit: str = "{}") -> tuple[str, list[str]]:
     """The URL of this machine's LiveKit, and what is said about .env."""
     (folder / "inventory.yaml").write_text(f"all: {{vars: {{project: p, livekit: {livekit}}}}}\n")
-    configuration = Configuration.read(folder / "inventory.yaml")
+    configuration = Configuration.read(folder / "inventory.yaml", kinds)
     hosts = configuration.select()
     return hosts[0].settings.livekit.url, configuration.notices(hosts)
 

@@ -8,19 +8,15 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.support.projects import REPOSITORY
+from voiceops import kinds
 from voiceops.config.project import Configuration
 from voiceops.deploy.desired import CLEANUP, HostState, Materials, desired_state
 from voiceops.deploy.wheelhouse import Wheelhouse
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService
 from voiceops.model.secret import Secret
-from voiceops.model.settings import (
-    CommandService,
-    DeploySettings,
-    LivekitService,
-    LivekitSettings,
-    Service,
-    Settings,
-)
-from voiceops.resources import Content, File, Package
+from voiceops.model.settings import DeploySettings, LivekitSettings, ServiceBase, Settings
+from voiceops.resources import File, Package
 from voiceops.systemd.names import Names
 
 
@@ -34,11 +30,10 @@ def state_of(**deploy: Any) -> HostState:
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
-        livekit_binary=_never,
         wheels=_never,
         ready_script=b"",
     )
-    services: dict[str, Service] = {"web": CommandService(command=["/bin/sleep", "1000"])}
+    services: dict[str, ServiceBase] = {"web": CommandService(command=["/bin/sleep", "1000"])}
     settings = Settings(project="frontdesk", services=services, deploy=DeploySettings(**deploy))
     return desired_state(settings, materials)
 
@@ -48,7 +43,6 @@ def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
-        livekit_binary=lambda service: Content.of(b"program", "livekit-server"),
         wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
         ready_script=b"",
     )
@@ -56,7 +50,9 @@ def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(
         url="ws://livekit.example.com:7880", insecure=True, api_key=Secret("key"), api_secret=Secret("s" * 32)
     )
     settings = Settings(
-        project="frontdesk", livekit=livekit, services={"livekit": LivekitService(public=True)}
+        project="frontdesk",
+        livekit=livekit,
+        services={"livekit": LivekitService(public=True, binary="/bin/true")},
     )
     (file,) = [
         one
@@ -65,7 +61,10 @@ def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(
     ]
     with file.contents()[0].open() as content:
         (tmp_path / "inventory.yaml").write_bytes(content.read())
-    assert Configuration.read(tmp_path / "inventory.yaml").this_machine().settings.livekit.url == livekit.url
+    assert (
+        Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine().settings.livekit.url
+        == livekit.url
+    )
 
 
 def test_packages_come_before_everything_and_their_daemons_stay_off() -> None:
@@ -89,11 +88,10 @@ def cleaned_state(url: str) -> HostState:
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
-        livekit_binary=lambda _: Content.of(b"", "/livekit-server"),
         wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
         ready_script=b"",
     )
-    services: dict[str, Service] = {"livekit": LivekitService(public=True)}
+    services: dict[str, ServiceBase] = {"livekit": LivekitService(public=True, binary="/bin/true")}
     settings = Settings(project="frontdesk", services=services, livekit=LivekitSettings(url=url))
     return desired_state(settings, materials)
 

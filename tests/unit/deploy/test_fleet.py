@@ -8,7 +8,8 @@ from typing import Any
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.errors import ServiceError
 from voiceops.fleet.run import skip_after_failures
-from voiceops.model.settings import CommandService, Host, Settings
+from voiceops.kinds.command import CommandService
+from voiceops.model.settings import Host, Settings
 
 
 def run_of(name: str) -> HostRun:

@@ -12,9 +12,10 @@ import pytest
 from tests.support.projects import REPOSITORY
 from voiceops.deploy.desired import HostState, Materials, desired_state
 from voiceops.deploy.rendered import MASK, masked_settings, rendered_files
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService
 from voiceops.model.secret import Secret
-from voiceops.model.settings import CommandService, DeploySettings, LivekitService, LivekitSettings, Settings
-from voiceops.resources import Content
+from voiceops.model.settings import DeploySettings, LivekitSettings, Settings
 
 
 def _never(*_: object) -> NoReturn:
@@ -26,7 +27,6 @@ def state_of(settings: Settings, dotenv: dict[str, str]) -> HostState:
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv=dotenv,
-        livekit_binary=lambda service: Content.of(b"program", "livekit-server"),
         wheels=_never,
         ready_script=b"",
     )
@@ -39,7 +39,7 @@ def rendered(secret: str, dotenv: dict[str, str] | None = None) -> dict[str, str
         project="frontdesk",
         livekit=LivekitSettings(api_key=Secret("key"), api_secret=Secret(secret)),
         services={
-            "livekit": LivekitService(config=config),
+            "livekit": LivekitService(config=config, binary="/bin/true"),
             "web": CommandService(command=["/bin/web"], env={"TOKEN": Secret(secret)}, env_from=["*"]),
         },
         deploy=DeploySettings(schedule=False),
@@ -77,7 +77,7 @@ def test_the_server_gets_the_secrets_of_its_configuration_in_the_clear() -> None
     config: dict[str, object] = {"redis": {"password": Secret('p"w')}}
     settings = Settings(
         project="p",
-        services={"livekit": LivekitService(config=config)},
+        services={"livekit": LivekitService(config=config, binary="/bin/true")},
         deploy=DeploySettings(schedule=False),
     )
     files = [

@@ -6,9 +6,11 @@ import pytest
 
 from voiceops.errors import UsageError
 from voiceops.fleet.order import batches, serial_of, tiers
-from voiceops.model.settings import AgentService, Host, LivekitService, Service, Settings
+from voiceops.kinds.agent import AgentService
+from voiceops.kinds.livekit import LivekitService
+from voiceops.model.settings import Host, ServiceBase, Settings
 
-SERVICES: dict[str, Service] = {
+SERVICES: dict[str, ServiceBase] = {
     "livekit": LivekitService(),
     "agent": AgentService(entry="agent.py", needs=["livekit"]),
 }
@@ -29,7 +31,7 @@ def test_hosts_that_others_need_come_first() -> None:
 
 
 def test_agents_need_the_servers_that_they_register_at_said_or_not() -> None:
-    services: dict[str, Service] = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py")}
+    services: dict[str, ServiceBase] = {"livekit": LivekitService(), "agent": AgentService(entry="agent.py")}
     hosts = [
         Host(
             name=name, local=False, address=name, settings=Settings(project="p", services=services, run=[run])

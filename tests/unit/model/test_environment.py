@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from voiceops.model.environment import agent_variables, selected_variables, session_environment
+from voiceops.model.environment import selected_variables, session_environment
 
 VARIABLES = {
     "CRM_TOKEN": "t",
@@ -13,10 +13,6 @@ VARIABLES = {
     "SUDO_PASSWORD": "s",
     "DEEPGRAM_API_KEY": "",
 }
-
-
-def test_an_agent_gets_what_agentkit_reads_and_is_set() -> None:
-    assert agent_variables(VARIABLES) == {"OPENAI_API_KEY": "k"}
 
 
 def test_names_and_patterns_select_and_nothing_else_comes_along() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from voiceops.kinds.agent import AgentService
+from voiceops.kinds.livekit import LivekitService
 from voiceops.model.roles import Role
-from voiceops.model.settings import AgentService, LivekitService, LivekitSettings, Service, Settings
+from voiceops.model.settings import LivekitSettings, ServiceBase, Settings
 
 
 def test_a_host_runs_what_run_names_and_everything_without_it() -> None:
-    services: dict[str, Service] = {
+    services: dict[str, ServiceBase] = {
         "livekit": LivekitService(redis="r:6379"),
         "agent": AgentService(entry="a.py"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,23 @@ import msgspec
 import pytest
 import yaml
 
+from voiceops.config.shipped import find_template
 from voiceops.errors import ConfigError
+from voiceops.kinds.agent import AgentService, agent_environment
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService
+from voiceops.kinds.model import DeclarationContext, Declared
+from voiceops.kinds.release_files import release_digest, release_files
 from voiceops.model.secret import Secret
-from voiceops.model.settings import AgentService, CommandService, LivekitService, LivekitSettings, Settings
-from voiceops.stack.declare import Surroundings, agent_environment, declare, find_template, outline
-from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared
-from voiceops.stack.release_files import release_digest, release_files
+from voiceops.model.settings import LivekitSettings, Settings
+from voiceops.stack import declare as stack_declare
+from voiceops.stack.declare import outline
 
 SETTINGS = Settings(
     project="test",
     livekit=LivekitSettings(url="ws://127.0.0.1:7890", api_key=Secret("key"), api_secret=Secret("s" * 32)),
     services={
-        "livekit": LivekitService(),
+        "livekit": LivekitService(binary="/bin/true"),
         "agent": AgentService(entry="agent/agent.py", agent_name="bob", max_concurrent_jobs=3),
         "web": CommandService(command=["web"], env={"TOKEN": Secret("hidden")}),
     },
@@ -29,26 +34,31 @@ SETTINGS = Settings(
 
 
 @pytest.fixture
-def around(tmp_path: Path, repository: Path) -> Surroundings:
+def context(tmp_path: Path, repository: Path) -> DeclarationContext:
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "agent.py").write_text("print()\n")
-    return Surroundings(
-        folder=Folder(tmp_path),
+    return DeclarationContext(
+        settings=SETTINGS,
+        root=tmp_path,
+        config_folder=tmp_path / ".voiceops",
         dotenv=lambda: {"OPENAI_API_KEY": "from-dotenv", "CRM_TOKEN": "crm", "SUDO_PASSWORD": "root"},
         template=lambda name: find_template(name, [tmp_path / "templates", repository / "templates"]),
-        livekit_binary=lambda version, configured: Path(f"/opt/livekit-{version}"),
     )
+
+
+def declare(settings: Settings, context: DeclarationContext) -> tuple[Declared, ...]:
+    return stack_declare.declare(replace(context, settings=settings))
 
 
 def named(services: tuple[Declared, ...], name: str) -> Declared:
     return next(service for service in services if service.name == name)
 
 
-def server_config(settings: Settings, around: Surroundings) -> dict[str, Any]:
-    prepare = named(declare(settings, around), "livekit").prepare
+def server_config(settings: Settings, context: DeclarationContext) -> dict[str, Any]:
+    prepare = named(declare(settings, context), "livekit").prepare
     assert prepare is not None
     argv = prepare()
-    assert argv[0] == "/opt/livekit-1.13.5"
+    assert argv[0] == "/bin/true"
     path = Path(argv[2])
     assert path.stat().st_mode & 0o777 == 0o600
     loaded: dict[str, Any] = yaml.safe_load(path.read_text())
@@ -60,8 +70,8 @@ def with_service(name: str, **changes: Any) -> Settings:
     return msgspec.structs.replace(SETTINGS, services={**SETTINGS.services, name: changed})
 
 
-def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(around: Surroundings) -> None:
-    config = server_config(SETTINGS, around)
+def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(context: DeclarationContext) -> None:
+    config = server_config(SETTINGS, context)
     assert config["port"] == 7890
     assert config["bind_addresses"] == ["127.0.0.1"]
     assert config["keys"] == {"key": "s" * 32}
@@ -70,78 +80,78 @@ def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(around: Su
     assert config["rtc"]["use_external_ip"] is False
 
 
-def test_a_public_server_finds_or_is_told_its_address(around: Surroundings) -> None:
-    config = server_config(with_service("livekit", public=True, redis="r:6379"), around)
+def test_a_public_server_finds_or_is_told_its_address(context: DeclarationContext) -> None:
+    config = server_config(with_service("livekit", public=True, redis="r:6379"), context)
     assert "bind_addresses" not in config
     assert config["rtc"]["use_external_ip"] is True
     assert config["redis"] == {"address": "r:6379"}
-    config = server_config(with_service("livekit", public=True, node_ip="203.0.113.7"), around)
+    config = server_config(with_service("livekit", public=True, node_ip="203.0.113.7"), context)
     assert (config["rtc"]["node_ip"], config["rtc"]["use_external_ip"]) == ("203.0.113.7", False)
 
 
-def test_own_configuration_is_merged_over_the_template(around: Surroundings) -> None:
+def test_own_configuration_is_merged_over_the_template(context: DeclarationContext) -> None:
     extra: dict[str, object] = {"rtc": {"tcp_port": 1}, "room": {"max_participants": 9}}
-    config = server_config(with_service("livekit", config=extra), around)
+    config = server_config(with_service("livekit", config=extra), context)
     assert config["rtc"]["tcp_port"] == 1
     assert config["rtc"]["udp_port"] == 7882
     assert config["room"] == {"max_participants": 9}
 
 
-def test_no_service_gets_more_of_dotenv_than_its_kind_reads_and_it_names(around: Surroundings) -> None:
-    before = {one.name: one for one in declare(SETTINGS, around)}
+def test_no_service_gets_more_of_dotenv_than_its_kind_reads_and_it_names(context: DeclarationContext) -> None:
+    before = {one.name: one for one in declare(SETTINGS, context)}
     for declared in before.values():
         assert not {"CRM_TOKEN", "SUDO_PASSWORD"} & set(declared.env), declared.name
     for name in before:
-        after = named(declare(with_service(name, env_from=["CRM_*"]), around), name)
+        after = named(declare(with_service(name, env_from=["CRM_*"]), context), name)
         assert (after.env["CRM_TOKEN"], "SUDO_PASSWORD" in after.env) == ("crm", False)
         assert after.digest != before[name].digest
 
 
-def test_env_wins_over_env_from_and_livekit_over_both(around: Surroundings) -> None:
+def test_env_wins_over_env_from_and_livekit_over_both(context: DeclarationContext) -> None:
     changed = with_service("agent", env_from=["CRM_TOKEN"], env={"CRM_TOKEN": "mine"})
-    assert named(declare(changed, around), "agent").env["CRM_TOKEN"] == "mine"
+    assert named(declare(changed, context), "agent").env["CRM_TOKEN"] == "mine"
     with_url = {"LIVEKIT_URL": "ws://elsewhere", "CRM_TOKEN": "crm"}
     agent = AgentService(entry="agent/agent.py", env_from=["*"])
     assert agent_environment(agent, SETTINGS, with_url)["LIVEKIT_URL"] == "ws://127.0.0.1:7890"
 
 
-def test_a_log_that_names_a_withheld_variable_hints_at_env_from(around: Surroundings) -> None:
-    web = named(declare(SETTINGS, around), "web")
+def test_a_log_that_names_a_withheld_variable_hints_at_env_from(context: DeclarationContext) -> None:
+    web = named(declare(SETTINGS, context), "web")
     assert web.missing_variable(["KeyError: 'CRM_TOKEN'"]) == (
         "CRM_TOKEN stands in .env, but web does not get it: add env_from: [CRM_TOKEN] to the service"
     )
     assert web.missing_variable(["MY_CRM_TOKEN_2 is wrong", "no variable"]) is None
-    given = named(declare(with_service("web", env_from=["CRM_TOKEN"]), around), "web")
+    given = named(declare(with_service("web", env_from=["CRM_TOKEN"]), context), "web")
     assert given.missing_variable(["KeyError: 'CRM_TOKEN'"]) is None
 
 
-def test_a_name_in_env_from_that_is_set_nowhere_is_a_configuration_error(around: Surroundings) -> None:
+def test_a_name_in_env_from_that_is_set_nowhere_is_a_configuration_error(context: DeclarationContext) -> None:
     with pytest.raises(ConfigError, match="CRM_TOKEM") as refused:
-        declare(with_service("web", env_from=["CRM_TOKEM"]), around)
+        declare(with_service("web", env_from=["CRM_TOKEM"]), context)
     assert refused.value.path == "services.web"
 
 
 def test_a_secret_of_the_servers_configuration_is_written_and_changes_its_digest(
-    around: Surroundings,
+    context: DeclarationContext,
 ) -> None:
     config: dict[str, object] = {"redis": {"password": Secret("one")}, "turn": {"keys": [Secret("two")]}}
-    written = server_config(with_service("livekit", config=config), around)
+    written = server_config(with_service("livekit", config=config), context)
     assert (written["redis"], written["turn"]) == ({"password": "one"}, {"keys": ["two"]})
-    before = named(declare(with_service("livekit", config=config), around), "livekit")
+    before = named(declare(with_service("livekit", config=config), context), "livekit")
     config = {**config, "redis": {"password": Secret("other")}}
-    assert named(declare(with_service("livekit", config=config), around), "livekit").digest != before.digest
+    assert named(declare(with_service("livekit", config=config), context), "livekit").digest != before.digest
 
 
-def test_only_a_public_server_listens_for_media_over_tcp(around: Surroundings) -> None:
-    assert server_config(SETTINGS, around)["rtc"]["tcp_port"] == 0
-    assert named(outline(SETTINGS, around), "livekit").ports == (7890,)
+def test_only_a_public_server_listens_for_media_over_tcp(context: DeclarationContext) -> None:
+    assert server_config(SETTINGS, context)["rtc"]["tcp_port"] == 0
+    assert named(outline(SETTINGS, context.root), "livekit").ports == (7890,)
     public = with_service("livekit", public=True)
-    assert server_config(public, around)["rtc"]["tcp_port"] == 7881
-    assert named(outline(public, around), "livekit").ports == (7890, 7881)
+    assert server_config(public, context)["rtc"]["tcp_port"] == 7881
+    assert named(outline(public, context.root), "livekit").ports == (7890, 7881)
 
 
-def test_an_agent_gets_livekit_dotenv_and_its_limits(around: Surroundings) -> None:
-    agent = named(declare(SETTINGS, around), "agent")
+def test_an_agent_gets_livekit_dotenv_and_its_limits(context: DeclarationContext) -> None:
+    agent = named(declare(SETTINGS, context), "agent")
     assert agent.argv[1:4] == ("-m", "voiceops.agentkit", "start")
     assert agent.env["LIVEKIT_URL"] == "ws://127.0.0.1:7890"
     assert agent.env["LIVEKIT_API_SECRET"] == "s" * 32
@@ -179,9 +189,9 @@ def test_the_load_limit_of_dotenv_wins_over_the_usual_one() -> None:
     assert agent_environment(agent, SETTINGS, {"VOICEOPS_LOAD_LIMIT": "0.5"})["VOICEOPS_LOAD_LIMIT"] == "0.5"
 
 
-def test_secrets_show_in_no_repr(around: Surroundings) -> None:
-    assert "hidden" not in repr(declare(SETTINGS, around))
-    assert "s" * 32 not in repr(declare(SETTINGS, around))
+def test_secrets_show_in_no_repr(context: DeclarationContext) -> None:
+    assert "hidden" not in repr(declare(SETTINGS, context))
+    assert "s" * 32 not in repr(declare(SETTINGS, context))
 
 
 @pytest.mark.parametrize(
@@ -196,33 +206,33 @@ def test_secrets_show_in_no_repr(around: Surroundings) -> None:
     ],
 )
 def test_a_change_of_one_service_changes_its_digest_and_no_other(
-    around: Surroundings, name: str, changes: dict[str, Any]
+    context: DeclarationContext, name: str, changes: dict[str, Any]
 ) -> None:
-    before = {service.name: service.digest for service in declare(SETTINGS, around)}
-    after = {service.name: service.digest for service in declare(with_service(name, **changes), around)}
+    before = {service.name: service.digest for service in declare(SETTINGS, context)}
+    after = {service.name: service.digest for service in declare(with_service(name, **changes), context)}
     assert {key for key in before if before[key] != after[key]} == {name}
 
 
-def test_changed_agent_code_changes_the_agent(around: Surroundings) -> None:
-    before = named(declare(SETTINGS, around), "agent")
-    (around.folder.root / "agent" / "prompt.txt").write_text("hello")
-    after = named(declare(SETTINGS, around), "agent")
+def test_changed_agent_code_changes_the_agent(context: DeclarationContext) -> None:
+    before = named(declare(SETTINGS, context), "agent")
+    (context.root / "agent" / "prompt.txt").write_text("hello")
+    after = named(declare(SETTINGS, context), "agent")
     assert before.digest != after.digest
     assert before.release != after.release
 
 
-def test_looking_at_services_fetches_no_secret(around: Surroundings) -> None:
+def test_looking_at_services_fetches_no_secret(context: DeclarationContext) -> None:
     def fetch() -> str:
         raise AssertionError("fetched")
 
     livekit = LivekitSettings(api_key=Secret.of("env:A", fetch), api_secret=Secret.of("env:B", fetch))
-    services = outline(msgspec.structs.replace(SETTINGS, livekit=livekit), around)
+    services = outline(msgspec.structs.replace(SETTINGS, livekit=livekit), context.root)
     assert [service.name for service in services] == ["livekit", "agent", "web"]
 
 
-def test_a_folder_that_is_missing_is_a_configuration_error(around: Surroundings) -> None:
+def test_a_folder_that_is_missing_is_a_configuration_error(context: DeclarationContext) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        declare(with_service("web", cwd="nowhere"), around)
+        declare(with_service("web", cwd="nowhere"), context)
 
 
 def test_a_release_leaves_out_hidden_files_bytecode_logs_and_environments(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.model.states import ServiceState
@@ -9,7 +10,9 @@ from voiceops.stack.livekit_occupancy import LivekitOccupancy, running_endpoint
 from voiceops.stack.model import Instance
 
 CONFIGURED = LivekitSettings(url="ws://voice:7880", api_key=Secret("k"), api_secret=Secret("new"))
-SERVER = Instance(service="livekit", kind="livekit", launch="l", pid=1, digest="d", state=ServiceState.READY)
+SERVER = Instance(
+    service="livekit", role=Role.SERVER, launch="l", pid=1, digest="d", state=ServiceState.READY
+)
 
 
 def endpoints(config: str) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from voiceops.errors import CallsInProgressError, CallsUnknownError, CredentialsError
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.stack.occupancy import (
@@ -28,7 +29,7 @@ UNKNOWN = OccupiedRooms(knowledge=CallKnowledge.UNKNOWN, cause=CredentialsError(
 def agent(*rooms: str, calls: int | None = -1, launch: str = "a", **changes: Any) -> Instance:
     values: dict[str, Any] = {
         "service": "agent",
-        "kind": "agent",
+        "role": Role.AGENT,
         "launch": launch,
         "pid": 1,
         "digest": "d",
@@ -44,7 +45,7 @@ def mute(launch: str = "mute") -> Instance:
 
 
 def livekit(**changes: Any) -> Instance:
-    return agent(service="livekit", kind="livekit", launch="livekit", **changes)
+    return agent(service="livekit", role=Role.SERVER, launch="livekit", **changes)
 
 
 def held(*rooms: str, served: Sequence[str] = ()) -> OccupiedRooms:
@@ -139,11 +140,11 @@ def test_an_agent_that_is_replaced_by_overlap_is_not_asked_about() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "calls", "unknown"), [("livekit", 0, True), ("agent", None, True), ("agent", 0, False)]
+    ("role", "calls", "unknown"), [(Role.SERVER, 0, True), (Role.AGENT, None, True), (Role.AGENT, 0, False)]
 )
-def test_a_stray_may_carry_calls_as_well(kind: str, calls: int | None, unknown: bool) -> None:
+def test_a_stray_may_carry_calls_as_well(role: Role, calls: int | None, unknown: bool) -> None:
     stray = Stray(
-        service="x", kind=kind, pid=7, start="1", command="c", age_s=1, reason="in the way", calls=calls
+        service="x", role=role, pid=7, start="1", command="c", age_s=1, reason="in the way", calls=calls
     )
     action = Action(service="x", verb=Verb.START, strays=(stray,))
     assert (weigh([action], {}, Server(UNKNOWN)).unknown is not None) is unknown

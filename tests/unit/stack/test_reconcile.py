@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from voiceops.errors import UsageError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
-from voiceops.stack.model import Declared, Instance, Observed, Stray, judge
+from voiceops.stack.model import Instance, Observed, Stray, judge
 from voiceops.stack.reconcile import Action, Verb, calls_at_risk, in_order, plan_start, plan_stop
 
-SERVER = Declared(name="livekit", kind="livekit", cwd=Path("/"), digest="a", ports=(7880,))
-AGENT = Declared(name="agent", kind="agent", cwd=Path("/"), digest="a", needs=("livekit",))
+SERVER = Declared(name="livekit", kind="livekit", role=Role.SERVER, cwd=Path("/"), digest="a", ports=(7880,))
+AGENT = Declared(name="agent", kind="agent", role=Role.AGENT, cwd=Path("/"), digest="a", needs=("livekit",))
 WEB = Declared(name="web", kind="command", cwd=Path("/"), digest="a")
 STACK = (SERVER, AGENT, WEB)
 
@@ -30,7 +32,7 @@ def run(
 ) -> Instance:
     return Instance(
         service=service.name,
-        kind=service.kind,
+        role=service.role,
         launch=f"{service.name}-{pid}",
         pid=pid,
         digest=digest,
@@ -182,7 +184,7 @@ def test_restart_overlaps_an_agent_with_calls_and_restarts_an_idle_one() -> None
 
 
 def test_what_is_no_longer_declared_is_stopped_but_not_when_services_are_named() -> None:
-    gone = run(Declared(name="old", kind="agent", cwd=Path("/")), calls=1)
+    gone = run(Declared(name="old", kind="agent", role=Role.AGENT, cwd=Path("/")), calls=1)
     observed = healthy() | {"old": seen(gone)}
     actions = plan_start(STACK, observed)
     assert verbs(actions)["old"] is Verb.STOP

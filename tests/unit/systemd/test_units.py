@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.units import command_unit
 from voiceops.errors import ConfigError
-from voiceops.model.settings import AgentService, CommandService, LivekitService, Probe
+from voiceops.kinds.agent import AgentService, agent_unit
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService, livekit_unit
+from voiceops.model.settings import Probe
 from voiceops.systemd import escape
 from voiceops.systemd.names import Names
 from voiceops.systemd.units import Job, UnitWriter
@@ -49,20 +53,20 @@ def test_a_name_that_is_no_variable_is_refused() -> None:
 
 
 def test_the_stop_timeout_exceeds_the_drain() -> None:
-    text = writer().agent("agent", AgentService(entry="a.py", drain_timeout_s=120), entry="a.py").text
+    text = agent_unit(writer(), "agent", AgentService(entry="a.py", drain_timeout_s=120), entry="a.py").text
     assert "TimeoutStopSec=210\n" in text
-    endless = writer().agent("agent", AgentService(entry="a.py", drain_timeout_s=0), entry="a.py").text
+    endless = agent_unit(writer(), "agent", AgentService(entry="a.py", drain_timeout_s=0), entry="a.py").text
     assert "TimeoutStopSec=infinity\n" in endless
 
 
 def test_an_agent_is_ordered_after_what_it_needs_so_that_it_stops_first() -> None:
-    unit = writer().agent("agent", AgentService(entry="a.py"), entry="a.py", needs=["livekit"])
+    unit = agent_unit(writer(), "agent", AgentService(entry="a.py"), entry="a.py", needs=["livekit"])
     assert unit.name == "frontdesk-agent@.service"
     assert "After=network-online.target frontdesk-livekit.service\n" in unit.text
 
 
 def test_overlapping_instances_have_folders_of_their_own() -> None:
-    text = writer().agent("agent", AgentService(entry="a.py"), entry="a.py").text
+    text = agent_unit(writer(), "agent", AgentService(entry="a.py"), entry="a.py").text
     assert "RuntimeDirectory=frontdesk/agent-%i\n" in text
     assert "EnvironmentFile=/etc/frontdesk/agent/%i.env\n" in text
     assert 'ExecStart=/opt/frontdesk/releases/%i/venv/bin/python -m voiceops.agentkit start "a.py"\n' in text
@@ -70,22 +74,22 @@ def test_overlapping_instances_have_folders_of_their_own() -> None:
 
 def test_a_memory_limit_stands_only_where_it_is_set() -> None:
     service = CommandService(command=["/bin/true"], memory_max_bytes=1000)
-    assert "MemoryMax=1000\n" in writer().command("x", service, cwd="/").text
-    assert "MemoryMax" not in writer().command("x", CommandService(command=["/bin/true"]), cwd="/").text
+    assert "MemoryMax=1000\n" in command_unit(writer(), "x", service, cwd="/").text
+    assert "MemoryMax" not in command_unit(writer(), "x", CommandService(command=["/bin/true"]), cwd="/").text
 
 
 def test_only_a_service_that_notifies_is_waited_for_by_notification() -> None:
     notifies = CommandService(command=["/bin/true"], probe=Probe(notify=True))
-    assert "Type=notify\n" in writer().command("x", notifies, cwd="/").text
-    assert "Type=exec\n" in writer().command("x", CommandService(command=["/bin/true"]), cwd="/").text
+    assert "Type=notify\n" in command_unit(writer(), "x", notifies, cwd="/").text
+    assert "Type=exec\n" in command_unit(writer(), "x", CommandService(command=["/bin/true"]), cwd="/").text
 
 
 def test_no_unit_runs_anything_as_root() -> None:
     service = CommandService(command=["/bin/true"], port=80, probe=Probe(tcp="127.0.0.1:80"))
     texts = [
-        writer().command("x", service, cwd="/").text,
-        writer().livekit("livekit", LivekitService(), binary="/b", port=7880, config_file="/c").text,
-        writer().agent("agent", AgentService(entry="a.py"), entry="a.py").text,
+        command_unit(writer(), "x", service, cwd="/").text,
+        livekit_unit(writer(), "livekit", LivekitService(), binary="/b", port=7880, config_file="/c").text,
+        agent_unit(writer(), "agent", AgentService(entry="a.py"), entry="a.py").text,
         *(unit.text for unit in writer().job(Job(name="j", argv=["/bin/true"], calendar="daily"))[:1]),
     ]
     for text in texts:
@@ -99,15 +103,18 @@ def test_a_port_and_a_probe_are_asked_for_by_one_program() -> None:
     service = CommandService(
         command=["/bin/true"], port=80, probe=Probe(tcp="127.0.0.1:80"), ready_timeout_s=7
     )
-    text = writer().command("x", service, cwd="/").text
+    text = command_unit(writer(), "x", service, cwd="/").text
     said = 'ExecStartPost="/opt/frontdesk/bin/voiceops-ready" "--timeout-s" "7" "--port" "80" "--tcp" "127.0.0.1:80"\n'
     assert said in text
-    assert "ExecStartPost" not in writer().command("x", CommandService(command=["/bin/true"]), cwd="/").text
+    assert (
+        "ExecStartPost"
+        not in command_unit(writer(), "x", CommandService(command=["/bin/true"]), cwd="/").text
+    )
 
 
 def test_only_a_service_with_peers_is_kept_from_all_others() -> None:
     def told(peers: list[str] | None) -> list[str]:
-        text = writer().command("x", CommandService(command=["/bin/true"], peers=peers), cwd="/").text
+        text = command_unit(writer(), "x", CommandService(command=["/bin/true"], peers=peers), cwd="/").text
         return [line for line in text.splitlines() if line.startswith("IPAddress")]
 
     assert told(None) == []
@@ -123,7 +130,7 @@ def test_a_variable_that_a_template_misspells_is_an_error_with_its_place(tmp_pat
     (tmp_path / "systemd").mkdir()
     (tmp_path / "systemd" / "command.service").write_text("[Service]\nUser={{ usr }}\n")
     with pytest.raises(ConfigError, match="usr"):
-        writer(tmp_path).command("x", CommandService(command=["/bin/true"]), cwd="/")
+        command_unit(writer(tmp_path), "x", CommandService(command=["/bin/true"]), cwd="/")
 
 
 @pytest.mark.parametrize("name", ["Front", "front desk", "f/d", "", "a" * 29, "1st"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from voiceops.errors import UsageError
-from voiceops.model.settings import AgentService, Host, LivekitService, LivekitSettings, Service, Settings
+from voiceops.kinds.agent import AgentService
+from voiceops.kinds.livekit import LivekitService
+from voiceops.model.settings import Host, LivekitSettings, ServiceBase, Settings
 from voiceops.wiring.project import call_target
 
 
 def host(name: str, run: str, *, node: str, redis: str | None = "store:6379") -> Host:
-    services: dict[str, Service] = {
+    services: dict[str, ServiceBase] = {
         "livekit": LivekitService(redis=redis),
         "agent": AgentService(entry="agent.py"),
     }

@@ -18,22 +18,24 @@ from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, StorageError
 from voiceops.health.agent import read_health
 from voiceops.health.notify import NotifySocket
+from voiceops.kinds import stop_behaviour
+from voiceops.kinds.model import Declared
 from voiceops.model import protocol
 from voiceops.model.environment import session_environment
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.backend import FORCED_S, Force
+from voiceops.stack.backend import Force
 from voiceops.stack.local import observe
 from voiceops.stack.local.folder import Folder
-from voiceops.stack.local.lock import read_only
 from voiceops.stack.local.records import Record, Records
 from voiceops.stack.logs.files import last_lines, rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
-from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.stack.model import Instance, Observed, Stray
+from voiceops.util.atomic_write import write_error
 
-_SWALLOWED_S = 0.1
-"""livekit-server loses a SIGTERM that arrives right after its first answer."""
 _DRAIN_BEGINS_S = 3.0
 """An agent that answers and does not drain this long after its signal has not seen it."""
+_LOOK_AGAIN_S = 1.0
 _PATIENT = (Force.DRAIN, Force.BEGIN)
 
 
@@ -84,12 +86,13 @@ class ProcessBackend:
             self._say(f"logs are not rotated while services run: {error.message}")
         return Instance(
             service=service.name,
-            kind=service.kind,
+            role=service.role,
             launch=launch,
             pid=key.pid,
             digest=service.digest,
             state=ServiceState.STARTING,
             release=service.release,
+            repeat_signal_s=stop_behaviour(service.kind).repeat_after_s,
         )
 
     def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> Key:
@@ -103,7 +106,7 @@ class ProcessBackend:
             try:
                 self._notify[launch] = NotifySocket(path)
             except OSError as error:
-                raise read_only(path.parent, error) from error
+                raise write_error(path.parent, error) from error
             environment["NOTIFY_SOCKET"] = str(path)
         try:
             return processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
@@ -179,7 +182,7 @@ class ProcessBackend:
                 if not service.is_agent:
                     return observe.state_of(self._folder, service, observe.Run(record, main), {main.pid})
         own = {main.pid}
-        if service.ports and service.kind != "livekit":
+        if service.ports and service.forks:
             own |= {p.pid for p in processes.descendants(main.pid, processes.table())}
         seen = observe.state_of(self._folder, service, observe.Run(record, main), own)
         if not_worker_id and seen.worker_id == not_worker_id:
@@ -220,9 +223,7 @@ class ProcessBackend:
             if run.main and run.record.launch == instance.launch:
                 return run.record
         # Known to nobody: a pid alone proves nothing, so this names no process.
-        return Record(
-            launch=instance.launch, service=instance.service, kind=instance.kind, digest=instance.digest
-        )
+        return Record(launch=instance.launch, service=instance.service, kind="", digest=instance.digest)
 
     # -- the end -----------------------------------------------------------
 
@@ -253,49 +254,48 @@ class ProcessBackend:
 
     def _ask_to_end(self, instance: Instance, record: Record, limit: Deadline, force: Force) -> bool:
         """Signal once and wait. True: gone, or to be killed; False: it drains, let it."""
-        record = self._signal(record)
+        record = self._signal(instance, record)
         if processes.is_stopped(record.pid):
             # As systemd does: a signal reaches a stopped process only when it goes on.
             processes.send_signal(record.key, signal.SIGCONT)
         told_at = time.monotonic()
         patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
-        while processes.wait_gone([record.key], min(FORCED_S, patience.remaining_s, limit.remaining_s)):
-            if instance.kind == "agent" and time.monotonic() - told_at > _DRAIN_BEGINS_S:
-                record = self._signal(record)  # again only when it was swallowed
+        while processes.wait_gone([record.key], min(_LOOK_AGAIN_S, patience.remaining_s, limit.remaining_s)):
+            if instance.role is Role.AGENT and time.monotonic() - told_at > _DRAIN_BEGINS_S:
+                record = self._signal(instance, record)  # again only when it was swallowed
                 told_at = float("inf")
-            elif instance.kind == "livekit" and time.monotonic() - told_at >= FORCED_S:
+            elif 0 < instance.repeat_signal_s <= time.monotonic() - told_at:
                 processes.send_signal(record.key, signal.SIGTERM)
                 told_at = float("inf")
             if not patience.expired and not limit.expired:
                 continue
             if force in _PATIENT:
                 return False
-            health = (
-                read_health(self._folder.health_socket(record.launch)) if instance.kind == "agent" else None
-            )
-            if instance.kind == "agent" and (health is None or health.calls):
-                return False  # one came in at the last moment, or it can't say
+            if instance.role is Role.AGENT:
+                health = read_health(self._folder.health_socket(record.launch))
+                if health is None or health.calls:
+                    return False  # one came in at the last moment, or it can't say
             self._say(f"{record.service} ignores its stop signal, killing it")
             return True
         return True
 
-    def _signal(self, record: Record) -> Record:
+    def _signal(self, instance: Instance, record: Record) -> Record:
         """Send the stop signal, unless it was sent before: a second one would end calls at once."""
         now = processes.boot_clock()
         if record.signalled_at is not None:
-            health = (
-                read_health(self._folder.health_socket(record.launch)) if record.kind == "agent" else None
-            )
+            is_agent = instance.role is Role.AGENT
+            health = read_health(self._folder.health_socket(record.launch)) if is_agent else None
             # Answers, had time, and does not drain: the signal was swallowed, or never sent.
             swallowed = health and not health.draining and now - record.signalled_at >= _DRAIN_BEGINS_S
             if not swallowed:
                 return record
-        elif record.kind == "agent":
+        elif instance.role is Role.AGENT:
             health = read_health(self._folder.health_socket(record.launch), timeout_s=1.0)
             if health and health.draining:
                 return self._note_signal(record, now)
-        if record.kind == "livekit":
-            time.sleep(max(0.0, (record.ready_at or now) + _SWALLOWED_S - now))
+        deaf_s = stop_behaviour(record.kind).deaf_after_ready_s
+        if deaf_s:
+            time.sleep(max(0.0, (record.ready_at or now) + deaf_s - now))
         record = self._note_signal(record, now)
         processes.send_signal(record.key, signal.Signals[f"SIG{record.stop_signal.removeprefix('SIG')}"])
         return record

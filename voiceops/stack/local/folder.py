@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops.adapters.runtime_folder import make_private, runtime_folder
-from voiceops.stack.local.lock import read_only
+from voiceops.util.atomic_write import write_error
 
 _LONGEST_SOCKET_PATH = 90
 """Unix socket addresses end at 104 (macOS) or 108 bytes; names of up to 14 follow the folder."""
@@ -52,8 +52,8 @@ class Folder:
     def notify_socket(self, launch: str) -> Path:
         return self.sockets / f"{launch}.notify"
 
-    def livekit_config(self, service: str) -> Path:
-        """Written right before a livekit-server starts."""
+    def configuration(self, service: str) -> Path:
+        """The YAML file that a service was started with, if its kind has one."""
         return self.base / f"{service}.yaml"
 
     def log_file(self, service: str) -> Path:
@@ -69,7 +69,7 @@ class Folder:
                 make_private(sockets.parent)
             make_private(sockets)
         except OSError as error:
-            raise read_only(self.base, error) from error
+            raise write_error(self.base, error) from error
 
     def tidy(self) -> None:
         """Remove the folder for sockets where it stands outside of the project and is empty."""

@@ -17,15 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from voiceops.deadline import Deadline
-from voiceops.errors import LockedError, StorageError
-
-
-def read_only(folder: Path, error: OSError) -> StorageError:
-    """What a failed write below ``folder`` means to people."""
-    return StorageError(
-        f"can't write to {folder}: {error.strerror}",
-        hint="free some space" if error.errno == 28 else "make the folder writable for this user",
-    )
+from voiceops.errors import LockedError
+from voiceops.util.atomic_write import write_error
 
 
 @contextmanager
@@ -35,7 +28,7 @@ def locked(folder: Path, limit: Deadline, say: Callable[[str], None], command: s
         folder.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise read_only(folder, error) from error
+        raise write_error(folder, error) from error
     try:
         _acquire(descriptor, limit, say)
         _sign(descriptor, command)
@@ -74,7 +67,7 @@ def _sign(descriptor: int, command: str) -> None:
         os.pwrite(descriptor, json.dumps(owner).encode(), 0)
     except OSError as error:
         if error.errno != 28:  # on a full disk the lock still works, only its owner's name is missing
-            raise read_only(Path(".voiceops"), error) from error
+            raise write_error(Path(".voiceops"), error) from error
 
 
 def _owner(descriptor: int) -> dict[str, object]:

@@ -15,12 +15,15 @@ from voiceops.adapters.process import ports_in_use, processes
 from voiceops.adapters.process.processes import Process
 from voiceops.health import agent as agent_health
 from voiceops.health import probes
+from voiceops.kinds import role_of, stop_behaviour
+from voiceops.kinds.model import Declared
 from voiceops.model import protocol
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.records import Record, Records
 from voiceops.stack.local.strays import find_strays
-from voiceops.stack.model import Declared, Instance, Observed
+from voiceops.stack.model import Instance, Observed
 from voiceops.util.words import counted
 
 _SETTLED_S = 0.5
@@ -35,6 +38,14 @@ class Run:
     main: Process | None
     members: list[Process] = field(default_factory=list)
     """Everything that carries the launch, the main process included."""
+    tells_health: bool = False
+    """It was given a health socket, which agents get; all that is known of its kind without a record."""
+
+    @property
+    def role(self) -> Role:
+        if self.record.kind:
+            return role_of(self.record.kind)
+        return Role.AGENT if self.tells_health else Role.OTHER
 
 
 def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
@@ -99,11 +110,13 @@ def _marked(folder: Folder, table: Sequence[Process]) -> list[Run]:
         record = Record(
             launch=launch,
             service=parts[1],
-            kind="agent" if protocol.HEALTH_SOCKET_ENV in environment else "",
+            kind="",
             digest=parts[2],
             log=str(folder.log_file(parts[1])),
         )
-        groups.setdefault(launch, Run(record, None)).members.append(process)
+        run = groups.setdefault(launch, Run(record, None))
+        run.tells_health = run.tells_health or protocol.HEALTH_SOCKET_ENV in environment
+        run.members.append(process)
     for run in groups.values():
         leaders = [process for process in run.members if process.leads]
         # A child may open a session of its own: the main process is the one that came first.
@@ -138,7 +151,7 @@ def _leftover(run: Run) -> Instance:
     pids = ", ".join(str(process.pid) for process in run.members) or "none"
     return Instance(
         service=run.record.service,
-        kind=run.record.kind,
+        role=run.role,
         launch=run.record.launch,
         pid=run.members[0].pid if run.members else 0,
         digest=run.record.digest,
@@ -154,7 +167,7 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
     record = run.record
     seen = Instance(
         service=record.service,
-        kind=record.kind or (service.kind if service else "command"),
+        role=_role(run, service),
         launch=record.launch,
         pid=run.main.pid,
         digest=record.digest,
@@ -162,8 +175,9 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
         age_s=run.main.age_s,
         release=record.release,
         signalled=record.signalled_at is not None,
+        repeat_signal_s=stop_behaviour(record.kind or (service.kind if service else "")).repeat_after_s,
     )
-    if seen.kind == "agent":
+    if seen.role is Role.AGENT:
         return _agent_state(folder, service, seen, was_ready=record.ready_at is not None)
     if seen.signalled:
         return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
@@ -177,12 +191,13 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
     return replace(seen, state=state, detail=probed.detail)
 
 
+def _role(run: Run, service: Declared | None) -> Role:
+    if service and not run.record.kind and not run.tells_health:
+        return service.role
+    return run.role
+
+
 def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> probes.Probed:
-    if service.kind == "livekit":
-        port = service.ports[0]
-        if not ports_in_use.owners(port, own | {main.pid}):
-            return probes.Probed(False, f"does not listen on port {port}")
-        return probes.probe_http(f"http://127.0.0.1:{port}/")
     probe = service.probe
     if probe is None:
         return probes.Probed(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")

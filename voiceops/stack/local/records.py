@@ -16,8 +16,7 @@ from typing import Union
 import msgspec
 
 from voiceops.adapters.process.processes import Key
-from voiceops.stack.local.lock import read_only
-from voiceops.util.atomic_write import write_atomically
+from voiceops.util.atomic_write import write_atomically, write_error
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +97,7 @@ class Records:
             else:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise read_only(self.folder, error) from error
+            raise write_error(self.folder, error) from error
 
     def update(self, record: Record) -> None:
         """Add the record, or replace the one of the same launch."""

@@ -16,10 +16,11 @@ from voiceops.adapters.process import ports_in_use, processes
 from voiceops.adapters.process.processes import Process
 from voiceops.errors import UnreachableError
 from voiceops.health.agent import read_health
+from voiceops.kinds.model import Declared
 from voiceops.model import protocol
 from voiceops.model.quoting import printable
 from voiceops.stack.local.folder import Folder
-from voiceops.stack.model import Declared, Stray
+from voiceops.stack.model import Stray
 
 _AGENT_MODES = frozenset({"start", "dev", "connect", "console"})
 
@@ -49,7 +50,7 @@ def _port_owners(folder: Folder, service: Declared, port: int, table: Sequence[P
     if not pids:
         reason = f"port {port} is taken by a process that this user can't see"
         unseen = Stray(
-            service=service.name, kind=service.kind, pid=0, start="", command="", age_s=0.0, reason=reason
+            service=service.name, role=service.role, pid=0, start="", command="", age_s=0.0, reason=reason
         )
         return [replace(unseen, foreign_owner="another user")]
     # Several share a socket when a server forks; the one that the others came from is the stray.
@@ -102,7 +103,6 @@ def _is_leftover(folder: Folder, service: Declared, process: Process) -> bool:
         return True
     words = processes.command_line(process.pid)
     programs = {os.path.basename(service.argv[0])} if service.argv else set()
-    programs |= {"livekit-server"} if service.kind == "livekit" else set()
     if not words or os.path.basename(words[0]) not in programs:
         return False
     root = os.path.realpath(folder.root)
@@ -173,7 +173,7 @@ def _stray(service: Declared, process: Process, reason: str, *, calls: int | Non
     command = " ".join(processes.command_line(process.pid))
     return Stray(
         service=service.name,
-        kind=service.kind,
+        role=service.role,
         pid=process.pid,
         start=process.key.start,
         command=command,

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from voiceops.stack.local.lock import read_only
+from voiceops.kinds.model import Declared
 from voiceops.stack.logs import rotation
-from voiceops.stack.model import Declared
+from voiceops.util.atomic_write import write_error
 
 _TAIL_BYTES = 64_000
 _CHUNK_BYTES = 256_000
@@ -75,7 +75,7 @@ def rotate_stopped(path: Path, max_bytes: int, keep: int) -> bool:
     try:
         return rotation.rotate_stopped(path, max_bytes, keep)
     except OSError as error:
-        raise read_only(path.parent, error) from error
+        raise write_error(path.parent, error) from error
 
 
 def rotate_running(path: Path, max_bytes: int, keep: int) -> bool:
@@ -83,7 +83,7 @@ def rotate_running(path: Path, max_bytes: int, keep: int) -> bool:
     try:
         return rotation.rotate_running(path, max_bytes, keep)
     except OSError as error:
-        raise read_only(path.parent, error) from error
+        raise write_error(path.parent, error) from error
 
 
 def rotate_all(folder: Path, services: Iterable[Declared]) -> list[str]:

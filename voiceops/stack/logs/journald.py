@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from voiceops.kinds.model import Declared
 from voiceops.stack.logs.files import Line
-from voiceops.stack.model import Declared
 from voiceops.systemd.names import Names
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from voiceops.adapters.process import processes
-from voiceops.stack.local.lock import read_only
 from voiceops.stack.logs import rotation
+from voiceops.util.atomic_write import write_error
 
 _ENDS_WITHIN_S = 2.0
 _KEPT = ("PATH", "LD_LIBRARY_PATH")
@@ -34,7 +34,7 @@ def ensure_rotation(folder: Path) -> None:
             start_new_session=True,
         )
     except OSError as error:
-        raise read_only(folder, error) from error
+        raise write_error(folder, error) from error
     child.returncode = 0  # it outlives us; without this, Popen complains that nobody waited
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, UnreachableError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
 from voiceops.ports import Transport
 from voiceops.remote.onhost import services as onhost
-from voiceops.stack.backend import FORCED_S, Force
+from voiceops.stack.backend import Force
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
-from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.stack.systemd import observe
 from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python
@@ -109,20 +111,19 @@ class SystemdBackend:
                 )
             return True
         patience_s = limit.remaining_s
-        if instance.kind == "agent" and force is Force.STOP:
+        if instance.role is Role.AGENT and force is Force.STOP:
             # Others are killed by systemd after their TimeoutStopSec; an agent's exceeds its drain.
             patience_s = min(patience_s, _STOP_S)
         answer = self._end(instance, patience_s, kill=False, begin=force is Force.BEGIN)
         if answer["gone"] or force in (Force.DRAIN, Force.BEGIN):
             return bool(answer["gone"])
-        if instance.kind == "agent" and (answer["health"] or {"calls": None}).get("calls") != 0:
+        if instance.role is Role.AGENT and (answer["health"] or {"calls": None}).get("calls") != 0:
             return False  # one came in at the last moment, or it can't say
         return bool(self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"])
 
     def _end(
         self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False
     ) -> Mapping[str, Any]:
-        again_s = FORCED_S if instance.kind == "livekit" else 0.0
         return self._ask(
             "end",
             timeout_s,
@@ -130,7 +131,7 @@ class SystemdBackend:
             kill=kill,
             begin=begin,
             timeout_s=timeout_s,
-            again_s=again_s,
+            again_s=instance.repeat_signal_s,
         )
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:

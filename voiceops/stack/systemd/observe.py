@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from voiceops.kinds import stop_behaviour
+from voiceops.kinds.model import Declared
 from voiceops.model.quoting import printable
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.remote.onhost import services as onhost
-from voiceops.stack.model import Declared, Instance, Observed, Stray
+from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.systemd.names import UNIT_MARK, Names
 from voiceops.util.words import counted
 
@@ -91,7 +94,7 @@ def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) ->
     mute = bool(which) and bool(unit["pid"]) and not health and unit["active"] != "activating"
     return Instance(
         service=name,
-        kind=service.kind if service else "agent" if which else "command",
+        role=service.role if service else Role.AGENT if which else Role.OTHER,
         launch=unit["unit"],
         pid=unit["pid"],
         digest=_digest(unit),
@@ -103,6 +106,7 @@ def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) ->
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
         signalled=unit["active"] == "deactivating",
+        repeat_signal_s=stop_behaviour(service.kind).repeat_after_s if service else 0.0,
     )
 
 
@@ -155,7 +159,7 @@ def _strays(
             ours = command.startswith(f"{names.opt}/") and not unit.endswith(".service")
             found.setdefault(service.name, {})[owner["pid"]] = Stray(
                 service=service.name,
-                kind=service.kind,
+                role=service.role,
                 pid=owner["pid"],
                 start=str(owner["start"]),
                 command=command,
@@ -168,7 +172,7 @@ def _strays(
                 continue
             found.setdefault(service.name, {})[worker["pid"]] = Stray(
                 service=service.name,
-                kind=service.kind,
+                role=service.role,
                 pid=worker["pid"],
                 start=str(worker["start"]),
                 command=worker["command"],

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.model import Declared, Observed, judge
+from voiceops.stack.model import Observed, judge
 from voiceops.stack.systemd.observe import look_request, observed
 from voiceops.systemd.names import Names
 
@@ -16,13 +18,14 @@ NAMES = Names("front")
 AGENT = Declared(
     name="agent",
     kind="agent",
+    role=Role.AGENT,
     cwd=Path("/"),
     digest="d1",
     release="r1",
     entry=Path("/x/desk.py"),
     livekit_url="ws://lk:7880/",
 )
-LIVEKIT = Declared(name="livekit", kind="livekit", cwd=Path("/"), ports=(7880, 7881))
+LIVEKIT = Declared(name="livekit", kind="livekit", role=Role.SERVER, cwd=Path("/"), ports=(7880, 7881))
 HEALTHY = {"registered": True, "draining": False, "calls": 2, "rooms": ["a", "b"], "worker_id": "AW_1"}
 
 

@@ -1,0 +1,1 @@
+"""Kinds of service that only tests have."""

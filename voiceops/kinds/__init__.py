@@ -1,0 +1,52 @@
+"""The kinds of service. Each is one module, listed in ``MODULES``; its ``KIND`` is imported when it is asked for.
+
+The last part of a module's name is what an inventory writes as ``kind``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from voiceops.kinds.model import Kind, StopBehaviour
+from voiceops.model.roles import Role
+from voiceops.model.settings import ServiceBase
+
+MODULES = ("voiceops.kinds.livekit", "voiceops.kinds.agent", "voiceops.kinds.command")
+
+
+def names() -> tuple[str, ...]:
+    """Every kind that an inventory can name."""
+    return tuple(module.rpartition(".")[2] for module in MODULES)
+
+
+def find(name: str) -> Kind[Any] | None:
+    """The kind of this name; None where there is none."""
+    return next((_load(module) for module in MODULES if module.rpartition(".")[2] == name), None)
+
+
+def kind_of(service: ServiceBase) -> Kind[Any]:
+    """The kind that a service of the inventory has."""
+    kind = find(service.kind)
+    if kind is None:
+        raise LookupError(f"no module of voiceops.kinds is named {service.kind}")
+    return kind
+
+
+def role_of(name: str) -> Role:
+    """The role of a kind; of a name that an older or newer voiceops has recorded, the plainest."""
+    kind = find(name)
+    return kind.settings.role if kind else Role.OTHER
+
+
+def stop_behaviour(name: str) -> StopBehaviour:
+    """What its programs do with a stop signal; the default for a name that is unknown here."""
+    kind = find(name)
+    return kind.stop if kind else StopBehaviour()
+
+
+@cache
+def _load(module: str) -> Kind[Any]:
+    kind: Kind[Any] = import_module(module).KIND
+    return kind

@@ -1,0 +1,58 @@
+"""Any other program, as the inventory describes it."""
+
+from __future__ import annotations
+
+from voiceops.config import decode
+from voiceops.config.checks import check_peer, check_probe
+from voiceops.kinds.program import Program, ProgramKind
+from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.util.suggest import did_you_mean
+
+_SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
+
+
+class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, kw_only=True):
+    """Anything else."""
+
+    command: list[str]
+    cwd: str | None = None
+    probe: Probe | None = None
+    """None: ready when it has stayed alive for 0.5 s."""
+    stop_signal: str = "TERM"
+    port: int | None = None
+    """The TCP port that it owns; a foreign owner is a stray."""
+    peers: list[str] | None = None
+    """On servers: addresses and networks that it exchanges packets with, ``localhost`` among them; all others
+    are denied (IPAddressAllow, IPAddressDeny). None: no limit."""
+
+
+class CommandKind(ProgramKind[CommandService]):
+    """The inventory says all of it."""
+
+    settings = CommandService
+
+    def check(self, service: CommandService, decoder: decode.Decoder, path: decode.Path) -> None:
+        if not service.command or not service.command[0]:
+            raise decoder.error(
+                (*path, "command"), "the command is empty", 'write it as a list: ["program", "argument"]'
+            )
+        if service.stop_signal not in _SIGNALS:
+            known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
+            raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
+        if service.probe is not None:
+            check_probe(service.probe, decoder, (*path, "probe"))
+        for index, peer in enumerate(service.peers or ()):
+            check_peer(peer, decoder, (*path, "peers", index))
+
+    def program(self, service: CommandService, settings: Settings, config: str) -> Program:
+        return Program(
+            argv=service.command,
+            cwd=service.cwd,
+            probe=service.probe,
+            port=service.port,
+            stop_signal=service.stop_signal,
+            peers=service.peers,
+        )
+
+
+KIND = CommandKind()

@@ -1,0 +1,68 @@
+"""What a declaration for a server needs, and the resources that most kinds have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voiceops.model import protocol
+from voiceops.model.settings import Settings
+from voiceops.resources import Blob, Content, File, Unit, Venv
+from voiceops.systemd.escape import environment_file
+from voiceops.systemd.names import Names
+from voiceops.systemd.units import UnitFile, UnitWriter
+
+if TYPE_CHECKING:
+    from voiceops.adapters.binaries.find import OnProgress
+
+UNITS = "/etc/systemd/system"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostContext:
+    """One host, as far as its services need to know it."""
+
+    settings: Settings
+    names: Names
+    units: UnitWriter
+    root: Path
+    """The inventory's folder, on this machine."""
+    templates: Sequence[Path]
+    """Folders, the project's own first."""
+    dotenv: Mapping[str, str]
+    venv: Venv | None
+    """The host's Python environment; None where none of its kinds ``runs_python``."""
+    machine: str
+    """Its architecture, in the words of ``uname -m``."""
+    on_fetch: OnProgress
+
+    def environment(self, name: str, instance: str, values: Mapping[str, str], digest: str = "") -> File:
+        """The variables of a unit; with ``digest`` they carry the mark by which its process is known."""
+        mark = {protocol.SERVICE_ENV: f"{self.names.project}/{name}/{digest}"} if digest else {}
+        return File(
+            path=self.names.environment_file(name, instance),
+            content=environment_file({**values, **mark}),
+            owner="root",
+            mode=0o600,
+            secret=True,
+        )
+
+    def configuration(self, path: str, text: str, *, group: str | None = None) -> File:
+        """A configuration file that may hold secrets: root's alone, or readable for ``group`` too."""
+        mode = 0o640 if group else 0o600
+        return File(path=path, content=text, owner="root", group=group, mode=mode, secret=True)
+
+    def program(self, path: str, source: Path) -> Blob:
+        """A program of this machine's cache."""
+        content = Content.of_file(source, str(source))
+        return Blob(path=path, source=source, content=content, owner="root", mode=0o755)
+
+    def unit_file(self, unit: UnitFile) -> File:
+        """The file of a unit."""
+        return File(path=f"{UNITS}/{unit.name}", content=unit.text, owner="root", mode=0o644)
+
+    def enabled(self, unit: UnitFile) -> Unit:
+        """The unit starts with the host; whether it runs now is for reconcile."""
+        return Unit(name=unit.name, enabled=True)

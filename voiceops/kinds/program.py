@@ -1,0 +1,159 @@
+"""A kind that is one program with arguments, with a configuration file where it has a template."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from voiceops.config.kinds import PortUse
+from voiceops.config.shipped import find_template
+from voiceops.errors import ConfigError
+from voiceops.kinds.configuration import render_configuration, write_configuration
+from voiceops.kinds.environment import digest_of, service_environment, withheld_names
+from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, S
+from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.systemd import escape
+
+if TYPE_CHECKING:
+    from voiceops.kinds.host import HostContext
+    from voiceops.systemd.units import UnitFile, UnitWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What runs, on this machine or on a server."""
+
+    argv: Sequence[str]
+    cwd: str | None = None
+    """None: the inventory's folder here, the services' own on servers, where any other must be absolute."""
+    probe: Probe | None = None
+    """None: ready when it has stayed alive for 0.5 s."""
+    port: int | None = None
+    """The TCP port that it owns."""
+    stop_signal: str = "TERM"
+    peers: Sequence[str] | None = None
+    """On servers: whom it exchanges packets with (IPAddressAllow); None: no limit."""
+
+
+class ProgramKind(Kind[S]):
+    """Says by ``program`` what runs; ``template`` and ``variables`` give it a configuration file."""
+
+    template: str = ""
+    """Below ``templates/``; empty: it has no configuration file."""
+
+    @abstractmethod
+    def program(self, service: S, settings: Settings, config: str) -> Program:
+        """Return what runs; pure. ``config``: the path of the configuration file, empty without a template."""
+
+    def variables(self, service: S, settings: Settings) -> Mapping[str, Any]:
+        """Return what the template gets; secrets are in the clear."""
+        return {}
+
+    def ports(self, name: str, service: S, settings: Settings) -> Iterable[PortUse]:
+        port = self.program(service, settings, "").port
+        if port is not None:
+            yield PortUse("TCP", port, ("services", name, "port"))
+
+    def outline(self, bare: Declared, service: S, settings: Settings) -> Declared:
+        program = self.program(service, settings, "")
+        return replace(
+            bare,
+            cwd=bare.cwd / (program.cwd or "."),
+            ports=(program.port,) if program.port else (),
+            probe=program.probe,
+            stop_signal=program.stop_signal,
+        )
+
+    def declare(self, outline: Declared, service: S, context: DeclarationContext) -> Declared:
+        config = context.config_folder / self._config_name(outline.name) if self.template else None
+        program = self.program(service, context.settings, str(config or ""))
+        if not outline.cwd.is_dir():
+            raise ConfigError(
+                f"service {outline.name}: the folder {program.cwd} does not exist",
+                path=f"services.{outline.name}.cwd",
+            )
+        env = service_environment(service, context.dotenv())
+        parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port]
+        argv = tuple(program.argv)
+        if config is None:
+            return replace(outline, argv=argv, digest=digest_of(*parts), env=env)
+        target, text = config, self._configuration(service, context.settings, context.template(self.template))
+
+        def prepare() -> tuple[str, ...]:
+            write_configuration(target, text)
+            return argv
+
+        return replace(outline, argv=argv, digest=digest_of(*parts, text), env=env, prepare=prepare)
+
+    def declare_on_host(self, outline: Declared, service: S, host: HostContext) -> HostDeclaration:
+        name = outline.name
+        config = f"{host.names.etc}/{self._config_name(name)}" if self.template else ""
+        program = self.program(service, host.settings, config)
+        if program.cwd and not program.cwd.startswith("/"):
+            raise ConfigError(
+                f"service {name}: on a server the folder must be absolute, not {program.cwd!r}",
+                path=f"services.{name}.cwd",
+            )
+        cwd = program.cwd or host.names.data
+        unit = program_unit(host.units, name, service, program, cwd=cwd, needs=service.needs)
+        env = service_environment(service, host.dotenv)
+        text = ""
+        if self.template:
+            template = find_template(self.template, host.templates)
+            text = self._configuration(service, host.settings, template)
+        digest = digest_of(unit.text, env, *([text] if text else []))
+        return HostDeclaration(
+            declared=replace(
+                outline, digest=digest, cwd=Path(cwd), withheld=withheld_names(env, host.dotenv)
+            ),
+            resources=(
+                *([host.configuration(config, text, group=host.names.user)] if text else []),
+                host.environment(name, "", env, digest),
+                host.unit_file(unit),
+                host.enabled(unit),
+            ),
+        )
+
+    def _config_name(self, name: str) -> str:
+        return f"{name}{PurePath(self.template).suffix}"
+
+    def _configuration(self, service: S, settings: Settings, template: Path) -> str:
+        return render_configuration(template, self.variables(service, settings))
+
+
+def program_unit(
+    units: UnitWriter,
+    name: str,
+    service: ServiceBase,
+    program: Program,
+    *,
+    cwd: str,
+    needs: Sequence[str] = (),
+) -> UnitFile:
+    """Return the unit of a program.
+
+    A probe of the log is left to whoever starts it: the unit can't read the journal.
+    """
+    probe = program.probe or Probe()
+    values = {
+        "exec_start": escape.command(program.argv, f"the command of {name}"),
+        "exec_ready": units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
+        "after": units.after(needs),
+        "notify": probe.notify,
+        "stop_signal": escape.value(f"SIG{program.stop_signal.removeprefix('SIG')}"),
+        "runtime_folder": units.names.runtime_folder(name),
+        "working_directory": escape.value(cwd, f"the folder of {name}"),
+        "peers": program.peers,
+    }
+    return units.service("command.service", name, service, values)
+
+
+def _probe_arguments(probe: Probe) -> list[str]:
+    if probe.http:
+        return ["--http", probe.http]
+    if probe.tcp:
+        return ["--tcp", probe.tcp]
+    return ["--", *probe.command] if probe.command else []
