@@ -35,7 +35,7 @@ CONTEXTS = _contexts()
 
 def documents(repository: Path) -> list[Path]:
     return [
-        *(repository / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")),
+        *(repository / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md")),
         *sorted((repository / "docs").glob("**/*.md")),
         *sorted((repository / "examples").glob("**/*.md")),
     ]

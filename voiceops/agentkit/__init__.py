@@ -1,7 +1,7 @@
 """What runs inside an agent's own process, so that calls are picked up every time.
 
 Each name stands alone: take one, leave the rest. Nothing here is imported before it is
-used, so ``import voiceops.agentkit`` costs milliseconds and never imports livekit-agents.
+used, so ``import voiceops.agentkit`` costs milliseconds and never imports livekit-agents::
 
     guarded_entrypoint   deadlines and clean ends for a job's entrypoint
     cached               async TTL cache, shared by all calls of a worker; raises CacheError
@@ -70,3 +70,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names: they are there before they are imported."""
+    return [*globals(), *__all__]
