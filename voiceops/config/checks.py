@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
 from urllib.parse import urlsplit
-
-import msgspec
 
 from voiceops.config.decode import Decoder, Path
 from voiceops.config.private_networks import is_private_url
@@ -18,23 +14,12 @@ from voiceops.util.suggest import did_you_mean
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_AT_LEAST_ONE = {
-    "concurrency",
-    "parallel",
-    "keep_releases",
-    "max_concurrent_jobs",
-    "log_max_bytes",
-    "memory_max_bytes",
-}
-_ABOVE_ZERO = {"interval_s", "ready_timeout_s"}
 
 
 def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
     """Raise ``ConfigError`` for the first mistake; ``complete`` also for a missing project."""
     if settings.project or complete:
         _check_name(decoder, ("project",), settings.project)
-    for path, value in _walk(settings, ()):
-        _check_number(decoder, path, value)
     _check_livekit(settings, decoder)
     _check_serial(settings.deploy.serial, decoder, ("deploy", "serial"))
     _check_packages(settings.deploy.packages, decoder, ("deploy", "packages"))
@@ -46,17 +31,6 @@ def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
     _check_ports(settings, decoder)
 
 
-def _walk(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            yield from _walk(getattr(value, name), (*path, name))
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield from _walk(item, (*path, name))
-    else:
-        yield path, value
-
-
 def _check_name(decoder: Decoder, path: Path, name: str) -> None:
     if not name:
         raise decoder.error(path, "project is missing", "add `project: NAME` to the vars of all")
@@ -66,22 +40,6 @@ def _check_name(decoder: Decoder, path: Path, name: str) -> None:
             f"{name!r} is no name that units, users and folders can carry",
             "use up to 32 small letters, digits, - and _, starting with a letter",
         )
-
-
-def _check_number(decoder: Decoder, path: Path, value: Any) -> None:
-    name = path[-1]
-    if isinstance(value, bool) or not isinstance(value, int | float) or "config" in path:
-        return
-    if name in _AT_LEAST_ONE and value < 1:
-        raise decoder.error(path, f"must be 1 or more, not {value:g}")
-    if name in _ABOVE_ZERO and value <= 0:
-        raise decoder.error(path, f"must be more than 0, not {value:g}")
-    if name == "cleanup_every_min" and not 1 <= value <= 59:
-        raise decoder.error(path, f"must be 1 to 59 minutes, not {value:g}")
-    if value < 0:
-        raise decoder.error(path, f"must not be negative, not {value:g}")
-    if isinstance(name, str) and (name == "port" or name.endswith("_port")) and not 1 <= value <= 65535:
-        raise decoder.error(path, f"must be a port from 1 to 65535, not {value}")
 
 
 def _check_livekit(settings: Settings, decoder: Decoder) -> None:

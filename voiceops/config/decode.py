@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -29,6 +29,7 @@ _EXPECTED = {
 }
 _NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
 _LARGEST = 1e15
+_NOT_NEGATIVE = msgspec.Meta(ge=0)
 _UNEVALUATED = ("env", "command", "config")
 """Settings that may hold braces meant for others (``docker ps --format '{{.ID}}'``)."""
 
@@ -72,7 +73,24 @@ class Decoder:
             return self.struct(kind, value, path)
         if kind is Any or kind is object:
             return self.free(value, path)
+        if origin is Annotated:
+            inner, meta = get_args(kind)
+            return self.in_range(self.scalar(inner, value, path), meta, path)
+        if kind in _NUMBERS:
+            return self.in_range(self.scalar(kind, value, path), _NOT_NEGATIVE, path)
         return self.scalar(kind, value, path)
+
+    def in_range(self, value: float, meta: msgspec.Meta, path: Path) -> float:
+        """The number, if it is in the range of its field; without one it must not be negative."""
+        too_small = value <= meta.gt if meta.gt is not None else value < (meta.ge or 0)
+        if not too_small and (meta.le is None or value <= meta.le):
+            return value
+        if meta is _NOT_NEGATIVE:
+            raise self.error(path, f"must not be negative, not {value:g}")
+        what = f"{meta.title} from " if meta.title else ""
+        wanted = f"more than {meta.gt:g}" if meta.gt is not None else f"{what}{meta.ge or 0:g}"
+        wanted += f" to {meta.le:g}" if meta.le is not None else " or more" if meta.gt is None else ""
+        raise self.error(path, f"must be {wanted}, not {value:g}")
 
     def free(self, value: Any, path: Path) -> Any:
         """A value of any shape, with each reference to a secret in it as a ``Secret``."""

@@ -21,7 +21,7 @@ from voiceops.kinds.release_files import release_digest, release_files
 from voiceops.model import protocol
 from voiceops.model.environment import PROVIDER_KEYS
 from voiceops.model.roles import Role
-from voiceops.model.settings import ServiceBase, Settings
+from voiceops.model.settings import AtLeastOne, Port, ServiceBase, Settings
 from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 
@@ -57,11 +57,11 @@ class AgentService(ServiceBase, tag_field="kind", tag="agent", frozen=True, kw_o
     python: str | None = None
     """Interpreter; default: the one that runs voiceops."""
     drain_timeout_s: float = 3600.0
-    max_concurrent_jobs: int | None = None
+    max_concurrent_jobs: AtLeastOne | None = None
     load_limit: int | float | bool | str | None = None
     """Share of CPU from which it takes no more calls, or off (which YAML reads as False). None:
     0.7 where workers of other machines may take the call instead, else off."""
-    health_port: int | None = None
+    health_port: Port | None = None
     """TCP port of /health and /metrics on loopback; none by default."""
     files: list[str] = msgspec.field(default_factory=lambda: ["**/*"])
     """What belongs to a release, as patterns below the folder of ``entry``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from voiceops.config import decode
 from voiceops.config.checks import check_peer, check_probe
 from voiceops.kinds.program import Program, ProgramKind
-from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.model.settings import Port, Probe, ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
@@ -19,7 +19,7 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     probe: Probe | None = None
     """None: ready when it has stayed alive for 0.5 s."""
     stop_signal: str = "TERM"
-    port: int | None = None
+    port: Port | None = None
     """The TCP port that it owns; a foreign owner is a stray."""
     peers: list[str] | None = None
     """On servers: addresses and networks that it exchanges packets with, ``localhost`` among them; all others

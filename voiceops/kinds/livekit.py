@@ -20,7 +20,7 @@ from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, StopBehaviour
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
-from voiceops.model.settings import LivekitSettings, Probe, ServiceBase, Settings
+from voiceops.model.settings import LivekitSettings, Port, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 
@@ -44,9 +44,9 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
     binary: str | None = None
     public: bool = False
     """False: loopback only, and nothing leaves the machine, public STUN included."""
-    rtc_tcp_port: int = 7881
+    rtc_tcp_port: Port = 7881
     """Only where ``public``: livekit-server's TCP media listener ignores bind addresses."""
-    rtc_udp_port: int = 7882
+    rtc_udp_port: Port = 7882
     node_ip: str | None = None
     redis: str | None = None
     """HOST:PORT, for more than one node."""

@@ -6,13 +6,17 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Union
+from typing import Annotated, ClassVar, Literal, Union
 from urllib.parse import urlsplit
 
 import msgspec
 
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
+
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535, title="a port")]
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,7 +36,7 @@ class Probe(_Settings, frozen=True, kw_only=True):
     """Arguments of a command that exits 0."""
     notify: bool = False
     """The service sends READY=1 by sd_notify."""
-    interval_s: float = 0.1
+    interval_s: AboveZero = 0.1
 
 
 class ServiceBase(_Settings, frozen=True, kw_only=True):
@@ -48,11 +52,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     env_from: list[str] = []
     """Variables of ``.env`` or the environment that the service gets as they are; a pattern (fnmatch)
     selects from ``.env`` only. Nothing else reaches it but what its kind reads."""
-    ready_timeout_s: float = 60.0
+    ready_timeout_s: AboveZero = 60.0
     stop_timeout_s: float = 10.0
-    log_max_bytes: int = 10_000_000
+    log_max_bytes: AtLeastOne = 10_000_000
     log_keep: int = 5
-    memory_max_bytes: Union[int, None] = None
+    memory_max_bytes: Union[AtLeastOne, None] = None
     """On servers: systemd ends the service when it takes more; None: no limit."""
 
     @property
@@ -103,7 +107,7 @@ class RoomsSettings(_Settings, frozen=True, kw_only=True):
     """Room name patterns (fnmatch) that cleanup never touches."""
     idle_identities: list[str] = msgspec.field(default_factory=lambda: ["monitor-*", "bot-*"])
     """Participants that hold a room open without being a caller."""
-    concurrency: int = 64
+    concurrency: AtLeastOne = 64
     agent_wait_timeout_s: float = 10.0
     """How long a dispatched agent may take to become ready."""
 
@@ -115,7 +119,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Hosts of one batch, as a number or a percentage; of the first batch, one host goes ahead alone."""
     max_fail: int = 0
     """So many hosts may fail before no further batch begins."""
-    parallel: int = 16
+    parallel: AtLeastOne = 16
     """Connections at once."""
     wheels: Literal["upload", "index"] = "upload"
     """``upload``: fetched here for the host's Python and sent; ``index``: the host asks its package index."""
@@ -125,7 +129,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Of the distribution, by apt or dnf; what they bring of daemons of their own stays off."""
     requirements: Union[str, None] = None
     """File with what agents import beyond livekit-agents, from the inventory's folder."""
-    keep_releases: int = 5
+    keep_releases: AtLeastOne = 5
     settle_s: float = 1.5
     """A service has to stay up for so long before it counts as started."""
     lock_wait_s: float = 10.0
@@ -134,7 +138,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """A real call must hear each host's agent; a host whose new release fails it goes back."""
     schedule: bool = True
     """Timers for the cleanup of rooms on hosts that run an agent or LiveKit."""
-    cleanup_every_min: int = 5
+    cleanup_every_min: Annotated[int, msgspec.Meta(ge=1, le=59)] = 5
     """Minutes between two runs of that timer, 1 to 59."""
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import msgspec
 
 from voiceops.errors import StorageError
 from voiceops.rooms.rules import Observation
+from voiceops.util.atomic_write import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +35,7 @@ class ObservationFile:
             return
         everything[server] = dict(observed)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(everything))
-                os.replace(name, self._path)
-            except BaseException:
-                os.unlink(name)
-                raise
+            write_atomically(self._path, msgspec.json.encode(everything))
         except OSError as error:
             raise StorageError(
                 f"can't write {self._path}: {error.strerror}",

@@ -12,7 +12,7 @@ from typing import Any
 from voiceops.config import decode
 from voiceops.kinds.program import Program, ProgramKind
 from voiceops.model.secret import Secret
-from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.model.settings import Port, Probe, ServiceBase, Settings
 
 MODULE = __name__
 TASKS = f"""from voiceops import kinds
@@ -38,7 +38,7 @@ class NoticeService(ServiceBase, tag_field="kind", tag="notice", frozen=True, kw
     """One sentence for everybody."""
 
     text: Secret
-    port: int = 8099
+    port: Port = 8099
 
 
 class NoticeKind(ProgramKind[NoticeService]):

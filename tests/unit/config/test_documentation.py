@@ -63,9 +63,13 @@ def test_every_commented_setting_shows_its_default(uncommented: Settings) -> Non
                 )
 
 
-@pytest.mark.parametrize(
-    "kind", sorted(structs_below(Settings), key=str), ids=lambda kind: str(kind.__name__)
-)
+def all_structs() -> list[Any]:
+    """Every struct of settings, those of each kind of service included."""
+    found = [kind.settings for name in kinds.names() if (kind := kinds.find(name))]
+    return sorted(structs_below(Settings).union(*map(structs_below, found)), key=str)
+
+
+@pytest.mark.parametrize("kind", all_structs(), ids=lambda kind: str(kind.__name__))
 def test_every_setting_stands_in_the_shipped_inventory(repository: Path, kind: Any) -> None:
     names = set(re.findall(r"^ *#?(\w+):", (repository / "inventory.yaml").read_text(), re.MULTILINE))
 
