@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -46,3 +48,57 @@ async def agent_in(person: rtc.Room) -> str:
             return next(iter(person.remote_participants))
         await asyncio.sleep(0.05)
     raise AssertionError("no agent came")
+
+
+class Hearing:
+    """What a caller hears of everybody else: how long the longest pause between two loud moments was."""
+
+    def __init__(self, person: rtc.Room) -> None:
+        self._person = person
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loud_at: float | None = None
+        self._longest_s = 0.0
+
+    async def __aenter__(self) -> Hearing:
+        self._person.on("track_subscribed", self._on_track)
+        for participant in self._person.remote_participants.values():
+            for publication in participant.track_publications.values():
+                if publication.track is not None:
+                    self._on_track(publication.track)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def longest_pause_s(self) -> float:
+        """Up to now; endless when nothing was heard."""
+        if self._loud_at is None:
+            return math.inf
+        return max(self._longest_s, time.monotonic() - self._loud_at)
+
+    async def something(self) -> None:
+        """Wait for the first sound."""
+        for _ in range(400):
+            if self._loud_at is not None:
+                return
+            await asyncio.sleep(0.05)
+        raise AssertionError("nothing was heard")
+
+    def _on_track(self, track: rtc.Track, *_: object) -> None:
+        if track.kind == rtc.TrackKind.KIND_AUDIO:
+            self._tasks.add(asyncio.get_running_loop().create_task(self._listen(track)))
+
+    async def _listen(self, track: rtc.Track) -> None:
+        stream = rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20)
+        try:
+            async for event in stream:
+                if max(event.frame.data) < 500:
+                    continue
+                now = time.monotonic()
+                self._longest_s = max(self._longest_s, now - (self._loud_at or now))
+                self._loud_at = now
+        finally:
+            await stream.aclose()

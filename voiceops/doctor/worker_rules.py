@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from voiceops.doctor.facts import Facts, WorkerFact, last_message
-from voiceops.doctor.room_look import looks, waiting_rooms
+from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, last_message
+from voiceops.doctor.room_look import looks, served_rooms, waiting_rooms
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
@@ -60,7 +60,8 @@ def no_worker(facts: Facts) -> Iterator[Finding]:
 
 def frozen_worker(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
-        if not worker.stopped and worker.state is not ServiceState.UNRESPONSIVE:
+        mute_drain = worker.draining and not worker.answers
+        if not (worker.stopped or mute_drain or worker.state is ServiceState.UNRESPONSIVE):
             continue
         failed = [
             e for e in facts.events if "failed to assign job" in e.message and facts.now - e.at < RECENT_S
@@ -73,17 +74,16 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             if worker.stopped
             else "its health endpoint does not answer"
         )
+        if mute_drain:
+            yield _stuck_drain(facts, worker, how, failed)
+            continue
         yield Finding(
             rule="worker-frozen",
             severity="error",
             sentence=f"The worker of {worker.service} (pid {worker.pid}) is frozen: it is still offered calls and loses them.",
             evidence=(
                 how,
-                *(
-                    (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",)
-                    if failed
-                    else ()
-                ),
+                *_lost_jobs(failed),
             ),
             fixes=(
                 # Its job processes may serve callers all the while: it is replaced by overlap, not killed.
@@ -92,6 +92,27 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             ),
             rank=6,
         )
+
+
+def _lost_jobs(failed: Sequence[LogEvent]) -> tuple[str, ...]:
+    return (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",) if failed else ()
+
+
+def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[LogEvent]) -> Finding:
+    """A drain ends with the worker's last call, but only a worker that runs notices that."""
+    listed = {room for one in facts.workers if one.answers for room in one.rooms}
+    unclaimed = [room for room in served_rooms(facts) if room.name not in listed]
+    start = Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)
+    stays = (f"{len(unclaimed)} call(s) may be its own: it is ended only after them",) if unclaimed else ()
+    return Finding(
+        rule="worker-drain-stuck",
+        severity="error" if failed else "warning",
+        sentence=f"A worker of {worker.service} (pid {worker.pid}) was told to stop and does not answer: "
+        "its drain never ends, and calls that LiveKit still offers it are lost.",
+        evidence=(how, *stays, *_lost_jobs(failed)),
+        fixes=(start, *_new_agents(facts, worker)),
+        rank=8 if failed else 42,
+    )
 
 
 def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:

@@ -44,6 +44,8 @@ class Action:
     """The run that is kept, waited for, or replaced."""
     extra: tuple[Instance, ...] = ()
     """Runs to end before anything else: duplicates, and what is no longer declared."""
+    mute: tuple[Instance, ...] = ()
+    """Draining agents that don't answer: they never finish by themselves, so they end if they have no call."""
     strays: tuple[Stray, ...] = ()
     gently: bool = False
     """Ends agents by draining in the background: nobody asked for an end to their calls."""
@@ -146,9 +148,12 @@ def _plan_one(
         refused = foreign or seen.strays
         return Action(service=name, verb=Verb.REFUSE, reason=refused[0].reason, strays=refused)
     strays = seen.strays
+    mute = tuple(one for one in seen.draining if one.calls is None)
     if not seen.current:
         reason = seen.stale or ("the old one drains" if seen.draining else "was not running")
-        return Action(service=name, verb=Verb.START, reason=reason, strays=strays, extra=seen.leftovers)
+        return Action(
+            service=name, verb=Verb.START, reason=reason, strays=strays, extra=seen.leftovers, mute=mute
+        )
     keeper = _keeper(service, seen.current)
     extra = (*(one for one in seen.current if one is not keeper), *seen.leftovers)
     verb, reason = _decide(service, keeper, renew=renew, server_restarts=server_restarts)
@@ -158,6 +163,7 @@ def _plan_one(
         reason=reason if verb is not Verb.KEEP or not extra else "what was left over is ended",
         instance=keeper,
         extra=extra,
+        mute=mute,
         strays=strays,
         gently=True,
         renew=server_restarts and verb is Verb.WAIT,

@@ -82,6 +82,7 @@ class Starter:
         if self._stack.before_agents and self._rooms_may_be_left(waiting):
             self._stack.before_agents()
         side_by_side([partial(self._carry_out, action) for action in waiting])
+        side_by_side([partial(self._end_mute, action) for action in actions if action.mute])
         failed = [result.error for result in self._results.values() if result.error]
         if failed:
             raise failed[0]
@@ -211,6 +212,14 @@ class Starter:
             )
             return False
         return self._backend.end(replaced, self._limit, Force.KILL)
+
+    def _end_mute(self, action: Action) -> None:
+        """End those that were told to stop and can't: after their calls nobody else would."""
+        result = self._results[action.service]
+        for one in action.mute:
+            if self._drain(one):
+                result.changed = True
+                result.draining = [pid for pid in result.draining if pid != one.pid]
 
     def _is_mute(self, instance: Instance) -> bool:
         seen = self._backend.observe(tuple(self._services.values())).get(instance.service, Observed())

@@ -291,6 +291,21 @@ def test_a_frozen_worker_is_replaced_by_overlap_and_only_callers_who_wait_get_ne
     assert [(fix.action, fix.room) for fix in finding.fixes] == [("start", ""), ("dispatch", "waits")]
 
 
+def test_a_worker_that_was_told_to_stop_and_is_mute_is_named_with_the_calls_that_it_may_have() -> None:
+    old = worker(state=ServiceState.DRAINING, draining=True, answers=False, registered=None, pid=7)
+    new = worker(rooms=("other",))
+    others = (room(caller(), agent(), name="other"), room(caller(), agent(), name="held"))
+    (finding,) = diagnose(scene(*others, workers=(new, old)))
+    assert (finding.rule, finding.severity) == ("worker-drain-stuck", "warning")
+    assert "pid 7" in finding.sentence
+    assert "1 call(s) may be its own: it is ended only after them" in finding.evidence
+    assert [fix.action for fix in finding.fixes] == ["start"]
+    lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="lost")
+    (finding,) = diagnose(scene(workers=(new, old), events=(lost,)))
+    assert finding.severity == "error"
+    assert not any("its own" in line for line in finding.evidence)
+
+
 def test_only_a_server_that_the_kernel_has_stopped_is_killed_and_one_that_is_mute_is_asked_about() -> None:
     (finding,) = diagnose(scene(server=server(reachable=False)))
     assert [(fix.action, fix.now) for fix in finding.fixes] == [("start", False)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,22 @@ def test_an_agent_that_was_told_to_stop_gets_a_successor_beside_it(state: Servic
     observed = healthy() | {"agent": seen(run(AGENT, state=state, calls=1, signalled=True))}
     actions = plan_start(STACK, observed)
     assert verbs(actions)["agent"] is Verb.START
+    assert calls_at_risk(actions, observed) == ()
+
+
+@pytest.mark.parametrize("with_successor", [True, False])
+def test_an_agent_that_was_told_to_stop_and_does_not_answer_is_named_and_puts_no_call_at_risk(
+    with_successor: bool,
+) -> None:
+    mute = replace(run(AGENT, state=ServiceState.DRAINING, pid=1, signalled=True), calls=None)
+    drains = run(AGENT, state=ServiceState.DRAINING, pid=2, calls=1, signalled=True)
+    successor = (run(AGENT, pid=3),) if with_successor else ()
+    observed = healthy() | {"agent": seen(mute, drains, *successor)}
+    actions = plan_start(STACK, observed)
+    action = next(one for one in actions if one.service == "agent")
+    assert action.mute == (mute,)
+    assert action.verb is (Verb.KEEP if with_successor else Verb.START)
+    assert action.changes is not with_successor
     assert calls_at_risk(actions, observed) == ()
 
 
