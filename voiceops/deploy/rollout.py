@@ -130,6 +130,8 @@ def deploy_host(
         trial.refuse_bad()
         done.services = trial.bring_up(stack, report)
         done.calls = trial.call()
+        if done.calls:
+            trial.confirm(stack)
         ledger.record(
             transport,
             state.names,

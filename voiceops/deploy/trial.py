@@ -108,20 +108,31 @@ class Trial:
             _start_with_host(self._state, stack, report)
             read_back(self._transport.name, self._state, stack)
         except ServiceError as error:
-            service = str(error.data.get("service", ""))
-            if service not in self._new:
-                raise
-            raise self._automatic.go_back(
-                FailedRelease(
-                    services=(service,),
-                    new=self._new,
-                    cause=error.message.removeprefix(f"{self._transport.name}: "),
-                    log_tail=error.log_tail,
-                    raised=bool(error.data.get("raised")),
-                    running=started,
-                )
-            ) from error
+            raise self._gone_back(error, running=started) from error
         return results
+
+    def confirm(self, stack: Stack) -> None:
+        """Read back once more after the calls: an agent that blocks in its first call has answered it."""
+        try:
+            read_back(self._transport.name, self._state, stack)
+        except ServiceError as error:
+            raise self._gone_back(error, running=True) from error
+
+    def _gone_back(self, error: ServiceError, *, running: bool) -> ServiceError:
+        """What to raise for it; where a new release is at fault, the host is back before that."""
+        service = str(error.data.get("service", ""))
+        if service not in self._new:
+            return error
+        return self._automatic.go_back(
+            FailedRelease(
+                services=(service,),
+                new=self._new,
+                cause=error.message.removeprefix(f"{self._transport.name}: "),
+                log_tail=error.log_tail,
+                raised=bool(error.data.get("raised")),
+                running=running,
+            )
+        )
 
     def call(self) -> dict[str, CallResult]:
         """Call each new agent, or where none is new the first one; what fails is never recorded as good."""
