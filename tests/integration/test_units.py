@@ -74,6 +74,10 @@ def test_the_exposure_of_every_service_is_at_most_2(ready_host: hosts.Machine) -
             overall = ready_host.shell(f"systemd-analyze security --no-pager {name} | tail -n 1").stdout
             scores[name] = float(re.findall(r"\d+\.\d+", overall)[0])
     print("\n".join(f"{score:4.1f}  {name}" for name, score in scores.items()))
+    shipped = {template.name for template in (onhost.TEMPLATES / "systemd").glob("*.service")}
+    assert shipped == {
+        re.findall(r"from templates/systemd/(\S+);", unit.text)[0] for unit in _all_units()
+    } - {"job.timer"}
     assert max(scores.values()) <= 2.0, scores
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,18 @@ def test_only_a_service_with_peers_is_kept_from_all_others() -> None:
         "IPAddressAllow=localhost",
         "IPAddressAllow=10.0.0.0/8",
     ]
+
+
+def test_a_livekit_that_is_not_public_exchanges_packets_with_loopback_alone() -> None:
+    def told(**settings: Any) -> list[str]:
+        service = LivekitService(**settings)
+        unit = livekit_unit(writer(), "livekit", service, binary="/l", port=7880, config_file="/etc/l.yaml")
+        return [line for line in unit.text.splitlines() if line.startswith("IPAddress")]
+
+    assert told() == ["IPAddressDeny=any", "IPAddressAllow=localhost"]
+    assert told(public=True) == []
+    assert told(redis="10.0.0.5:6379") == []
+    assert told(config={"webhook": {"urls": []}}) == []
 
 
 def test_a_variable_that_a_template_misspells_is_an_error_with_its_place(tmp_path: Path) -> None:
