@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,9 +125,13 @@ class Bad(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def stand_in(*, status: int = 200, body: bytes = b"", late_s: float = 0.0) -> Iterator[int]:
+def stand_in(
+    *, status: int = 200, body: bytes = b"", late_s: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator[int]:
     with StandIn(("127.0.0.1", 0), Bad) as bad:
         bad.status, bad.body, bad.late_s = status, body, late_s
+        if tls is not None:
+            bad.socket = tls.wrap_socket(bad.socket, server_side=True)
         thread = threading.Thread(target=bad.serve_forever)
         thread.start()
         try:
@@ -151,6 +158,53 @@ async def test_an_error_or_a_late_answer_leaves_the_calls_unknown(
 ) -> None:
     async with a_caller(server, "on-the-line"):
         with stand_in(**answer) as port, config_of_running_server(server, port):
+            error = await refusal(server, "stop")
+        assert error["type"] == "CallsUnknownError"
+
+
+@pytest.fixture
+def nobodys_certificate(tmp_path: Path) -> ssl.SSLContext:
+    """Made by nobody whom clients trust, for another name."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    made += ["-subj", "/CN=elsewhere.example.com", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(made, check=True, capture_output=True, timeout=30)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+@contextmanager
+def configured_url(made: Project, url: str) -> Iterator[None]:
+    """The inventory says that LiveKit is there."""
+    before = made.variables["livekit"]["url"]
+    made.variables["livekit"]["url"] = url
+    made.write()
+    try:
+        yield
+    finally:
+        made.variables["livekit"]["url"] = before
+        made.write()
+
+
+async def test_behind_a_certificate_that_is_not_valid_the_calls_are_unknown(
+    server: Project, nobodys_certificate: ssl.SSLContext
+) -> None:
+    async with a_caller(server, "on-the-line"):
+        with (
+            stand_in(tls=nobodys_certificate) as port,
+            config_of_running_server(server, port),
+            configured_url(server, f"wss://127.0.0.1:{port}"),
+        ):
+            for command in (["stop"], ["stop", "--now"]):
+                error = await refusal(server, *command)
+                assert error["type"] == "CallsUnknownError"
+                assert "certificate" in error["cause"]["message"]
+
+
+async def test_where_livekit_speaks_no_tls_the_calls_are_unknown(server: Project) -> None:
+    async with a_caller(server, "on-the-line"):
+        with configured_url(server, server.url.replace("ws://", "wss://")):
             error = await refusal(server, "stop")
         assert error["type"] == "CallsUnknownError"
 
