@@ -7,6 +7,7 @@
     |-- UnreachableError              exit 5   a host or LiveKit does not answer
     |   |-- NotListeningError         exit 5   nobody listens on its port: the connection was refused
     |   `-- CredentialsError          exit 5   it answers and refuses us
+    |-- InterruptedCommandError       exit 130 Ctrl-C: only in JSON documents, people see "interrupted"
     |-- RateLimitedError              exit 1   LiveKit takes no more requests for now
     |-- NotFoundError                 exit 1   no such room, participant, dispatch, service
     |-- DeadlineError                 exit 1   a wait that ended before what it waited for
@@ -24,7 +25,64 @@ beside their message; what can identify a caller stays out of the message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, cast
+
+
+class _ErrorText(TypedDict):
+    """What each error has."""
+
+    type: str
+    message: str
+
+
+class ErrorEntry(_ErrorText, total=False):
+    """An error in a JSON document: what failed, what to do next, and what an error of its type knows."""
+
+    hint: str
+    log: list[str]
+    """The last lines of the log that show the cause, oldest first."""
+    host: str
+    service: str
+    services: list[str]
+    unit: str
+    resource: str
+    room: str
+    rooms: list[str]
+    """Of calls in the way, or of what remains."""
+    participants: list[str]
+    call: dict[str, Any]
+    cause: str
+    causes: list[str]
+    caused_by: ErrorEntry
+    reason: str
+    raised: str
+    seen: dict[str, Any]
+    """What was seen while it was waited for."""
+    waited_for: str
+    timeout_s: float
+    retry_after_s: float | None
+    file: str | None
+    line: int | None
+    path: str | None
+    owner: str
+    """Who holds the lock."""
+    since: str | None
+    pid: int | None
+    age_s: float
+    command: str
+    foreign_owner: str
+    restarts: int
+    exit_status: int | None
+    exit_code: int
+    lacks: str
+    bad: dict[str, str]
+    """Service to its release that is marked bad."""
+    went_back_to: dict[str, str]
+    fingerprint: str
+    user: str
+    method: str
+    url: str
+    status: int | None
 
 
 class VoiceopsError(Exception):
@@ -50,14 +108,14 @@ class VoiceopsError(Exception):
         """Whether the same operation may succeed when tried again as it is."""
         self.data: dict[str, Any] = dict(data or {})
 
-    def as_json(self) -> dict[str, Any]:
-        """What ``--json`` prints for a failed command."""
-        document: dict[str, Any] = {"type": type(self).__name__, "message": self.message}
+    def as_json(self) -> ErrorEntry:
+        """Return the error as it stands under ``error`` in a JSON document."""
+        entry: ErrorEntry = {"type": type(self).__name__, "message": self.message}
         if self.hint:
-            document["hint"] = self.hint
+            entry["hint"] = self.hint
         if self.log_tail:
-            document["log"] = list(self.log_tail)
-        return document | self.data
+            entry["log"] = list(self.log_tail)
+        return cast(ErrorEntry, {**entry, **self.data})
 
 
 class ConfigError(VoiceopsError):
@@ -113,6 +171,12 @@ class CredentialsError(UnreachableError):
     """A host or LiveKit refuses the credentials."""
 
 
+class InterruptedCommandError(VoiceopsError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130
+
+
 class RateLimitedError(VoiceopsError):
     """LiveKit, or what stands before it, takes no more requests for now; nothing has been done."""
 
@@ -154,7 +218,7 @@ class CallsInProgressError(VoiceopsError):
 
 
 class CallsUnknownError(CallsInProgressError):
-    """Nobody can say whether the operation would drop live calls; ``data["cause"]`` says why."""
+    """Nobody can say whether the operation would drop live calls; ``data["caused_by"]`` says why."""
 
 
 class StorageError(VoiceopsError):

@@ -96,7 +96,7 @@ async def test_a_server_that_refuses_all_our_keys_is_not_ended_unasked(server: P
             for command in (["stop"], ["start"], ["restart"], ["stop", "--now"], ["stop", "--drain", "1"]):
                 error = await refusal(server, *command)
                 assert (error["type"], error["rooms"]) == ("CallsUnknownError", [])
-                assert error["cause"]["type"] == "CredentialsError"
+                assert error["caused_by"]["type"] == "CredentialsError"
                 assert "--yes" in error["hint"]
 
 

@@ -27,6 +27,7 @@ from voiceops.adapters.livekit.token import caller_token
 from voiceops.calls.pool import CallerPool
 from voiceops.calls.stats import CallReport
 from voiceops.model.calls import ROOM_PREFIX, CallFailure, CallJob, CallPlan, CallTarget, FailureKind, Hangup
+from voiceops.model.documents.common import DiagnosisEntry
 from voiceops.model.secret import Secret
 from voiceops.wiring import project as wiring
 
@@ -241,14 +242,14 @@ async def test_a_failed_call_is_asked_about_while_its_caller_still_waits(
 ) -> None:
     present: list[list[str]] = []
 
-    async def why(room: str) -> dict[str, object]:
+    async def why(room: str) -> DiagnosisEntry:
         present.append([one.identity for one in await api.list_participants(room)])
-        return {"ok": False, "findings": []}
+        return {"ok": False, "findings": [], "problems": []}
 
     lost = msgspec.structs.replace(target, agent_name="nobody-comes")
     report = await wiring.run_calls(lost, CallPlan(timeout_s=1.0), why=why)
     assert present == [[report.results[0].identity]]
-    assert report.results[0].verdict == {"ok": False, "findings": []}
+    assert report.results[0].verdict == {"ok": False, "findings": [], "problems": []}
     assert await our_rooms(api) == []
 
 
@@ -320,7 +321,7 @@ def test_inv_call_prints_json_writes_its_reports_and_exits_0(project: Path, repo
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err.decode()
     document = json.loads(out)
-    assert (document["ok"], document["failed"]) == (2, 0)
+    assert (document["answered_count"], document["failed_count"]) == (2, 0)
     assert {"connect_s", "agent_s", "audio_s"} <= set(document["calls"][0]) & set(document["p95"])
     assert "2 of 2 calls answered" in page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -330,7 +331,7 @@ def test_a_disk_that_is_full_at_the_end_does_not_cost_the_results(project: Path,
     process = _inv(project, repository, "--json", "--report", "/dev/full")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert json.loads(out)["ok"] == 1
+    assert json.loads(out)["answered_count"] == 1
     assert "can't write /dev/full: No space left on device" in err.decode()
 
 

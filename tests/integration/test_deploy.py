@@ -73,7 +73,7 @@ def test_from_a_bare_host_to_a_call_with_audio_by_one_command(servers: Servers, 
 def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, host: hosts.Machine) -> None:
     before = host.shell(f"systemctl show -P MainPID {PROJECT}-livekit {AGENTS}").stdout
     document = deployed.deploy()
-    assert document["changed"] == 0
+    assert document["changed_count"] == 0
     assert "call" not in document
     deployed.inv("drift", "--group", "servers")
     assert host.shell(f"systemctl show -P MainPID {PROJECT}-livekit {AGENTS}").stdout == before
@@ -98,7 +98,7 @@ async def test_a_changed_agent_takes_over_while_the_old_one_finishes_its_call(
         assert len(running) == 2
         assert agent in person.remote_participants
         # Deployed once more, the one that drains is left alone: a second signal would end its call.
-        assert (await asyncio.to_thread(deployed.deploy))["changed"] == 0
+        assert (await asyncio.to_thread(deployed.deploy))["changed_count"] == 0
         assert agent in person.remote_participants
     log = host.shell(f"journalctl -u {old[0]} -o cat").stdout
     assert log.count("Stopping ") <= 1
@@ -217,9 +217,9 @@ def test_the_commands_of_the_stack_work_on_servers(deployed: Servers, host: host
     assert deployed.inv("check-running", *to, "--json").json["ok"] is True
     deployed.inv("stop", *to, "--yes")
     assert deployed.inv("check-running", *to, code=2)
-    assert deployed.inv("start", *to, "--json").json["changed"] == 2
-    assert deployed.inv("start", *to, "--json").json["changed"] == 0
-    assert deployed.inv("restart", *to, "--only", "agent", "--json").json["changed"] == 1
+    assert deployed.inv("start", *to, "--json").json["changed_count"] == 2
+    assert deployed.inv("start", *to, "--json").json["changed_count"] == 0
+    assert deployed.inv("restart", *to, "--only", "agent", "--json").json["changed_count"] == 1
     deployed.inv("call", *to)
     status = deployed.inv("status", *to, "--json").json["hosts"][host.name]
     assert {name: one["state"] for name, one in status["services"].items()} == {

@@ -228,7 +228,7 @@ def test_a_deployer_killed_at_20_moments_ends_as_if_it_had_run_once(
         process.communicate()
     document = deployed.deploy()
     assert document["call"]["ok"] is True
-    assert deployed.deploy()["changed"] == 0
+    assert deployed.deploy()["changed_count"] == 0
     release = release_of(deployed, host)
     assert "TURN = 19" in host.shell(f"cat /opt/{PROJECT}/releases/{release}/*.py").stdout
     states = host.shell(f"systemctl show -p Id,ActiveState,SubState {AGENTS}").stdout

@@ -117,7 +117,7 @@ def test_an_entrypoint_that_raises_takes_the_host_back_and_is_marked_bad_with_ca
     assert_back(servers, host, good)
     last = ledger(servers, host)["releases"][-1]
     assert (last["release"], last["result"]) == (bad, "bad")
-    assert "no database at db1" in last["why"]
+    assert "no database at db1" in last["reason"]
     assert last["at"][:10] == time.strftime("%Y-%m-%d", time.localtime(began))
     drift = servers.inv("drift", "--group", "servers", code=2)
     assert f"release {bad} of agent was marked bad at" in drift.out
@@ -141,7 +141,7 @@ def test_a_silent_release_goes_back_and_is_tried_again_only_when_asked(
     (servers.folder / AGENT).write_text(TONE.read_text() + "\nFIXED = 1\n")
     fixed = servers.deploy()
     assert fixed["call"]["ok"] is True
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     servers.inv("drift", "--group", "servers")
 
 
@@ -230,7 +230,7 @@ def test_a_failed_release_without_one_before_it_stays_marked_bad_and_is_never_no
     assert "what runs is not proved" in servers.inv("releases", "--group", "servers").out
     (servers.folder / AGENT).write_text(TONE.read_text())
     assert servers.deploy()["call"]["ok"] is True
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 def test_of_several_hosts_the_first_goes_back_and_the_others_never_get_the_release(

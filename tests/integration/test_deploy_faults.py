@@ -38,7 +38,7 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(
     deployed: Servers, fresh_host: hosts.Machine
 ) -> None:
     before = pid(fresh_host)
-    assert deployed.deploy()["changed"] == 0
+    assert deployed.deploy()["changed_count"] == 0
     deployed.inv("drift", "--group", "servers")
     deployed.inv("deploy", "--group", "servers", "--check")
     assert pid(fresh_host) == before != "0"
@@ -97,7 +97,7 @@ def test_two_deploys_at_once_one_waits_or_exits_4_naming_the_owner(
     finally:
         first.kill()
         first.wait()
-    assert waited["changed"] == 0
+    assert waited["changed_count"] == 0
 
 
 def state_of(host: hosts.Machine) -> str:
@@ -135,8 +135,8 @@ def test_a_wrong_sudo_password_is_exit_5_and_changes_nothing(
 def test_sudo_with_a_password_deploys(servers: Servers) -> None:
     servers.variables |= {"ansible_user": "pwsudo", "ansible_become_password": hosts.SUDO_PASSWORD}
     servers.write()
-    assert servers.deploy()["changed"] > 0
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] > 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 def test_state_of_a_newer_voiceops_is_refused(deployed: Servers, fresh_host: hosts.Machine) -> None:
@@ -181,7 +181,7 @@ def test_the_state_of_an_older_voiceops_is_read_and_nothing_of_it_is_lost(
     assert [one["id"] for one in changed["resources"] if one["result"] == "changed"] == [f"file:{unit}"]
     assert fresh_host.shell(f"systemctl show -P NeedDaemonReload {UNIT}").stdout == "no\n"
     assert fresh_host.read(f"{folder}/format") == "1"
-    assert deployed.deploy()["changed"] == 0
+    assert deployed.deploy()["changed_count"] == 0
     assert pid(fresh_host) == before
     document = deployed.inv("releases", "--group", "servers", "--json").json["hosts"][fresh_host.name]
     assert [one["release"] for one in document["releases"]] == ["aaaa00000001", "aaaa00000002"]
@@ -207,7 +207,7 @@ def test_a_service_that_is_no_longer_declared_is_stopped_and_its_unit_goes(
     del servers.variables["services"]["extra"]
     servers.write()
     servers.deploy()
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     listed = fresh_host.shell(
         f"ls /etc/systemd/system /etc/systemd/system/*.wants; systemctl list-units '{PROJECT}-*'"
     )
@@ -268,7 +268,7 @@ def test_a_new_binary_replaces_the_one_that_runs(tmp_path: Path, fresh_host: hos
         f"file:/opt/{PROJECT}/bin/livekit-server",
         f"file:/etc/{PROJECT}/livekit.env",
     }
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     after = pid(fresh_host, f"{PROJECT}-livekit.service")
     assert after not in (before, "0")
 
@@ -280,7 +280,7 @@ def test_a_host_that_is_down_is_exit_5_and_the_others_are_deployed(tmp_path: Pat
         document = servers.deploy(code=5)
     states = {name: one["ok"] for name, one in document["hosts"].items()}
     assert states == {machines[0].name: True, machines[1].name: False, machines[2].name: True}
-    assert servers.deploy()["hosts"][machines[1].name]["changed"] > 0
+    assert servers.deploy()["hosts"][machines[1].name]["changed_count"] > 0
 
 
 def test_a_first_host_that_fails_keeps_the_others_untouched(tmp_path: Path, fleet: Fleet) -> None:
@@ -307,6 +307,6 @@ def _wait_until(seen: object, timeout_s: float = 30) -> None:
 def test_the_json_of_a_deploy_has_the_documented_shape(deployed: Servers, fresh_host: hosts.Machine) -> None:
     document = deployed.deploy()["hosts"][fresh_host.name]
     assert document["ok"] is True
-    assert document["changed"] == 0
+    assert document["changed_count"] == 0
     assert {"release", "resources"} <= document.keys()
     assert json.dumps(document)

@@ -39,7 +39,7 @@ def test_a_folder_that_somebody_else_made_is_refused_before_anything_changed(
     # Both ways out.
     fresh_host.shell(f"mv {folder} {folder}.theirs")
     servers.deploy()
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     assert fresh_host.read(f"{folder}.theirs/{FOLDERS[folder]}") == "theirs"
 
 
@@ -53,7 +53,7 @@ def test_a_folder_that_is_left_to_voiceops_keeps_what_is_in_it(
     fresh_host.shell(consent)
     servers.deploy()
     assert fresh_host.read(f"/etc/{PROJECT}/server.key") == "theirs"
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 def test_empty_folders_and_those_of_an_older_voiceops_are_taken(
@@ -64,11 +64,11 @@ def test_empty_folders_and_those_of_an_older_voiceops_are_taken(
     servers.deploy()
     fresh_host.shell(f"rm /opt/{PROJECT}/.voiceops /etc/{PROJECT}/.voiceops")
     servers.deploy()
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     # Without the folder of the state, too, all else is known as ours.
     fresh_host.shell(f"rm -r /var/lib/{PROJECT}")
     servers.deploy()
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 def test_a_full_state_folder_is_named_with_the_next_step_by_every_command(
@@ -124,7 +124,7 @@ def test_under_any_umask_releases_are_for_root_and_the_services_alone_and_nothin
     assert shown == f"640 root vo-{PROJECT}\n"
     denied = fresh_host.shell(f"ls {folders[0]}", user="deploy", check=False)
     assert "Permission denied" in denied.stderr
-    assert _deployed(servers)["changed"] == 0
+    assert _deployed(servers)["changed_count"] == 0
 
     # A host as an older voiceops left it: readable for everybody, an older release beside the current one.
     (old,) = fresh_host.shell(f"ls {folders[0]}").stdout.split()
@@ -156,4 +156,4 @@ def test_under_any_umask_releases_are_for_root_and_the_services_alone_and_nothin
     _deployed(servers)
     assert modes(fresh_host, *folders) == []
     servers.inv("check-running", "--group", "servers")
-    assert _deployed(servers)["changed"] == 0
+    assert _deployed(servers)["changed_count"] == 0

@@ -55,7 +55,7 @@ def test_arguments_variables_secrets_and_folders_arrive_unchanged(
     assert {name: environment[f"{name}_SECRET"] for name in HOSTILE} == HOSTILE
     assert host.shell(f"readlink /proc/{main}/cwd").stdout == f"{FOLDER}\n"
     assert host.shell("test -e /tmp/pwned", check=False).returncode == 1
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 def test_keys_and_configuration_of_livekit_arrive_unchanged(servers: Servers, host: hosts.Machine) -> None:
@@ -74,7 +74,7 @@ def test_keys_and_configuration_of_livekit_arrive_unchanged(servers: Servers, ho
     assert (written["webhook"], written["room"]) == (extra["webhook"], extra["room"])
     # The server took them: it is ready with that file, and the controller's calls are signed with the same.
     assert servers.inv("check-running", "--group", "servers", "--json").json["ok"] is True
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
 
 REFUSED: dict[str, Callable[[Servers], None]] = {

@@ -86,7 +86,7 @@ def test_from_a_bare_host_to_a_call_with_wheels_that_the_host_fetched(
     # uv, which does the fetching, and voiceops itself, which is on no index.
     assert sorted(name.partition("-")[0] for name in sent) == ["uv", "voiceops"]
     index.asked.clear()
-    assert (deployed.deploy()["changed"], index.asked) == (0, [])
+    assert (deployed.deploy()["changed_count"], index.asked) == (0, [])
 
 
 @pytest.mark.timeout(480)
@@ -148,7 +148,7 @@ def test_a_livekit_that_only_the_host_reaches_is_proved_by_a_call_from_there(
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host.address, 7880), timeout=5)
     to = ("--host", host.name, "--json")
-    assert deployed.inv("call", *to).json["ok"] == 1
-    assert deployed.inv("status", *to).json["hosts"][host.name]["rooms"] == 0
+    assert deployed.inv("call", *to).json["answered_count"] == 1
+    assert deployed.inv("status", *to).json["hosts"][host.name]["room_count"] == 0
     assert deployed.inv("rooms.list", *to).json["rooms"] == []
     assert deployed.inv("why", *to).json["ok"] is True

@@ -74,7 +74,7 @@ def test_hosts_come_up_in_the_order_of_their_needs_and_a_call_is_answered(server
     # The agent names no need: an agent that registers nowhere never gets ready.
     assert max(livekit) < min(since(agents, "agent@*.service"))
     before = pids(servers)
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     servers.inv("drift", "--group", "servers")
     assert servers.inv("check-running", "--group", "servers", "--json").json["ok"] is True
     assert pids(servers) == before
@@ -91,7 +91,7 @@ async def test_a_changed_agent_rolls_over_the_agents_alone_and_the_call_goes_on(
         document = await asyncio.to_thread(deployed.deploy, "--no-call")
         assert agent in person.remote_participants
     rolled = {one.name for one in deployed.groups["agents"]}
-    assert {name for name, host in document["hosts"].items() if host["changed"]} == rolled
+    assert {name for name, host in document["hosts"].items() if host.get("changed_count")} == rolled
     after = pids(deployed)
     assert {name for name in before if before[name] != after[name]} <= rolled
 
@@ -127,7 +127,7 @@ def test_a_changed_server_restarts_one_node_after_the_other(deployed: Servers) -
     document = deployed.deploy("--yes")
     assert document["call"]["ok"] is True, "a call through the servers, though no agent's host changed"
     changed = document["hosts"]
-    assert {name for name, host in changed.items() if host["changed"]} == {first.name, second.name}
+    assert {name for name, host in changed.items() if host.get("changed_count")} == {first.name, second.name}
     up_again = since([first], "livekit.service")[0]
     began = int(shown(second, "livekit.service", "InactiveExitTimestampMonotonic"))
     assert up_again < began
@@ -143,7 +143,7 @@ def test_with_a_node_down_calls_go_through_the_other_and_the_rest_is_deployed(de
         document = deployed.deploy("--no-call", code=5)["hosts"]
     assert [name for name, host in document.items() if not host["ok"]] == [second.name]
     watch = deployed.groups["watch"][0]
-    assert document[watch.name]["changed"] > 0
+    assert document[watch.name]["changed_count"] > 0
 
 
 def test_all_roles_stop_in_reverse_and_start_in_order(deployed: Servers) -> None:
@@ -154,7 +154,7 @@ def test_all_roles_stop_in_reverse_and_start_in_order(deployed: Servers) -> None
     livekit = since(media, "livekit.service")
     assert max(since(store, "redis.service")) < min(livekit)
     assert max(livekit) < min(since(agents, "agent@*.service"))
-    assert deployed.deploy("--no-call")["changed"] == 0
+    assert deployed.deploy("--no-call")["changed_count"] == 0
 
 
 def test_commands_act_on_the_hosts_that_run_what_they_name(deployed: Servers) -> None:
@@ -164,7 +164,7 @@ def test_commands_act_on_the_hosts_that_run_what_they_name(deployed: Servers) ->
     said = deployed.inv("logs", *everywhere, "--only", "agent", "--json").json["lines"]
     assert {line["service"] for line in said} == {f"{name} agent" for name in agents}
     before = pids(deployed)
-    assert deployed.inv("restart", *everywhere, "--only", "watch", "--json").json["changed"] == 1
+    assert deployed.inv("restart", *everywhere, "--only", "watch", "--json").json["changed_count"] == 1
     after = pids(deployed)
     assert {name for name in before if before[name] != after[name]} == {watch.name}
     checked = deployed.inv("check-running", *everywhere, "--only", "redis,watch", "--json").json["hosts"]
@@ -195,7 +195,9 @@ def test_agents_restart_and_roll_back_on_their_hosts_and_never_all_at_once(deplo
         agent.write_text(good)
     moved = deployed.inv("rollback", *everywhere, "--json").json["hosts"]
     assert {name for name, one in moved.items() if one["services"]} == {first.name, second.name}
-    assert deployed.deploy("--no-call")["changed"] == 0, "the release before is the one that is declared"
+    assert deployed.deploy("--no-call")["changed_count"] == 0, (
+        "the release before is the one that is declared"
+    )
 
 
 async def test_a_server_whose_agents_are_elsewhere_drains_until_its_callers_have_left(

@@ -60,7 +60,7 @@ def finish(servers: Servers, host: hosts.Machine, binary: Path) -> int:
     placed = host.shell(f"sha256sum /opt/{PROJECT}/bin/livekit-server").stdout.split()[0]
     assert placed == hashlib.sha256(binary.read_bytes()).hexdigest()
     assert host.shell(f"ls -A /var/lib/{PROJECT}/blobs").stdout == ""
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     return travelled
 
 

@@ -94,14 +94,14 @@ def test_a_new_project_starts_at_once_and_its_agent_is_heard(project: Path, on_p
     try:
         started = run("./inv", "start", "--json", folder=project, PATH=on_path)
         assert started.returncode == 0, started.stderr
-        services: dict[str, Any] = json.loads(started.stdout)["services"]
+        services: dict[str, Any] = json.loads(started.stdout)["hosts"]["localhost"]["services"]
         assert {name: service["state"] for name, service in services.items()} == {
             "livekit": "ready",
             "agent": "ready",
         }
         call = run("./inv", "call", "--json", folder=project, PATH=on_path)
         assert call.returncode == 0, call.stdout
-        assert json.loads(call.stdout)["ok"] == 1
+        assert json.loads(call.stdout)["answered_count"] == 1
     finally:
         stopped = run("./inv", "stop", "--yes", folder=project, PATH=on_path)
     assert stopped.returncode == 0, stopped.stderr
@@ -140,9 +140,9 @@ def test_init_keeps_keys_that_are_there(tmp_path: Path) -> None:
 
 def test_a_second_init_changes_nothing_and_a_missing_file_comes_back(project: Path) -> None:
     (project / "inventory.yaml").write_text("# mine\n")
-    assert json.loads(voiceops("init", "--json", folder=project).stdout)["changed"] == 0
+    assert json.loads(voiceops("init", "--json", folder=project).stdout)["changed_count"] == 0
     (project / ".gitignore").unlink()
-    assert json.loads(voiceops("init", "--json", folder=project).stdout)["changed"] == 1
+    assert json.loads(voiceops("init", "--json", folder=project).stdout)["changed_count"] == 1
     assert (project / "inventory.yaml").read_text() == "# mine\n"
 
 

@@ -134,7 +134,7 @@ def test_a_host_that_allows_one_session_at_a_time_is_deployed(
 ) -> None:
     document = servers.deploy()
     assert document["hosts"][one_session.name]["services"]["web"]["state"] == "ready"
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
     servers.inv("check-running", "--group", "servers")
     servers.inv("restart", "--group", "servers")
 

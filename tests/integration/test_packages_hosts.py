@@ -259,7 +259,7 @@ def test_a_deploy_brings_the_packages_that_its_services_need(servers: Servers, h
     assert host.shell("ss -Hltnp 'sport = :6379'").stdout.count(f"pid={main},") >= 1
     off = host.shell("systemctl is-active redis-server; systemctl is-enabled redis-server", check=False)
     assert off.stdout.split() == ["inactive", "disabled"]
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
     host.shell("dpkg --remove redis-server")
     assert "package:redis-server" in servers.inv("drift", "--group", "servers", code=2).out
@@ -291,7 +291,7 @@ def test_a_deploy_brings_python_to_a_host_without_it(bare: tuple[Servers, hosts.
         "changes": ["install python3"],
     }
     assert deployed["services"]["web"]["state"] == "ready"
-    assert servers.deploy()["changed"] == 0
+    assert servers.deploy()["changed_count"] == 0
 
     # Set up anew under its old name, it is known here with a Python that it no longer has.
     host.shell(f"dpkg --purge {' '.join(PYTHON)}")

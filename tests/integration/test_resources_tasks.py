@@ -64,7 +64,7 @@ def test_the_harden_example_checks_applies_and_then_changes_nothing(
     assert inv(project, repository, "harden", "--host", "web1").returncode == 0
     assert "PermitRootLogin no" in host.read("/etc/ssh/sshd_config.d/10-harden.conf")
     again = inv(project, repository, "harden", "--host", "web1", "--json")
-    assert (again.returncode, json.loads(again.stdout)["hosts"]["web1"]["changed"]) == (0, 0)
+    assert (again.returncode, json.loads(again.stdout)["hosts"]["web1"]["changed_count"]) == (0, 0)
     assert inv(project, repository, "harden", "--host", "web1", "--check").returncode == 0
 
 

@@ -271,7 +271,7 @@ def test_a_room_with_a_hostile_name_goes_through_every_command(project: Project)
     shown = project.inv("rooms.show", ODD).out + project.inv("rooms.list").out
     assert "\x1b[31m" not in shown
     assert "[bold]e[/]" in shown
-    assert project.inv("rooms.show", ODD, "--json").json["room"]["name"] == ODD
+    assert project.inv("rooms.show", ODD, "--json").json["room"] == ODD
     project.inv("rooms.kick", ODD, "nobody")
     waited = project.inv("rooms.wait-agent", ODD, "--agent", "__nobody__", "--timeout", "0.2", code=1)
     assert "no worker has taken the job" in waited.err
@@ -280,7 +280,7 @@ def test_a_room_with_a_hostile_name_goes_through_every_command(project: Project)
     assert (planned["room"], planned["rule"]) == (ODD, "empty")
     assert project.inv("rooms.ensure-clean", ODD, "--json").json["changed"]
     assert not project.inv("rooms.delete", ODD, "--json").json["changed"]
-    assert project.inv("rooms.list", "--json").json == {"rooms": []}
+    assert project.inv("rooms.list", "--json").json == {"ok": True, "rooms": []}
     assert not (project.folder / "pwned").exists()
 
 
@@ -316,6 +316,6 @@ def test_a_frozen_worker_is_named_by_dispatch(
     try:
         failed = project.inv("rooms.dispatch", "frozen", "--agent", AGENT, "--wait", "--timeout", "2", code=1)
         assert "none is registered under that name, or it is full or frozen" in failed.err
-        assert project.inv("rooms.list", "--json").json == {"rooms": []}
+        assert project.inv("rooms.list", "--json").json == {"ok": True, "rooms": []}
     finally:
         os.kill(worker.pid, signal.SIGCONT)

@@ -108,11 +108,11 @@ def test_a_second_schedule_changes_nothing_and_removing_leaves_nothing(project: 
     planned = project.inv("schedule", "--check", "--json", code=2).json
     assert not script(project, "cleanup-rooms").exists()
     assert project.inv("schedule", "--json").json["changes"] == planned["changes"]
-    assert project.inv("schedule", "--json").json["changed"] == 0
-    assert project.inv("schedule", "--check", "--json").json["changed"] == 0
-    assert project.inv("schedule", "--every", "7", "--json").json["changed"] == 1
-    assert project.inv("schedule", "--remove", "--json").json["changed"] == 3
-    assert project.inv("schedule", "--remove", "--json").json["changed"] == 0
+    assert project.inv("schedule", "--json").json["changed_count"] == 0
+    assert project.inv("schedule", "--check", "--json").json["changed_count"] == 0
+    assert project.inv("schedule", "--every", "7", "--json").json["changed_count"] == 1
+    assert project.inv("schedule", "--remove", "--json").json["changed_count"] == 3
+    assert project.inv("schedule", "--remove", "--json").json["changed_count"] == 0
     assert list(script(project, "").iterdir()) == []
 
 
@@ -153,9 +153,9 @@ def test_logs_that_have_grown_are_rotated(project: Project) -> None:
     log = project.folder / ".voiceops" / "logs" / "one.log"
     log.parent.mkdir(parents=True)
     log.write_text("more than ten bytes\n")
-    assert project.inv("rotate-logs", "--json").json["rotated"] == ["one"]
+    assert project.inv("rotate-logs", "--json").json["hosts"]["localhost"]["rotated"] == ["one"]
     assert log.with_name("one.log.1").read_text() == "more than ten bytes\n"
-    assert project.inv("rotate-logs", "--json").json["rotated"] == []
+    assert project.inv("rotate-logs", "--json").json["hosts"]["localhost"]["rotated"] == []
 
 
 def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:

@@ -54,8 +54,8 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     ):
         for name, value in SHELL.items():
             shell.setenv(name, value)
-        started = made.json("start")["services"]
-        pids = {name: one.get("pid") or one["pids"][0] for name, one in started.items()}
+        started = made.json("start")["hosts"]["localhost"]["services"]
+        pids = {name: one["pids"][0] for name, one in started.items()}
         yield {name: environment_of(pid) for name, pid in pids.items()} | {
             "listeners": listeners(pids["livekit"])
         }

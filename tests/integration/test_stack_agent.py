@@ -58,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[stacks.Project
 
 def pids(project: stacks.Project) -> dict[str, int]:
     document = project.json("check-running")
-    found = {name: service["pids"] for name, service in document["services"].items()}
+    found = {name: service["pids"] for name, service in document["hosts"]["localhost"]["services"].items()}
     assert all(len(one) == 1 for one in found.values()), found
     return {name: one[0] for name, one in found.items()}
 
@@ -69,7 +69,7 @@ def a_call(project: stacks.Project) -> Iterator[subprocess.Popen[str]]:
     caller = project.spawn("call", "--hold", "100", "--json")
     try:
         ends_at = time.monotonic() + 60
-        while not project.json("status")["hosts"]["localhost"]["calls"]:
+        while not project.json("status")["hosts"]["localhost"]["call_count"]:
             assert caller.poll() is None, caller.communicate()
             assert time.monotonic() < ends_at, "the call did not come up"
         yield caller
@@ -82,8 +82,8 @@ def test_start_brings_up_a_stack_that_is_registered_and_leaves_loopback_alone(
     project: stacks.Project,
 ) -> None:
     first = project.json("start")
-    assert {service["state"] for service in first["services"].values()} == {"ready"}
-    assert project.json("start")["changed"] == 0
+    assert {service["state"] for service in first["hosts"]["localhost"]["services"].values()} == {"ready"}
+    assert project.json("start")["changed_count"] == 0
     running = pids(project)
     assert 8081 not in ports_in_use.listening_ports(running["agent"])
     with open("/proc/net/tcp") as table, open("/proc/net/udp") as udp:
@@ -98,8 +98,8 @@ def test_a_killed_server_is_started_again_and_the_same_agent_registers_anew(proj
     before = pids(project)
     os.kill(before["livekit"], signal.SIGKILL)
     result = project.json("start")
-    assert result["services"]["livekit"]["action"] == "start"
-    assert result["services"]["agent"]["action"] == "wait"
+    assert result["hosts"]["localhost"]["services"]["livekit"]["action"] == "start"
+    assert result["hosts"]["localhost"]["services"]["agent"]["action"] == "wait"
     assert pids(project)["agent"] == before["agent"]
 
 
@@ -111,7 +111,7 @@ def test_with_a_call_stop_names_it_and_restart_overlaps(project: stacks.Project)
         assert refused.returncode == 1
         assert "voiceops-call-" in refused.stderr
         assert "--yes" in refused.stderr
-        result = project.json("restart", "--only", "agent")["services"]["agent"]
+        result = project.json("restart", "--only", "agent")["hosts"]["localhost"]["services"]["agent"]
         assert result["action"] == "overlap"
         assert result["draining"] == [before["agent"]]
         assert caller.poll() is None
@@ -142,7 +142,7 @@ def test_nothing_is_lost_or_doubled_when_processes_are_killed_at_random(project:
 
 def test_stop_ends_all_of_it_agents_first(project: stacks.Project) -> None:
     project.json("start")
-    assert list(project.json("stop")["services"]) == ["agent", "livekit"]
+    assert list(project.json("stop")["hosts"]["localhost"]["services"]) == ["agent", "livekit"]
     assert stacks.marked(project.folder) == []
     assert list(Folder(project.folder).sockets.glob("*")) == []
 
@@ -181,7 +181,10 @@ def test_a_start_up_error_of_the_server_is_a_failure_although_it_exits_0(
             assert failed.returncode == 1, failed.stdout + failed.stderr
             assert "livekit ended before it was ready (exit 0)" in failed.stderr
             assert ("no_such_setting" if "setting" in mistake else "address already in use") in failed.stderr
-            assert project.json("check-running", code=2)["services"]["agent"]["state"] == "missing"
+            assert (
+                project.json("check-running", code=2)["hosts"]["localhost"]["services"]["agent"]["state"]
+                == "missing"
+            )
 
 
 @pytest.mark.parametrize("place", ["other", "project/by hand"])
@@ -197,7 +200,7 @@ def test_a_server_on_our_port_is_ended_only_if_it_runs_from_this_project(tmp_pat
             services(),
             livekit={"url": other.url, "api_key": live.API_KEY, "api_secret": live.API_SECRET},
         )
-        found = project.json("check-running", code=2)["services"]["livekit"]
+        found = project.json("check-running", code=2)["hosts"]["localhost"]["services"]["livekit"]
         assert (found["state"], found["pids"]) == ("stray", [other.pid])
         refused = project.json("start", code=1)["error"]
         assert (refused["type"], refused["pid"]) == ("StrayError", other.pid)
@@ -208,5 +211,5 @@ def test_a_server_on_our_port_is_ended_only_if_it_runs_from_this_project(tmp_pat
             assert processes.find(other.pid)
             return
         replaced = project.json("start", "--replace", "--only", "livekit")
-        assert replaced["services"]["livekit"]["state"] == "ready"
+        assert replaced["hosts"]["localhost"]["services"]["livekit"]["state"] == "ready"
         project.json("stop")

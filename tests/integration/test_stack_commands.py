@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import stacks
+from tests.support.documents import problem
 from voiceops.adapters.process import processes
 from voiceops.stack.local.folder import Folder
 
@@ -32,7 +33,7 @@ def project(tmp_path: Path) -> Iterator[stacks.Project]:
 def assert_one_of_each(project: stacks.Project) -> dict[str, int]:
     """Exactly one of each service and its child, nothing else; their pids."""
     document = project.json("check-running")
-    pids = {name: service["pids"] for name, service in document["services"].items()}
+    pids = {name: service["pids"] for name, service in document["hosts"]["localhost"]["services"].items()}
     assert all(len(found) == 1 for found in pids.values()), document
     leaders = sorted(process.pid for process in stacks.marked(project.folder) if process.leads)
     assert leaders == sorted(found[0] for found in pids.values())
@@ -41,15 +42,15 @@ def assert_one_of_each(project: stacks.Project) -> dict[str, int]:
 
 def test_start_says_what_changed_and_a_second_one_that_nothing_did(project: stacks.Project) -> None:
     first = project.json("start")
-    assert first["changed"] == 3
-    assert {service["state"] for service in first["services"].values()} == {"ready"}
-    assert all(service["ready_s"] >= 0 for service in first["services"].values())
+    assert first["changed_count"] == 3
+    assert {service["state"] for service in first["hosts"]["localhost"]["services"].values()} == {"ready"}
+    assert all(service["ready_s"] >= 0 for service in first["hosts"]["localhost"]["services"].values())
     second = project.json("start")
-    assert second["changed"] == 0
-    assert [service["pid"] for service in second["services"].values()] == [
-        service["pid"] for service in first["services"].values()
+    assert second["changed_count"] == 0
+    assert [service["pids"] for service in second["hosts"]["localhost"]["services"].values()] == [
+        service["pids"] for service in first["hosts"]["localhost"]["services"].values()
     ]
-    assert project.json("stop")["changed"] == 3
+    assert project.json("stop")["changed_count"] == 3
     assert project.json("check-running", code=2)["ok"] is False
     assert stacks.marked(project.folder) == []
 
@@ -101,7 +102,7 @@ def test_a_command_that_waits_for_the_lock_too_long_exits_4_and_names_the_owner(
         assert first.poll() is None
         time.sleep(0.01)
     document = project.json("stop", "--timeout", "0.5", code=4)
-    assert document["error"]["owner"]["pid"] == first.pid
+    assert document["error"]["pid"] == first.pid
     first.kill()
     first.communicate()
 
@@ -133,7 +134,7 @@ def test_only_the_named_service_is_stopped_and_restarted(project: stacks.Project
     assert {name for name in NAMES if before[name] != after[name]} == {"three"}
     project.json("stop", "-o", "three")
     document = project.json("check-running", code=2)
-    assert document["services"]["three"]["state"] == "missing"
+    assert document["hosts"]["localhost"]["services"]["three"]["state"] == "missing"
     assert project.json("check-running", "-o", "one,two")["ok"] is True
 
 
@@ -142,7 +143,7 @@ def test_status_counts_services_and_calls_per_host(project: stacks.Project) -> N
     hosts = project.json("status")["hosts"]
     assert list(hosts) == ["localhost"]
     assert {service["state"] for service in hosts["localhost"]["services"].values()} == {"ready"}
-    assert hosts["localhost"]["calls"] == 0
+    assert hosts["localhost"]["call_count"] == 0
     assert "ready" in project.run("status").stdout
 
 
@@ -158,7 +159,8 @@ def test_logs_are_merged_filtered_and_followed(project: stacks.Project) -> None:
     following = project.spawn("logs", "--follow", "--json")
     assert following.stdout is not None
     for expected in "abc":
-        assert json.loads(following.stdout.readline())["line"][-1] == expected
+        line = json.loads(following.stdout.readline())
+        assert (line["line"][-1], problem("logs.json#/$defs/LogLine", line)) == (expected, "")
     with (logs / "three.log").open("a") as file:
         file.write("2026-01-01T00:00:09Z d\n")
     assert json.loads(following.stdout.readline())["service"] == "three"

@@ -102,7 +102,7 @@ def test_rooms_that_a_redis_kept_are_cleaned_when_the_server_starts_anew(
 ) -> None:
     start(project)
     assert rooms(url, "kept") == ["kept"]
-    (server,) = project.json("check-running")["services"]["livekit"]["pids"]
+    (server,) = project.json("check-running")["hosts"]["localhost"]["services"]["livekit"]["pids"]
     found = processes.find(server)
     assert found is not None
     processes.send_signal(found.key, signal.SIGKILL)

@@ -65,8 +65,8 @@ async def why(server: Servers, *wanted: str) -> dict[str, dict[str, Any]]:
 
 def test_calls_and_rooms_are_those_of_the_server_and_not_of_this_machine(server: Servers) -> None:
     heard = on(server, "call", "--count", "2")
-    assert (heard["ok"], heard["failed"]) == (2, 0)
-    assert on(server, "status")["hosts"][server.machines[0].name]["rooms"] is not None
+    assert (heard["answered_count"], heard["failed_count"]) == (2, 0)
+    assert on(server, "status")["hosts"][server.machines[0].name]["room_count"] is not None
     on(server, "cleanup-rooms")
     on(server, "rooms.ensure-clean", "fresh")
     assert server.inv("call", "--host", server.machines[0].name, "--plot", "calls.png", code=3)
@@ -83,7 +83,7 @@ async def test_why_names_causes_by_the_journal_and_fixes_them(server: Servers, h
         assert "exit code 3" in found["entrypoint-exited"]["evidence"][0]
         assert "worker output: can't open the table of customers" in found["entrypoint-exited"]["evidence"]
         fixed = await asyncio.to_thread(on, server, "why", "--fix")
-        assert {one["done"] for one in fixed["fixed"]} == {True}
+        assert {one["done"] for one in fixed["hosts"][name]["fixes"]} == {True}
         for room in ("raise-1", "exit-1"):
             assert await agents_in(host, room) == 1
 
@@ -104,7 +104,7 @@ async def test_a_server_that_is_down_is_recovered_and_proved_by_a_call(
 ) -> None:
     host.shell(f"systemctl kill --signal=KILL {PROJECT}-livekit; systemctl stop {PROJECT}-livekit")
     assert set(await why(server, "server-down")) == {"server-down"}
-    recovered = await asyncio.to_thread(on, server, "recover")
+    recovered = (await asyncio.to_thread(on, server, "recover"))["hosts"][host.name]
     assert (recovered["helped"], recovered["steps"][-1]["answered"]) == ("fix", True)
 
 
@@ -117,25 +117,25 @@ def test_an_agent_that_was_started_by_hand_is_a_stray_and_replaced(
         "setsid venv/bin/python agent.py start >/dev/null 2>&1 </dev/null & echo $!"
     )
     pid = int(host.shell(script).stdout)
-    seen = on(server, "check-running", code=2)["services"]["agent"]
+    seen = on(server, "check-running", code=2)["hosts"][host.name]["services"]["agent"]
     assert seen["state"] == "stray"
     assert pid in seen["pids"]
     assert on(server, "why", code=1)["findings"][0]["rule"] == "stray-worker"
     refused = server.inv("deploy", "--host", host.name, code=1)
     assert f"inv start --replace --host {host.name}" in refused.err
-    assert on(server, "start", "--replace")["services"]["agent"]["state"] == "ready"
+    assert on(server, "start", "--replace")["hosts"][host.name]["services"]["agent"]["state"] == "ready"
     assert on(server, "check-running")["ok"]
 
 
 def test_the_schedule_of_a_server_is_the_one_that_deploy_brings(server: Servers, host: hosts.Machine) -> None:
     timer = f"{PROJECT}-cleanup-rooms.timer"
-    assert on(server, "schedule")["hosts"][host.name]["changed"] == 0
-    assert on(server, "schedule", "--remove", "--check", code=2)["hosts"][host.name]["changed"] == 3
-    assert on(server, "schedule", "--remove")["hosts"][host.name]["changed"] == 3
+    assert on(server, "schedule")["hosts"][host.name]["changed_count"] == 0
+    assert on(server, "schedule", "--remove", "--check", code=2)["hosts"][host.name]["changed_count"] == 3
+    assert on(server, "schedule", "--remove")["hosts"][host.name]["changed_count"] == 3
     assert host.shell(f"systemctl is-active {timer}", check=False).stdout.strip() == "inactive"
-    assert on(server, "schedule", "--remove")["hosts"][host.name]["changed"] == 0
-    assert on(server, "schedule")["hosts"][host.name]["changed"] == 3
-    assert server.deploy()["changed"] == 0
+    assert on(server, "schedule", "--remove")["hosts"][host.name]["changed_count"] == 0
+    assert on(server, "schedule")["hosts"][host.name]["changed_count"] == 3
+    assert server.deploy()["changed_count"] == 0
     server.inv("drift", "--group", "servers")
     host.shell(f"systemctl start {timer.replace('.timer', '.service')}")
     assert on(server, "schedule", "--every", "7", code=3)
@@ -147,9 +147,9 @@ def test_a_schedule_that_is_no_longer_declared_goes_with_the_next_deploy(
     server.variables["deploy"]["schedule"] = False
     server.write()
     assert on(server, "schedule", code=3)
-    assert server.deploy()["changed"] == 3
+    assert server.deploy()["changed_count"] == 3
     assert not host.shell("systemctl list-timers --all --no-legend '*cleanup*'").stdout
-    assert on(server, "call")["ok"] == 1  # which needs what the timer needed
+    assert on(server, "call")["answered_count"] == 1  # which needs what the timer needed
     del server.variables["deploy"]["schedule"]
     server.variables["deploy"]["cleanup_every_min"] = 7
     server.write()

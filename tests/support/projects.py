@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from tests.support import parts
+from tests.support.documents import checked
 from tests.support.live import API_KEY, API_SECRET, wait_for_line
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,10 +28,12 @@ class Answer:
     code: int
     out: str
     err: str
+    arguments: tuple[str, ...]
 
     @property
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document, which is as docs/json says."""
+        return checked(self.arguments, self.out, self.code)
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class Project:
         assert code is None or done.returncode == code, (
             f"inv {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
-        return Answer(done.returncode, done.stdout, done.stderr)
+        return Answer(done.returncode, done.stdout, done.stderr, arguments)
 
     def start_stray(self, old: str, new: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the agent's entry by hand with other code in it, as a script would; the entry is as before.
@@ -93,7 +95,9 @@ class Project:
 
     def pid(self, service: str) -> int:
         """The pid of the only instance of a service."""
-        (pid,) = self.inv("check-running", "--json", code=None).json["services"][service]["pids"]
+        (pid,) = self.inv("check-running", "--json", code=None).json["hosts"]["localhost"]["services"][
+            service
+        ]["pids"]
         return int(pid)
 
 

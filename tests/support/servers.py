@@ -84,7 +84,7 @@ class Servers:
         assert code is None or process.returncode == code, (
             f"inv {' '.join(arguments)} exited {process.returncode}\n{out}\n{err}"
         )
-        return Answer(process.returncode, out, err)
+        return Answer(process.returncode, out, err, arguments)
 
     def deploy(self, *arguments: str, code: int | None = 0, timeout_s: float = 110) -> Any:
         """Deploy to all hosts; the JSON document."""

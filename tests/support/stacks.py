@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.documents import checked
 from voiceops.adapters.process import processes
 from voiceops.deadline import Deadline
 from voiceops.kinds.model import Declared
@@ -139,7 +140,7 @@ class Project:
         """The document that ``--json`` prints; the exit code must be ``code``."""
         ended = self.run(*arguments, "--json")
         assert ended.returncode == code, f"exit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
-        document: dict[str, Any] = json.loads(ended.stdout)
+        document: dict[str, Any] = checked(arguments, ended.stdout, code)
         return document
 
     @staticmethod

@@ -94,7 +94,7 @@ def _failed(report: CallReport) -> str:
         if result.failure is None:
             continue
         findings = (result.verdict or {}).get("findings", ())
-        why = "; ".join(f"{one['rule']}: {one['sentence']}" for one in findings)
+        why = "; ".join(f"{one['rule']}: {one['cause']}" for one in findings)
         fix = "; ".join(str(one["fix"]) for one in findings)
         seen = "; ".join(result.failure.seen)
         rows.append(

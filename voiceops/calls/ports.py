@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voiceops.model.calls import CallJob, CallResult, PhoneEvent
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import DiagnosisEntry
 
 
 class Phone(Protocol):
@@ -35,7 +38,7 @@ class Phone(Protocol):
 Inquiry = Callable[[CallResult], Awaitable[None]]
 """Called with a failed call while its caller is still on the line."""
 
-Why = Callable[[str], Awaitable["dict[str, Any] | None"]]
+Why = Callable[[str], Awaitable["DiagnosisEntry | None"]]
 """Asks the ``why`` rules about a room; None when they find nothing."""
 
 

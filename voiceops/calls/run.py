@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,6 +18,9 @@ from voiceops.calls.stats import CallReport, weigh
 from voiceops.deadline import deadline
 from voiceops.errors import DeadlineError, VoiceopsError
 from voiceops.model.calls import ROOM_PREFIX, CallJob, CallPlan, CallResult, CallTarget, FailureKind, Hangup
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import DiagnosisEntry
 
 TOKEN_SPARE_S = 300.0
 TIDY_S = 30.0
@@ -136,7 +140,7 @@ class _Run:
             script=plan.script,
             hangup=plan.hangups[index % len(plan.hangups)],
         )
-        verdict: dict[str, object] | None = None
+        verdict: DiagnosisEntry | None = None
 
         async def inquire(result: CallResult) -> None:
             nonlocal verdict

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from voiceops.model.calls import CallerLoad, CallPlan, CallResult, FailureKind
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.doctor import CallDocument, CallTimes
 
 MEASURES = {
     "connect_s": "connected",
@@ -72,6 +75,9 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
                 found[name] = round(percentile(values, percent), 4)
         return found
 
+    def _times(self, percent: float) -> CallTimes:
+        return cast("CallTimes", self.percentiles(percent))
+
     def values(self, measure: str) -> list[float]:
         return [value for result in self.results if (value := getattr(result, measure)) is not None]
 
@@ -81,22 +87,32 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
         kinds = Counter(result.failure.kind.value for result in self.results if result.failure is not None)
         return dict(kinds.most_common())
 
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
-            "ok": self.ok,
-            "failed": self.failed,
+    def as_json(self) -> CallDocument:
+        """Return what ``inv call --json`` prints."""
+        return {
+            "answered_count": self.ok,
+            "failed_count": self.failed,
             "success": round(self.success, 4),
             "expect_success": self.plan.expect_success,
             "duration_s": round(self.duration_s, 3),
             "calls": [result.as_json() for result in self.results],
-            "failures": self.failures,
-            "callers": msgspec.to_builtins(self.load),
+            "failure_counts": self.failures,
+            "callers": {
+                "process_count": self.load.processes,
+                "cpu_share": self.load.cpu_share,
+                "machine_cpu": self.load.machine_cpu,
+                "lag_p95_s": self.load.lag_p95_s,
+                "starved": self.load.starved,
+                "detail": self.load.detail,
+            },
+            "p50": self._times(50),
+            "p90": self._times(90),
+            "p95": self._times(95),
+            "p99": self._times(99),
+            "max": self._times(100),
+            "interrupted": self.interrupted,
+            "rooms_kept": list(self.rooms_kept),
         }
-        for percent in PERCENTILES:
-            document[f"p{percent}"] = self.percentiles(percent)
-        document["max"] = self.percentiles(100)
-        document |= {"interrupted": True} if self.interrupted else {}
-        return document | ({"rooms_kept": list(self.rooms_kept)} if self.rooms_kept else {})
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

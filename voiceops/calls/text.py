@@ -94,7 +94,7 @@ def _why(result: CallResult) -> list[str]:
         return ["  why: no rule knows this failure; `inv logs` has what the agent said meanwhile"]
     lines = []
     for finding in findings:
-        lines.append(f"  why: {finding['rule']}: {finding['sentence']}")
+        lines.append(f"  why: {finding['rule']}: {finding['cause']}")
         lines += [f"       {evidence}" for evidence in finding.get("evidence", ())]
         lines.append(f"  fix: {finding['fix']}")
     return lines

@@ -20,7 +20,7 @@ from invoke import Argument, Context, Exit, ParseError, Task
 from voiceops.cli import output
 from voiceops.cli.arguments import refuse_flag_like
 from voiceops.cli.invocation import Invocation
-from voiceops.errors import UsageError, VoiceopsError
+from voiceops.errors import InterruptedCommandError, UsageError, VoiceopsError
 from voiceops.model.quoting import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
@@ -54,10 +54,16 @@ _NO_MEANING = {
 class Report:
     """What a command found or did: data for ``--json``, text for people, an exit code."""
 
-    data: Mapping[str, Any]
+    data: Mapping[str, object]
+    """The JSON document without ``ok``; of our own commands a type of ``model/documents``."""
     text: str | Callable[[], str | None] = ""
     """Text for stdout, or a function that prints tables and returns what follows them."""
     exit_code: int = 0
+
+    @property
+    def document(self) -> dict[str, object]:
+        """What ``--json`` prints: ``ok`` is true exactly when the exit code is 0."""
+        return {"ok": self.exit_code == 0} | {key: one for key, one in self.data.items() if key != "ok"}
 
 
 @dataclass(slots=True)
@@ -253,6 +259,8 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
         raise Exit(code=error.exit_code) from None
     except KeyboardInterrupt:
         run.say("interrupted")
+        if run.json:
+            show_error(InterruptedCommandError("interrupted"), as_json=True)
         raise Exit(code=130) from None
     except BrokenPipeError:
         # `inv logs | head` is a normal end; Python would complain again at exit.
@@ -275,8 +283,7 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
 
 def _print(report: Report, run: Run) -> None:
     if run.json:
-        document = run.invocation.data(report.data)
-        print(json_text(document, indent=2))
+        print(json_text(run.invocation.data(report.document), indent=2))
     elif text := report.text() if callable(report.text) else report.text:
         output.show(run.invocation.text(text))
     sys.stdout.flush()
@@ -286,7 +293,7 @@ def show_error(error: VoiceopsError, *, as_json: bool, invocation: Invocation | 
     """What failed, the last log lines that show it, and what to do next, on stderr."""
     invocation = invocation or Invocation()
     if as_json:
-        print(json_text(invocation.data({"error": error.as_json()}), indent=2))
+        print(json_text(invocation.data({"ok": False, "error": error.as_json()}), indent=2))
         return
     # A line break in a value must not begin a line that looks like one of ours.
     message = printable_lines(invocation.hint(error.message)).replace("\n", "\n  ")

@@ -96,6 +96,7 @@ def _from_host(run: Run, flags: Sequence[str], service: str, longest_s: float) -
         document, text, code = calls_from_host(
             host, transport, service, flags, longest_s=longest_s, as_text=not run.json
         )
+    # Made by the voiceops of the host: its document is passed on as it is.
     return Report(document, text, code)
 
 

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.command import Report, Run, show_error
+from voiceops.commands.hosts import host_failure
 from voiceops.model.quoting import printable
 from voiceops.util.terminal import columns, styled
+from voiceops.util.times import iso_time
 
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
     from voiceops.deploy.operations import DeployRun
     from voiceops.deploy.rollout import Deployed
     from voiceops.model.calls import CallResult
+    from voiceops.model.documents.common import HostFailure
+    from voiceops.model.documents.servers import DeployDocument, DeployedHost, SkippedHost
 
 
 WIDE = 160
@@ -132,57 +136,50 @@ def shortened(text: str, width: int) -> str:
 def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
     """The JSON of DESIGN, the text for people, and the exit code."""
     fleet = done.fleet
-    hosts = {one.name: _host_json(one, check=check) for one in fleet.runs}
-    data: dict[str, Any] = {
-        "hosts": hosts,
-        "changed": sum(one.result.changed for one in fleet.runs if one.result and one.ok),
+    document: DeployDocument = {
+        "check": check,
+        "changed_count": sum(one.result.changed for one in fleet.runs if one.result and one.ok),
+        "hosts": {one.name: _host(one, check=check) for one in fleet.runs},
     }
     if done.call is not None:
-        data["call"] = done.call.as_json()
+        document["call"] = done.call.as_json()
     differs = check and not all(one.planned and one.planned.as_declared for one in fleet.runs)
     unheard = done.call is not None and not done.call.ok
     code = fleet.exit_code(otherwise=2 if differs else 1 if unheard else 0)
-    return Report(data, "\n".join(_text(view, done, check=check)), code)
+    return Report(document, "\n".join(_text(view, done, check=check)), code)
 
 
-def _host_json(run: HostRun, *, check: bool) -> dict[str, Any]:
+def _host(run: HostRun, *, check: bool) -> DeployedHost | SkippedHost | HostFailure:
     if run.error is not None:
-        return {"ok": False, "changed": 0, "error": run.error.as_json()}
+        return host_failure(run.error)
     if run.skipped:
-        return {"ok": False, "changed": 0, "skipped": run.skipped}
+        return {"ok": False, "skipped": run.skipped}
     result = run.result
     assert result is not None
-    document: dict[str, Any] = {
-        "ok": True,
-        "changed": result.changed,
+    host: DeployedHost = {
+        "ok": result.as_declared if check else True,
+        "changed_count": result.changed,
         "release": release_of(result),
         "resources": [one.as_json() for one in result.report.results],
+        "services": {name: one.as_json() for name, one in result.services.items()},
     }
     if result.calls:
-        document["calls"] = {name: call.as_json() for name, call in result.calls.items()}
-    document |= _doubts(result) if check else {}
-    if result.services:
-        document["services"] = {name: one.as_json() for name, one in result.services.items()}
-    elif check:
-        document["services"] = {
-            one.service: {"action": one.verb.value, "reason": one.reason}
+        host["calls"] = {name: call.as_json() for name, call in result.calls.items()}
+    if check and not result.services:
+        host["services"] = {
+            one.service: {"changed": True, "action": one.verb.value, "detail": one.reason}
             for one in result.actions
             if one.changes
         }
-    return document
-
-
-def _doubts(result: Deployed) -> dict[str, Any]:
-    """What keeps a host from being as declared although nothing on it differs."""
-    document: dict[str, Any] = {}
-    if result.unproved:
-        document["unproved"] = result.unproved
-    if result.bad:
-        document["bad"] = {
-            name: {"release": entry.release, "at": entry.at, "by": entry.by, "why": entry.why}
-            for name, entry in result.bad.items()
+    # What keeps a host from being as declared although nothing on it differs.
+    if check and result.unproved:
+        host["unproved"] = result.unproved
+    if check and result.bad:
+        host["bad"] = {
+            name: {"release": one.release, "at": iso_time(one.at), "by": one.by, "reason": one.why}
+            for name, one in result.bad.items()
         }
-    return document
+    return host
 
 
 def release_of(result: Deployed) -> str:

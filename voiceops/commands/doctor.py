@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
-from voiceops.commands.hosts import all_ok, values_of, with_problems
+from voiceops.commands.hosts import values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
@@ -22,6 +22,9 @@ from voiceops.model.settings import Host
 from voiceops.wiring.doctor import hands_on
 from voiceops.wiring.endpoint import reachable
 
+if TYPE_CHECKING:
+    from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost
+
 
 def diagnose(run: Run, room: str, *, fix: bool) -> Report:
     """Findings of all selected hosts; with ``fix`` carry out what they propose and look again."""
@@ -32,9 +35,9 @@ def diagnose(run: Run, room: str, *, fix: bool) -> Report:
     # Hosts may share a LiveKit: each fixes what the one before it has left.
     done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], look)
     seen = values_of(run, done)
-    ok = all(one.ok for one in seen.values()) and all_ok(done)
+    ok = all(one.ok for one in seen.values())
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
-    return with_problems(run, done, Report(_data(seen, ok=ok), text, exit_code=0 if ok else 1))
+    return with_problems(run, done, Report(_document(seen), text, exit_code=0 if ok else 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +52,19 @@ class _Seen:
     def ok(self) -> bool:
         return not any(finding.severity == "error" for finding in self.findings)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> WhyHost:
         return {
             "ok": self.ok,
-            "findings": [finding.as_json() for finding in self.findings],
-            "fixed": [result.as_json() for result in self.results],
+            "fixes": [result.as_json() for result in self.results],
             "problems": list(self.problems),
         }
 
 
-def _data(seen: Mapping[str, _Seen], *, ok: bool) -> dict[str, Any]:
-    if len(seen) == 1:
-        return next(iter(seen.values())).as_json()
-    findings = [{**one.as_json(), "host": host} for host, found in seen.items() for one in found.findings]
-    return {"ok": ok, "findings": findings, "hosts": {host: one.as_json() for host, one in seen.items()}}
+def _document(seen: Mapping[str, _Seen]) -> WhyDocument:
+    return {
+        "findings": [one.as_json(host) for host, found in seen.items() for one in found.findings],
+        "hosts": {host: one.as_json() for host, one in seen.items()},
+    }
 
 
 def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
@@ -109,13 +111,8 @@ def recover(run: Run, *, hard: bool) -> Report:
     found = values_of(run, done)
     code = 0 if all(one.ok for one in found.values()) else 1
     text = "\n".join(f"{name}: {_outcome(one)}" if several else _outcome(one) for name, one in found.items())
-    if not several:
-        return Report(next(iter(found.values())).as_json(), text, code)
-    data = {
-        "ok": not code and all_ok(done),
-        "hosts": {name: one.as_json() for name, one in found.items()},
-    }
-    return with_problems(run, done, Report(data, text, code))
+    document: RecoverDocument = {"hosts": {name: one.as_json() for name, one in found.items()}}
+    return with_problems(run, done, Report(document, text, code))
 
 
 def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from voiceops.cli.command import Report, Run, show_error
-from voiceops.errors import CallsInProgressError, UsageError
+from voiceops.errors import CallsInProgressError, UsageError, VoiceopsError
 from voiceops.fleet.order import services_of
 from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
 from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress, silent
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import HostFailure
 
 T = TypeVar("T")
 
@@ -29,17 +32,22 @@ def all_ok(results: Mapping[str, HostResult[T]]) -> bool:
     return all(result.ok for result in results.values())
 
 
+def host_failure(error: VoiceopsError) -> HostFailure:
+    """Return what stands in a document for a host on which the command failed."""
+    return {"ok": False, "error": error.as_json()}
+
+
 def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report) -> Report:
     """``report`` of the values, and the errors of the other hosts with the gravest exit code."""
     problems = {host: one.problem for host, one in results.items() if one.problem is not None}
     if not problems:
         return report
-    hosts = dict(report.data.get("hosts", {}))
-    for name, problem in problems.items():
-        hosts[name] = {"ok": False, "error": problem.as_json()}
-        if not run.json:
-            show_error(problem, as_json=False, invocation=run.invocation)
-    data: dict[str, Any] = {**report.data, "hosts": hosts}
+    hosts = report.data["hosts"]
+    assert isinstance(hosts, dict), "what acts on several hosts reports on each of them"
+    for problem in problems.values() if not run.json else ():
+        show_error(problem, as_json=False, invocation=run.invocation)
+    failed = {name: host_failure(problem) for name, problem in problems.items()}
+    data = {**report.data, "hosts": {**hosts, **failed}}
     return Report(data, report.text, exit_code(results.values(), report.exit_code))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
 from voiceops.config.inventory import listing
@@ -10,6 +11,13 @@ from voiceops.config.project import find_inventory
 from voiceops.config.source.sources import read_inventory
 from voiceops.errors import UsageError
 from voiceops.wiring.project import tasks_folder
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.project import (
+        InventoryDocument,
+        InventoryGraphDocument,
+        InventoryHostDocument,
+    )
 
 
 def inventory_report(
@@ -21,9 +29,12 @@ def inventory_report(
     inventory = read_inventory(find_inventory(run.inventory, tasks_folder()))
     if host:
         data = listing.host_variables(inventory, host)
-        return Report(data, json.dumps(data, sort_keys=True, indent=4))
+        of_host: InventoryHostDocument = {"host": host, "variables": data}
+        return Report(of_host, json.dumps(data, sort_keys=True, indent=4))
     if as_list or (run.json and not graph):
         data = listing.listed(inventory, run.limit)
-        return Report(data, json.dumps(data, sort_keys=True, indent=4))
+        whole: InventoryDocument = {"inventory": data}
+        return Report(whole, json.dumps(data, sort_keys=True, indent=4))
     tree = listing.graph(inventory, group or "all", with_variables=with_variables)
-    return Report({"graph": tree.splitlines()}, tree)
+    document: InventoryGraphDocument = {"graph": tree.splitlines()}
+    return Report(document, tree)

@@ -8,14 +8,16 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from voiceops.commands.hosts import host_failure
 from voiceops.model.quoting import json_text, printable, printable_lines
 
 if TYPE_CHECKING:
     from voiceops.cli.command import Run
     from voiceops.errors import VoiceopsError
+    from voiceops.model.documents.stack import LogLine
     from voiceops.stack.logs.files import Line
 
 _PAUSE_S = 0.2
@@ -89,18 +91,26 @@ class Printer:
         colours = dict(zip(services, _COLOURS * (len(services) // len(_COLOURS) + 1), strict=False))
         self._colours = colours if self._terminal else {}
 
-    def fields(self, line: Line) -> dict[str, object]:
+    def fields(self, line: Line) -> LogLine:
         from voiceops.stack.logs.files import show_time
 
         text = line.text.encode(errors="surrogateescape").decode(errors="replace")
-        return {"time": show_time(line.at), "service": line.service, "line": redacted(text)}
+        host, _, service = line.service.rpartition(" ")
+        entry: LogLine = {
+            "at": show_time(line.at) if line.at else None,
+            "service": service,
+            "line": redacted(text),
+        }
+        if host:
+            entry["host"] = host
+        return entry
 
     def show_all(
-        self, lines: Iterable[Line], *, document: bool, errors: Sequence[VoiceopsError] = ()
+        self, lines: Iterable[Line], *, document: bool, errors: Mapping[str, VoiceopsError] | None = None
     ) -> None:
         """Each line as it comes; as JSON one ``document``, or one for each line.
 
-        ``errors`` may grow while the lines are read; they end the document.
+        ``errors`` of hosts may grow while the lines are read; they end the document.
         """
         if not (self._json and document):
             for line in lines:
@@ -113,8 +123,10 @@ class Printer:
             between = ",\n    "
         print("\n  ]", end="")
         if errors:
-            print(f',\n  "errors": {json_text([error.as_json() for error in errors])}', end="")
-        print("\n}")
+            hosts = {name: host_failure(error) for name, error in errors.items()}
+            print(f',\n  "hosts": {json_text(hosts)}', end="")
+        # Last, because the lines are printed as they are read: until then nobody knows.
+        print(f',\n  "ok": {json_text(not errors)}\n}}')
 
     def show(self, line: Line) -> None:
         if self._json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voiceops import kinds
 from voiceops.cli.command import Report
@@ -10,6 +11,9 @@ from voiceops.config import scaffold
 from voiceops.config.local_keys import ensure_local_keys
 from voiceops.config.project_ports import choose_ports, remember
 from voiceops.config.source.dotenv import Environment
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.project import InitDocument
 
 
 def make_project(*, force: bool) -> Report:
@@ -24,10 +28,8 @@ def make_project(*, force: bool) -> Report:
     made[".env"] = bool(keys)
     created = [name for name, new in made.items() if new]
     text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""
-    return Report(
-        {
-            "changed": len(created),
-            "files": {name: "created" if new else "kept" for name, new in made.items()},
-        },
-        text or "nothing to do: the project is complete",
-    )
+    document: InitDocument = {
+        "changed_count": len(created),
+        "files": {name: {"changed": new} for name, new in made.items()},
+    }
+    return Report(document, text or "nothing to do: the project is complete")

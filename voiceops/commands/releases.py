@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
 from voiceops.cli.command import Report, Run, names
 from voiceops.commands.deploy_view import View
-from voiceops.commands.hosts import named_on
+from voiceops.commands.hosts import host_failure, named_on
 from voiceops.deploy.desired import host_outline
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.ledger import Ledger, read_ledger
@@ -21,7 +21,24 @@ from voiceops.errors import UsageError
 from voiceops.kinds.model import Declared
 from voiceops.resources import Lease, read_facts, release_lock, take_lock
 from voiceops.systemd.names import Names
+from voiceops.util.times import iso_time
 from voiceops.wiring.deploy import FactsCache, fleet_of, host_state, stacks, whoami
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import HostFailure
+    from voiceops.model.documents.servers import (
+        LockDocument,
+        LockedHost,
+        ReleaseEntry,
+        ReleasesDocument,
+        ReleasesHost,
+        RenderDocument,
+        RenderedHost,
+        RollbackDocument,
+        RolledBackHost,
+    )
+
+T = TypeVar("T")
 
 
 def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
@@ -35,21 +52,14 @@ def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
     return fleet
 
 
-def _hosts(fleet: Fleet, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {
-        "hosts": {
-            run.name: {"ok": False, "error": run.error.as_json()}
-            if run.error is not None
-            else {"ok": True, **found[run.name]}
-            for run in fleet.runs
-        }
-    }
+def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
+    return {run.name: found[run.name] if run.error is None else host_failure(run.error) for run in fleet.runs}
 
 
 def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
     """Bring the agents of the selected servers back to an earlier release."""
     stack = stacks(run.project, View(run, "rollback"))
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, RolledBackHost] = {}
     own = named_on(run.project.hosts, names(only))
     outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
     with_agents = _hosts_with_agents(outlines, own)
@@ -61,7 +71,7 @@ def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
 
     def work(one: HostRun) -> None:
         if with_agents and one.name not in with_agents:
-            found[one.name] = {"services": {}}  # it has another role
+            found[one.name] = {"ok": True, "changed_count": 0, "services": {}}  # it has another role
             return
         done = roll_back(
             one,
@@ -76,10 +86,12 @@ def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
             drop_calls=run.yes,
         )
         found[one.name] = {
+            "ok": True,
+            "changed_count": sum(result.changed for result in done.services.values()),
             "services": {
                 name: {"before": before, "release": after, **done.services[name].as_json()}
                 for name, (before, after) in done.releases.items()
-            }
+            },
         }
 
     fleet = _fleet(run, "rollback", work)
@@ -93,7 +105,11 @@ def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
         if lines
         else []
     )
-    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
+    rolled_back: RollbackDocument = {
+        "changed_count": sum(one["changed_count"] for one in found.values()),
+        "hosts": _hosts(fleet, found),
+    }
+    return Report(rolled_back, "\n".join(lines), fleet.exit_code())
 
 
 def _hosts_with_agents(outlines: Mapping[str, Sequence[Declared]], own: Mapping[str, list[str]]) -> set[str]:
@@ -114,41 +130,49 @@ def releases(run: Run) -> Report:
 
     fleet = _fleet(run, "releases", work)
     rows = {host: _rows(ledger) for host, ledger in ledgers.items()}
-    found = {
-        host: {"releases": rows[host], "current": ledger.current, "unproved": ledger.unproved}
+    found: dict[str, ReleasesHost] = {
+        host: {
+            "ok": True,
+            "releases": rows[host],
+            "current": {
+                service: {"release": one["release"], "digest": one["digest"]}
+                for service, one in ledger.current.items()
+            },
+            "unproved": ledger.unproved,
+        }
         for host, ledger in ledgers.items()
     }
+    document: ReleasesDocument = {"hosts": _hosts(fleet, found)}
     lines: list[str] = []
     for host, listed in rows.items():
         lines.append(f"{host}:" if listed else f"{host}: nothing was deployed yet")
         lines += [
             f"  {row['at']}  {row['service']:<10} {row['release']}  {row['result']:<8} {row['state']:<8}"
-            f" {row['action']} by {row['by']}{' - ' + row['why'] if row['why'] else ''}"
+            f" {row['action']} by {row['by']}{' - ' + row['reason'] if row['reason'] else ''}"
             for row in listed
         ]
         if ledgers[host].unproved:
             lines.append(f"  what runs is not proved: {ledgers[host].unproved}")
-    return Report(_hosts(fleet, found), "\n".join(line.rstrip() for line in lines), fleet.exit_code())
+    return Report(document, "\n".join(line.rstrip() for line in lines), fleet.exit_code())
 
 
-def _rows(ledger: Ledger) -> list[dict[str, str]]:
-    rows = []
+def _rows(ledger: Ledger) -> list[ReleaseEntry]:
+    rows: list[ReleaseEntry] = []
     for entry in ledger.history:
         current = ledger.current.get(entry.service, {}).get("release")
-        state = (
+        state: Literal["current", "kept", "gone"] = (
             "current" if entry.release == current else "kept" if entry.release in ledger.present else "gone"
         )
-        at = datetime.datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
         rows.append(
             {
-                "at": at,
+                "at": iso_time(entry.at),
                 "service": entry.service,
                 "release": entry.release,
                 "result": entry.result,
                 "state": state,
                 "action": entry.action,
                 "by": entry.by,
-                "why": entry.why,
+                "reason": entry.why,
             }
         )
     return rows
@@ -160,14 +184,24 @@ def lock(run: Run, *, reason: str, minutes: float) -> Report:
         raise UsageError("--minutes is more than 0 and at most a week")
     owner = whoami().partition(" (pid")[0]
 
+    found: dict[str, LockedHost] = {}
+
     def work(one: HostRun) -> None:
         lease = Lease(owner=owner, reason=reason or "inv lock", lease_s=minutes * 60)
         take_lock(one.transport, one.host.settings.project, lease)
+        found[one.name] = {
+            "ok": True,
+            "changed": True,
+            "locked": True,
+            "owner": lease.owner,
+            "reason": lease.reason,
+            "expires_at": iso_time(time.time() + lease.lease_s),
+        }
 
     fleet = _fleet(run, "lock", work)
-    held = [one.name for one in fleet.runs if one.ok]
-    text = "\n".join(f"{name}: locked for {minutes:g} minutes" for name in held)
-    return Report(_hosts(fleet, {name: {"locked": True} for name in held}), text, fleet.exit_code())
+    text = "\n".join(f"{one.name}: locked for {minutes:g} minutes" for one in fleet.runs if one.ok)
+    document: LockDocument = {"changed_count": len(found), "hosts": _hosts(fleet, found)}
+    return Report(document, text, fleet.exit_code())
 
 
 def unlock(run: Run) -> Report:
@@ -181,11 +215,19 @@ def unlock(run: Run) -> Report:
 
     fleet = _fleet(run, "unlock", work)
     free = {one.name: held[one.name] for one in fleet.runs if one.ok}
-    found = {
-        name: {"locked": False, "changed": bool(lease), "owner": lease.get("owner", "")}
+    found: dict[str, LockedHost] = {
+        name: {
+            "ok": True,
+            "changed": bool(lease),
+            "locked": False,
+            "owner": lease.get("owner", ""),
+            "reason": lease.get("reason", ""),
+            "expires_at": None,
+        }
         for name, lease in free.items()
     }
-    return Report(_hosts(fleet, found), "\n".join(map(_freed, free, free.values())), fleet.exit_code())
+    document: LockDocument = {"changed_count": sum(map(bool, free.values())), "hosts": _hosts(fleet, found)}
+    return Report(document, "\n".join(map(_freed, free, free.values())), fleet.exit_code())
 
 
 def _freed(name: str, lease: Mapping[str, Any]) -> str:
@@ -220,5 +262,9 @@ def render(run: Run, *, out: str) -> Report:
     for host, files in sorted(texts.items()):
         for path, text in files.items():
             lines += [f"{Path(out) / host}{path}"] if out else [f"== {host}:{path}", text.rstrip("\n")]
-    found = {host: {"files": files if not out else list(files)} for host, files in texts.items()}
-    return Report(_hosts(fleet, found), "\n".join(lines), fleet.exit_code())
+    found: dict[str, RenderedHost] = {
+        host: {"ok": True, "files": {path: {"text": text} for path, text in files.items()}}
+        for host, files in texts.items()
+    }
+    document: RenderDocument = {"hosts": _hosts(fleet, found)}
+    return Report(document, "\n".join(lines), fleet.exit_code())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
+from voiceops.commands.hosts import host_failure
 from voiceops.fleet.run import HostResult, exit_code
 from voiceops.model.settings import Host
 from voiceops.resources import HostReport, Resource, Result
 from voiceops.wiring.hosts import bring
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import HostFailure
+    from voiceops.model.documents.servers import ResourcesDocument, ResourcesHost
 
 
 def bring_hosts(
@@ -29,20 +34,23 @@ def bring_hosts(
         accept_new=accept_new,
         on_done=progress,
     )
-    data = {"hosts": {name: outcome_data(outcome) for name, outcome in outcomes.items()}}
+    document: ResourcesDocument = {
+        "check": run.check,
+        "changed_count": sum(one.value.changed for one in outcomes.values() if one.value is not None),
+        "hosts": {name: _host(outcome, check=run.check) for name, outcome in outcomes.items()},
+    }
     reports = [outcome.get() for outcome in outcomes.values() if outcome.ok]
     code = exit_code(outcomes.values(), _code(reports, check=run.check))
-    return Report(data, _text(outcomes, check=run.check), code)
+    return Report(document, _text(outcomes, check=run.check), code)
 
 
-def outcome_data(outcome: HostResult[HostReport]) -> dict[str, Any]:
-    """One host, as --json prints it."""
+def _host(outcome: HostResult[HostReport], *, check: bool) -> ResourcesHost | HostFailure:
     if outcome.error is not None:
-        return {"ok": False, "changed": 0, "error": outcome.error.as_json()}
+        return host_failure(outcome.error)
     report = outcome.get()
     return {
-        "ok": report.ok,
-        "changed": report.changed,
+        "ok": report.as_declared if check else report.ok,
+        "changed_count": report.changed,
         "resources": [result.as_json() for result in report.results],
     }
 

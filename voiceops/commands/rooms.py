@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
-
-from msgspec import to_builtins
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.cli.command import Report, Run
-from voiceops.commands.rooms_view import cleanup_data, cleanup_text, print_room, print_rooms
+from voiceops.commands.rooms_view import (
+    cleanup_document,
+    cleanup_text,
+    print_room,
+    print_rooms,
+    room_document,
+    room_entry,
+)
 from voiceops.deadline import deadline
 from voiceops.model.quoting import printable
-from voiceops.model.rooms import Participant, RoomInfo
+from voiceops.model.rooms import Room, RoomInfo
 from voiceops.rooms import reading
 from voiceops.rooms import selftest as room_library
 from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
 from voiceops.rooms.dispatch import Dispatched, dispatch_agent
 from voiceops.rooms.each import each
-from voiceops.rooms.presence import persons, serving
 from voiceops.rooms.reading import get_room_info, list_participants, remove_participant
 from voiceops.rooms.removal import cleanup_room, ensure_clean_room
 from voiceops.rooms.waiting import ReadyAgent, bring_agent, wait_for_agent
 from voiceops.util import aio
 from voiceops.wiring.rooms import RoomServer, room_servers, the_room_server
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.rooms import (
+        DispatchDocument,
+        KickDocument,
+        RoomChangeDocument,
+        RoomEntry,
+        RoomsDocument,
+        SelftestDocument,
+        SelftestStep,
+        WaitAgentDocument,
+    )
 
 COMMAND_TIMEOUT_S = 60.0
 CLEANUP_TIMEOUT_S = 240.0
@@ -46,11 +62,11 @@ def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
             return [await clean(server) for server in servers]
 
     reports = aio.run(main())
-    data = cleanup_data([server.url for server in servers], reports, check=run.check)
+    data = cleanup_document([server.url for server in servers], reports, check=run.check)
     failed = bool(data["failed"])
     if failed and not run.json:
         for one in data["failed"]:
-            run.say(f"failed {printable(one['room'])}: {one['error']}")
+            run.say(f"failed {printable(one['room'])}: {one['error']['message']}")
     changed = any(report.changed for report in reports)
     return Report(
         data,
@@ -61,13 +77,13 @@ def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
 
 def list_rooms(run: Run) -> Report:
     """All rooms of these servers, with who is in them."""
-    rooms: list[dict[str, Any]] = []
+    rooms: list[RoomEntry] = []
     for server in room_servers(run.project):
 
         async def look(api: LivekitApi, server: RoomServer = server) -> None:
-            async def one(room: Any) -> dict[str, Any]:
+            async def one(room: Room) -> RoomEntry:
                 people = await list_participants(api, room.name)
-                return _room_row(server, room, people, time.time() + api.clock_skew_s)
+                return room_entry(room, people, server, time.time() + api.clock_skew_s)
 
             rows, failed = await each(
                 await reading.list_rooms(api), one, concurrency=server.rooms.concurrency
@@ -77,31 +93,15 @@ def list_rooms(run: Run) -> Report:
             rooms.extend(sorted(rows, key=lambda row: -row["age_s"]))
 
         _on(run, server, look, "listing rooms")
-    return Report({"rooms": rooms}, lambda: print_rooms(rooms))
-
-
-def _room_row(server: RoomServer, room: Any, people: Sequence[Participant], now: float) -> dict[str, Any]:
-    callers = persons(people, server.rooms)
-    return {
-        "room": room.name,
-        "sid": room.sid,
-        "age_s": round(now - room.created_at, 1),
-        "persons": [one.identity for one in callers],
-        "agents": [
-            {"identity": one.identity, "name": one.agent_name, "state": serving(one).value}
-            for one in people
-            if one.is_agent
-        ],
-        "others": [one.identity for one in people if not one.is_agent and one not in callers],
-        "server": server.url,
-    }
+    document: RoomsDocument = {"rooms": rooms}
+    return Report(document, lambda: print_rooms(rooms))
 
 
 def show(run: Run, room: str) -> Report:
     """Participants and dispatches of one room."""
     server = the_room_server(run.project)
     info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
-    return Report(to_builtins(info), lambda: print_room(info))
+    return Report(room_document(info, server.url), lambda: print_room(info))
 
 
 def delete(run: Run, room: str, *, force: bool) -> Report:
@@ -114,7 +114,8 @@ def delete(run: Run, room: str, *, force: bool) -> Report:
         "deleting the room",
     )
     said = "deleted" if gone else "there is no such room, nothing to do"
-    return Report({"room": room, "changed": gone}, said)
+    document: RoomChangeDocument = {"room": room, "changed": gone}
+    return Report(document, said)
 
 
 def kick(run: Run, room: str, identity: str) -> Report:
@@ -122,7 +123,8 @@ def kick(run: Run, room: str, identity: str) -> Report:
     server = the_room_server(run.project)
     gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
     said = "removed" if gone else "no such participant is there, nothing to do"
-    return Report({"room": room, "identity": identity, "changed": gone}, said)
+    document: KickDocument = {"room": room, "identity": identity, "changed": gone}
+    return Report(document, said)
 
 
 def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
@@ -135,7 +137,8 @@ def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
         "cleaning the room",
     )
     said = "cleaned" if changed else "it was clean, nothing to do"
-    return Report({"room": room, "changed": changed}, said)
+    document: RoomChangeDocument = {"room": room, "changed": changed}
+    return Report(document, said)
 
 
 def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
@@ -150,12 +153,21 @@ def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: boo
         return await bring_agent(api, room, name, metadata=metadata, timeout_s=limit_s, settings=server.rooms)
 
     done, ready = _on(run, server, act, "dispatching the agent", at_least_s=run.timeout + 30.0)
-    data = to_builtins(done) | {"changed": done.created}
+    agent_there = done.agent if ready is None else ready.participant
+    document: DispatchDocument = {
+        "room": room,
+        "changed": done.created,
+        "agent_name": done.agent_name,
+        "made_room": done.made_room,
+        "reason": done.reason,
+        "dispatch_id": done.dispatch_id,
+        "agent": None if agent_there is None else agent_there.identity,
+        "ready_s": None if ready is None else round(ready.waited_s, 3),
+    }
     said = f"dispatched: {done.reason}" if done.created else f"nothing to do: {done.reason}"
     if ready is not None:
-        data |= {"agent": ready.participant.identity, "ready_s": round(ready.waited_s, 3)}
         said += f"; ready after {ready.waited_s:.2f} s"
-    return Report(data, said)
+    return Report(document, said)
 
 
 def wait_agent(run: Run, room: str, agent: str | None) -> Report:
@@ -169,17 +181,29 @@ def wait_agent(run: Run, room: str, agent: str | None) -> Report:
         "waiting for the agent",
         at_least_s=limit_s + 30.0,
     )
-    data = {"room": room, "agent": ready.participant.identity, "ready_s": round(ready.waited_s, 3)}
-    return Report(data, f"{printable(ready.participant.identity)} is ready")
+    document: WaitAgentDocument = {
+        "room": room,
+        "agent": ready.participant.identity,
+        "ready_s": round(ready.waited_s, 3),
+    }
+    return Report(document, f"{printable(ready.participant.identity)} is ready")
 
 
 def selftest(run: Run) -> Report:
     """Run the self-test on each LiveKit of the selected hosts."""
-    steps: list[dict[str, Any]] = []
+    steps: list[SelftestStep] = []
     for server in room_servers(run.project):
 
         def tell(step: room_library.Step, server: RoomServer = server) -> None:
-            steps.append(to_builtins(step) | {"server": server.url})
+            steps.append(
+                {
+                    "name": step.name,
+                    "ok": step.ok,
+                    "took_s": step.took_s,
+                    "detail": step.detail,
+                    "url": server.url,
+                }
+            )
             if not run.json:
                 mark = "ok    " if step.ok else "FAILED"
                 detail = f" ({printable(step.detail)})" if step.detail else ""
@@ -187,9 +211,8 @@ def selftest(run: Run) -> Report:
 
         _on(run, server, lambda api, tell=tell: room_library.selftest(api, tell=tell), "the self-test")  # type: ignore[misc]
     ok = all(step["ok"] for step in steps)
-    return Report(
-        {"ok": ok, "steps": steps}, "" if ok else "the room library does not work on this server", 1 - ok
-    )
+    document: SelftestDocument = {"steps": steps}
+    return Report(document, "" if ok else "the room library does not work on this server", 1 - ok)
 
 
 def _on(

@@ -3,50 +3,149 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli import output
 from voiceops.model.quoting import printable
+from voiceops.rooms.presence import persons, serving
+from voiceops.util.times import iso_time_or_none
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voiceops.model.rooms import RoomInfo
+    from voiceops.model.documents.rooms import (
+        CleanupDocument,
+        DispatchEntry,
+        ParticipantEntry,
+        RoomAgent,
+        RoomDocument,
+        RoomEntry,
+        RoomVerdict,
+    )
+    from voiceops.model.rooms import Dispatch, Participant, Room, RoomInfo
     from voiceops.rooms.cleanup import CleanupReport
+    from voiceops.rooms.rules import Verdict
+    from voiceops.wiring.rooms import RoomServer
 
 
-def cleanup_data(urls: Sequence[str], reports: Sequence[CleanupReport], *, check: bool) -> dict[str, Any]:
-    data: dict[str, Any] = {
+def cleanup_document(
+    urls: Sequence[str], reports: Sequence[CleanupReport], *, check: bool
+) -> CleanupDocument:
+    """Return the verdicts on the rooms of all servers as one document."""
+    by_server = list(zip(urls, reports, strict=True))
+    return {
         "check": check,
-        "deleted": [],
-        "kept": [],
-        "removed_participants": [],
-        "failed": [],
-    }
-    for url, report in zip(urls, reports, strict=True):
-        for key, verdicts in (("deleted", report.deleted), ("kept", report.kept)):
-            data[key] += [
-                {"room": one.look.room.name, "reason": one.reason, "rule": one.rule.value, "server": url}
-                for one in verdicts
-            ]
-        data["removed_participants"] += [
+        "changed_count": sum(len(report.deleted) + len(report.removed) for report in reports),
+        "deleted": [_verdict(url, one) for url, report in by_server for one in report.deleted],
+        "kept": [_verdict(url, one) for url, report in by_server for one in report.kept],
+        "removed_participants": [
             {
                 "room": one.room,
                 "identity": one.participant.identity,
                 "reason": one.reason,
                 "rule": one.rule.value,
-                "server": url,
+                "url": url,
             }
+            for url, report in by_server
             for one in report.removed
-        ]
-        data["failed"] += [
-            {"room": name, "error": error.message, "server": url} for name, error in report.failed
-        ]
-    return data
+        ],
+        "failed": [
+            {"room": name, "error": error.as_json(), "url": url}
+            for url, report in by_server
+            for name, error in report.failed
+        ],
+    }
 
 
-def cleanup_text(data: dict[str, Any]) -> str:
+def _verdict(url: str, one: Verdict) -> RoomVerdict:
+    return {"room": one.look.room.name, "reason": one.reason, "rule": one.rule.value, "url": url}
+
+
+def room_entry(room: Room, people: Sequence[Participant], server: RoomServer, now: float) -> RoomEntry:
+    """Return one room with who is in it; ``now`` is the server's clock."""
+    callers = persons(people, server.rooms)
+    return {
+        "room": room.name,
+        "sid": room.sid,
+        "age_s": round(now - room.created_at, 1),
+        "created_at": iso_time_or_none(room.created_at),
+        "persons": [one.identity for one in callers],
+        "agents": [agent_entry(one) for one in people if one.is_agent],
+        "others": [one.identity for one in people if not one.is_agent and one not in callers],
+        "url": server.url,
+    }
+
+
+def agent_entry(one: Participant) -> RoomAgent:
+    """Return what can be known of an agent from outside."""
+    return {"identity": one.identity, "name": one.agent_name, "state": serving(one).value}
+
+
+def room_document(info: RoomInfo, url: str) -> RoomDocument:
+    """Return one room with everybody and every dispatch in it."""
+    room = info.room
+    return {
+        "room": room.name,
+        "sid": room.sid,
+        "age_s": round(time.time() - room.created_at, 1),
+        "created_at": iso_time_or_none(room.created_at),
+        "empty_timeout_s": room.empty_timeout_s,
+        "departure_timeout_s": room.departure_timeout_s,
+        "metadata": room.metadata,
+        "recording": room.recording,
+        "url": url,
+        "participants": [_participant(one) for one in info.participants],
+        "dispatches": [_dispatch(one) for one in info.dispatches],
+    }
+
+
+def _participant(one: Participant) -> ParticipantEntry:
+    return {
+        "identity": one.identity,
+        "sid": one.sid,
+        "name": one.name,
+        "kind": one.kind.value,
+        "state": one.state.value,
+        "joined_at": iso_time_or_none(one.joined_at),
+        "attributes": one.attributes,
+        "tracks": [
+            {
+                "sid": track.sid,
+                "kind": track.kind.value,
+                "name": track.name,
+                "source": track.source,
+                "muted": track.muted,
+            }
+            for track in one.tracks
+        ],
+        "hidden": one.hidden,
+        "agent": agent_entry(one) if one.is_agent else None,
+    }
+
+
+def _dispatch(one: Dispatch) -> DispatchEntry:
+    return {
+        "id": one.id,
+        "agent_name": one.agent_name,
+        "metadata": one.metadata,
+        "created_at": iso_time_or_none(one.created_at),
+        "deleted_at": iso_time_or_none(one.deleted_at),
+        "jobs": [
+            {
+                "id": job.id,
+                "status": job.status.value,
+                "participant_identity": job.participant_identity,
+                "worker_id": job.worker_id,
+                "detail": job.error,
+                "started_at": iso_time_or_none(job.started_at),
+            }
+            for job in one.jobs
+        ],
+    }
+
+
+def cleanup_text(data: CleanupDocument) -> str:
     done, gone = ("would delete", "would remove") if data["check"] else ("deleted", "removed")
     lines = [f"{done} room {printable(one['room'])}: {one['reason']}" for one in data["deleted"]]
     lines += [
@@ -61,7 +160,7 @@ def cleanup_text(data: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def print_rooms(rooms: Sequence[dict[str, Any]]) -> str:
+def print_rooms(rooms: Sequence[RoomEntry]) -> str:
     """A row for each room; returns what follows the table."""
     rows = [
         [
@@ -79,8 +178,6 @@ def print_rooms(rooms: Sequence[dict[str, Any]]) -> str:
 
 def print_room(info: RoomInfo) -> str:
     """The room, its participants and its dispatches; returns what follows the last table."""
-    from voiceops.rooms.presence import serving
-
     room, now = info.room, time.time()
     output.show(f"{printable(room.name)}  {room.sid}  made {now - room.created_at:.0f} s ago")
     people = []

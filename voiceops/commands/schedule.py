@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
 from voiceops.commands.resources import bring_hosts
@@ -15,6 +15,10 @@ from voiceops.stack.local.folder import Folder
 from voiceops.stack.logs import files
 from voiceops.wiring.deploy import servers
 from voiceops.wiring.schedule import project_schedule, timers
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.project import ScheduleDocument, ScheduleHost
+    from voiceops.model.documents.stack import RotateLogsDocument
 
 SCHEDULE_LOG_BYTES = 1_000_000
 DEFAULT_EVERY_MIN = 5
@@ -30,19 +34,23 @@ def schedule(run: Run, *, systemd: bool, remove: bool, every: int) -> Report:
     changes = installed.schedule.plan(how)
     if changes and not run.check:
         installed.schedule.apply(changes)
-    data = {
-        "changed": len(changes),
+    due = [] if remove else jobs(every)
+    here: ScheduleHost = {
+        "ok": not (run.check and changes),
+        "changed_count": len(changes),
         "how": None if how is None else how.value,
-        "jobs": []
-        if remove
-        else [
-            {"name": job.name, "cron": job.cron, "script": str(installed.place.script(job))}
-            for job in jobs(every)
+        "jobs": [
+            {"name": job.name, "cron": job.cron, "script": str(installed.place.script(job))} for job in due
         ],
-        "changes": [{"what": one.what, "change": _verb(one)} for one in changes],
-        "check": run.check,
+        "resources": [{"id": one.what, "result": "changed", "changes": [_verb(one)]} for one in changes],
     }
-    return Report(data, _text(data, changes, diff=run.diff), 2 if run.check and changes else 0)
+    document: ScheduleDocument = {
+        "check": run.check,
+        "changed_count": len(changes),
+        "hosts": {run.project.hosts[0].name: here},
+    }
+    text = _text(here, changes, check=run.check, diff=run.diff)
+    return Report(document, text, 2 if run.check and changes else 0)
 
 
 def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
@@ -72,10 +80,10 @@ def _verb(change: Change) -> str:
     return "remove" if change.after is None else "change"
 
 
-def _text(data: dict[str, Any], changes: Sequence[Change], *, diff: bool) -> str:
+def _text(data: ScheduleHost, changes: Sequence[Change], *, check: bool, diff: bool) -> str:
     lines = []
     for one in changes:
-        lines.append(f"{'would ' if data['check'] else ''}{_verb(one)} {one.what}")
+        lines.append(f"{'would ' if check else ''}{_verb(one)} {one.what}")
         if diff and not one.timer:
             lines += difflib.unified_diff(
                 (one.before or "").splitlines(),
@@ -107,5 +115,15 @@ def rotate_logs(run: Run, *, quiet: bool) -> Report:
         lines.append(f"rotated {', '.join(rotated)}")
     elif here:
         lines.append("no log is too large, nothing to do")
-    data = {"rotated": rotated, "changed": len(rotated), "journals": servers}
-    return Report(data, "" if quiet else "\n".join(lines))
+    document: RotateLogsDocument = {
+        "changed_count": len(rotated),
+        "hosts": {
+            host.name: {
+                "ok": True,
+                "rotated": rotated if host.local else [],
+                "detail": "" if host.local else "its journal rotates by itself",
+            }
+            for host in run.project.hosts
+        },
+    }
+    return Report(document, "" if quiet else "\n".join(lines))

@@ -53,14 +53,14 @@ def show_server_logs(
     own = named_on(run.project.hosts, only)
     hosts = [host for host in run.project.hosts if host.name in own]
     transports = {host.name: transport_to(host) for host in hosts}
-    errors: list[VoiceopsError] = []
+    errors: dict[str, VoiceopsError] = {}
 
     def lines_of(host: Host, process: RemoteProcess) -> Iterator[Line]:
         try:
             yield from _parsed(_raw_lines(process, _READ_S), host, several=several)
             _check(host, process.wait())
         except VoiceopsError as error:
-            errors.append(error)
+            errors[host.name] = error
         finally:
             process.close()
 
@@ -79,16 +79,16 @@ def show_server_logs(
         for transport in transports.values():
             transport.close()
     if not run.json:
-        for one in errors:
+        for one in errors.values():
             show_error(one, as_json=False)
     if errors:
-        raise Exit(code=max(one.exit_code for one in errors))
+        raise Exit(code=max(one.exit_code for one in errors.values()))
 
 
 def _begin(
     hosts: Sequence[Host],
     transports: Mapping[str, Transport],
-    errors: list[VoiceopsError],
+    errors: dict[str, VoiceopsError],
     argv: Callable[[Host], Sequence[str]],
 ) -> list[tuple[Host, RemoteProcess]]:
     """Start to read all journals, side by side; a host that can't be reached is one of the ``errors``."""
@@ -97,7 +97,7 @@ def _begin(
         return transports[host.name].start(argv(host), root=True)
 
     begun = run_on([hosts], begin)
-    errors += [result.error for result in begun.values() if result.error is not None]
+    errors |= {name: result.error for name, result in begun.items() if result.error is not None}
     return [(host, begun[host.name].get()) for host in hosts if begun[host.name].ok]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run, names
 from voiceops.commands.hosts import (
@@ -32,6 +32,14 @@ from voiceops.stack import operations
 from voiceops.stack.model import Verdict
 from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.stack import (
+        CheckedHost,
+        CheckRunningDocument,
+        StackDocument,
+        StatusDocument,
+    )
 
 
 def start(run: Run, *, only: str, verify: bool, replace: bool = False, renew: bool = False) -> Report:
@@ -62,26 +70,22 @@ def start(run: Run, *, only: str, verify: bool, replace: bool = False, renew: bo
         skip = skip_after_failure("left as it is, because {host} failed") if renew else go_on
         done = run_on(start_order(hosts, one_by_one=renew), start_on, skip_rest=skip)
     found = values_of(run, done)
-    data = _results_data(found, ok=all_ok(done), several=len(run.project.hosts) > 1)
+    data = _stack_document(found)
     if verify and all_ok(done):
         from voiceops.commands.verify import verified_call
 
-        data["verify"] = verified_call(run)
-    text = results_text(found, "restart" if renew else "start", data.get("verify"))
+        data["call"] = verified_call(run)
+    text = results_text(found, "restart" if renew else "start", data.get("call"))
     return with_problems(run, done, Report(data, text))
 
 
-def _results_data(results: Mapping[str, Results], *, ok: bool, several: bool) -> dict[str, Any]:
-    flat = {name: result for per_host in results.values() for name, result in per_host.items()}
-    changed = sum(result.changed for per_host in results.values() for result in per_host.values())
-    data: dict[str, Any] = {"ok": ok, "changed": changed}
-    if not several:
-        return data | {"services": {name: result.as_json() for name, result in flat.items()}}
-    return data | {
+def _stack_document(results: Mapping[str, Results]) -> StackDocument:
+    return {
+        "changed_count": sum(result.changed for per_host in results.values() for result in per_host.values()),
         "hosts": {
-            host: {"services": {name: result.as_json() for name, result in per_host.items()}}
+            host: {"ok": True, "services": {name: result.as_json() for name, result in per_host.items()}}
             for host, per_host in results.items()
-        }
+        },
     }
 
 
@@ -112,8 +116,7 @@ def stop(run: Run, *, only: str, drain: float, now: bool) -> Report:
         skip = skip_after_failure("not stopped, because {host} did not stop and comes before it")
         done = run_on(stop_order(hosts), stop_on, skip_rest=skip)
     found = values_of(run, done)
-    data = _results_data(found, ok=all_ok(done), several=len(run.project.hosts) > 1)
-    return with_problems(run, done, Report(data, results_text(found, "stop", None)))
+    return with_problems(run, done, Report(_stack_document(found), results_text(found, "stop", None)))
 
 
 def check_running(run: Run, *, only: str) -> Report:
@@ -130,21 +133,19 @@ def check_running(run: Run, *, only: str) -> Report:
 
     done = run_on([chosen_hosts(run, chosen)], check_on)
     found = values_of(run, done)
+    document: CheckRunningDocument = {"hosts": {host: _checked(one) for host, one in found.items()}}
     ok = all(verdict.ok for verdicts in found.values() for verdict in verdicts.values())
-    services = {
-        host: {name: _verdict_data(verdict) for name, verdict in verdicts.items()}
-        for host, verdicts in found.items()
+    return with_problems(run, done, Report(document, verdicts_text(found), exit_code=0 if ok else 2))
+
+
+def _checked(verdicts: Mapping[str, Verdict]) -> CheckedHost:
+    return {
+        "ok": all(verdict.ok for verdict in verdicts.values()),
+        "services": {
+            name: {"state": verdict.state, "pids": list(verdict.pids), "detail": verdict.detail}
+            for name, verdict in verdicts.items()
+        },
     }
-    data: dict[str, Any] = {"ok": ok and all_ok(done)}
-    if len(run.project.hosts) == 1:
-        data["services"] = next(iter(services.values()))
-    else:
-        data["hosts"] = {host: {"services": per_host} for host, per_host in services.items()}
-    return with_problems(run, done, Report(data, verdicts_text(found), exit_code=0 if ok else 2))
-
-
-def _verdict_data(verdict: Verdict) -> dict[str, Any]:
-    return {"state": str(verdict.state), "pids": list(verdict.pids), "detail": verdict.detail}
 
 
 def status(run: Run, *, watch: bool) -> Report:
@@ -158,5 +159,6 @@ def status(run: Run, *, watch: bool) -> Report:
         watch_status(run)
         return Report({})
     done = status_of(run)
-    data = {"hosts": values_of(run, done)}
-    return with_problems(run, done, Report(data, lambda: show_status(data)))
+    found = values_of(run, done)
+    document: StatusDocument = {"hosts": {**found}}
+    return with_problems(run, done, Report(document, lambda: show_status(document)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
 from voiceops.cli.command import Run
-from voiceops.commands.hosts import stack_on, values_of
+from voiceops.commands.hosts import host_failure, stack_on, values_of
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.model.quoting import printable
 from voiceops.model.roles import Role
@@ -26,6 +26,8 @@ from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from voiceops.model.documents.stack import StatusDocument, StatusHost, StatusService
 
 _RICH_STYLES = {OK: "green", ERROR: "red", WARNING: "yellow", FAINT: "dim"}
 
@@ -153,36 +155,39 @@ def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], st
     return show
 
 
-def status_data(run: Run) -> dict[str, Any]:
+def status_data(run: Run) -> StatusDocument:
     """Services, releases, rooms and calls per host; a host that can't be asked says why."""
     done = status_of(run)
-    errors = {name: {"error": one.problem.as_json()} for name, one in done.items() if one.problem is not None}
-    return {"hosts": {**values_of(run, done), **errors}}
+    errors = {name: host_failure(one.problem) for name, one in done.items() if one.problem is not None}
+    found = values_of(run, done)
+    return {"hosts": {**found, **errors}}
 
 
-def status_of(run: Run) -> dict[str, HostResult[dict[str, Any]]]:
+def status_of(run: Run) -> dict[str, HostResult[StatusHost]]:
     """What `inv status --json` prints for each host."""
 
-    def status_on(host: Host) -> dict[str, Any]:
+    def status_on(host: Host) -> StatusHost:
         with stack_on(run, host) as stack:
-            return _status(stack)
+            return _status(host, stack)
 
     return run_on([run.project.hosts], status_on)
 
 
-def _status(stack: Stack) -> dict[str, Any]:
+def _status(host: Host, stack: Stack) -> StatusHost:
     observed = stack.backend.observe(stack.outline)
-    services: dict[str, Any] = {}
+    services: dict[str, StatusService] = {}
     release = ""
     for name, verdict in operations.verdicts(stack, observed).items():
         one = verdict.instance
         services[name] = {
-            "state": str(verdict.state),
+            "state": verdict.state,
             "pids": list(verdict.pids),
             "detail": verdict.detail,
             "uptime_s": round(one.age_s, 1) if one else None,
             "release": one.release if one else "",
-            "calls": _sum_known([each.calls for each in observed[name].instances]) if name in observed else 0,
+            "call_count": _sum_known([each.calls for each in observed[name].instances])
+            if name in observed
+            else 0,
             "draining": [each.pid for each in observed[name].draining] if name in observed else [],
         }
         release = release or (one.release if one else "")
@@ -193,8 +198,14 @@ def _status(stack: Stack) -> dict[str, Any]:
     )
     rooms = stack.count_rooms() if ready else None
     server = any(service.role is Role.SERVER for service in stack.outline)
-    calls = _sum_known([service["calls"] for service in services.values()])
-    return {"services": services, "release": release, "calls": calls, "rooms": rooms, "server": server}
+    return {
+        "ok": True,
+        "services": services,
+        "release": release,
+        "call_count": _sum_known([service["call_count"] for service in services.values()]),
+        "room_count": rooms,
+        "url": host.settings.livekit.url if server else "",
+    }
 
 
 def _sum_known(counts: Sequence[int | None]) -> int | None:
@@ -209,8 +220,8 @@ def show_status(data: Mapping[str, Any]) -> str:
         if "error" in seen:
             output.show(f"error: {printable(host)}: {printable(seen['error']['message'])}")
             continue
-        told = [counted(seen["calls"], "call")]
-        told += [counted(seen["rooms"], "room")] if seen["server"] else []
+        told = [counted(seen["call_count"], "call")]
+        told += [counted(seen["room_count"], "room")] if seen["url"] else []
         told += [f"release {seen['release']}"] if seen["release"] else []
         output.show(f"{printable(host)}: {', '.join(told)}")
         output.show_table(
@@ -228,7 +239,7 @@ def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
         one["state"],
         " ".join(map(str, one["pids"])),
         _span(one["uptime_s"]),
-        "?" if one["calls"] is None else str(one["calls"]),
+        "?" if one["call_count"] is None else str(one["call_count"]),
         one["release"],
         "; ".join(filter(None, (one["detail"], draining))),
     ]

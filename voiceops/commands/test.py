@@ -7,11 +7,14 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voiceops.bootstrap import DEV_LOCK, BootstrapError, ensure
 from voiceops.cli.command import Report, Run, names
 from voiceops.errors import UsageError, VoiceopsError
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.project import TestsDocument
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("checks", "unit", "integration")
@@ -31,10 +34,21 @@ def run_stages(run: Run, *, only: str, fast: bool, k: str, repeat: int) -> Repor
         command += ["--fast"] if fast else []
         # With --json, stdout belongs to the document.
         code = _run(command, to_stderr=run.json)
-        data: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {"ok": False}
+        if not report.exists():
+            raise VoiceopsError(f"the tests ended with exit code {code} and left no report")
+        data: dict[str, Any] = json.loads(report.read_text())
     if "error" in data:
         raise UsageError(data["error"], hint=data["hint"])
-    return Report(data=data, exit_code=code)
+    document: TestsDocument = {
+        "passed_count": data["passed"],
+        "failed_count": data["failed"],
+        "skipped_count": data["skipped"],
+        "stages": {name: {"took_s": took_s} for name, took_s in data["seconds"].items()},
+        "failures": data["failures"],
+        "flaky": data["flaky"],
+        "slowest": [{"test": name, "took_s": took_s} for took_s, name in data["slowest"]],
+    }
+    return Report(document, exit_code=code)
 
 
 def _stages(only: str, *, k: str, repeat: int) -> tuple[str, ...]:

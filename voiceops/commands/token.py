@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timedelta
+import time
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from voiceops.adapters.livekit.token import caller_token
 from voiceops.cli.command import Report, Run
 from voiceops.errors import UsageError
+from voiceops.util.times import iso_time
 from voiceops.wiring.project import call_target
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.project import TokenDocument
 
 LINK = "https://meet.livekit.io/custom"
 """LiveKit's own test page for a server of one's own: it takes URL and token from the link."""
@@ -30,19 +35,16 @@ def make_token(run: Run, *, room: str, identity: str, life_s: float, service: st
     room = room or f"room-{secrets.token_hex(4)}"
     identity = identity or f"caller-{secrets.token_hex(4)}"
     token = caller_token(target)(room, identity, life_s)
-    expires_at = (datetime.now().astimezone() + timedelta(seconds=life_s)).isoformat(timespec="seconds")
+    expires_at = iso_time(time.time() + life_s)
     link = f"{LINK}?{urlencode({'liveKitUrl': target.url, 'token': token})}"
     run.say(f"joins room {room} as {identity} at {target.url}; valid until {expires_at}")
-    return Report(
-        {
-            "ok": True,
-            "url": target.url,
-            "room": room,
-            "identity": identity,
-            "token": token,
-            "link": link,
-            "expires_at": expires_at,
-            "expires_in_s": life_s,
-        },
-        link if as_link else token,
-    )
+    document: TokenDocument = {
+        "url": target.url,
+        "room": room,
+        "identity": identity,
+        "token": token,
+        "link": link,
+        "expires_at": expires_at,
+        "expires_in_s": life_s,
+    }
+    return Report(document, link if as_link else token)

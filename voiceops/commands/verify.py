@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.calls.text import one_call
 from voiceops.cli.command import Run
 from voiceops.errors import ServiceError
 from voiceops.wiring.doctor import call_to, why_of
 
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import CallEntry
 
-def verified_call(run: Run) -> dict[str, Any]:
+
+def verified_call(run: Run) -> CallEntry:
     """Place one call; ``ServiceError`` with the most likely cause if the agent is not heard."""
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     heard = call_to(run.project.hosts, why=why_of(run.project))
-    data: dict[str, Any] = heard.as_json()
+    entry = heard.as_json()
     if heard.ok:
-        return data
+        return entry
     causes = (heard.verdict or {}).get("findings") or [{}]
     raise ServiceError(
-        f"all services are ready, and yet a call was not answered: {causes[0].get('sentence') or one_call(heard)}",
+        f"all services are ready, and yet a call was not answered: {causes[0].get('cause') or one_call(heard)}",
         hint="fix it, then `inv start --verify` again" if causes[0] else "`inv why` looks for the cause",
         log_tail=tuple(causes[0].get("evidence", ())),
-        data={"call": data},
+        data={"call": entry},
     )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
 from voiceops.model.findings import Finding, Fix
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.doctor import FixEntry
 
 ROOMS_AT_ONCE = 8
 
@@ -39,10 +42,9 @@ class FixResult:
     done: bool
     error: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        return {"command": self.fix.command, "done": self.done} | (
-            {"error": self.error} if self.error else {}
-        )
+    def as_json(self) -> FixEntry:
+        """Return the step as documents have it."""
+        return {"command": self.fix.command, "done": self.done, "detail": self.error}
 
 
 def steps(findings: Iterable[Finding]) -> tuple[Fix, ...]:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, VoiceopsError
 from voiceops.model.findings import Finding
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.doctor import RecoverHost, StepEntry
 
 DEFAULT_TIMEOUT_S = 600.0
 
@@ -69,14 +72,20 @@ class StepResult:
     proof: Proof | None = None
     error: str = ""
 
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"step": str(self.rung), "did": self.did, "took_s": round(self.took_s, 3)}
+    def as_json(self) -> StepEntry:
+        """Return the step as documents have it."""
+        entry: StepEntry = {
+            "step": str(self.rung),
+            "did": self.did,
+            "took_s": round(self.took_s, 3),
+            "detail": self.error,
+        }
         if self.proof is not None:
-            document["answered"] = self.proof.answered
-            document["call"] = self.proof.detail
+            entry["answered"] = self.proof.answered
+            entry["call"] = self.proof.detail
             if self.proof.audio_s is not None:
-                document["audio_s"] = self.proof.audio_s
-        return document | ({"error": self.error} if self.error else {})
+                entry["audio_s"] = self.proof.audio_s
+        return entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +105,8 @@ class Recovery:
     def changed(self) -> bool:
         return any(step.rung is not Rung.DIAGNOSE for step in self.steps)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> RecoverHost:
+        """Return how it went on one host as documents have it."""
         return {
             "ok": self.ok,
             "helped": str(self.helped) if self.helped else None,

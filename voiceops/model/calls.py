@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 
 import msgspec
 
 from voiceops.model.decoding import prepare
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 from voiceops.model.secret import Secret
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import CallEntry
 
 ROOM_PREFIX = CALL_ROOM_PREFIX
 """Rooms that synthetic calls make for themselves."""
@@ -137,9 +140,9 @@ class CallResult(_Struct, frozen=True, kw_only=True, omit_defaults=True):
     verdict: Union[dict[str, Any], None] = None
     """What the ``why`` rules found while the caller was still waiting."""
 
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"ok": self.ok} | msgspec.to_builtins(self)
-        return document
+    def as_json(self) -> CallEntry:
+        """Return the call as documents have it: what was not reached is missing."""
+        return cast("CallEntry", {"ok": self.ok} | msgspec.to_builtins(self))
 
 
 class CallerLoad(_Struct, frozen=True, kw_only=True):

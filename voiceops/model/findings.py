@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import FindingEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +48,17 @@ class Finding:
         advice = [fix.command for fix in self.fixes if not fix.command.startswith("inv ")]
         return "; then ".join(filter(None, (commands, *advice)))
 
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {
+    def as_json(self, host: str = "") -> FindingEntry:
+        """Return the finding as documents have it, with the host that it was made on where that is to be said."""
+        entry: FindingEntry = {
             "rule": self.rule,
             "severity": self.severity,
-            "sentence": self.sentence,
+            "cause": self.sentence,
             "evidence": list(self.evidence),
             "fix": self.fix,
         }
-        return document | ({"room": self.room} if self.room else {})
+        if self.room:
+            entry["room"] = self.room
+        if host:
+            entry["host"] = host
+        return entry

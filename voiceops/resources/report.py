@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from voiceops.errors import ServiceError, StorageError, VoiceopsError
 from voiceops.resources.state import State
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import ResourceEntry
 
 DISK_HINT = "free space there (`df -h` and `df -i` show where, `du -xh PATH | sort -h` what takes it), then run this again"
 
@@ -29,17 +32,19 @@ class Result:
     diff: str = ""
     seconds: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
-        """Without what is empty."""
-        fields: dict[str, Any] = {
+    def as_json(self) -> ResourceEntry:
+        """Return the resource as documents have it: without what is empty."""
+        entry: ResourceEntry = {
+            "id": self.id,
+            "result": self.result,
             "changes": list(self.changes),
             "note": self.note,
-            "error": self.error,
+            "detail": self.error,
             "log": list(self.log),
             "diff": self.diff,
-            "seconds": self.seconds,
+            "took_s": self.seconds,
         }
-        return {"id": self.id, "result": self.result} | {key: value for key, value in fields.items() if value}
+        return cast("ResourceEntry", {key: value for key, value in entry.items() if value})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,7 @@ class CallRisk:
             raise CallsUnknownError(
                 f"calls unknown, LiveKit can't be asked ({self.unknown.message}): {what}",
                 hint="make LiveKit answer first, or give --yes to go ahead whoever is in a call",
-                data={"rooms": [], "cause": self.unknown.as_json()},
+                data={"rooms": [], "caused_by": self.unknown.as_json()},
             )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from voiceops.errors import CallsInProgressError, VoiceopsError
 from voiceops.model.states import ServiceState
 from voiceops.util.words import counted
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.common import ServiceEntry
 
 Progress = Callable[[str, str, str], None]
 """(service, state, words): what is going on, for people."""
@@ -32,19 +35,20 @@ class Result:
     error: VoiceopsError | None = None
     draining: list[int] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
-        document: dict[str, Any] = {"state": str(self.state), "changed": self.changed, "action": self.action}
-        if self.pid:
-            document["pid"] = self.pid
-        if self.ready_s is not None:
-            document["ready_s"] = round(self.ready_s, 3)
-        if self.detail:
-            document["detail"] = self.detail
-        if self.draining:
-            document["draining"] = self.draining
+    def as_json(self) -> ServiceEntry:
+        """Return the service as documents have it."""
+        entry: ServiceEntry = {
+            "state": self.state,
+            "changed": self.changed,
+            "action": self.action,
+            "pids": [self.pid] if self.pid else [],
+            "draining": self.draining,
+            "ready_s": None if self.ready_s is None else round(self.ready_s, 3),
+            "detail": self.detail,
+        }
         if self.error:
-            document["error"] = self.error.as_json()
-        return document
+            entry["error"] = self.error.as_json()
+        return entry
 
 
 Results = dict[str, Result]

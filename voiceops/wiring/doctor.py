@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.wiring.project import call_target, place_call
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voiceops.deadline import Deadline
     from voiceops.doctor.local_hands import LocalHands
     from voiceops.model.calls import CallResult
+    from voiceops.model.documents.common import DiagnosisEntry
     from voiceops.model.settings import Host
     from voiceops.wiring.project import Project
 
@@ -136,7 +137,7 @@ def why_of(project: Project) -> Why | None:
     if len(project.hosts) != 1:
         return None
 
-    def diagnosed(room: str) -> dict[str, Any]:
+    def diagnosed(room: str) -> DiagnosisEntry:
         with hands_on(project, project.hosts[0], say=lambda _line: None) as hands:
             facts = hands.facts(room)
             findings = hands.findings(facts)
@@ -146,7 +147,7 @@ def why_of(project: Project) -> Why | None:
             "problems": list(facts.problems),
         }
 
-    async def why(room: str) -> dict[str, Any]:
+    async def why(room: str) -> DiagnosisEntry:
         import asyncio
 
         return await asyncio.to_thread(diagnosed, room)

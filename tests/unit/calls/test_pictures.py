@@ -26,7 +26,7 @@ def report() -> CallReport:
     failure = CallFailure(
         kind=FailureKind.NO_AGENT, detail="no <agent> joined", seen=("connected after 0.10 s",)
     )
-    verdict = {"findings": [{"rule": "no-worker", "sentence": "No worker.", "fix": "inv start --only agent"}]}
+    verdict = {"findings": [{"rule": "no-worker", "cause": "No worker.", "fix": "inv start --only agent"}]}
     bad = CallResult(
         id=8, ok=False, room="r", identity="i", started_s=4.0, connect_s=0.1, failure=failure, verdict=verdict
     )

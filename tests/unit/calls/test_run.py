@@ -21,6 +21,7 @@ from voiceops.model.calls import (
     FailureKind,
     Hangup,
 )
+from voiceops.model.documents.common import DiagnosisEntry
 from voiceops.model.rooms import Participant, ParticipantKind
 from voiceops.model.secret import Secret
 
@@ -171,12 +172,12 @@ async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
 
 @pytest.mark.parametrize("kind", [FailureKind.NO_AGENT, FailureKind.SILENT, FailureKind.DROPPED])
 async def test_a_failed_call_gets_a_verdict(desk: Desk, kind: FailureKind) -> None:
-    async def why(room: str) -> dict[str, object]:
-        return {"findings": [], "room": room}
+    async def why(room: str) -> DiagnosisEntry:
+        return {"ok": True, "findings": [], "problems": [room]}
 
     callers = FakeCallers(bad(kind))
     report = await run_calls(CallPlan(), TARGET, callers=callers, desk=desk, why=why)
-    assert report.results[0].verdict == {"findings": [], "room": report.results[0].room}
+    assert report.results[0].verdict == {"ok": True, "findings": [], "problems": [report.results[0].room]}
 
 
 async def test_rules_that_can_not_look_do_not_break_the_run(desk: Desk) -> None:

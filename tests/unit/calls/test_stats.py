@@ -29,10 +29,10 @@ def test_percentiles_lie_between_the_nearest_values(percent: float, value: float
 
 def test_json_has_what_others_build_on() -> None:
     document = report(result(0, 0.4), result(1, None, FailureKind.SILENT)).as_json()
-    assert (document["ok"], document["failed"]) == (1, 1)
+    assert (document["answered_count"], document["failed_count"]) == (1, 1)
     assert document["calls"][0]["audio_s"] == 0.4
     assert document["p50"] == {"connect_s": 0.1, "audio_s": 0.4}
-    assert document["failures"] == {"silent": 1}
+    assert document["failure_counts"] == {"silent": 1}
     assert document["calls"][1]["failure"]["kind"] == "silent"
 
 

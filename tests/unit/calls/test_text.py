@@ -12,7 +12,7 @@ FAILURE = CallFailure(
 )
 FINDING = {
     "rule": "no-worker",
-    "sentence": "No worker.",
+    "cause": "No worker.",
     "evidence": ["agent is missing"],
     "fix": "inv start --only agent",
 }

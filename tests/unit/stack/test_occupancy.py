@@ -106,7 +106,7 @@ def test_a_server_that_does_not_say_needs_a_yes_before_it_ends() -> None:
     with pytest.raises(CallsUnknownError, match="the API key is wrong") as refused:
         risk.refuse("stop would drop them")
     assert refused.value.data["rooms"] == []
-    assert refused.value.data["cause"]["type"] == "CredentialsError"
+    assert refused.value.data["caused_by"]["type"] == "CredentialsError"
     assert "--yes" in (refused.value.hint or "")
 
 

@@ -40,7 +40,7 @@ def test_the_tree_is_the_default_and_needs_no_valid_settings(inv: Inv) -> None:
     tree = "@all:\n  |--@ungrouped:\n  |--@web:\n  |  |--web1\n  |  |--web2\n"
 
     assert inv() == inv("--graph") == (0, tree, "")
-    assert json.loads(inv("--graph", "--json")[1]) == {"graph": tree.splitlines()}
+    assert json.loads(inv("--graph", "--json")[1]) == {"ok": True, "graph": tree.splitlines()}
 
 
 def test_the_tree_starts_at_a_group_and_shows_variables(inv: Inv) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from voiceops.deadline import Deadline
 from voiceops.errors import LockedError
 from voiceops.util.atomic_write import write_error
+from voiceops.util.times import iso_time
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def _acquire(descriptor: int, limit: Deadline, say: Callable[[str], None]) -> No
             raise LockedError(
                 f"another command holds the lock: {_describe(owner)}",
                 hint="wait for it, give --timeout, or end that process: the lock falls with it",
-                data={"owner": owner},
+                data=_owner_data(owner),
             )
         if told_at and time.monotonic() > told_at:
             say(f"waiting for another command: {_describe(_owner(descriptor))}")
@@ -76,6 +77,15 @@ def _owner(descriptor: int) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return owner if isinstance(owner, dict) else {}
+
+
+def _owner_data(owner: dict[str, object]) -> dict[str, object]:
+    since = owner.get("since")
+    return {
+        "owner": str(owner.get("command", "")),
+        "pid": owner.get("pid"),
+        "since": iso_time(since) if isinstance(since, float) else None,
+    }
 
 
 def _describe(owner: dict[str, object]) -> str:

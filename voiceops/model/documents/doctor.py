@@ -1,0 +1,111 @@
+"""Documents of why, recover and call."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from typing_extensions import NotRequired
+
+from voiceops.model.documents.common import CallEntry, FindingEntry, HostFailure
+
+
+class FixEntry(TypedDict):
+    """One step of --fix and how it went."""
+
+    command: str
+    done: bool
+    """False also for what only a person can do."""
+    detail: str
+
+
+class WhyHost(TypedDict):
+    """What was seen and done on one host; its findings stand in the document's ``findings``."""
+
+    ok: bool
+    fixes: list[FixEntry]
+    problems: list[str]
+    """What could not be observed."""
+
+
+class WhyDocument(TypedDict):
+    """``inv why``."""
+
+    findings: list[FindingEntry]
+    """Of all hosts, the most likely cause first."""
+    hosts: dict[str, WhyHost | HostFailure]
+
+
+class StepEntry(TypedDict):
+    """One step of recover, and the call that proved it."""
+
+    step: str
+    """diagnose, fix, rooms, agents or stack."""
+    did: str
+    took_s: float
+    detail: str
+    """Why the step failed."""
+    answered: NotRequired[bool]
+    call: NotRequired[str]
+    audio_s: NotRequired[float]
+
+
+class RecoverHost(TypedDict):
+    """How it went on one host."""
+
+    ok: bool
+    changed: bool
+    helped: str | None
+    """The step after which a call was answered."""
+    took_s: float
+    steps: list[StepEntry]
+    findings: list[FindingEntry]
+
+
+class RecoverDocument(TypedDict):
+    """``inv recover``."""
+
+    hosts: dict[str, RecoverHost | HostFailure]
+
+
+class CallerLoadEntry(TypedDict):
+    """How the calling side fared: slow callers make a good agent look slow."""
+
+    process_count: int
+    cpu_share: float
+    machine_cpu: float
+    lag_p95_s: float
+    starved: bool
+    detail: str
+
+
+class CallTimes(TypedDict, total=False):
+    """One value for each measure that any call reached."""
+
+    connect_s: float
+    agent_s: float
+    ready_s: float
+    audio_s: float
+    answer_s: float
+
+
+class CallDocument(TypedDict):
+    """``inv call``: ``ok`` when enough calls were answered (--expect-success)."""
+
+    answered_count: int
+    failed_count: int
+    success: float
+    """Share of answered calls, 0 to 1."""
+    expect_success: float
+    duration_s: float
+    calls: list[CallEntry]
+    failure_counts: dict[str, int]
+    """Kind of failure to the number of calls that failed of it."""
+    callers: CallerLoadEntry
+    p50: CallTimes
+    p90: CallTimes
+    p95: CallTimes
+    p99: CallTimes
+    max: CallTimes
+    interrupted: bool
+    rooms_kept: list[str]
+    """Rooms of ours that were not deleted: somebody else was in them, or nobody answered."""

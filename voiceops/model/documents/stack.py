@@ -1,0 +1,115 @@
+"""Documents of start, stop, restart, check-running, status, logs and rotate-logs."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from typing_extensions import NotRequired
+
+from voiceops.model.documents.common import CallEntry, HostFailure, ServiceEntry
+from voiceops.model.states import ServiceState
+
+
+class StackHost(TypedDict):
+    """One host after start, stop or restart."""
+
+    ok: bool
+    services: dict[str, ServiceEntry]
+
+
+class StackDocument(TypedDict):
+    """``inv start``, ``inv stop``, ``inv restart``."""
+
+    changed_count: int
+    """Services that the command changed."""
+    hosts: dict[str, StackHost | HostFailure]
+    call: NotRequired[CallEntry]
+    """The call of --verify."""
+
+
+class CheckedService(TypedDict):
+    """Whether there is exactly one live, ready instance of a service."""
+
+    state: ServiceState
+    pids: list[int]
+    detail: str
+
+
+class CheckedHost(TypedDict):
+    """The services of one host, compared with what is declared."""
+
+    ok: bool
+    services: dict[str, CheckedService]
+
+
+class CheckRunningDocument(TypedDict):
+    """``inv check-running``."""
+
+    hosts: dict[str, CheckedHost | HostFailure]
+
+
+class StatusService(TypedDict):
+    """One service as it runs now."""
+
+    state: ServiceState
+    pids: list[int]
+    detail: str
+    uptime_s: float | None
+    release: str
+    call_count: int | None
+    """Null where an agent does not answer: it may have calls."""
+    draining: list[int]
+
+
+class StatusHost(TypedDict):
+    """One host: its services and the rooms of its LiveKit."""
+
+    ok: bool
+    services: dict[str, StatusService]
+    release: str
+    call_count: int | None
+    room_count: int | None
+    """Null where the host runs no LiveKit, or it can't be asked."""
+    url: str
+    """Of the LiveKit that the host runs; empty where it runs none."""
+
+
+class StatusDocument(TypedDict):
+    """``inv status``."""
+
+    hosts: dict[str, StatusHost | HostFailure]
+
+
+class LogLine(TypedDict):
+    """One line of a service's log; with --follow --json each is a document of its own."""
+
+    at: str | None
+    """UTC to the millisecond; null where the line has no time."""
+    service: str
+    line: str
+    host: NotRequired[str]
+    """Where several hosts are asked."""
+
+
+class LogsDocument(TypedDict):
+    """``inv logs``."""
+
+    lines: list[LogLine]
+    hosts: NotRequired[dict[str, HostFailure]]
+    """Hosts whose journal can't be read."""
+
+
+class RotatedHost(TypedDict):
+    """The logs of one host."""
+
+    ok: bool
+    rotated: list[str]
+    """Services whose logs were rotated."""
+    detail: str
+
+
+class RotateLogsDocument(TypedDict):
+    """``inv rotate-logs``."""
+
+    changed_count: int
+    hosts: dict[str, RotatedHost]
