@@ -28,7 +28,7 @@ from voiceops.model.states import ServiceState
 from voiceops.resources import Directory, File, State, apply
 from voiceops.stack.backend import Force
 from voiceops.stack.systemd.backend import SystemdBackend
-from voiceops.systemd.units import Job
+from voiceops.systemd.units import TimerJob
 
 PORT = 4321
 TRAP = "import os; open('/var/lib/frontdesk/data/ran-as-%d' % os.getuid(), 'a').close()"
@@ -247,7 +247,7 @@ def test_a_job_with_peers_reaches_them_and_nobody_else(ready_host: hosts.Machine
     script = CONNECT.format(at=[("127.0.0.1", 22), (gateway, 9)])
     codes = {}
     for name, peers in (("open", None), ("closed", ["localhost"]), ("listed", ["localhost", gateway])):
-        job = Job(name=name, argv=["/usr/bin/python3", "-c", script], calendar="yearly", peers=peers)
+        job = TimerJob(name=name, argv=["/usr/bin/python3", "-c", script], calendar="yearly", peers=peers)
         service, _timer = onhost.writer().job(job)
         onhost.install(ready_host, [service])
         onhost.environment(ready_host, name, {})

@@ -19,7 +19,7 @@ from tests.support.hosts import Machine
 from tests.support.projects import Project
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
-from voiceops.schedule.jobs import How, Place, jobs, unit_texts
+from voiceops.schedule.jobs import ScheduleBackend, ScheduleContext, jobs, unit_texts
 from voiceops.wiring.schedule import Renderer
 
 
@@ -161,7 +161,7 @@ def test_logs_that_have_grown_are_rotated(project: Project) -> None:
 def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:
     """The rendered units, on a host with systemd; what they start is a script of the test."""
     render = Renderer((Path(__file__).parents[2] / "templates",))
-    place = Place(
+    place = ScheduleContext(
         project="timed",
         root=Path("/srv/a 100% 'odd' $HOME \"d\""),
         command=("true",),
@@ -171,7 +171,7 @@ def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:
     (cleanup, _) = all_jobs = jobs(1)
     marker = "/run/schedule-was-here"
     host.write(str(place.script(cleanup)), f"#!/bin/sh\nid -un > {marker}\n", mode=0o755)
-    units = unit_texts(place, all_jobs, How.SYSTEMD, render)
+    units = unit_texts(place, all_jobs, ScheduleBackend.SYSTEMD, render)
     for name, text in units.items():
         host.write(f"/etc/systemd/system/{name}", text)
     timer = f"{place.label}-cleanup-rooms.timer"

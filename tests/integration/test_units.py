@@ -17,7 +17,7 @@ from voiceops.kinds.agent import AgentService, agent_unit
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, livekit_unit
 from voiceops.model.settings import Probe
-from voiceops.systemd.units import Job, UnitFile
+from voiceops.systemd.units import TimerJob, UnitFile
 
 BINARY = f"{NAMES.opt}/bin/livekit-server"
 CONFIG = f"{NAMES.etc}/livekit.yaml"
@@ -49,7 +49,7 @@ def _all_units() -> list[UnitFile]:
         command_unit(
             write, "notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"
         ),
-        *write.job(Job(name="cleanup", argv=["/usr/bin/true", "--quiet"], calendar="*:0/5")),
+        *write.job(TimerJob(name="cleanup", argv=["/usr/bin/true", "--quiet"], calendar="*:0/5")),
     ]
 
 

@@ -15,7 +15,7 @@ _QUIET = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SpokenSamples:
     """Mono 16-bit samples without the silence at their end."""
 
     samples: array[int]
@@ -26,7 +26,7 @@ class Speech:
         return len(self.samples) / self.rate
 
 
-def read_wav(file: str) -> Speech:
+def read_wav(file: str) -> SpokenSamples:
     """Read 16-bit PCM, mixed down to one channel; ``UsageError`` says what is wrong with the file."""
     try:
         with wave.open(str(Path(file)), "rb") as source:
@@ -50,4 +50,4 @@ def read_wav(file: str) -> Speech:
     last = next((at for at in range(len(samples) - 1, -1, -1) if abs(samples[at]) > _QUIET), -1)
     if last < 0:
         raise UsageError(f"{file} holds nothing but silence", hint="--script needs a file with speech in it")
-    return Speech(samples[: last + 1], rate)
+    return SpokenSamples(samples[: last + 1], rate)

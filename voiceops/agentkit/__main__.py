@@ -42,10 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     start.add_argument("--log-format", choices=["json", "colored"], default="json")
     arguments = parser.parse_args(argv)
 
-    from voiceops.agentkit.runner import Options, run
+    from voiceops.agentkit.runner import WorkerOptions, run
 
     try:
-        options = Options.resolve(arguments)
+        options = WorkerOptions.resolve(arguments)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.call import Call
 from voiceops.agentkit.lifecycle import Lifecycle
-from voiceops.agentkit.loopwatch import Block, LoopWatch
+from voiceops.agentkit.loopwatch import LoopBlock, LoopWatch
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class _Guard:
         call.steps.emit(lifecycle.ENDED, reason=call.reason or reason, failed=call.failed)
         _exit_at_the_latest_in(self.options.cleanup_timeout_s)
 
-    def _blocked(self, block: Block) -> None:
+    def _blocked(self, block: LoopBlock) -> None:
         # From the watching thread, which has logged it: the event follows when the loop is free.
         tell = functools.partial(
             self.call.steps.emit,

@@ -28,7 +28,7 @@ _LIBRARIES = tuple(
 
 
 @dataclass(frozen=True)
-class Block:
+class LoopBlock:
     """One time that the loop was blocked."""
 
     where: str
@@ -49,7 +49,7 @@ class LoopWatch:
         *,
         threshold_s: float = 0.5,
         describe: Callable[[], Mapping[str, Any]] = dict,
-        on_block: Callable[[Block], None] | None = None,
+        on_block: Callable[[LoopBlock], None] | None = None,
     ) -> None:
         self._threshold_s = threshold_s
         self._describe = describe
@@ -106,9 +106,9 @@ class LoopWatch:
             reported_beat = beat_at
             frame = sys._current_frames().get(self._loop_thread)
             if frame is not None:
-                self._report(Block(where=_culprit(frame), blocked_s=round(blocked_s, 3)))
+                self._report(LoopBlock(where=_culprit(frame), blocked_s=round(blocked_s, 3)))
 
-    def _report(self, block: Block) -> None:
+    def _report(self, block: LoopBlock) -> None:
         log.warning(
             "event loop blocked",
             extra={"where": block.where, "blocked_s": block.blocked_s, **self._describe()},

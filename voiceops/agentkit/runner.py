@@ -44,7 +44,7 @@ TICK_S = 0.5
 
 
 @dataclass(frozen=True)
-class Options:
+class WorkerOptions:
     """How to run a worker: the command line, else the environment."""
 
     entry: Path
@@ -59,7 +59,7 @@ class Options:
     log_format: str = "json"
 
     @classmethod
-    def resolve(cls, arguments: argparse.Namespace) -> Options:
+    def resolve(cls, arguments: argparse.Namespace) -> WorkerOptions:
         """``ValueError`` with a sentence when something makes no sense."""
         entry = Path(arguments.entry)
         if not entry.is_file():
@@ -120,7 +120,7 @@ def _load_limit(name: str) -> float | None:
     return limit
 
 
-def run(options: Options, stop: StopRequest) -> int:
+def run(options: WorkerOptions, stop: StopRequest) -> int:
     """Run the worker until it is told to stop; the exit code: 0 only for a clean stop."""
     if options.agent_name is not None:
         # LIVEKIT_AGENT_NAME is only a default for agents that name themselves nothing.
@@ -133,10 +133,10 @@ def run(options: Options, stop: StopRequest) -> int:
         return 1
     if stop.requested:
         return 0
-    return asyncio.run(_Run(options, server, stop, limiter).main())
+    return asyncio.run(_WorkerRun(options, server, stop, limiter).main())
 
 
-def _set_up_logging(options: Options) -> LogLimiter:
+def _set_up_logging(options: WorkerOptions) -> LogLimiter:
     from livekit.agents.cli.log import setup_logging
 
     setup_logging(options.log_level, devmode=options.log_format == "colored", console=False)
@@ -165,10 +165,12 @@ def discover(entry: Path) -> AgentServer:
     return server
 
 
-class _Run:
+class _WorkerRun:
     """One run of a worker in its event loop."""
 
-    def __init__(self, options: Options, server: AgentServer, stop: StopRequest, limiter: LogLimiter) -> None:
+    def __init__(
+        self, options: WorkerOptions, server: AgentServer, stop: StopRequest, limiter: LogLimiter
+    ) -> None:
         self.options = options
         self.server: Any = server
         self.stop = stop

@@ -41,7 +41,7 @@ Clock = Callable[[], float]
 
 
 @dataclass(slots=True)
-class Seen:
+class CallProgress:
     """What one call has seen so far; times are seconds since dialling."""
 
     started_at: float
@@ -110,7 +110,7 @@ async def converse(
     An abrupt hang-up is left to the caller of this function, because it means the death
     of this very process.
     """
-    seen = Seen(started_at=clock())
+    seen = CallProgress(started_at=clock())
     failure: CallFailure | None = None
     try:
         try:
@@ -144,7 +144,7 @@ async def _ask(inquire: Inquiry, result: CallResult) -> None:
         return
 
 
-async def _until_heard(phone: Phone, job: CallJob, seen: Seen, clock: Clock) -> None:
+async def _until_heard(phone: Phone, job: CallJob, seen: CallProgress, clock: Clock) -> None:
     """Everything up to the agent's first sound, dialling included: without ICE it never returns."""
     async with deadline(job.timeout_s, "the call"):
         await phone.dial(job.url, job.token)
@@ -160,7 +160,7 @@ async def _until_heard(phone: Phone, job: CallJob, seen: Seen, clock: Clock) -> 
                 await asyncio.wait({microphone})
 
 
-async def _afterwards(phone: Phone, job: CallJob, seen: Seen, clock: Clock) -> None:
+async def _afterwards(phone: Phone, job: CallJob, seen: CallProgress, clock: Clock) -> None:
     if job.hangup is Hangup.MID_GREETING:
         await _stay(phone, MID_GREETING_S, seen)
         return
@@ -169,7 +169,7 @@ async def _afterwards(phone: Phone, job: CallJob, seen: Seen, clock: Clock) -> N
     await _stay(phone, job.hold_s, seen)
 
 
-async def _talk(phone: Phone, job: CallJob, seen: Seen) -> None:
+async def _talk(phone: Phone, job: CallJob, seen: CallProgress) -> None:
     """Wait the greeting out, say the script, wait for an answer."""
     try:
         async with deadline(GREETING_S, "the greeting"):
@@ -193,7 +193,7 @@ async def _talk(phone: Phone, job: CallJob, seen: Seen) -> None:
         seen.answer_s = 0.0
 
 
-async def _stay(phone: Phone, seconds: float, seen: Seen) -> None:
+async def _stay(phone: Phone, seconds: float, seen: CallProgress) -> None:
     """Stay on the line; whatever ends the call before is a drop."""
     if seconds <= 0:
         return
@@ -205,7 +205,7 @@ async def _stay(phone: Phone, seconds: float, seen: Seen) -> None:
         return
 
 
-async def _step(phone: Phone, seen: Seen) -> PhoneEvent:
+async def _step(phone: Phone, seen: CallProgress) -> PhoneEvent:
     event = await phone.next_event()
     seen.take(event)
     if seen.cut or (seen.audio_s is not None and seen.agent_left_s is not None):
@@ -213,7 +213,7 @@ async def _step(phone: Phone, seen: Seen) -> PhoneEvent:
     return event
 
 
-def judge(seen: Seen, error: Exception, job: CallJob) -> CallFailure:
+def judge(seen: CallProgress, error: Exception, job: CallJob) -> CallFailure:
     """Name the first thing that a good call would have had and this one did not."""
     if isinstance(error, CredentialsError):
         kind, detail = FailureKind.CREDENTIALS, error.message
@@ -240,7 +240,7 @@ def judge(seen: Seen, error: Exception, job: CallJob) -> CallFailure:
     return CallFailure(kind=kind, detail=detail, seen=seen.lines)
 
 
-def _result(job: CallJob, seen: Seen, failure: CallFailure | None, clock: Clock) -> CallResult:
+def _result(job: CallJob, seen: CallProgress, failure: CallFailure | None, clock: Clock) -> CallResult:
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 4)
 

@@ -28,7 +28,7 @@ _SECOND_TOP, _SECOND_BOTTOM = 410, 580
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChartLine:
     points: tuple[tuple[float, float], ...]
     color: str
     width: float = 1.0
@@ -36,7 +36,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class ChartDot:
     x: float
     y: float
     color: str
@@ -45,7 +45,7 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class ChartText:
     x: float
     y: float
     text: str
@@ -56,14 +56,14 @@ class Text:
     bold: bool = False
 
 
-Shape = Union[Line, Dot, Text]
+Shape = Union[ChartLine, ChartDot, ChartText]
 
 
 def draw(report: CallReport) -> list[Shape]:
     """All shapes, back to front: times over the run above, their distribution below."""
     shapes: list[Shape] = [
-        Text(_LEFT, 32, f"{report.ok} of {len(report.results)} calls answered", 20, bold=True),
-        Text(_LEFT, 54, _subtitle(report), 13, FAINT),
+        ChartText(_LEFT, 32, f"{report.ok} of {len(report.results)} calls answered", 20, bold=True),
+        ChartText(_LEFT, 54, _subtitle(report), 13, FAINT),
     ]
     used = [(name, label, color) for name, label, color in SERIES if report.values(name)]
     top_s = _ceiling([value for name, _, _ in used for value in report.values(name)])
@@ -95,26 +95,28 @@ def _subtitle(report: CallReport) -> str:
 
 def _over_time(report: CallReport, used: list[tuple[str, str, str]], top_s: float) -> list[Shape]:
     end_s = ticks(max((result.started_s for result in report.results), default=0.0) or 1.0)[-1]
-    shapes: list[Shape] = [Text(_LEFT, _FIRST_TOP - 8, "seconds per call, by when it began", 13, FAINT)]
+    shapes: list[Shape] = [ChartText(_LEFT, _FIRST_TOP - 8, "seconds per call, by when it began", 13, FAINT)]
     for tick in ticks(top_s):
         y = _scale(tick, top_s, _FIRST_BOTTOM, _FIRST_TOP)
-        shapes.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), GRID))
-        shapes.append(Text(_LEFT - 8, y + 4, f"{tick:g}", 12, FAINT, "end"))
+        shapes.append(ChartLine(((_LEFT, y), (WIDTH - _RIGHT, y)), GRID))
+        shapes.append(ChartText(_LEFT - 8, y + 4, f"{tick:g}", 12, FAINT, "end"))
     for tick in ticks(end_s):
         x = _scale(tick, end_s, _LEFT, WIDTH - _RIGHT)
-        shapes.append(Text(x, _FIRST_BOTTOM + 18, f"{tick:g} s", 12, FAINT, "middle"))
+        shapes.append(ChartText(x, _FIRST_BOTTOM + 18, f"{tick:g} s", 12, FAINT, "middle"))
     for name, _label, color in used:
         for result in report.results:
             value = getattr(result, name)
             if value is not None:
                 x = _scale(result.started_s, end_s, _LEFT, WIDTH - _RIGHT)
-                shapes.append(Dot(x, _scale(value, top_s, _FIRST_BOTTOM, _FIRST_TOP), color))
+                shapes.append(ChartDot(x, _scale(value, top_s, _FIRST_BOTTOM, _FIRST_TOP), color))
     shapes += [_failed_at(result, end_s) for result in report.results if not result.ok]
     return shapes + _legend(report, used)
 
 
-def _failed_at(result: CallResult, end_s: float) -> Dot:
-    return Dot(_scale(result.started_s, end_s, _LEFT, WIDTH - _RIGHT), _FIRST_TOP + 4, FAILED, cross=True)
+def _failed_at(result: CallResult, end_s: float) -> ChartDot:
+    return ChartDot(
+        _scale(result.started_s, end_s, _LEFT, WIDTH - _RIGHT), _FIRST_TOP + 4, FAILED, cross=True
+    )
 
 
 def _legend(report: CallReport, used: list[tuple[str, str, str]]) -> list[Shape]:
@@ -125,8 +127,8 @@ def _legend(report: CallReport, used: list[tuple[str, str, str]]) -> list[Shape]
     if report.failed:
         entries.append((f"failed ({report.failed})", FAILED, True))
     for label, color, cross in entries:
-        shapes.append(Dot(x + 4, y - 4, color, cross))
-        shapes.append(Text(x + 14, y, label, 13))
+        shapes.append(ChartDot(x + 4, y - 4, color, cross))
+        shapes.append(ChartText(x + 14, y, label, 13))
         x += 34 + 8 * len(label)
     return shapes
 
@@ -134,19 +136,19 @@ def _legend(report: CallReport, used: list[tuple[str, str, str]]) -> list[Shape]
 def _distribution(report: CallReport, used: list[tuple[str, str, str]], top_s: float) -> list[Shape]:
     """The share of calls that were at most that slow; steep and far left is good."""
     shapes: list[Shape] = [
-        Text(_LEFT, _SECOND_TOP - 8, "share of calls that took at most that long", 13, FAINT)
+        ChartText(_LEFT, _SECOND_TOP - 8, "share of calls that took at most that long", 13, FAINT)
     ]
     for percent in (0, 50, 95, 100):
         y = _scale(percent, 100, _SECOND_BOTTOM, _SECOND_TOP)
-        shapes.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), GRID, dashed=percent == 95))
+        shapes.append(ChartLine(((_LEFT, y), (WIDTH - _RIGHT, y)), GRID, dashed=percent == 95))
         if percent != 95:
-            shapes.append(Text(_LEFT - 8, y + 4, f"{percent} %", 12, FAINT, "end"))
+            shapes.append(ChartText(_LEFT - 8, y + 4, f"{percent} %", 12, FAINT, "end"))
     shapes.append(
-        Text(WIDTH - _RIGHT, _scale(95, 100, _SECOND_BOTTOM, _SECOND_TOP) + 14, "95 %", 12, FAINT, "end")
+        ChartText(WIDTH - _RIGHT, _scale(95, 100, _SECOND_BOTTOM, _SECOND_TOP) + 14, "95 %", 12, FAINT, "end")
     )
     for tick in ticks(top_s):
         x = _scale(tick, top_s, _LEFT, WIDTH - _RIGHT)
-        shapes.append(Text(x, _SECOND_BOTTOM + 18, f"{tick:g} s", 12, FAINT, "middle"))
+        shapes.append(ChartText(x, _SECOND_BOTTOM + 18, f"{tick:g} s", 12, FAINT, "middle"))
     for name, _label, color in used:
         values = sorted(report.values(name))
         points: list[tuple[float, float]] = []
@@ -156,7 +158,7 @@ def _distribution(report: CallReport, used: list[tuple[str, str, str]], top_s: f
                 points.append(
                     (x, _scale(share * 100 / len(report.results), 100, _SECOND_BOTTOM, _SECOND_TOP))
                 )
-        shapes.append(Line(tuple(points), color, 2.5))
+        shapes.append(ChartLine(tuple(points), color, 2.5))
     return shapes
 
 

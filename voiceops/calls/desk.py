@@ -16,7 +16,7 @@ Mint = Callable[[str, str, float], str]
 """(room, identity, seconds of life) -> token."""
 
 
-class Desk:
+class LivekitCallRooms:
     """Implements ``RoomDesk`` on the room API."""
 
     def __init__(self, api: AgentRoomApi, mint: Mint, *, agent_name: str = "") -> None:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voiceops.calls.chart import HEIGHT, PAPER, WIDTH, Dot, Line, Shape, Text
+from voiceops.calls.chart import HEIGHT, PAPER, WIDTH, ChartDot, ChartLine, ChartText, Shape
 from voiceops.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -73,13 +73,13 @@ def svg(shapes: Sequence[Shape]) -> str:
 
 
 def _as_svg(shape: Shape) -> str:
-    if isinstance(shape, Text):
+    if isinstance(shape, ChartText):
         weight = ' font-weight="600"' if shape.bold else ""
         return (
             f'<text x="{shape.x}" y="{shape.y}" font-size="{shape.size}" fill="{shape.color}"'
             f' text-anchor="{shape.anchor}"{weight}>{escape(shape.text)}</text>'
         )
-    if isinstance(shape, Line):
+    if isinstance(shape, ChartLine):
         points = " ".join(f"{x},{y}" for x, y in shape.points)
         dashes = ' stroke-dasharray="4 4"' if shape.dashed else ""
         return (
@@ -104,18 +104,18 @@ def _png(shapes: Sequence[Shape], path: Path) -> None:
     large = Image.new("RGB", (WIDTH * scale, HEIGHT * scale), PAPER)
     pen = ImageDraw.Draw(large)
     for shape in shapes:
-        if not isinstance(shape, Text):
+        if not isinstance(shape, ChartText):
             _draw(pen, shape, scale)
     image = large.resize((WIDTH * final, HEIGHT * final), Image.Resampling.LANCZOS)
     pen = ImageDraw.Draw(image)
     for shape in shapes:
-        if isinstance(shape, Text):
+        if isinstance(shape, ChartText):
             _write(pen, shape, final)
     image.save(path, format="PNG", optimize=True)
 
 
-def _draw(pen: ImageDraw.ImageDraw, shape: Line | Dot, scale: int) -> None:
-    if isinstance(shape, Line):
+def _draw(pen: ImageDraw.ImageDraw, shape: ChartLine | ChartDot, scale: int) -> None:
+    if isinstance(shape, ChartLine):
         points = [(x * scale, y * scale) for x, y in shape.points]
         width = max(1, round(shape.width * scale))
         if shape.dashed and len(points) == 2:
@@ -134,7 +134,7 @@ def _draw(pen: ImageDraw.ImageDraw, shape: Line | Dot, scale: int) -> None:
         pen.ellipse([x - r, y - r, x + r, y + r], fill=shape.color)
 
 
-def _write(pen: ImageDraw.ImageDraw, shape: Text, scale: int) -> None:
+def _write(pen: ImageDraw.ImageDraw, shape: ChartText, scale: int) -> None:
     from PIL import ImageFont
 
     font: Any = ImageFont.load_default(size=shape.size * scale)

@@ -17,7 +17,7 @@ from typing import IO
 import msgspec
 
 from voiceops.calls.ports import Inquiry
-from voiceops.calls.worker import Order, Reply
+from voiceops.calls.worker import CallerReply, CallerRequest
 from voiceops.errors import ServiceError
 from voiceops.model.calls import CallFailure, CallJob, CallPlan, CallResult, FailureKind, Hangup
 
@@ -92,14 +92,14 @@ class _Process:
             self._inquiries[job.id] = inquire
         try:
             process = await asyncio.shield(self._starting)
-            self._send(process, Order(place=job))
+            self._send(process, CallerRequest(place=job))
             return await asyncio.shield(answer)
         finally:
             self._calls.pop(job.id, None)
             self._inquiries.pop(job.id, None)
             # Lets a call that was given up hang up, and a fork that is done be reaped.
             if self._starting.done() and not self._starting.cancelled() and not self._starting.exception():
-                self._send(self._starting.result(), Order(hang_up=job.id))
+                self._send(self._starting.result(), CallerRequest(hang_up=job.id))
 
     async def end(self) -> None:
         """Close its stdin, which hangs up what is left; kill it if it does not go."""
@@ -141,7 +141,7 @@ class _Process:
         return process
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
-        decode = msgspec.json.Decoder(Reply).decode
+        decode = msgspec.json.Decoder(CallerReply).decode
         assert process.stdout is not None
         while line := await process.stdout.readline():
             reply = decode(line)
@@ -172,9 +172,9 @@ class _Process:
             if inquire is not None:
                 await inquire(result)
         finally:
-            self._send(process, Order(hang_up=result.id))
+            self._send(process, CallerRequest(hang_up=result.id))
 
-    def _send(self, process: asyncio.subprocess.Process, order: Order) -> None:
+    def _send(self, process: asyncio.subprocess.Process, order: CallerRequest) -> None:
         assert process.stdin is not None
         if not process.stdin.is_closing() and not self.dead:
             process.stdin.write(msgspec.json.encode(order) + b"\n")

@@ -58,7 +58,7 @@ class Callers(Protocol):
         ...
 
 
-class RoomDesk(Protocol):
+class CallRooms(Protocol):
     """Lets callers in and clears up after them."""
 
     async def invite(self, room: str) -> None:

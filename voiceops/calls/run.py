@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from voiceops.calls.plan import lines_for
-from voiceops.calls.ports import Callers, RoomDesk, Why
+from voiceops.calls.ports import Callers, CallRooms, Why
 from voiceops.calls.stats import CallReport, weigh
 from voiceops.deadline import deadline
 from voiceops.errors import DeadlineError, VoiceopsError
@@ -37,12 +37,12 @@ async def run_calls(
     target: CallTarget,
     *,
     callers: Callers,
-    desk: RoomDesk,
+    desk: CallRooms,
     why: Why | None = None,
     on_result: OnResult | None = None,
 ) -> CallReport:
     """Carry the plan out. Rooms that it made are gone afterwards, also after an interruption."""
-    run = _Run(plan, target, callers, desk, why, on_result)
+    run = _CallRun(plan, target, callers, desk, why, on_result)
     machine = asyncio.get_running_loop().create_task(run.watch_machine())
     try:
         await run.carry_out()
@@ -69,13 +69,13 @@ async def run_calls(
     )
 
 
-class _Run:
+class _CallRun:
     def __init__(
         self,
         plan: CallPlan,
         target: CallTarget,
         callers: Callers,
-        desk: RoomDesk,
+        desk: CallRooms,
         why: Why | None,
         on_result: OnResult | None,
     ) -> None:

@@ -29,17 +29,17 @@ from voiceops.model.calls import CallJob, CallResult
 
 _LINE_LIMIT = 1 << 20
 
-Send = Callable[["Reply"], None]
+Send = Callable[["CallerReply"], None]
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CallerRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the pool asks of a caller process."""
 
     place: Union[CallJob, None] = None
     hang_up: Union[int, None] = None
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CallerReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a caller process tells the pool."""
 
     failing: Union[CallResult, None] = None
@@ -58,7 +58,7 @@ def main() -> None:
     os.dup2(2, 1)
     encode = msgspec.json.Encoder().encode
 
-    def send(reply: Reply) -> None:
+    def send(reply: CallerReply) -> None:
         try:
             os.write(out, encode(reply) + b"\n")
         except BrokenPipeError:
@@ -79,7 +79,7 @@ async def _serve(send: Send) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=_LINE_LIMIT)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    decode = msgspec.json.Decoder(Order).decode
+    decode = msgspec.json.Decoder(CallerRequest).decode
     calls: dict[int, tuple[asyncio.Task[None], asyncio.Event]] = {}
     lag = LagMeter()
     lag.start()
@@ -114,7 +114,7 @@ async def _call(job: CallJob, released: asyncio.Event, send: Send, lag: LagMeter
     result = await _converse(job, released, send)
     lags = tuple(lag.lags)
     lag.lags.clear()
-    send(Reply(done=result, cpu_s=time.process_time(), lags=lags))
+    send(CallerReply(done=result, cpu_s=time.process_time(), lags=lags))
 
 
 async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallResult:
@@ -126,7 +126,7 @@ async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallRe
     async def inquire(result: CallResult) -> None:
         nonlocal failing
         failing = True
-        send(Reply(failing=result))
+        send(CallerReply(failing=result))
         await released.wait()
 
     call = asyncio.ensure_future(converse(RtcPhone(listen_on=bool(job.script)), job, inquire=inquire))
@@ -148,7 +148,7 @@ def _serve_forks(send: Send) -> None:
     # Once, before the forks; the engine itself is loaded by the first Room.
     import voiceops.adapters.livekit.rtc  # noqa: F401
 
-    decode = msgspec.json.Decoder(Order).decode
+    decode = msgspec.json.Decoder(CallerRequest).decode
     children: dict[int, tuple[int, int]] = {}
     for line in sys.stdin.buffer:
         order = decode(line)
@@ -165,7 +165,7 @@ def _serve_forks(send: Send) -> None:
         elif order.hang_up in children:
             _end(*children.pop(order.hang_up))
             used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            send(Reply(cpu_s=time.process_time() + used.ru_utime + used.ru_stime))
+            send(CallerReply(cpu_s=time.process_time() + used.ru_utime + used.ru_stime))
     for pid, write_end in children.values():
         _end(pid, write_end)
 
@@ -199,7 +199,7 @@ async def _vanishing(job: CallJob, pipe: int, send: Send) -> int:
         result = await _converse(job, released, send)
     except asyncio.CancelledError:
         return 0
-    send(Reply(done=result, lags=tuple(lag.lags)))
+    send(CallerReply(done=result, lags=tuple(lag.lags)))
     if result.ok:
         os.kill(os.getpid(), signal.SIGKILL)
     return 0

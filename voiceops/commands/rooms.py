@@ -22,7 +22,7 @@ from voiceops.model.rooms import Room, RoomInfo
 from voiceops.rooms import reading
 from voiceops.rooms import selftest as room_library
 from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
-from voiceops.rooms.dispatch import Dispatched, dispatch_agent
+from voiceops.rooms.dispatch import DispatchResult, dispatch_agent
 from voiceops.rooms.each import each
 from voiceops.rooms.reading import get_room_info, list_participants, remove_participant
 from voiceops.rooms.removal import cleanup_room, ensure_clean_room
@@ -146,7 +146,7 @@ def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: boo
     server = the_room_server(run.project)
     name = server.agent(agent)
 
-    async def act(api: LivekitApi) -> tuple[Dispatched, ReadyAgent | None]:
+    async def act(api: LivekitApi) -> tuple[DispatchResult, ReadyAgent | None]:
         if not wait:
             return await dispatch_agent(api, room, name, metadata=metadata), None
         limit_s = run.timeout or server.rooms.agent_wait_timeout_s

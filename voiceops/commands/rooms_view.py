@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from voiceops.model.rooms import Dispatch, Participant, Room, RoomInfo
     from voiceops.rooms.cleanup import CleanupReport
-    from voiceops.rooms.rules import Verdict
+    from voiceops.rooms.rules import RoomDecision
     from voiceops.wiring.rooms import RoomServer
 
 
@@ -58,7 +58,7 @@ def cleanup_document(
     }
 
 
-def _verdict(url: str, one: Verdict) -> RoomVerdict:
+def _verdict(url: str, one: RoomDecision) -> RoomVerdict:
     return {"room": one.look.room.name, "reason": one.reason, "rule": one.rule.value, "url": url}
 
 

@@ -10,7 +10,7 @@ from voiceops.cli.command import Report, Run
 from voiceops.commands.resources import bring_hosts
 from voiceops.errors import UsageError
 from voiceops.schedule.jobs import jobs
-from voiceops.schedule.plan import Change
+from voiceops.schedule.plan import ScheduleChange
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.logs import files
 from voiceops.wiring.deploy import servers
@@ -74,13 +74,13 @@ def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
     return report
 
 
-def _verb(change: Change) -> str:
+def _verb(change: ScheduleChange) -> str:
     if change.before is None:
         return "add"
     return "remove" if change.after is None else "change"
 
 
-def _text(data: ScheduleHost, changes: Sequence[Change], *, check: bool, diff: bool) -> str:
+def _text(data: ScheduleHost, changes: Sequence[ScheduleChange], *, check: bool, diff: bool) -> str:
     lines = []
     for one in changes:
         lines.append(f"{'would ' if check else ''}{_verb(one)} {one.what}")

@@ -12,7 +12,7 @@ import msgspec
 from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
-from voiceops.config.source.located import Items, Mapping, Place, dotted, place_of
+from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, place_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import ServiceBase
@@ -37,13 +37,15 @@ _UNEVALUATED = ("env", "command", "config")
 class Decoder:
     """Decodes values below ``root``, which stands at ``place``."""
 
-    def __init__(self, root: Mapping, place: Place, environment: Environment, kinds: KindRegistry) -> None:
+    def __init__(
+        self, root: LocatedMapping, place: SourceLocation, environment: Environment, kinds: KindRegistry
+    ) -> None:
         self.root = root
         self.place = place
         self.environment = environment
         self.kinds = kinds
 
-    def at(self, path: Path) -> Place:
+    def at(self, path: Path) -> SourceLocation:
         """Where ``path`` is written."""
         return place_of(self.root, path, self.place)
 
@@ -104,7 +106,7 @@ class Decoder:
 
     def scalar(self, kind: type, value: Any, path: Path) -> Any:
         if kind is Secret:
-            if isinstance(value, Mapping):
+            if isinstance(value, LocatedMapping):
                 return secret_from(value, self.environment, self.at(path), dotted(path))
             if isinstance(value, str):
                 return Secret(value)
@@ -125,7 +127,11 @@ class Decoder:
 
     def mismatch(self, expected: str, value: Any, path: Path) -> ConfigError:
         hint = None
-        if expected.startswith("text") and not isinstance(value, Mapping | Items) and value is not None:
+        if (
+            expected.startswith("text")
+            and not isinstance(value, LocatedMapping | LocatedList)
+            and value is not None
+        ):
             hint = f'quote it: "{value}"' if not isinstance(value, bool) else 'quote it: "yes" or "true"'
         elif expected in ("a number", "a whole number") and isinstance(value, str):
             hint = "write a plain number; the unit is in the setting's name"
@@ -139,7 +145,7 @@ class Decoder:
         rest = [kind for kind in kinds if kind is not type(None)]
         if len(rest) == 1:
             return self.decode(rest[0], value, path)
-        if isinstance(value, Mapping) and Secret in rest:
+        if isinstance(value, LocatedMapping) and Secret in rest:
             return self.scalar(Secret, value, path)
         for kind in rest:
             if (
@@ -152,7 +158,7 @@ class Decoder:
 
     def service(self, value: Any, path: Path) -> Any:
         """A service as the settings of its ``kind``."""
-        if not isinstance(value, Mapping):
+        if not isinstance(value, LocatedMapping):
             raise self.mismatch("a mapping", value, path)
         names = self.kinds.names()
         if "kind" not in value:
@@ -165,13 +171,13 @@ class Decoder:
         return self.struct(kind.settings, value, path, skip="kind")
 
     def list(self, kind: Any, value: Any, path: Path) -> list[Any]:
-        if not isinstance(value, Items):
+        if not isinstance(value, LocatedList):
             hint = f"write a list: [{value}]" if isinstance(value, str) else None
             raise self.error(path, f"must be a list, not {described(value)}", hint)
         return [self.decode(kind, item, (*path, index)) for index, item in enumerate(value)]
 
     def dict(self, kind: Any, value: Any, path: Path) -> dict[str, Any]:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, LocatedMapping):
             raise self.mismatch("a mapping", value, path)
         for key in value:
             if not isinstance(key, str):
@@ -179,7 +185,7 @@ class Decoder:
         return {key: self.decode(kind, item, (*path, key)) for key, item in value.items()}
 
     def struct(self, kind: Any, value: Any, path: Path, skip: str = "") -> Any:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, LocatedMapping):
             raise self.mismatch("a mapping", value, path)
         fields = fields_of(kind)
         arguments = {}
@@ -224,9 +230,9 @@ def described(value: Any) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, Mapping):
+    if isinstance(value, LocatedMapping):
         return "a mapping"
-    if isinstance(value, Items):
+    if isinstance(value, LocatedList):
         return "a list"
     text = repr(value)
     return f"the {'text' if isinstance(value, str) else 'number'} {text if len(text) <= 40 else text[:37] + '...'}"

@@ -19,7 +19,7 @@ from voiceops.config.inventory.patterns import match
 from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
-from voiceops.config.source.located import Mapping, Place, place_of
+from voiceops.config.source.located import LocatedMapping, SourceLocation, place_of
 from voiceops.config.source.sources import read_inventory
 from voiceops.errors import ConfigError, UsageError
 from voiceops.model.secret import Secret
@@ -74,7 +74,7 @@ class Configuration:
     environment: Environment
     kinds: KindRegistry
     _hosts: dict[str, Host] = field(default_factory=dict)
-    _settings: list[tuple[Mapping, Settings]] = field(default_factory=list)
+    _settings: list[tuple[LocatedMapping, Settings]] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path, kinds: KindRegistry) -> Configuration:
@@ -85,15 +85,15 @@ class Configuration:
             configuration.settings_of(inventory.variables(name), configuration.place(name), complete=False)
         return configuration
 
-    def place(self, host: str) -> Place:
+    def place(self, host: str) -> SourceLocation:
         """Where to point when a setting of a host is missing."""
         all_vars = self.inventory.groups["all"].vars
         declared = self.inventory.hosts.get(host)
         if all_vars.places:
-            return Place(next(iter(all_vars.places.values())).file)
+            return SourceLocation(next(iter(all_vars.places.values())).file)
         if declared is not None and declared.place is not None:
             return declared.place
-        return Place(os.path.relpath(self.inventory.file))
+        return SourceLocation(os.path.relpath(self.inventory.file))
 
     def host(self, name: str, *, user: str | None = None, port: int | None = None) -> Host:
         """A host with its settings; a name of no source has the variables of ``all``."""
@@ -134,10 +134,10 @@ class Configuration:
             self._hosts[name] = host
         return host
 
-    def settings_of(self, variables: Mapping, place: Place, *, complete: bool) -> Settings:
+    def settings_of(self, variables: LocatedMapping, place: SourceLocation, *, complete: bool) -> Settings:
         """The typed settings among the variables; equal variables are decoded once."""
         known = fields_of(Settings)
-        own = Mapping()
+        own = LocatedMapping()
         for name, value in variables.items():
             if name in known:
                 own[name] = value
@@ -153,9 +153,9 @@ class Configuration:
         self._settings.append((own, settings))
         return settings
 
-    def _decode(self, own: Mapping, place: Place, *, complete: bool) -> Settings:
+    def _decode(self, own: LocatedMapping, place: SourceLocation, *, complete: bool) -> Settings:
         decoder = Decoder(own, place, self.environment, self.kinds)
-        source = own if "project" in own else Mapping({**own, "project": ""}, own.places)
+        source = own if "project" in own else LocatedMapping({**own, "project": ""}, own.places)
         settings: Settings = decoder.decode(Settings, source, ())
         settings = self._with_defaults(settings, own, place)
         try:
@@ -166,7 +166,7 @@ class Configuration:
             raise
         return self._with_overrides(settings)
 
-    def _with_defaults(self, settings: Settings, own: Mapping, place: Place) -> Settings:
+    def _with_defaults(self, settings: Settings, own: LocatedMapping, place: SourceLocation) -> Settings:
         """Where LiveKit is and its keys, from the variables that LiveKit's own tools read.
 
         The URL counts only where ``.env`` has a line for it: many shells export that of another server.
@@ -175,7 +175,7 @@ class Configuration:
         url = self.environment.get(_URL_VARIABLE) if _URL_VARIABLE in self.environment.dotenv() else None
         defaults: dict[str, object] = {"url": url} if url and "url" not in declared else {}
         defaults |= {
-            name: secret_from(Mapping({"env": variable}), self.environment, place, f"livekit.{name}")
+            name: secret_from(LocatedMapping({"env": variable}), self.environment, place, f"livekit.{name}")
             for name, variable in _DEFAULT_KEYS.items()
             if name not in declared
         }
@@ -219,7 +219,9 @@ class Configuration:
         place = place_of(self.inventory.variables(host), error.path.split("."), self.place(host))
         return place.error(error.bare, path=error.path, hint=error.hint)
 
-    def template_variables(self, host: str, variables: Mapping, place: Place) -> dict[str, object]:
+    def template_variables(
+        self, host: str, variables: LocatedMapping, place: SourceLocation
+    ) -> dict[str, object]:
         """All variables of a host for templates, with the secrets among them as ``Secret``."""
         result = {
             str(name): self._guarded(name, value, place_of(variables, (name,), place), str(name))
@@ -231,13 +233,13 @@ class Configuration:
             "group_names": sorted(self.inventory.groups_of(host) - {"all"}),
         }
 
-    def _guarded(self, name: Any, value: Any, place: Place, path: str) -> object:
+    def _guarded(self, name: Any, value: Any, place: SourceLocation, path: str) -> object:
         if is_secret_name(name) or _REFERENCE_PATH.fullmatch(path):
             if is_reference(value):
                 return secret_from(value, self.environment, place, path)
             if isinstance(value, str) and is_secret_name(name):
                 return Secret(value)
-        if isinstance(value, Mapping):
+        if isinstance(value, LocatedMapping):
             return {
                 key: self._guarded(key, item, value.places.get(key, place), f"{path}.{key}")
                 for key, item in value.items()
@@ -283,7 +285,9 @@ class Configuration:
                 f"{len(local)} hosts have a local connection", hint=f"name one: --host {local[0]}"
             )
         if not local and "localhost" in self.inventory.hosts:
-            place = self.inventory.hosts["localhost"].place or Place(os.path.relpath(self.inventory.file))
+            place = self.inventory.hosts["localhost"].place or SourceLocation(
+                os.path.relpath(self.inventory.file)
+            )
             raise place.error(
                 "localhost is declared without a local connection, so it would be reached by ssh",
                 path="ansible_connection",
@@ -336,7 +340,7 @@ def _host_hint(text: str, inventory: Inventory) -> str:
     return f"{seen} A host of no inventory is written as --host user@{text}"
 
 
-def _reject_near_miss(name: str, known: Iterable[str], place: Place) -> None:
+def _reject_near_miss(name: str, known: Iterable[str], place: SourceLocation) -> None:
     for setting in known:
         if name != setting and resembles(name, setting):
             raise place.error(
@@ -355,7 +359,7 @@ def _split(value: str, flag: str) -> list[str]:
     return parts
 
 
-def _text(variables: Mapping, name: str, place: Place) -> str | None:
+def _text(variables: LocatedMapping, name: str, place: SourceLocation) -> str | None:
     value = variables.get(name)
     if value is None or (isinstance(value, str) and value and "{{" not in value):
         return value
@@ -365,7 +369,7 @@ def _text(variables: Mapping, name: str, place: Place) -> str | None:
     )
 
 
-def _name(variables: Mapping, name: str, place: Place) -> str | None:
+def _name(variables: LocatedMapping, name: str, place: SourceLocation) -> str | None:
     """A name that ssh gets; what could be taken for a flag or read by a shell is refused."""
     value = _text(variables, name, place)
     if value is not None and not _harmless(value):
@@ -382,7 +386,7 @@ def _harmless(name: str) -> bool:
     return not (blank or name.startswith("-") or _SHELL.intersection(name))
 
 
-def _port(variables: Mapping, place: Place) -> int | None:
+def _port(variables: LocatedMapping, place: SourceLocation) -> int | None:
     value = variables.get("ansible_port")
     if value is None:
         return None

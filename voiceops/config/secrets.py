@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from voiceops.config.source.dotenv import Environment
-from voiceops.config.source.located import Mapping, Place
+from voiceops.config.source.located import LocatedMapping, SourceLocation
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 
@@ -35,10 +35,10 @@ def is_secret_name(name: object) -> bool:
 
 def is_reference(value: object) -> bool:
     """Whether a value has the form of a reference to a secret."""
-    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in FORMS
+    return isinstance(value, LocatedMapping) and len(value) == 1 and next(iter(value)) in FORMS
 
 
-def secret_from(value: Mapping, environment: Environment, place: Place, path: str) -> Secret:
+def secret_from(value: LocatedMapping, environment: Environment, place: SourceLocation, path: str) -> Secret:
     """The secret that a reference names, not fetched yet; ``ConfigError`` when it is malformed."""
     if not is_reference(value):
         raise place.error(
@@ -60,7 +60,7 @@ def secret_from(value: Mapping, environment: Environment, place: Place, path: st
     return Secret.of(f"file:{target}", lambda: _file(file, place, path))
 
 
-def _variable(name: str, environment: Environment, place: Place, path: str) -> str:
+def _variable(name: str, environment: Environment, place: SourceLocation, path: str) -> str:
     value = environment.get(name)
     if value is None:
         raise place.error(
@@ -71,7 +71,7 @@ def _variable(name: str, environment: Environment, place: Place, path: str) -> s
     return value
 
 
-def _file(file: Path, place: Place, path: str) -> str:
+def _file(file: Path, place: SourceLocation, path: str) -> str:
     try:
         with file.open("rb") as stream:
             data = stream.read(_LIMIT_BYTES + 1)
@@ -82,7 +82,7 @@ def _file(file: Path, place: Place, path: str) -> str:
     return _text(data, place, path)
 
 
-def _arguments(command: Any, place: Place, path: str) -> list[str]:
+def _arguments(command: Any, place: SourceLocation, path: str) -> list[str]:
     if isinstance(command, list) and command and all(isinstance(word, str) for word in command):
         return list(command)
     if not isinstance(command, str):
@@ -103,7 +103,7 @@ def _arguments(command: Any, place: Place, path: str) -> list[str]:
     return words
 
 
-def _run(arguments: list[str], environment: Environment, place: Place, path: str) -> str:
+def _run(arguments: list[str], environment: Environment, place: SourceLocation, path: str) -> str:
     def failed(why: str) -> ConfigError:
         # Never the output: it may be the secret, or a part of it.
         return place.error(
@@ -129,7 +129,7 @@ def _run(arguments: list[str], environment: Environment, place: Place, path: str
     return _text(done.stdout, place, path)
 
 
-def _text(data: bytes, place: Place, path: str) -> str:
+def _text(data: bytes, place: SourceLocation, path: str) -> str:
     """The secret in what a file or command gave, without the newline that editors and echo add."""
     if len(data) > _LIMIT_BYTES:
         raise place.error(f"the secret is longer than {_LIMIT_BYTES} bytes", path=path)

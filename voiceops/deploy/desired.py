@@ -39,7 +39,7 @@ from voiceops.resources import (
 )
 from voiceops.stack import declare
 from voiceops.systemd.names import Names
-from voiceops.systemd.units import Job, UnitWriter
+from voiceops.systemd.units import TimerJob, UnitWriter
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.find import OnProgress
@@ -242,7 +242,7 @@ class _Writer:
         ]
         python = f"{venv.path}/bin/python"
         argv = [python, "-m", "voiceops", "--project", folder, CLEANUP, "--quiet"]
-        job = Job(
+        job = TimerJob(
             name=CLEANUP,
             argv=argv,
             calendar=f"*:0/{self.settings.deploy.cleanup_every_min}",

@@ -9,7 +9,7 @@ from voiceops.model.findings import Fix
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import Participant
 from voiceops.model.states import ServiceState
-from voiceops.rooms.presence import Serving, persons, serving
+from voiceops.rooms.presence import AgentPresence, persons, serving
 
 _LAST_LINES = 5
 _LAST_WORDS_S = 5.0
@@ -143,7 +143,7 @@ def served_rooms(facts: Facts) -> list[RoomFact]:
 
 
 def serves(agent: Participant, look: Look) -> bool:
-    return serving(agent) is Serving.READY and not dead(agent, look) and not inert(agent, look)
+    return serving(agent) is AgentPresence.READY and not dead(agent, look) and not inert(agent, look)
 
 
 def dead(agent: Participant, look: Look) -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def dead(agent: Participant, look: Look) -> tuple[str, ...]:
 
 def inert(agent: Participant, look: Look) -> str:
     """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
-    if serving(agent) is Serving.INERT:
+    if serving(agent) is AgentPresence.INERT:
         return "the agent itself says that its session has ended"
     for event in reversed(look.events(INERT_LINE)):
         later = [person for person in look.people if person.joined_at >= event.at - 1]

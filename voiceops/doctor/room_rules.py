@@ -15,7 +15,7 @@ from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
-from voiceops.rooms.presence import Serving, serving
+from voiceops.rooms.presence import AgentPresence, serving
 from voiceops.rooms.rules import EMPTY_TIMEOUT_S
 
 PATIENCE_S = 20.0
@@ -90,7 +90,7 @@ def _duplicate(look: Look) -> RoomVerdict | None:
         )
         if len(same) < 2:
             continue
-        keep = next((agent for agent in same if serving(agent) is Serving.READY), same[0])
+        keep = next((agent for agent in same if serving(agent) is AgentPresence.READY), same[0])
         extra = [agent for agent in same if agent is not keep]
         return RoomVerdict(
             rule="duplicate-agents",
@@ -109,7 +109,7 @@ def _never_joined(look: Look) -> RoomVerdict | None:
     room, agents = look.room, look.room.agents
     if not agents or len(agents) != len(room.participants) or room.empty_timeout_s > EMPTY_TIMEOUT_S:
         return None
-    if any(serving(agent) is not Serving.READY for agent in agents) or look.person_left:
+    if any(serving(agent) is not AgentPresence.READY for agent in agents) or look.person_left:
         return None
     waited_s = look.facts.now - max(agent.joined_at for agent in agents)
     if waited_s < NOBODY_TIMEOUT_S:
@@ -383,7 +383,7 @@ def _ready_elsewhere(look: Look) -> str:
     names = {agent.agent_name for agent in look.room.agents}
     for room in look.facts.rooms:
         for agent in room.agents:
-            if room is not look.room and agent.agent_name in names and serving(agent) is Serving.READY:
+            if room is not look.room and agent.agent_name in names and serving(agent) is AgentPresence.READY:
                 return "the same agent is ready in another room"
     return ""
 

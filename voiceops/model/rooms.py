@@ -11,7 +11,7 @@ from enum import Enum
 import msgspec
 
 
-class _Seen(msgspec.Struct, frozen=True, kw_only=True):
+class _ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
     pass
 
 
@@ -64,7 +64,7 @@ class JobStatus(str, Enum):
         return self.value
 
 
-class Track(_Seen, frozen=True, kw_only=True):
+class Track(_ServerRecord, frozen=True, kw_only=True):
     sid: str
     kind: TrackKind
     name: str = ""
@@ -72,7 +72,7 @@ class Track(_Seen, frozen=True, kw_only=True):
     muted: bool = False
 
 
-class Participant(_Seen, frozen=True, kw_only=True):
+class Participant(_ServerRecord, frozen=True, kw_only=True):
     identity: str
     sid: str = ""
     name: str = ""
@@ -93,7 +93,7 @@ class Participant(_Seen, frozen=True, kw_only=True):
         return self.attributes.get("lk.agent.name") or self.attributes.get("lk.agent_name") or ""
 
 
-class Room(_Seen, frozen=True, kw_only=True):
+class Room(_ServerRecord, frozen=True, kw_only=True):
     name: str
     sid: str = ""
     created_at: float = 0.0
@@ -106,7 +106,7 @@ class Room(_Seen, frozen=True, kw_only=True):
     recording: bool = False
 
 
-class Job(_Seen, frozen=True, kw_only=True):
+class Job(_ServerRecord, frozen=True, kw_only=True):
     id: str
     status: JobStatus = JobStatus.PENDING
     participant_identity: str = ""
@@ -115,7 +115,7 @@ class Job(_Seen, frozen=True, kw_only=True):
     started_at: float = 0.0
 
 
-class Dispatch(_Seen, frozen=True, kw_only=True):
+class Dispatch(_ServerRecord, frozen=True, kw_only=True):
     id: str
     room: str
     agent_name: str = ""
@@ -126,7 +126,7 @@ class Dispatch(_Seen, frozen=True, kw_only=True):
     """Lags up to 5 s behind the agent that is already in the room."""
 
 
-class RoomInfo(_Seen, frozen=True, kw_only=True):
+class RoomInfo(_ServerRecord, frozen=True, kw_only=True):
     """One room with everybody in it."""
 
     room: Room

@@ -15,7 +15,7 @@ only what stands in ``voiceops.errors``.
 """
 
 from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
-from voiceops.rooms.dispatch import Dispatched, dispatch_agent
+from voiceops.rooms.dispatch import DispatchResult, dispatch_agent
 from voiceops.rooms.observations import ObservationFile
 from voiceops.rooms.reading import get_room_info, list_participants, list_rooms, remove_participant
 from voiceops.rooms.removal import RoomsRemainError, cleanup_room, delete_room, ensure_clean_room
@@ -26,7 +26,7 @@ __all__ = [
     "AgentNotReadyError",
     "AgentWatcher",
     "CleanupReport",
-    "Dispatched",
+    "DispatchResult",
     "ObservationFile",
     "ReadyAgent",
     "RoomsRemainError",

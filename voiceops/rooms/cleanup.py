@@ -24,11 +24,11 @@ from voiceops.rooms.reading import remove_participant
 from voiceops.rooms.removal import RoomsRemainError, delete_room
 from voiceops.rooms.rules import (
     CleanupPlan,
-    Look,
     Observation,
     Removal,
+    RoomDecision,
+    RoomSnapshot,
     Rule,
-    Verdict,
     judge,
     observe,
     plan_cleanup,
@@ -49,8 +49,8 @@ _GHOST_JOIN_S = 0.1
 class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was done, or with ``check`` what would be done, and why."""
 
-    deleted: tuple[Verdict, ...]
-    kept: tuple[Verdict, ...]
+    deleted: tuple[RoomDecision, ...]
+    kept: tuple[RoomDecision, ...]
     removed: tuple[Removal, ...]
     failed: tuple[tuple[str, VoiceopsError], ...] = ()
     """Room name and error of what could not be done; the next run tries again."""
@@ -82,7 +82,7 @@ async def cleanup_stale_rooms(
     """
     settings = settings or RoomsSettings()
     before = memory.load(api.url) if memory is not None else {}
-    run = _Run(api, settings, before, force=force, check=check)
+    run = _CleanupRun(api, settings, before, force=force, check=check)
     done = await run.once(await api.list_rooms(names), trust_list=not check)
     if run.surprises:
         # The list's counters lag and leave out agents: these rooms are looked at in full.
@@ -109,7 +109,7 @@ async def cleanup_stale_rooms(
     return done
 
 
-class _Run:
+class _CleanupRun:
     """One cleanup: what all of its steps share."""
 
     def __init__(
@@ -167,7 +167,7 @@ class _Run:
         for look in looks:
             self.observed.pop(look.room.sid, None)
         self.observed |= seen
-        looks += [Look(room=room) for room in rooms if room.sid in plain or room.sid in blind]
+        looks += [RoomSnapshot(room=room) for room in rooms if room.sid in plain or room.sid in blind]
         plan = plan_cleanup(looks, self.observed, self._settings, now, force=self._force)
         return plan, [(room.name, error) for room, error in failed]
 
@@ -175,7 +175,7 @@ class _Run:
         counted = room.num_participants or room.num_publishers
         return not counted and self._now() - room.created_at >= self._settings.stale_after_s
 
-    async def _look(self, room: Room) -> Look:
+    async def _look(self, room: Room) -> RoomSnapshot:
         participants = await self._api.list_participants(room.name)
         dispatches: tuple[Dispatch, ...] = ()
         served = True
@@ -187,15 +187,15 @@ class _Run:
                     raise
                 # No node answers for it, or its node ended it just now.
                 served = not await self._api.list_rooms([room.name])
-        return Look(room=room, participants=participants, dispatches=dispatches, served=served)
+        return RoomSnapshot(room=room, participants=participants, dispatches=dispatches, served=served)
 
     async def _carry_out(self, plan: CleanupPlan) -> CleanupReport:
         """Delete and remove what the plan says, each after a second look."""
         if self._check:
             return CleanupReport(deleted=plan.delete, kept=plan.keep, removed=plan.removals, check=True)
         width = self._settings.concurrency
-        judged: list[Verdict] = []
-        stay: list[tuple[Verdict, VoiceopsError]] = []
+        judged: list[RoomDecision] = []
+        stay: list[tuple[RoomDecision, VoiceopsError]] = []
         for start in range(0, len(plan.delete), width):
             done, failed_here = await self._delete_some(plan.delete[start : start + width])
             judged += done
@@ -211,8 +211,8 @@ class _Run:
         )
 
     async def _delete_some(
-        self, verdicts: Sequence[Verdict]
-    ) -> tuple[list[Verdict], list[tuple[Verdict, VoiceopsError]]]:
+        self, verdicts: Sequence[RoomDecision]
+    ) -> tuple[list[RoomDecision], list[tuple[RoomDecision, VoiceopsError]]]:
         """Delete as many rooms as go at once, each if it still is the room that was judged.
 
         DeleteRoom knows names only: a caller may have a new room under the name of the old one.
@@ -231,7 +231,7 @@ class _Run:
         ]
         return await each(there, self._delete, concurrency=self._settings.concurrency)
 
-    async def _delete(self, verdict: Verdict) -> Verdict:
+    async def _delete(self, verdict: RoomDecision) -> RoomDecision:
         """Delete one room after a second look; ``verdict`` carries the room as it is listed now."""
         look = verdict.look
         if not self._force:
@@ -246,7 +246,7 @@ class _Run:
         await delete_room(self._api, look.room.name)
         return verdict
 
-    async def _look_again(self, verdict: Verdict) -> Look:
+    async def _look_again(self, verdict: RoomDecision) -> RoomSnapshot:
         if verdict.rule is not Rule.ORPHAN:
             return await self._look(verdict.look.room)
         # That no node answers for it would take 3 s to hear again.
@@ -287,7 +287,7 @@ class _Run:
             failed=done.failed + tuple((name, RoomsRemainError((name,))) for name in left),
         )
 
-    def _may_revive(self, verdict: Verdict) -> bool:
+    def _may_revive(self, verdict: RoomDecision) -> bool:
         """Whether an agent may have been on its way when the room went.
 
         The implicit dispatch of a room goes out when it is made, and is answered or lost within

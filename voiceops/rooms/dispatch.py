@@ -20,7 +20,7 @@ from voiceops.errors import NotFoundError, RateLimitedError, VoiceopsError
 from voiceops.model.rooms import Dispatch, JobStatus, Participant
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.locking import room_lock
-from voiceops.rooms.presence import Serving, live_agents, serving
+from voiceops.rooms.presence import AgentPresence, live_agents, serving
 from voiceops.rooms.reading import remove_participant
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class DispatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The dispatches by which the extras came."""
 
 
-class Dispatched(msgspec.Struct, frozen=True, kw_only=True):
+class DispatchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The outcome: exactly one agent is in the room or on its way there."""
 
     room: str
@@ -119,7 +119,7 @@ def extra_agents(
     One dispatch may bring several on purpose (workers per participant). An agent of no known
     dispatch has lived through a restart of the server, and counts alone.
     """
-    if not alive or serving(alive[0]) is not Serving.READY:
+    if not alive or serving(alive[0]) is not AgentPresence.READY:
         return (), ()
     came_by = {job.participant_identity: one.id for one in dispatches for job in one.jobs}
     serves = came_by.get(alive[0].identity)
@@ -162,7 +162,7 @@ async def dispatch_agent(
     lost_after_s: float = LOST_AFTER_S,
     retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
     lock_timeout_s: float = 30.0,
-) -> Dispatched:
+) -> DispatchResult:
     """See that one agent of ``agent_name`` is in the room or on its way. Safe to call any number
     of times, by any number of processes at once: never two agents. Where a restart of the server
     left two, the one that serves stays.
@@ -209,12 +209,12 @@ async def _make_room(api: AgentRoomApi, room: str, agent_name: str, metadata: st
 
 async def _look_and_dispatch(
     api: AgentRoomApi, room: str, agent_name: str, metadata: str, lost_after_s: float
-) -> Dispatched:
+) -> DispatchResult:
     participants = await api.list_participants(room)
     dispatches = await api.list_dispatches(room)
     now = time.time() + api.clock_skew_s
     plan = plan_dispatch(agent_name, participants, dispatches, now, lost_after_s=lost_after_s)
-    outcome = Dispatched(
+    outcome = DispatchResult(
         room=room, agent_name=agent_name, created=False, made_room=False, reason=plan.reason, agent=plan.agent
     )
     if plan.decision is Decision.HAS_AGENT:

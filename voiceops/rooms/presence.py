@@ -17,7 +17,7 @@ _NO_CALLER = frozenset({ParticipantKind.AGENT, ParticipantKind.EGRESS})
 _ON_THE_WAY = frozenset({ParticipantState.JOINING, ParticipantState.JOINED})
 
 
-class Serving(str, Enum):
+class AgentPresence(str, Enum):
     """What can be known of an agent from outside."""
 
     READY = "ready"
@@ -32,7 +32,7 @@ class Serving(str, Enum):
         return self.value
 
 
-def serving(agent: Participant) -> Serving:
+def serving(agent: Participant) -> AgentPresence:
     """Whether an agent answers the caller, as far as its participant shows.
 
     ``voiceops.ready`` is exact: ``1`` once the session listens, anything else once it has ended
@@ -41,19 +41,19 @@ def serving(agent: Participant) -> Serving:
     told from a good one in the API, so it is not called inert here.
     """
     if agent.state is ParticipantState.DISCONNECTED:
-        return Serving.GONE
+        return AgentPresence.GONE
     said = agent.attributes.get(READY_ATTRIBUTE)
     if said is not None and said != "1":
-        return Serving.INERT
+        return AgentPresence.INERT
     if agent.state in _ON_THE_WAY:
-        return Serving.JOINING
+        return AgentPresence.JOINING
     if said == "1":
-        return Serving.READY
+        return AgentPresence.READY
     state = agent.attributes.get(AGENT_STATE_ATTRIBUTE)
     if state is not None:
-        return Serving.READY if state in LISTENING_STATES else Serving.SILENT
+        return AgentPresence.READY if state in LISTENING_STATES else AgentPresence.SILENT
     published = any(track.kind is TrackKind.AUDIO for track in agent.tracks)
-    return Serving.READY if published else Serving.SILENT
+    return AgentPresence.READY if published else AgentPresence.SILENT
 
 
 def is_idle(participant: Participant, settings: RoomsSettings) -> bool:
@@ -84,8 +84,10 @@ def persons(participants: Iterable[Participant], settings: RoomsSettings) -> tup
 def live_agents(participants: Iterable[Participant]) -> tuple[Participant, ...]:
     """Agents that serve or may still come to serve, the one that serves first, then the oldest."""
     alive = [
-        one for one in participants if one.is_agent and serving(one) not in (Serving.INERT, Serving.GONE)
+        one
+        for one in participants
+        if one.is_agent and serving(one) not in (AgentPresence.INERT, AgentPresence.GONE)
     ]
     return tuple(
-        sorted(alive, key=lambda one: (serving(one) is not Serving.READY, one.joined_at, one.identity))
+        sorted(alive, key=lambda one: (serving(one) is not AgentPresence.READY, one.joined_at, one.identity))
     )

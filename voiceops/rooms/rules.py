@@ -15,7 +15,7 @@ import msgspec
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.rooms import Dispatch, Participant, ParticipantState, Room
 from voiceops.model.settings import RoomsSettings
-from voiceops.rooms.presence import Serving, is_idle, is_stuck_join, persons, serving
+from voiceops.rooms.presence import AgentPresence, is_idle, is_stuck_join, persons, serving
 
 ORPHAN_AFTER_S = 20.0
 """A caller whose node died rejoins within 10 s, which gives the room a living node by itself."""
@@ -49,7 +49,7 @@ class Rule(str, Enum):
         return self.value
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class RoomSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """One room at one moment."""
 
     room: Room
@@ -75,10 +75,10 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class RoomDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one room, and why."""
 
-    look: Look
+    look: RoomSnapshot
     delete: bool
     rule: Rule
     reason: str
@@ -90,8 +90,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class CleanupPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Every room with its verdict, so that a dry run explains itself."""
 
-    delete: tuple[Verdict, ...]
-    keep: tuple[Verdict, ...]
+    delete: tuple[RoomDecision, ...]
+    keep: tuple[RoomDecision, ...]
 
     @property
     def removals(self) -> tuple[Removal, ...]:
@@ -99,7 +99,7 @@ class CleanupPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_cleanup(
-    looks: Sequence[Look],
+    looks: Sequence[RoomSnapshot],
     observed: Mapping[str, Observation],
     settings: RoomsSettings,
     now: float,
@@ -117,8 +117,8 @@ def plan_cleanup(
 
 
 def judge(
-    look: Look, seen: Observation, settings: RoomsSettings, now: float, *, force: bool = False
-) -> Verdict:
+    look: RoomSnapshot, seen: Observation, settings: RoomsSettings, now: float, *, force: bool = False
+) -> RoomDecision:
     """Decide on one room."""
     pattern = protected_by(look.room.name, settings)
     if pattern is not None:
@@ -144,7 +144,7 @@ def protected_by(name: str, settings: RoomsSettings) -> str | None:
 
 
 def observe(
-    looks: Sequence[Look],
+    looks: Sequence[RoomSnapshot],
     before: Mapping[str, Observation],
     settings: RoomsSettings,
     now: float,
@@ -170,7 +170,7 @@ def _first(since: float | None, now: float) -> float:
     return now if since is None or since > now else since
 
 
-def _judge_orphan(look: Look, seen: Observation, now: float) -> Verdict:
+def _judge_orphan(look: RoomSnapshot, seen: Observation, now: float) -> RoomDecision:
     unserved_s = now - _first(seen.unserved_since, now)
     if unserved_s < ORPHAN_AFTER_S:
         return _keep(
@@ -183,8 +183,8 @@ def _judge_orphan(look: Look, seen: Observation, now: float) -> Verdict:
 
 
 def _judge_attended(
-    look: Look, people: tuple[Participant, ...], stuck: tuple[Participant, ...], now: float
-) -> Verdict:
+    look: RoomSnapshot, people: tuple[Participant, ...], stuck: tuple[Participant, ...], now: float
+) -> RoomDecision:
     removals = [
         Removal(
             room=look.room.name,
@@ -202,15 +202,15 @@ def _judge_attended(
             reason="its session has ended, but it stays beside the caller",
         )
         for one in look.participants
-        if one.is_agent and serving(one) is Serving.INERT
+        if one.is_agent and serving(one) is AgentPresence.INERT
     ]
     count = f"{len(people)} persons are" if len(people) > 1 else "a person is"
     return _keep(look, Rule.PERSON, f"{count} in it", removals=tuple(removals))
 
 
 def _judge_alone(
-    look: Look, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
-) -> Verdict:
+    look: RoomSnapshot, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+) -> RoomDecision:
     """Only agents, monitors and bots: nobody is served."""
     if _waits_for_nobody(look, here, now):
         return _judge_never_joined(look, here, seen, settings, now)
@@ -236,10 +236,10 @@ def _judge_alone(
     return _delete(look, rule, f"{what} in it, for {max(joined_s, alone_s):.0f} s")
 
 
-def _waits_for_nobody(look: Look, here: tuple[Participant, ...], now: float) -> bool:
+def _waits_for_nobody(look: RoomSnapshot, here: tuple[Participant, ...], now: float) -> bool:
     """Only ready agents of one name in a room as the server makes it by itself, with none on the way."""
     return (
-        all(one.is_agent and serving(one) is Serving.READY for one in here)
+        all(one.is_agent and serving(one) is AgentPresence.READY for one in here)
         and len({one.agent_name for one in here}) == 1
         and look.room.empty_timeout_s <= EMPTY_TIMEOUT_S
         and look.room.departure_timeout_s <= REFRESH_S
@@ -248,8 +248,8 @@ def _waits_for_nobody(look: Look, here: tuple[Participant, ...], now: float) -> 
 
 
 def _judge_never_joined(
-    look: Look, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
-) -> Verdict:
+    look: RoomSnapshot, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+) -> RoomDecision:
     """Agents that wait for a person who never comes, as a room has that was made anew while it was deleted.
 
     Seen without a person for longer than the departure timeout proves that none has ever joined: the
@@ -273,8 +273,8 @@ def _judge_never_joined(
 
 
 def _judge_empty(
-    look: Look, stuck: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
-) -> Verdict:
+    look: RoomSnapshot, stuck: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+) -> RoomDecision:
     age_s = now - look.room.created_at
     after_s = settings.stale_after_s
     if age_s < after_s:
@@ -294,16 +294,18 @@ def _judge_empty(
     return _delete(look, Rule.EMPTY, f"empty, made {age_s:.0f} s ago")
 
 
-def _delete(look: Look, rule: Rule, reason: str) -> Verdict:
-    return Verdict(look=look, delete=True, rule=rule, reason=reason)
+def _delete(look: RoomSnapshot, rule: Rule, reason: str) -> RoomDecision:
+    return RoomDecision(look=look, delete=True, rule=rule, reason=reason)
 
 
 def _keep(
-    look: Look,
+    look: RoomSnapshot,
     rule: Rule,
     reason: str,
     *,
     ripe_in_s: float | None = None,
     removals: tuple[Removal, ...] = (),
-) -> Verdict:
-    return Verdict(look=look, delete=False, rule=rule, reason=reason, ripe_in_s=ripe_in_s, removals=removals)
+) -> RoomDecision:
+    return RoomDecision(
+        look=look, delete=False, rule=rule, reason=reason, ripe_in_s=ripe_in_s, removals=removals
+    )

@@ -29,8 +29,8 @@ from voiceops.errors import (
 from voiceops.model.rooms import Dispatch, JobStatus, Participant
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
-from voiceops.rooms.dispatch import Dispatched, dispatch_agent
-from voiceops.rooms.presence import Serving, persons, serving
+from voiceops.rooms.dispatch import DispatchResult, dispatch_agent
+from voiceops.rooms.presence import AgentPresence, persons, serving
 from voiceops.rooms.removal import delete_room
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def ready_agent(participants: Sequence[Participant], agent_name: str | None) -> 
     """The agent that answers; ``agent_name`` None: whichever."""
     for one in participants:
         named = agent_name is None or not one.agent_name or one.agent_name == agent_name
-        if one.is_agent and named and serving(one) is Serving.READY:
+        if one.is_agent and named and serving(one) is AgentPresence.READY:
             return one
     return None
 
@@ -97,11 +97,11 @@ def likely_cause(
     if not room_exists:
         return "the room does not exist (any more)"
     states = {serving(one) for one in participants if one.is_agent}
-    if Serving.SILENT in states:
+    if AgentPresence.SILENT in states:
         return "an agent is in the room, but neither listens nor publishes: its entrypoint hangs or has died"
-    if Serving.JOINING in states:
+    if AgentPresence.JOINING in states:
         return "an agent has joined, but its media connection does not come up: firewall, or a busy machine"
-    if Serving.INERT in states:
+    if AgentPresence.INERT in states:
         return "the agent in the room has ended its session, as after a caller's refresh: dispatch a new one"
     if dispatches is None:
         return "no node of LiveKit serves the room: it is an orphan; clean it with `inv rooms.ensure-clean`"
@@ -195,7 +195,7 @@ async def bring_agent(
     metadata: str = "",
     timeout_s: float | None = None,
     settings: RoomsSettings | None = None,
-) -> tuple[Dispatched, ReadyAgent]:
+) -> tuple[DispatchResult, ReadyAgent]:
     """``dispatch_agent`` and ``wait_for_agent`` until the room has its agent.
 
     Asks again every few seconds, which is idempotent: a server that restarts meanwhile forgets
@@ -204,7 +204,7 @@ async def bring_agent(
     """
     limit = Deadline(default_wait_s() if timeout_s is None else timeout_s, "bringing the agent")
     made_room = False
-    first: Dispatched | None = None
+    first: DispatchResult | None = None
     try:
         while True:
             try:

@@ -18,14 +18,14 @@ from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.dispatch import EXTRA_AFTER_S, LOST_AFTER_S, dispatch_agent, extra_agents
 from voiceops.rooms.each import each
-from voiceops.rooms.presence import Serving, live_agents, persons, serving
+from voiceops.rooms.presence import AgentPresence, live_agents, persons, serving
 from voiceops.rooms.reading import remove_participant
 from voiceops.rooms.rules import protected_by
 
 log = logging.getLogger(__name__)
 
 
-class Watched(msgspec.Struct, frozen=True, kw_only=True):
+class RoomHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What earlier passes saw of a room, by the server's clock."""
 
     agent_seen_at: float | None = None
@@ -39,7 +39,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one room needs."""
 
-    seen: Watched
+    seen: RoomHistory
     dispatch: str = ""
     """Why an agent is dispatched; empty: none is."""
     extras: tuple[Participant, ...] = ()
@@ -61,7 +61,7 @@ class WatchReport(msgspec.Struct, frozen=True, kw_only=True):
 def plan_watch(
     participants: Sequence[Participant],
     dispatches: Sequence[Dispatch],
-    seen: Watched,
+    seen: RoomHistory,
     agent_name: str,
     settings: RoomsSettings,
     now: float,
@@ -72,17 +72,17 @@ def plan_watch(
     ``sure_after_s`` (joins of 8 to 17 s under load are not lost jobs)."""
     people = [one for one in persons(participants, settings) if one.state is ParticipantState.ACTIVE]
     if not people:
-        return WatchPlan(seen=Watched())
+        return WatchPlan(seen=RoomHistory())
     alive = [one for one in live_agents(participants) if _is_ours(one, dispatches, agent_name)]
     if not alive:
         return _plan_missing(participants, people, dispatches, seen, agent_name, now, sure_after_s)
-    ready = any(serving(one) is Serving.READY for one in alive)
+    ready = any(serving(one) is AgentPresence.READY for one in alive)
     ready_since = None if not ready else now if seen.ready_since is None else seen.ready_since
     stays = ready_since is not None and now - ready_since >= sure_after_s
     extras, surplus = extra_agents(alive, dispatches)
     doubled_since = None if not extras else now if seen.doubled_since is None else seen.doubled_since
     plan = WatchPlan(
-        seen=Watched(
+        seen=RoomHistory(
             agent_seen_at=now,
             ready_since=ready_since,
             doubled_since=doubled_since,
@@ -98,13 +98,13 @@ def _plan_missing(
     participants: Sequence[Participant],
     people: Sequence[Participant],
     dispatches: Sequence[Dispatch],
-    seen: Watched,
+    seen: RoomHistory,
     agent_name: str,
     now: float,
     sure_after_s: float,
 ) -> WatchPlan:
     gone = msgspec.structs.replace(seen, ready_since=None, doubled_since=None)
-    inert = tuple(one for one in participants if one.is_agent and serving(one) is Serving.INERT)
+    inert = tuple(one for one in participants if one.is_agent and serving(one) is AgentPresence.INERT)
     if seen.tried:
         return WatchPlan(seen=gone)
     if inert:
@@ -156,7 +156,7 @@ class AgentWatcher:
         self._agent_name = agent_name
         self._settings = settings or RoomsSettings()
         self._sure_after_s = sure_after_s
-        self._seen: dict[str, Watched] = {}
+        self._seen: dict[str, RoomHistory] = {}
 
     async def look(self) -> WatchReport:
         """One pass; an error in one room stands in the report and stops no other."""
@@ -183,7 +183,7 @@ class AgentWatcher:
         plan = plan_watch(
             participants,
             dispatches,
-            self._seen.get(room.sid, Watched()),
+            self._seen.get(room.sid, RoomHistory()),
             self._agent_name,
             self._settings,
             time.time() + self._api.clock_skew_s,

@@ -22,7 +22,7 @@ _CRON_LINE_MAX = 998
 """Debian's cron refuses a longer command, and with it the whole file."""
 
 
-class How(str, Enum):
+class ScheduleBackend(str, Enum):
     """Who starts the jobs."""
 
     CRON_D = "cron.d"
@@ -34,7 +34,7 @@ class How(str, Enum):
         return self.value
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduledJob(msgspec.Struct, frozen=True, kw_only=True):
     """One command and when it runs, in both of the languages for it."""
 
     name: str
@@ -44,7 +44,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """systemd's OnCalendar."""
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleContext(msgspec.Struct, frozen=True, kw_only=True):
     """What is scheduled, and from where it runs."""
 
     project: str
@@ -66,7 +66,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     def folder(self) -> Path:
         return self.root / ".voiceops" / "schedule"
 
-    def script(self, job: Job) -> Path:
+    def script(self, job: ScheduledJob) -> Path:
         return self.folder / job.name
 
 
@@ -74,19 +74,19 @@ Render = Callable[[str, Mapping[str, object]], str]
 """Fills the template of that name."""
 
 
-def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[Job, ...]:
+def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[ScheduledJob, ...]:
     """Room cleanup every few minutes, log rotation every quarter of an hour."""
     if not 1 <= cleanup_every_min <= 59:
         raise UsageError("cleanup runs every 1 to 59 minutes", hint="for example --every 5")
     named = ("--inventory", inventory) if inventory else ()
     return (
-        Job(
+        ScheduledJob(
             name="cleanup-rooms",
             arguments=("cleanup-rooms", "--quiet", *named),
             cron=f"*/{cleanup_every_min} * * * *",
             calendar=f"*:0/{cleanup_every_min}",
         ),
-        Job(
+        ScheduledJob(
             name="rotate-logs",
             arguments=("rotate-logs", "--quiet", *named),
             cron="7-59/15 * * * *",
@@ -95,7 +95,7 @@ def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[Job, ...]:
     )
 
 
-def script_text(place: Place, job: Job, render: Render) -> str:
+def script_text(place: ScheduleContext, job: ScheduledJob, render: Render) -> str:
     """The program that cron or systemd starts."""
     command = shlex.join((*place.command, *job.arguments))
     root = shlex.quote(str(place.root))
@@ -115,7 +115,9 @@ def script_text(place: Place, job: Job, render: Render) -> str:
     )
 
 
-def cron_text(place: Place, all_jobs: Sequence[Job], how: How, render: Render) -> str:
+def cron_text(
+    place: ScheduleContext, all_jobs: Sequence[ScheduledJob], how: ScheduleBackend, render: Render
+) -> str:
     """A file for /etc/cron.d, or the block for the user's crontab."""
     check(place)
     lines = []
@@ -125,11 +127,13 @@ def cron_text(place: Place, all_jobs: Sequence[Job], how: How, render: Render) -
         command = shlex.quote(str(place.script(job))).replace("%", "\\%")
         if len(command) > _CRON_LINE_MAX:
             raise UsageError("the project's path is too long for cron", hint="use --systemd")
-        lines.append(" ".join(filter(None, (job.cron, place.user if how is How.CRON_D else "", command))))
+        lines.append(
+            " ".join(filter(None, (job.cron, place.user if how is ScheduleBackend.CRON_D else "", command)))
+        )
     return render("cron/crontab", {"begin": _begin(place), "end": _end(place), "lines": lines})
 
 
-def merged_crontab(before: str, place: Place, block: str) -> str:
+def merged_crontab(before: str, place: ScheduleContext, block: str) -> str:
     """The user's crontab with our block in it once, or without it (``block`` empty).
 
     Every other line stays as it is.
@@ -145,7 +149,9 @@ def merged_crontab(before: str, place: Place, block: str) -> str:
     return before + block
 
 
-def unit_texts(place: Place, all_jobs: Sequence[Job], how: How, render: Render) -> dict[str, str]:
+def unit_texts(
+    place: ScheduleContext, all_jobs: Sequence[ScheduledJob], how: ScheduleBackend, render: Render
+) -> dict[str, str]:
     """systemd's units by file name: a service and its timer for each job."""
     check(place)
     units: dict[str, str] = {}
@@ -154,7 +160,7 @@ def unit_texts(place: Place, all_jobs: Sequence[Job], how: How, render: Render) 
             "name": job.name,
             "project": place.project,
             "calendar": job.calendar,
-            "user": place.user if how is How.SYSTEMD else "",
+            "user": place.user if how is ScheduleBackend.SYSTEMD else "",
             "exec_start": unit_word(str(place.script(job))),
         }
         for kind in ("service", "timer"):
@@ -171,15 +177,15 @@ def unit_word(word: str) -> str:
     return f'/bin/sh "{escaped}"'
 
 
-def check(place: Place) -> None:
+def check(place: ScheduleContext) -> None:
     """cron and systemd read lines: no path may have a line break."""
     if not str(place.root).isprintable():
         raise UsageError("the project's path has control characters", hint="move the project")
 
 
-def _begin(place: Place) -> str:
+def _begin(place: ScheduleContext) -> str:
     return f"# BEGIN {place.label}: written by `inv schedule`, removed by `inv schedule --remove`"
 
 
-def _end(place: Place) -> str:
+def _end(place: ScheduleContext) -> str:
     return f"# END {place.label}"

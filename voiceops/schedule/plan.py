@@ -15,10 +15,10 @@ import msgspec
 from voiceops.errors import ServiceError
 from voiceops.schedule import install as tools
 from voiceops.schedule.jobs import (
-    How,
-    Job,
-    Place,
     Render,
+    ScheduleBackend,
+    ScheduleContext,
+    ScheduledJob,
     cron_text,
     merged_crontab,
     script_text,
@@ -26,7 +26,7 @@ from voiceops.schedule.jobs import (
 )
 
 
-class Targets(msgspec.Struct, frozen=True, kw_only=True):
+class SchedulePaths(msgspec.Struct, frozen=True, kw_only=True):
     """Where cron and systemd look, and whether we are root."""
 
     root: bool
@@ -36,7 +36,7 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """User and group that the jobs run as and their folders belong to; None: ours."""
 
     @classmethod
-    def of_this_user(cls, project_root: Path) -> Targets:
+    def of_this_user(cls, project_root: Path) -> SchedulePaths:
         """The places of whoever runs this; root lets the project's owner do the work."""
         if os.geteuid() == 0:
             state = project_root / ".voiceops"
@@ -45,13 +45,13 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
         configuration = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         return cls(root=False, units=configuration / "systemd" / "user")
 
-    def how(self, *, systemd: bool) -> How:
+    def how(self, *, systemd: bool) -> ScheduleBackend:
         if systemd:
-            return How.SYSTEMD if self.root else How.SYSTEMD_USER
-        return How.CRON_D if self.root else How.CRONTAB
+            return ScheduleBackend.SYSTEMD if self.root else ScheduleBackend.SYSTEMD_USER
+        return ScheduleBackend.CRON_D if self.root else ScheduleBackend.CRONTAB
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class ScheduleChange(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that differs from what is wanted: a file, the crontab, or a timer."""
 
     what: str
@@ -65,13 +65,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class Schedule:
     """The jobs of one project under one user."""
 
-    def __init__(self, place: Place, jobs: Sequence[Job], targets: Targets, render: Render) -> None:
+    def __init__(
+        self, place: ScheduleContext, jobs: Sequence[ScheduledJob], targets: SchedulePaths, render: Render
+    ) -> None:
         self._place = place
         self._jobs = jobs
         self._targets = targets
         self._render = render
 
-    def plan(self, how: How | None) -> tuple[Change, ...]:
+    def plan(self, how: ScheduleBackend | None) -> tuple[ScheduleChange, ...]:
         """What has to change so that ``how``, and nothing else, starts the jobs; None: nobody."""
         scripts = [self._script(job, wanted=how is not None) for job in self._jobs]
         entries = [*self._cron(how), *self._systemd(how)]
@@ -79,7 +81,7 @@ class Schedule:
         ordered = [*scripts, *entries] if how is not None else [*entries, *scripts]
         return tuple(change for change in ordered if change.before != change.after)
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def apply(self, changes: Sequence[ScheduleChange]) -> None:
         """Write them in their order; systemd learns of its units at the end, or before they go."""
         by_user = not self._targets.root
         leaving = [one.timer for one in changes if one.timer and one.after is None]
@@ -106,9 +108,9 @@ class Schedule:
             # restart, not start: a running timer goes on with its old times.
             tools.systemctl("restart", *coming, user=by_user)
 
-    def _script(self, job: Job, *, wanted: bool) -> Change:
+    def _script(self, job: ScheduledJob, *, wanted: bool) -> ScheduleChange:
         path = self._place.script(job)
-        return Change(
+        return ScheduleChange(
             what=str(path),
             before=tools.read_text(path),
             after=script_text(self._place, job, self._render) if wanted else None,
@@ -116,43 +118,49 @@ class Schedule:
             mode=0o755,
         )
 
-    def _cron(self, how: How | None) -> list[Change]:
+    def _cron(self, how: ScheduleBackend | None) -> list[ScheduleChange]:
         if not self._targets.root:
             return [self._crontab(how)]
         path = self._targets.cron_d / self._place.label
-        if how is How.CRON_D and not self._targets.cron_d.is_dir():
+        if how is ScheduleBackend.CRON_D and not self._targets.cron_d.is_dir():
             raise ServiceError(
                 f"there is no {self._targets.cron_d}: cron is not installed",
                 hint="install cron, or use --systemd",
             )
-        after = cron_text(self._place, self._jobs, how, self._render) if how is How.CRON_D else None
-        return [Change(what=str(path), before=tools.read_text(path), after=after, path=path)]
+        after = (
+            cron_text(self._place, self._jobs, how, self._render) if how is ScheduleBackend.CRON_D else None
+        )
+        return [ScheduleChange(what=str(path), before=tools.read_text(path), after=after, path=path)]
 
-    def _crontab(self, how: How | None) -> Change:
+    def _crontab(self, how: ScheduleBackend | None) -> ScheduleChange:
         try:
             before = tools.read_crontab()
         except ServiceError:
-            if how is How.CRONTAB:
+            if how is ScheduleBackend.CRONTAB:
                 raise
             before = ""  # no crontab command, so nothing of ours is in one
-        block = cron_text(self._place, self._jobs, how, self._render) if how is How.CRONTAB else ""
-        return Change(what="crontab", before=before, after=merged_crontab(before, self._place, block))
+        block = (
+            cron_text(self._place, self._jobs, how, self._render) if how is ScheduleBackend.CRONTAB else ""
+        )
+        return ScheduleChange(what="crontab", before=before, after=merged_crontab(before, self._place, block))
 
-    def _systemd(self, how: How | None) -> list[Change]:
-        kind = How.SYSTEMD if self._targets.root else How.SYSTEMD_USER
+    def _systemd(self, how: ScheduleBackend | None) -> list[ScheduleChange]:
+        kind = ScheduleBackend.SYSTEMD if self._targets.root else ScheduleBackend.SYSTEMD_USER
         changes = []
         for name, text in unit_texts(self._place, self._jobs, kind, self._render).items():
             path = self._targets.units / name
             before = tools.read_text(path)
             after = text if how is kind else None
-            changes.append(Change(what=str(path), before=before, after=after, path=path))
+            changes.append(ScheduleChange(what=str(path), before=before, after=after, path=path))
             if not name.endswith(".timer"):
                 continue
             if after is not None:
                 runs = before == after and tools.timer_runs(name, user=not self._targets.root)
-                changes.append(Change(what=name, before="runs" if runs else None, after="runs", timer=name))
+                changes.append(
+                    ScheduleChange(what=name, before="runs" if runs else None, after="runs", timer=name)
+                )
             elif before is not None:
-                changes.append(Change(what=name, before="runs", after=None, timer=name))
+                changes.append(ScheduleChange(what=name, before="runs", after=None, timer=name))
         return changes
 
     def _hand_over(self) -> None:

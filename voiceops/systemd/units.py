@@ -29,7 +29,7 @@ class UnitFile(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True):
+class TimerJob(msgspec.Struct, frozen=True, kw_only=True):
     """A command that a timer runs."""
 
     name: str
@@ -87,7 +87,7 @@ class UnitWriter:
         """Return the units that it is ordered after."""
         return [self.names.unit(need) for need in needs]
 
-    def job(self, job: Job) -> tuple[UnitFile, UnitFile]:
+    def job(self, job: TimerJob) -> tuple[UnitFile, UnitFile]:
         """A service that runs once, and its timer."""
         values = self._base(job.name) | {
             "exec_start": escape.command(job.argv, f"the command of {job.name}"),

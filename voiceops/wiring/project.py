@@ -158,11 +158,11 @@ async def run_calls(
         await pool.warm_up(plan)
         from voiceops.adapters.livekit.api import LivekitApi
         from voiceops.adapters.livekit.token import caller_token
-        from voiceops.calls.desk import Desk
+        from voiceops.calls.desk import LivekitCallRooms
         from voiceops.calls.run import run_calls as run
 
         async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
-            desk = Desk(api, caller_token(target), agent_name=target.agent_name)
+            desk = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
             return await run(plan, target, callers=pool, desk=desk, why=why, on_result=on_result)
     finally:
         await pool.aclose()

@@ -17,8 +17,8 @@ from voiceops.wiring.project import tasks_folder
 if TYPE_CHECKING:
     from voiceops.model.settings import Host, Settings
     from voiceops.resources import Resource
-    from voiceops.schedule.jobs import Place
-    from voiceops.schedule.plan import Schedule, Targets
+    from voiceops.schedule.jobs import ScheduleContext
+    from voiceops.schedule.plan import Schedule, SchedulePaths
     from voiceops.wiring.project import Project
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -28,22 +28,22 @@ _KEPT = ("ROOM_STALE_TIMEOUT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectSchedule:
-    place: Place
-    targets: Targets
+    place: ScheduleContext
+    targets: SchedulePaths
     schedule: Schedule
 
 
 def project_schedule(project: Project, *, inventory: str, every_min: int) -> ProjectSchedule:
     """The schedule of this project on this machine."""
-    from voiceops.schedule.jobs import Place, jobs
-    from voiceops.schedule.plan import Schedule, Targets
+    from voiceops.schedule.jobs import ScheduleContext, jobs
+    from voiceops.schedule.plan import Schedule, SchedulePaths
 
     settings = project.hosts[0].settings
     _check_secrets(project, settings)
-    targets = Targets.of_this_user(project.root)
+    targets = SchedulePaths.of_this_user(project.root)
     given = inventory or os.environ.get("VOICEOPS_INVENTORY", "")
     command, environment = _voiceops_command()
-    place = Place(
+    place = ScheduleContext(
         project=settings.project,
         root=project.root,
         command=command,

@@ -10,16 +10,16 @@ import time
 import pytest
 
 from voiceops.agentkit import LoopWatch
-from voiceops.agentkit.loopwatch import Block
+from voiceops.agentkit.loopwatch import LoopBlock
 
 
 async def test_a_blocking_call_is_named_by_file_line_and_function_while_it_blocks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     seen = threading.Event()
-    blocks: list[Block] = []
+    blocks: list[LoopBlock] = []
 
-    def on_block(block: Block) -> None:
+    def on_block(block: LoopBlock) -> None:
         blocks.append(block)
         seen.set()
 
@@ -39,7 +39,7 @@ async def test_a_blocking_call_is_named_by_file_line_and_function_while_it_block
 
 
 async def test_a_loop_that_only_waits_is_not_reported() -> None:
-    blocks: list[Block] = []
+    blocks: list[LoopBlock] = []
     with LoopWatch(threshold_s=2.0, on_block=blocks.append):
         await asyncio.sleep(0.2)
 

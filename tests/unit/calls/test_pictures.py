@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voiceops.calls import pictures
-from voiceops.calls.chart import HEIGHT, WIDTH, Dot, Line, draw, ticks
+from voiceops.calls.chart import HEIGHT, WIDTH, ChartDot, ChartLine, draw, ticks
 from voiceops.calls.page import page
 from voiceops.calls.stats import CallReport
 from voiceops.errors import StorageError, UsageError
@@ -47,8 +47,8 @@ def nothing() -> CallReport:
 
 def test_every_mark_lies_on_the_paper(report: CallReport) -> None:
     shapes = draw(report)
-    points = [(one.x, one.y) for one in shapes if isinstance(one, Dot)]
-    points += [point for one in shapes if isinstance(one, Line) for point in one.points]
+    points = [(one.x, one.y) for one in shapes if isinstance(one, ChartDot)]
+    points += [point for one in shapes if isinstance(one, ChartLine) for point in one.points]
     assert points
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in points)
 

@@ -8,7 +8,7 @@ import pytest
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.phone import FakeCallers, good
 from voiceops.calls import desk as desks
-from voiceops.calls.desk import Desk
+from voiceops.calls.desk import LivekitCallRooms
 from voiceops.calls.run import run_calls
 from voiceops.errors import UnreachableError
 from voiceops.model.calls import (
@@ -39,8 +39,8 @@ def api() -> FakeLivekitApi:
 
 
 @pytest.fixture
-def desk(api: FakeLivekitApi) -> Desk:
-    return Desk(api, lambda room, identity, ttl_s: f"{room}/{identity}", agent_name="")
+def desk(api: FakeLivekitApi) -> LivekitCallRooms:
+    return LivekitCallRooms(api, lambda room, identity, ttl_s: f"{room}/{identity}", agent_name="")
 
 
 def bad(kind: FailureKind, *, connect_s: float | None = 0.1) -> Callable[[CallJob], CallResult]:
@@ -53,14 +53,16 @@ def bad(kind: FailureKind, *, connect_s: float | None = 0.1) -> Callable[[CallJo
     return answer
 
 
-async def test_as_many_calls_at_once_as_the_plan_says(desk: Desk) -> None:
+async def test_as_many_calls_at_once_as_the_plan_says(desk: LivekitCallRooms) -> None:
     callers = FakeCallers()
     report = await run_calls(CallPlan(count=20, concurrency=4), TARGET, callers=callers, desk=desk)
     assert (report.ok, callers.most_at_once) == (20, 4)
     assert [result.id for result in report.results] == list(range(20))
 
 
-async def test_each_call_has_a_fresh_room_and_a_redialling_caller_its_old_name(desk: Desk) -> None:
+async def test_each_call_has_a_fresh_room_and_a_redialling_caller_its_old_name(
+    desk: LivekitCallRooms,
+) -> None:
     callers = FakeCallers()
     await run_calls(CallPlan(count=4, redial=True), TARGET, callers=callers, desk=desk)
     assert len({job.room for job in callers.jobs}) == 4
@@ -70,14 +72,14 @@ async def test_each_call_has_a_fresh_room_and_a_redialling_caller_its_old_name(d
     assert len({job.identity for job in callers.jobs}) == 4
 
 
-async def test_hangups_are_taken_in_turn(desk: Desk) -> None:
+async def test_hangups_are_taken_in_turn(desk: LivekitCallRooms) -> None:
     callers = FakeCallers()
     turn = (Hangup.CLEAN, Hangup.CLEAN, Hangup.ABRUPT)
     await run_calls(CallPlan(count=6, hangups=turn), TARGET, callers=callers, desk=desk)
     assert [job.hangup for job in callers.jobs] == list(turn * 2)
 
 
-async def test_a_rate_spreads_the_calls_and_a_duration_ends_them(desk: Desk) -> None:
+async def test_a_rate_spreads_the_calls_and_a_duration_ends_them(desk: LivekitCallRooms) -> None:
     callers = FakeCallers()
     plan = CallPlan(rate_per_s=50.0, duration_s=0.2, concurrency=3)
     report = await run_calls(plan, TARGET, callers=callers, desk=desk)
@@ -87,7 +89,7 @@ async def test_a_rate_spreads_the_calls_and_a_duration_ends_them(desk: Desk) -> 
 
 
 async def test_every_room_is_deleted_also_that_of_a_caller_who_vanished(
-    api: FakeLivekitApi, desk: Desk
+    api: FakeLivekitApi, desk: LivekitCallRooms
 ) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(
@@ -103,7 +105,9 @@ async def test_every_room_is_deleted_also_that_of_a_caller_who_vanished(
     assert report.rooms_kept == ()
 
 
-async def test_a_room_that_somebody_else_entered_is_kept_and_named(api: FakeLivekitApi, desk: Desk) -> None:
+async def test_a_room_that_somebody_else_entered_is_kept_and_named(
+    api: FakeLivekitApi, desk: LivekitCallRooms
+) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(job.room, Participant(identity="a-person"))
         return good(job)
@@ -113,7 +117,7 @@ async def test_a_room_that_somebody_else_entered_is_kept_and_named(api: FakeLive
     assert len(api.rooms) == 1
 
 
-async def test_a_given_room_is_never_deleted(api: FakeLivekitApi, desk: Desk) -> None:
+async def test_a_given_room_is_never_deleted(api: FakeLivekitApi, desk: LivekitCallRooms) -> None:
     api.put(f"{ROOM_PREFIX}mine")
     target = CallTarget(
         url="ws://fake", api_key=Secret("k"), api_secret=Secret("s"), room=f"{ROOM_PREFIX}mine"
@@ -123,7 +127,7 @@ async def test_a_given_room_is_never_deleted(api: FakeLivekitApi, desk: Desk) ->
 
 
 async def test_a_named_agent_is_invited_once_into_a_room_that_exists(api: FakeLivekitApi) -> None:
-    desk = Desk(api, lambda *_: "token", agent_name="clerk")
+    desk = LivekitCallRooms(api, lambda *_: "token", agent_name="clerk")
     await desk.invite("not-there-yet")
     assert api.count("create_dispatch") == 0
     api.put("room")
@@ -134,7 +138,7 @@ async def test_a_named_agent_is_invited_once_into_a_room_that_exists(api: FakeLi
 
 
 async def test_a_room_that_a_late_dispatch_brings_back_is_deleted_again(
-    api: FakeLivekitApi, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    api: FakeLivekitApi, desk: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(job.room)
@@ -149,7 +153,7 @@ async def test_a_room_that_a_late_dispatch_brings_back_is_deleted_again(
 
 
 async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
-    api: FakeLivekitApi, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    api: FakeLivekitApi, desk: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete = api.delete_room
     revived: list[str] = []
@@ -171,7 +175,7 @@ async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
 
 
 @pytest.mark.parametrize("kind", [FailureKind.NO_AGENT, FailureKind.SILENT, FailureKind.DROPPED])
-async def test_a_failed_call_gets_a_verdict(desk: Desk, kind: FailureKind) -> None:
+async def test_a_failed_call_gets_a_verdict(desk: LivekitCallRooms, kind: FailureKind) -> None:
     async def why(room: str) -> DiagnosisEntry:
         return {"ok": True, "findings": [], "problems": [room]}
 
@@ -180,7 +184,7 @@ async def test_a_failed_call_gets_a_verdict(desk: Desk, kind: FailureKind) -> No
     assert report.results[0].verdict == {"ok": True, "findings": [], "problems": [report.results[0].room]}
 
 
-async def test_rules_that_can_not_look_do_not_break_the_run(desk: Desk) -> None:
+async def test_rules_that_can_not_look_do_not_break_the_run(desk: LivekitCallRooms) -> None:
     async def why(room: str) -> None:
         raise UnreachableError("no way in")
 
@@ -190,7 +194,7 @@ async def test_rules_that_can_not_look_do_not_break_the_run(desk: Desk) -> None:
 
 
 async def test_no_room_is_reported_as_left_where_the_server_never_answered(
-    api: FakeLivekitApi, desk: Desk
+    api: FakeLivekitApi, desk: LivekitCallRooms
 ) -> None:
     api.failures["list_participants"] = [UnreachableError("gone")] * 2
     callers = FakeCallers(bad(FailureKind.NO_CONNECT, connect_s=None))

@@ -24,7 +24,7 @@ from voiceops.model.rooms import (
 )
 from voiceops.rooms import waiting
 from voiceops.rooms.dispatch import Decision, dispatch_agent, plan_dispatch, surplus
-from voiceops.rooms.presence import Serving, serving
+from voiceops.rooms.presence import AgentPresence, serving
 from voiceops.rooms.waiting import (
     AgentNotReadyError,
     bring_agent,
@@ -165,19 +165,19 @@ async def test_a_dispatch_that_worked_but_was_not_answered_is_not_repeated(
 @pytest.mark.parametrize(
     ("one", "state"),
     [
-        (agent(attributes=READY), Serving.READY),
-        (agent(attributes={READY_ATTRIBUTE: "0", "lk.agent.state": "listening"}), Serving.INERT),
-        (agent(attributes={"lk.agent.state": "listening"}), Serving.READY),
-        (agent(attributes={"lk.agent.state": "speaking"}), Serving.READY),
-        (agent(attributes={"lk.agent.state": "initializing"}), Serving.SILENT),
-        (agent(), Serving.SILENT),
-        (agent(tracks=(Track(sid="TR", kind=TrackKind.AUDIO),)), Serving.READY),
-        (agent(tracks=(Track(sid="TR", kind=TrackKind.VIDEO),)), Serving.SILENT),
-        (agent(attributes=READY, state=ParticipantState.JOINED), Serving.JOINING),
-        (agent(attributes=READY, state=ParticipantState.DISCONNECTED), Serving.GONE),
+        (agent(attributes=READY), AgentPresence.READY),
+        (agent(attributes={READY_ATTRIBUTE: "0", "lk.agent.state": "listening"}), AgentPresence.INERT),
+        (agent(attributes={"lk.agent.state": "listening"}), AgentPresence.READY),
+        (agent(attributes={"lk.agent.state": "speaking"}), AgentPresence.READY),
+        (agent(attributes={"lk.agent.state": "initializing"}), AgentPresence.SILENT),
+        (agent(), AgentPresence.SILENT),
+        (agent(tracks=(Track(sid="TR", kind=TrackKind.AUDIO),)), AgentPresence.READY),
+        (agent(tracks=(Track(sid="TR", kind=TrackKind.VIDEO),)), AgentPresence.SILENT),
+        (agent(attributes=READY, state=ParticipantState.JOINED), AgentPresence.JOINING),
+        (agent(attributes=READY, state=ParticipantState.DISCONNECTED), AgentPresence.GONE),
     ],
 )
-def test_ready_is_what_the_agent_says_else_what_it_does(one: Participant, state: Serving) -> None:
+def test_ready_is_what_the_agent_says_else_what_it_does(one: Participant, state: AgentPresence) -> None:
     assert serving(one) is state
 
 

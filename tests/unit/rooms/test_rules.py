@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.rooms import Dispatch, Participant, ParticipantKind, ParticipantState, Room
 from voiceops.model.settings import RoomsSettings
-from voiceops.rooms.rules import Look, Observation, Rule, Verdict, judge, observe, plan_cleanup
+from voiceops.rooms.rules import Observation, RoomDecision, RoomSnapshot, Rule, judge, observe, plan_cleanup
 
 NOW = 1_000_000.0
 SETTINGS = RoomsSettings(stale_after_s=300, stuck_agent_after_s=600, keep=["vip-*"])
@@ -32,8 +32,8 @@ def agent(identity: str = "agent-1", **fields: Any) -> Participant:
 
 def verdict(
     *participants: Participant, seen: Observation | None = None, served: bool = True, **fields: Any
-) -> Verdict:
-    look = Look(room=room(**fields), participants=participants, served=served)
+) -> RoomDecision:
+    look = RoomSnapshot(room=room(**fields), participants=participants, served=served)
     return judge(look, seen or Observation(), SETTINGS, NOW)
 
 
@@ -93,7 +93,7 @@ def test_agents_that_joined_a_while_ago_stay() -> None:
 
 
 def test_where_a_room_is_made_to_wait_only_the_whole_time_alone_is_proof() -> None:
-    look = Look(
+    look = RoomSnapshot(
         room=Room(name="r", sid="RM_r", created_at=0.0, departure_timeout_s=3600),
         participants=(agent(joined_s=5000),),
     )
@@ -139,27 +139,27 @@ def test_a_room_of_a_dead_node_goes_only_after_its_callers_could_return() -> Non
 
 
 def test_keep_patterns_win_even_over_force() -> None:
-    look = Look(room=room("vip-1"))
+    look = RoomSnapshot(room=room("vip-1"))
     assert judge(look, Observation(), SETTINGS, NOW, force=True).rule is Rule.PROTECTED
 
 
 def test_force_deletes_a_room_with_a_person() -> None:
-    look = Look(room=room(), participants=(person(),))
+    look = RoomSnapshot(room=room(), participants=(person(),))
     assert judge(look, Observation(), SETTINGS, NOW, force=True).rule is Rule.FORCED
 
 
 def test_observations_begin_once_and_end_with_a_person() -> None:
-    unattended = [Look(room=room(), participants=(agent(),))]
+    unattended = [RoomSnapshot(room=room(), participants=(agent(),))]
     first = observe(unattended, {}, SETTINGS, NOW)
     later = observe(unattended, first, SETTINGS, NOW + 50)
     assert later == {"RM_r": Observation(alone_since=NOW)}
-    attended = [Look(room=room(), participants=(agent(), person()))]
+    attended = [RoomSnapshot(room=room(), participants=(agent(), person()))]
     assert observe(attended, later, SETTINGS, NOW + 60) == {}
 
 
 def test_a_clock_that_was_set_back_makes_no_observation_older() -> None:
     before = {"RM_r": Observation(alone_since=NOW + 5000)}
-    looks = [Look(room=room(), participants=(agent(),))]
+    looks = [RoomSnapshot(room=room(), participants=(agent(),))]
     assert observe(looks, before, SETTINGS, NOW) == {"RM_r": Observation(alone_since=NOW)}
 
 
@@ -172,7 +172,7 @@ participants = st.builds(
     attributes=st.just({}) | st.just({READY_ATTRIBUTE: "0"}),
 )
 looks = st.builds(
-    Look,
+    RoomSnapshot,
     room=st.builds(
         Room,
         name=st.sampled_from(["r", "vip-1"]),
@@ -186,7 +186,9 @@ observations = st.builds(Observation, alone_since=st.none() | st.floats(NOW - 1e
 
 
 @given(look=looks, seen=observations)
-def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(look: Look, seen: Observation) -> None:
+def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(
+    look: RoomSnapshot, seen: Observation
+) -> None:
     one = judge(look, seen, SETTINGS, NOW)
     people = [
         participant
@@ -203,7 +205,7 @@ def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(look: Look, see
 
 
 @given(st.lists(looks, max_size=5))
-def test_a_plan_has_every_room_once(some: list[Look]) -> None:
+def test_a_plan_has_every_room_once(some: list[RoomSnapshot]) -> None:
     plan = plan_cleanup(some, {}, SETTINGS, NOW)
     assert len(plan.delete) + len(plan.keep) == len(some)
 
@@ -245,7 +247,7 @@ def test_a_room_that_was_made_to_wait_keeps_its_agent() -> None:
 
 def test_an_agent_that_was_asked_for_just_now_waits_for_a_caller() -> None:
     asked = Dispatch(id="AD_1", room="r", created_at=NOW - 10)
-    look = Look(room=room(age_s=501), participants=(ready(joined_s=500),), dispatches=(asked,))
+    look = RoomSnapshot(room=room(age_s=501), participants=(ready(joined_s=500),), dispatches=(asked,))
     assert not judge(look, alone(500), SETTINGS, NOW).delete
     before = msgspec.structs.replace(look, dispatches=(msgspec.structs.replace(asked, created_at=NOW - 21),))
     assert judge(before, alone(500), SETTINGS, NOW).delete

@@ -12,7 +12,7 @@ from voiceops.errors import UnreachableError
 from voiceops.model.protocol import READY_ATTRIBUTE
 from voiceops.model.rooms import Dispatch, Job, Participant, ParticipantKind, ParticipantState
 from voiceops.model.settings import RoomsSettings
-from voiceops.rooms.watcher import AgentWatcher, Watched, WatchPlan, plan_watch
+from voiceops.rooms.watcher import AgentWatcher, RoomHistory, WatchPlan, plan_watch
 
 NOW = 1_000_000.0
 
@@ -43,8 +43,10 @@ def dispatch(*numbers: int, age_s: float = 60) -> Dispatch:
     )
 
 
-def plan(participants: list[Participant], *dispatches: Dispatch, seen: Watched | None = None) -> WatchPlan:
-    return plan_watch(participants, dispatches, seen or Watched(), "a", RoomsSettings(), NOW)
+def plan(
+    participants: list[Participant], *dispatches: Dispatch, seen: RoomHistory | None = None
+) -> WatchPlan:
+    return plan_watch(participants, dispatches, seen or RoomHistory(), "a", RoomsSettings(), NOW)
 
 
 def test_a_person_without_an_agent_for_long_gets_one() -> None:
@@ -59,17 +61,17 @@ def test_a_join_that_is_only_slow_is_not_a_lost_job(joined_s: float, asked_s: fl
 
 
 def test_an_agent_seen_a_moment_ago_may_be_reconnecting() -> None:
-    assert not plan([caller()], dispatch(), seen=Watched(agent_seen_at=NOW - 19)).dispatch
-    assert plan([caller()], dispatch(), seen=Watched(agent_seen_at=NOW - 20)).dispatch
+    assert not plan([caller()], dispatch(), seen=RoomHistory(agent_seen_at=NOW - 19)).dispatch
+    assert plan([caller()], dispatch(), seen=RoomHistory(agent_seen_at=NOW - 20)).dispatch
 
 
 def test_only_the_first_loss_is_answered_until_an_agent_has_stayed() -> None:
     first = plan([caller()], dispatch())
     assert first.seen.tried
     assert not plan([caller()], dispatch(), seen=first.seen).dispatch
-    back = plan([caller(), agent()], dispatch(1), seen=Watched(tried=True, ready_since=NOW - 19))
+    back = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tried=True, ready_since=NOW - 19))
     assert back.seen.tried
-    stayed = plan([caller(), agent()], dispatch(1), seen=Watched(tried=True, ready_since=NOW - 20))
+    stayed = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tried=True, ready_since=NOW - 20))
     assert not stayed.seen.tried
 
 
@@ -90,7 +92,7 @@ def test_extras_go_only_when_doubled_for_a_while_and_never_the_one_that_serves()
     both = [caller(), agent(1, joined_s=10), agent(2, joined_s=30, ready="1")]
     first = plan(both, dispatch(1), dispatch(2))
     assert not first.extras
-    later = plan(both, dispatch(1), dispatch(2), seen=Watched(doubled_since=NOW - 6))
+    later = plan(both, dispatch(1), dispatch(2), seen=RoomHistory(doubled_since=NOW - 6))
     assert [one.identity for one in later.extras] == ["agent-1"]
     assert later.withdraw == ("AD_1",)
 
@@ -100,18 +102,18 @@ def test_while_no_agent_is_ready_none_is_extra() -> None:
         Participant(identity=f"agent-{n}", kind=ParticipantKind.AGENT, attributes={"lk.agent.name": "a"})
         for n in (1, 2)
     ]
-    one = plan([caller(), *silent], dispatch(1), dispatch(2), seen=Watched(doubled_since=NOW - 60))
+    one = plan([caller(), *silent], dispatch(1), dispatch(2), seen=RoomHistory(doubled_since=NOW - 60))
     assert not one.extras
 
 
 def test_several_agents_of_one_dispatch_are_meant_so() -> None:
     both = [caller(), agent(1), agent(2)]
-    assert not plan(both, dispatch(1, 2), seen=Watched(doubled_since=NOW - 60)).extras
+    assert not plan(both, dispatch(1, 2), seen=RoomHistory(doubled_since=NOW - 60)).extras
 
 
 def test_an_agent_that_lived_through_a_restart_of_the_server_counts_alone() -> None:
     both = [caller(), agent(1, joined_s=10), agent(9, joined_s=12)]
-    one = plan(both, dispatch(1), seen=Watched(doubled_since=NOW - 6))
+    one = plan(both, dispatch(1), seen=RoomHistory(doubled_since=NOW - 6))
     assert [extra.identity for extra in one.extras] == ["agent-1"]
     assert one.withdraw == ("AD_1",)
 

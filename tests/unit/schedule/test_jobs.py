@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.support import parts
 from voiceops.errors import UsageError
 from voiceops.schedule.jobs import (
-    How,
-    Place,
+    ScheduleBackend,
+    ScheduleContext,
     cron_text,
     jobs,
     merged_crontab,
@@ -28,8 +28,8 @@ RENDER = Renderer((Path(__file__).parents[3] / "templates",))
 ODD = "/srv/a b/100% $HOME `x` 'q' \"d\""
 
 
-def place(root: str = ODD) -> Place:
-    return Place(
+def place(root: str = ODD) -> ScheduleContext:
+    return ScheduleContext(
         project="shop",
         root=Path(root),
         command=(f"{root}/inv",),
@@ -40,7 +40,7 @@ def place(root: str = ODD) -> Place:
 
 
 def test_a_line_of_cron_names_the_script_so_that_cron_and_sh_both_read_it() -> None:
-    lines = cron_text(place(), jobs(5), How.CRON_D, RENDER).splitlines()
+    lines = cron_text(place(), jobs(5), ScheduleBackend.CRON_D, RENDER).splitlines()
     fields = lines[1].split(" ", 6)
     assert fields[:6] == ["*/5", "*", "*", "*", "*", "deploy"]
     assert "%" not in fields[6].replace("\\%", "")
@@ -49,7 +49,7 @@ def test_a_line_of_cron_names_the_script_so_that_cron_and_sh_both_read_it() -> N
 
 
 def test_a_crontab_of_a_user_has_no_user_field() -> None:
-    assert "deploy" not in cron_text(place("/srv/x"), jobs(5), How.CRONTAB, RENDER)
+    assert "deploy" not in cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
 
 
 def test_the_script_is_valid_shell_and_names_absolute_paths() -> None:
@@ -61,7 +61,7 @@ def test_the_script_is_valid_shell_and_names_absolute_paths() -> None:
 
 @pytest.mark.parametrize("before", ["", "# mine\n0 1 * * * x\n", "0 1 * * * x"])
 def test_merging_a_crontab_twice_changes_nothing_more_and_removing_restores_it(before: str) -> None:
-    block = cron_text(place("/srv/x"), jobs(5), How.CRONTAB, RENDER)
+    block = cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
     once = merged_crontab(before, place("/srv/x"), block)
     assert once.startswith(before)
     assert merged_crontab(once, place("/srv/x"), block) == once
@@ -69,15 +69,15 @@ def test_merging_a_crontab_twice_changes_nothing_more_and_removing_restores_it(b
 
 
 def test_another_interval_replaces_the_block_where_it_stands() -> None:
-    old = cron_text(place("/srv/x"), jobs(5), How.CRONTAB, RENDER)
-    new = cron_text(place("/srv/x"), jobs(7), How.CRONTAB, RENDER)
+    old = cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
+    new = cron_text(place("/srv/x"), jobs(7), ScheduleBackend.CRONTAB, RENDER)
     crontab = f"# first\n{old}# last\n"
     assert merged_crontab(crontab, place("/srv/x"), new) == f"# first\n{new}# last\n"
 
 
 def test_two_projects_of_one_name_don_t_touch_each_other() -> None:
-    first = cron_text(place("/srv/x"), jobs(5), How.CRONTAB, RENDER)
-    second = cron_text(place("/srv/y"), jobs(5), How.CRONTAB, RENDER)
+    first = cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
+    second = cron_text(place("/srv/y"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
     both = merged_crontab(first, place("/srv/y"), second)
     assert both == first + second
     assert merged_crontab(both, place("/srv/x"), "") == second
@@ -85,19 +85,19 @@ def test_two_projects_of_one_name_don_t_touch_each_other() -> None:
 
 @given(st.text(st.characters(blacklist_categories=("Cs", "Cc"), blacklist_characters="\x85\u2028\u2029")))
 def test_any_crontab_keeps_its_own_lines(before: str) -> None:
-    block = cron_text(place("/srv/x"), jobs(5), How.CRONTAB, RENDER)
+    block = cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
     merged = merged_crontab(before, place("/srv/x"), block)
     assert merged_crontab(merged, place("/srv/x"), "").rstrip("\n") == before.rstrip("\n")
 
 
 def test_a_path_with_a_line_break_is_refused() -> None:
     with pytest.raises(UsageError):
-        cron_text(place("/srv/a\n* * * * * root rm"), jobs(5), How.CRON_D, RENDER)
+        cron_text(place("/srv/a\n* * * * * root rm"), jobs(5), ScheduleBackend.CRON_D, RENDER)
 
 
 def test_a_path_that_cron_can_t_take_is_refused() -> None:
     with pytest.raises(UsageError, match="too long"):
-        cron_text(place("/" + "x" * 1000), jobs(5), How.CRON_D, RENDER)
+        cron_text(place("/" + "x" * 1000), jobs(5), ScheduleBackend.CRON_D, RENDER)
 
 
 @pytest.mark.parametrize("minutes", [0, -1, 60])
@@ -110,7 +110,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     if not shutil.which("systemd-analyze"):
         parts.missing("systemd-analyze", "install systemd")
     odd = tmp_path / "a 100% $HOME"
-    for name, text in unit_texts(place(str(odd)), jobs(5), How.SYSTEMD, RENDER).items():
+    for name, text in unit_texts(place(str(odd)), jobs(5), ScheduleBackend.SYSTEMD, RENDER).items():
         (tmp_path / name).write_text(text.replace("User=deploy\n", ""))
     units = [str(one) for one in tmp_path.iterdir()]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=30)

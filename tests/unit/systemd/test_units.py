@@ -15,7 +15,7 @@ from voiceops.kinds.livekit import LivekitService, livekit_unit
 from voiceops.model.settings import Probe
 from voiceops.systemd import escape
 from voiceops.systemd.names import Names
-from voiceops.systemd.units import Job, UnitWriter
+from voiceops.systemd.units import TimerJob, UnitWriter
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 NAMES = Names("frontdesk")
@@ -91,7 +91,7 @@ def test_no_unit_runs_anything_as_root() -> None:
         command_unit(writer(), "x", service, cwd="/").text,
         livekit_unit(writer(), "livekit", LivekitService(), binary="/b", port=7880, config_file="/c").text,
         agent_unit(writer(), "agent", AgentService(entry="a.py"), entry="a.py").text,
-        *(unit.text for unit in writer().job(Job(name="j", argv=["/bin/true"], calendar="daily"))[:1]),
+        *(unit.text for unit in writer().job(TimerJob(name="j", argv=["/bin/true"], calendar="daily"))[:1]),
     ]
     for text in texts:
         assert "User=vo-frontdesk\n" in text

@@ -45,7 +45,7 @@ def without_tokens(text: str) -> str:
     return _TOKEN.sub("[token]", text)
 
 
-class _NoTokens(logging.Filter):
+class _NoTokenSource(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = without_tokens(record.getMessage()), ()
         return True
@@ -54,8 +54,8 @@ class _NoTokens(logging.Filter):
 def keep_tokens_out_of_logs() -> None:
     """The engine logs a refused token in full; safe to call twice."""
     logger = logging.getLogger("livekit")
-    if not any(isinstance(known, _NoTokens) for known in logger.filters):
-        logger.addFilter(_NoTokens())
+    if not any(isinstance(known, _NoTokenSource) for known in logger.filters):
+        logger.addFilter(_NoTokenSource())
 
 
 def translated(error: rtc.ConnectError, url: str) -> UnreachableError:

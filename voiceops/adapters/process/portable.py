@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from voiceops.adapters.process.processes import Key, Process
+from voiceops.adapters.process.processes import Process, ProcessKey
 
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 
@@ -21,7 +21,7 @@ def find(pid: int) -> Process | None:
                 return None
             created = process.create_time()
             return Process(
-                key=Key(pid, f"{created:.2f}"),
+                key=ProcessKey(pid, f"{created:.2f}"),
                 parent=process.ppid(),
                 session=os.getsid(pid),
                 age_s=max(0.0, time.time() - created),

@@ -1,6 +1,6 @@
 """Processes of this machine: who they are, who they belong to, how they end.
 
-A process is named by ``Key``: its pid and the mark of its start (boot id and clock
+A process is named by ``ProcessKey``: its pid and the mark of its start (boot id and clock
 ticks since boot on Linux), so a recycled pid is never taken for ours, and a wall clock
 that jumps changes nothing. Signals go through a pidfd that is opened before the mark is
 compared: the process can't be exchanged in between.
@@ -26,7 +26,7 @@ _HERTZ = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ProcessKey:
     """A process beyond doubt: ``start`` differs between two owners of one pid."""
 
     pid: int
@@ -37,7 +37,7 @@ class Key:
 class Process:
     """One line of the process table; zombies are left out, they can't do anything."""
 
-    key: Key
+    key: ProcessKey
     parent: int
     session: int
     age_s: float
@@ -89,14 +89,14 @@ def find(pid: int) -> Process | None:
         return None
     ticks = int(fields[19])
     return Process(
-        key=Key(pid, f"{_boot_id()}:{ticks}"),
+        key=ProcessKey(pid, f"{_boot_id()}:{ticks}"),
         parent=int(fields[1]),
         session=int(fields[3]),
         age_s=max(0.0, boot_clock() - ticks / _HERTZ),
     )
 
 
-def alive(key: Key) -> bool:
+def alive(key: ProcessKey) -> bool:
     """Whether exactly this process lives."""
     process = find(key.pid)
     return process is not None and process.key == key
@@ -179,7 +179,7 @@ def descendants(pid: int, processes: Iterable[Process]) -> list[Process]:
     return found
 
 
-def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> Key:
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> ProcessKey:
     """Start a program that outlives us: own session, no stdin, output appended to a file.
 
     Until the child has replaced itself by the program it shares our open files, the lock
@@ -212,7 +212,7 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: P
     process = find(child.pid)
     # We wait by pidfd and reap by pid; without this, Popen complains that nobody waited.
     child.returncode = 0
-    return process.key if process else Key(child.pid, "gone")
+    return process.key if process else ProcessKey(child.pid, "gone")
 
 
 def exit_status(pid: int, *, patience_s: float = 0.0) -> int | None:
@@ -232,7 +232,7 @@ def exit_status(pid: int, *, patience_s: float = 0.0) -> int | None:
         time.sleep(0.01)
 
 
-def open_pidfd(key: Key) -> int | None:
+def open_pidfd(key: ProcessKey) -> int | None:
     """A descriptor that becomes readable when the process ends; None when it is gone already."""
     if not hasattr(os, "pidfd_open"):
         return None
@@ -246,7 +246,7 @@ def open_pidfd(key: Key) -> int | None:
     return None
 
 
-def send_signal(key: Key, number: signal.Signals) -> bool:
+def send_signal(key: ProcessKey, number: signal.Signals) -> bool:
     """Signal exactly this process; False when it is gone."""
     descriptor = open_pidfd(key)
     try:
@@ -268,7 +268,7 @@ def send_signal(key: Key, number: signal.Signals) -> bool:
     return True
 
 
-def wait_gone(keys: Iterable[Key], timeout_s: float) -> list[Key]:
+def wait_gone(keys: Iterable[ProcessKey], timeout_s: float) -> list[ProcessKey]:
     """Wait until all are gone; returns who is still there. A death is seen at once (pidfd)."""
     waiting = list(keys)
     ends_at = time.monotonic() + timeout_s
@@ -282,7 +282,7 @@ def wait_gone(keys: Iterable[Key], timeout_s: float) -> list[Key]:
         _wait_for_one(waiting, left)
 
 
-def _wait_for_one(keys: Sequence[Key], timeout_s: float) -> None:
+def _wait_for_one(keys: Sequence[ProcessKey], timeout_s: float) -> None:
     poller = select.poll()
     descriptors = [fd for fd in map(open_pidfd, keys) if fd is not None]
     if len(descriptors) < len(keys):  # gone in between, or no pidfd on this system
@@ -296,7 +296,7 @@ def _wait_for_one(keys: Sequence[Key], timeout_s: float) -> None:
             os.close(descriptor)
 
 
-def kill_all(keys: Iterable[Key], timeout_s: float = 5.0) -> list[Key]:
+def kill_all(keys: Iterable[ProcessKey], timeout_s: float = 5.0) -> list[ProcessKey]:
     """SIGKILL them and wait; returns who is still there. Never touches us or what we run in."""
     ours = ancestors(os.getpid())
     victims = [key for key in keys if key.pid not in ours]

@@ -27,7 +27,7 @@ _WRITING = threading.Lock()
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-class Checked(fabric.Connection):  # type: ignore[misc]
+class VerifiedConnection(fabric.Connection):  # type: ignore[misc]
     """A Fabric connection that knows whom it talks to. Its jump hosts are checked as well."""
 
     def __init__(self, host: str, *, target: SshTarget, **options: Any) -> None:
@@ -40,7 +40,7 @@ class Checked(fabric.Connection):  # type: ignore[misc]
             if file.exists():
                 self.client.load_system_host_keys(str(file))
         accept_new = target.accept_new or self.ssh_config.get("stricthostkeychecking") == "accept-new"
-        self.client.set_missing_host_key_policy(_Missing(target.name, files[0], accept_new=accept_new))
+        self.client.set_missing_host_key_policy(_HostKeyPolicy(target.name, files[0], accept_new=accept_new))
         timeout_s = float(self.ssh_config.get("connecttimeout") or target.connect_timeout_s)
         self.connect_timeout: int | None = max(1, int(timeout_s))
         self.connect_kwargs.update(
@@ -52,13 +52,15 @@ class Checked(fabric.Connection):  # type: ignore[misc]
         jumps = self.ssh_config.get("proxyjump", "")
         if not jumps or jumps == "none":
             return self.ssh_config.get("proxycommand") or self.config.gateway
-        gateway: Checked | None = None
+        gateway: VerifiedConnection | None = None
         for hop in jumps.split(","):
             if self.derive_shorthand(hop)["host"] == self.host:
                 return None  # a wildcard entry that names its own jump host
             target = object.__getattribute__(self, "_target")
             kwargs: dict[str, Any] = {"gateway": gateway} if gateway else {"gateway": False}
-            gateway = Checked(hop, target=target, config=self.config, connect_kwargs=_login(target), **kwargs)
+            gateway = VerifiedConnection(
+                hop, target=target, config=self.config, connect_kwargs=_login(target), **kwargs
+            )
         return gateway
 
     def close(self) -> None:
@@ -70,7 +72,7 @@ class Checked(fabric.Connection):  # type: ignore[misc]
             self.gateway.close()
 
 
-class _Missing(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
+class _HostKeyPolicy(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
     """Refuse an unknown key, or write it down where that was asked for."""
 
     def __init__(self, name: str, file: Path, *, accept_new: bool) -> None:
@@ -105,9 +107,9 @@ def known_hosts_files(target: SshTarget, ssh_config: Any) -> list[Path]:
     return [_USER_FILE.expanduser(), _SYSTEM_FILE]
 
 
-def connect(target: SshTarget) -> Checked:
+def connect(target: SshTarget) -> VerifiedConnection:
     """Open the connection; Paramiko's errors pass through."""
-    connection = Checked(
+    connection = VerifiedConnection(
         target.address,
         target=target,
         user=target.user,

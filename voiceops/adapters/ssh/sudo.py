@@ -14,7 +14,7 @@ from voiceops.errors import CredentialsError
 from voiceops.model.secret import Secret
 
 
-class Refusal(Enum):
+class SudoRefusal(Enum):
     """Why sudo starts nothing."""
 
     PASSWORD = "it asks for a password"
@@ -73,7 +73,7 @@ class Sudo:
         raise self.error(host, before, exit_code)
 
     def error(
-        self, host: str, stderr: bytes, exit_code: int, why: Callable[[], Refusal] | None = None
+        self, host: str, stderr: bytes, exit_code: int, why: Callable[[], SudoRefusal] | None = None
     ) -> CredentialsError:
         """What to do about a refusal; ``why`` finds out what sudo's exit code does not tell."""
         said = stderr.replace(self._prompt.encode(), b"").decode("utf-8", "replace")
@@ -82,14 +82,14 @@ class Sudo:
             return CredentialsError(
                 f"{host}: sudo is not installed", hint="log in as root there, or install sudo", log_tail=tail
             )
-        refusal = why() if why and not self.asks(stderr) else Refusal.PASSWORD
-        if refusal is Refusal.TERMINAL:
+        refusal = why() if why and not self.asks(stderr) else SudoRefusal.PASSWORD
+        if refusal is SudoRefusal.TERMINAL:
             return CredentialsError(
                 f"{host}: sudo wants a terminal (requiretty)",
                 hint="`Defaults !requiretty` in a file of /etc/sudoers.d there, or log in as root",
                 log_tail=tail,
             )
-        if refusal is Refusal.OTHER:
+        if refusal is SudoRefusal.OTHER:
             return CredentialsError(
                 f"{host}: sudo starts nothing",
                 hint="`sudo -l` there shows what this user may run; voiceops needs all of it",

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceops.adapters.ssh.errors import ShellRefusalError, connection_lost, translated
-from voiceops.adapters.ssh.sudo import Refusal, Sudo
+from voiceops.adapters.ssh.sudo import Sudo, SudoRefusal
 from voiceops.errors import DeadlineError, UnreachableError
 from voiceops.model.secret import Secret
 from voiceops.ports import Ended
@@ -140,14 +140,14 @@ class SshTransport:
         )
         return channel
 
-    def _refusal(self) -> Refusal:
+    def _refusal(self) -> SudoRefusal:
         """Why sudo started nothing: whether it asks for a password without a terminal, or only with one."""
         sudo = Sudo(None)
-        for terminal, refusal in ((False, Refusal.PASSWORD), (True, Refusal.TERMINAL)):
+        for terminal, refusal in ((False, SudoRefusal.PASSWORD), (True, SudoRefusal.TERMINAL)):
             with contextlib.closing(self._start(sudo.probe(), terminal=terminal)) as process:
                 if process.answers(sudo.asks, _PROBE_S):
                     return refusal
-        return Refusal.OTHER
+        return SudoRefusal.OTHER
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
@@ -185,7 +185,7 @@ class SshProcess:
         channel: Channel,
         marks: list[bytes],
         sudo: Sudo | None,
-        refusal: Callable[[], Refusal],
+        refusal: Callable[[], SudoRefusal],
     ) -> None:
         self._host = host
         self._user = user

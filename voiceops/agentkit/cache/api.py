@@ -17,7 +17,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast
 
 from voiceops.agentkit.cache import ipc
-from voiceops.agentkit.cache.policy import Answer, Counters, Failed, Hit, Lead, Shelf, ShelfOptions
+from voiceops.agentkit.cache.policy import (
+    Answer,
+    CacheHit,
+    CacheOptions,
+    Counters,
+    FetchFailed,
+    FetchLease,
+    FunctionCache,
+)
 
 log = logging.getLogger("voiceops.agentkit")
 
@@ -43,9 +51,9 @@ class Store(Protocol):
 
     async def put(self, ticket: int, value: Any) -> None: ...
 
-    async def fail(self, ticket: int, message: str) -> Hit | None: ...
+    async def fail(self, ticket: int, message: str) -> CacheHit | None: ...
 
-    async def stale(self, key: str) -> Hit | None: ...
+    async def stale(self, key: str) -> CacheHit | None: ...
 
     async def invalidate(self, key: str | None) -> None: ...
 
@@ -53,8 +61,8 @@ class Store(Protocol):
 class _LocalStore:
     """The values in this process."""
 
-    def __init__(self, options: ShelfOptions) -> None:
-        self._shelf = Shelf(options)
+    def __init__(self, options: CacheOptions) -> None:
+        self._shelf = FunctionCache(options)
 
     async def claim(self, key: str) -> Answer:
         return await self._shelf.claim(key)
@@ -62,10 +70,10 @@ class _LocalStore:
     async def put(self, ticket: int, value: Any) -> None:
         self._shelf.put(ticket, value)
 
-    async def fail(self, ticket: int, message: str) -> Hit | None:
+    async def fail(self, ticket: int, message: str) -> CacheHit | None:
         return self._shelf.fail(ticket, message)
 
-    async def stale(self, key: str) -> Hit | None:
+    async def stale(self, key: str) -> CacheHit | None:
         return self._shelf.stale(key)
 
     async def invalidate(self, key: str | None) -> None:
@@ -75,7 +83,7 @@ class _LocalStore:
 class _HubStore:
     """The values in the worker's main process, encoded."""
 
-    def __init__(self, name: str, options: ShelfOptions) -> None:
+    def __init__(self, name: str, options: CacheOptions) -> None:
         self._name = name
         self._options = options
         self._leads: dict[int, ipc.Connection] = {}
@@ -107,9 +115,9 @@ class _HubStore:
             # The connection stays open: should this process die, the hub sees it close
             # and lets somebody else fetch.
             self._leads[header["ticket"]] = link
-            return Lead(header["ticket"])
+            return FetchLease(header["ticket"])
         link.close()
-        return Failed(header["message"]) if header["is"] == "failed" else _hit(header, payload)
+        return FetchFailed(header["message"]) if header["is"] == "failed" else _hit(header, payload)
 
     async def put(self, ticket: int, value: Any) -> None:
         lead = self._leads.pop(ticket)
@@ -121,14 +129,14 @@ class _HubStore:
         _, _, link = await self._ask("put", payload=payload, connection=lead, ticket=ticket, form=form)
         link.close()
 
-    async def fail(self, ticket: int, message: str) -> Hit | None:
+    async def fail(self, ticket: int, message: str) -> CacheHit | None:
         header, payload, link = await self._ask(
             "fail", connection=self._leads.pop(ticket), ticket=ticket, message=message
         )
         link.close()
         return _hit(header, payload) if header["is"] == "hit" else None
 
-    async def stale(self, key: str) -> Hit | None:
+    async def stale(self, key: str) -> CacheHit | None:
         header, payload, link = await self._ask("stale", key=key)
         link.close()
         return _hit(header, payload) if header["is"] == "hit" else None
@@ -138,8 +146,8 @@ class _HubStore:
         link.close()
 
 
-def _hit(header: dict[str, Any], payload: bytes) -> Hit:
-    return Hit(_decoded(header["form"], payload), stale=bool(header.get("stale")))
+def _hit(header: dict[str, Any], payload: bytes) -> CacheHit:
+    return CacheHit(_decoded(header["form"], payload), stale=bool(header.get("stale")))
 
 
 def _encoded(value: Any) -> tuple[str, bytes]:
@@ -177,7 +185,7 @@ class Cached(Generic[P, T]):
         self,
         function: Callable[P, Awaitable[T]],
         *,
-        options: ShelfOptions,
+        options: CacheOptions,
         shared: bool,
         key: Callable[..., str] | None,
     ) -> None:
@@ -215,9 +223,9 @@ class Cached(Generic[P, T]):
     async def _through(self, store: Store, key: str, args: Any, kwargs: Any) -> T:
         answer = await store.claim(key)
         self._count(answer)
-        if isinstance(answer, Hit):
+        if isinstance(answer, CacheHit):
             return cast(T, answer.value)
-        if isinstance(answer, Failed):
+        if isinstance(answer, FetchFailed):
             raise CacheError(answer.message)
         # A task of its own: the fetch serves others too, so it outlives a caller who hangs up.
         fetch = asyncio.create_task(self._fetch(store, answer.ticket, args, kwargs))
@@ -301,11 +309,11 @@ class Cached(Generic[P, T]):
         return text if len(text) <= 200 else hashlib.sha256(text.encode()).hexdigest()
 
     def _count(self, answer: Answer) -> None:
-        if isinstance(answer, Lead):
+        if isinstance(answer, FetchLease):
             self.counters.misses += 1
-        elif isinstance(answer, Hit) and answer.stale:
+        elif isinstance(answer, CacheHit) and answer.stale:
             self.counters.stale += 1
-        elif isinstance(answer, Hit):
+        elif isinstance(answer, CacheHit):
             self.counters.hits += 1
         else:
             self.counters.failed += 1
@@ -350,7 +358,7 @@ def cached(
         raise ValueError("ttl_s and timeout_s must be positive")
     if retry_after_s < 0 or patience_s < 0 or max_stale_s < 0 or max_entries < 1:
         raise ValueError("times must not be negative, and max_entries must be at least 1")
-    options = ShelfOptions(
+    options = CacheOptions(
         ttl_s=ttl_s,
         timeout_s=timeout_s,
         retry_after_s=retry_after_s,

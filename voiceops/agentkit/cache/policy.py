@@ -1,6 +1,6 @@
 """The rules of the cache: what is fresh, who fetches, what an error leaves behind.
 
-One ``Shelf`` holds the values of one cached function. It does no I/O: ``cache`` drives it
+One ``FunctionCache`` holds the values of one cached function. It does no I/O: ``cache`` drives it
 in the process itself, ``cachehub`` on behalf of all job processes of a worker.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Union
 
 
 @dataclass(frozen=True)
-class ShelfOptions:
+class CacheOptions:
     """How long values live."""
 
     ttl_s: float = 30.0
@@ -33,7 +33,7 @@ class ShelfOptions:
 
 
 @dataclass(frozen=True)
-class Hit:
+class CacheHit:
     """A value; ``stale`` when it is past its time and stands in for an error."""
 
     value: Any
@@ -41,20 +41,20 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Lead:
+class FetchLease:
     """The asker is to fetch the value, then ``put`` or ``fail`` with this ticket."""
 
     ticket: int
 
 
 @dataclass(frozen=True)
-class Failed:
+class FetchFailed:
     """The source failed, and there is nothing old to serve."""
 
     message: str
 
 
-Answer = Union[Hit, Lead, Failed]
+Answer = Union[CacheHit, FetchLease, FetchFailed]
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _Entry:
 
 
 @dataclass
-class _Flight:
+class _PendingFetch:
     key: str
     generation: int
     began_at: float
@@ -84,20 +84,20 @@ class _Flight:
     """The source failed a moment ago, and one asker tries whether it is back."""
     overdue: bool = False
     landed: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: Hit | Failed | None = None
+    outcome: CacheHit | FetchFailed | None = None
     """None after landing: the leader vanished, and the next asker leads."""
 
 
-class Shelf:
+class FunctionCache:
     """The values of one function, by key."""
 
-    def __init__(self, options: ShelfOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, options: CacheOptions, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.options = options
         self.counters = Counters()
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._flights: dict[str, int] = {}
-        self._tickets: dict[int, _Flight] = {}
+        self._tickets: dict[int, _PendingFetch] = {}
         self._failures: dict[str, tuple[float, str]] = {}
         self._generation = 0
         self._last_ticket = 0
@@ -127,7 +127,7 @@ class Shelf:
 
     def put(self, ticket: int, value: Any) -> None:
         """The fetch succeeded. Not kept when ``invalidate`` came in between."""
-        flight = self._land(ticket, Hit(value))
+        flight = self._land(ticket, CacheHit(value))
         if flight is None or flight.generation != self._generation:
             return
         self._failures.pop(flight.key, None)
@@ -136,7 +136,7 @@ class Shelf:
         while len(self._entries) > self.options.max_entries:
             self._entries.popitem(last=False)
 
-    def fail(self, ticket: int, message: str) -> Hit | None:
+    def fail(self, ticket: int, message: str) -> CacheHit | None:
         """The fetch failed; the old value to serve instead, if there is one."""
         flight = self._tickets.get(ticket)
         if flight is None:
@@ -144,7 +144,7 @@ class Shelf:
         stale = self._stale(flight.key)
         if not self._is_overdue(flight):
             self._note_failure(flight, self._clock(), message)
-        self._land(ticket, stale or Failed(message))
+        self._land(ticket, stale or FetchFailed(message))
         if stale is not None:
             self._count(stale)
         return stale
@@ -159,7 +159,7 @@ class Shelf:
             self._is_overdue(flight)
             self._land(ticket, None)
 
-    def stale(self, key: str) -> Hit | None:
+    def stale(self, key: str) -> CacheHit | None:
         """The old value, for a leader whose fetch exceeds ``patience_s``."""
         found = self._stale(key)
         if found is not None:
@@ -177,38 +177,38 @@ class Shelf:
             self._entries.pop(key, None)
             self._failures.pop(key, None)
 
-    def _at_hand(self, key: str) -> Hit | Failed | None:
+    def _at_hand(self, key: str) -> CacheHit | FetchFailed | None:
         entry = self._entries.get(key)
         now = self._clock()
         if entry is not None and now - entry.stored_at < self.options.ttl_s:
-            return Hit(entry.value)
+            return CacheHit(entry.value)
         failure = self._failures.get(key)
         if failure is not None and now - failure[0] < self.options.retry_after_s:
-            return self._stale(key) or Failed(failure[1])
+            return self._stale(key) or FetchFailed(failure[1])
         return None
 
-    def _stale(self, key: str) -> Hit | None:
+    def _stale(self, key: str) -> CacheHit | None:
         entry = self._entries.get(key)
         if entry is None or self._clock() - entry.stored_at > self.options.max_stale_s:
             return None
-        return Hit(entry.value, stale=True)
+        return CacheHit(entry.value, stale=True)
 
-    def _instead(self, key: str) -> Hit | Failed:
+    def _instead(self, key: str) -> CacheHit | FetchFailed:
         """What there is without the source."""
         _, message = self._failures.get(key, (0.0, "the source takes too long"))
-        return self._stale(key) or Failed(message)
+        return self._stale(key) or FetchFailed(message)
 
-    def _begin(self, key: str) -> Lead:
+    def _begin(self, key: str) -> FetchLease:
         now = self._clock()
         failed_at, _ = self._failures.get(key, (-math.inf, ""))
         # A failure of long ago says nothing: askers share this fetch like any other.
         retry = now - failed_at < 2 * self.options.retry_after_s
         self._last_ticket += 1
         self._flights[key] = self._last_ticket
-        self._tickets[self._last_ticket] = _Flight(key, self._generation, now, retry)
-        return Lead(self._last_ticket)
+        self._tickets[self._last_ticket] = _PendingFetch(key, self._generation, now, retry)
+        return FetchLease(self._last_ticket)
 
-    def _under_way(self, key: str) -> _Flight | None:
+    def _under_way(self, key: str) -> _PendingFetch | None:
         """The fetch that still counts; one that hangs past its pause is given up for the next."""
         ticket = self._flights.get(key)
         if ticket is None:
@@ -219,7 +219,7 @@ class Shelf:
             return None
         return flight
 
-    def _is_overdue(self, flight: _Flight) -> bool:
+    def _is_overdue(self, flight: _PendingFetch) -> bool:
         """Whether a fetch has taken too long; the first time that it has, this is a failure."""
         if not flight.overdue and self._age(flight) >= self.options.timeout_s:
             flight.overdue = True
@@ -227,7 +227,7 @@ class Shelf:
             self._note_failure(flight, flight.began_at + self.options.timeout_s, text)
         return flight.overdue
 
-    def _note_failure(self, flight: _Flight, at: float, message: str) -> None:
+    def _note_failure(self, flight: _PendingFetch, at: float, message: str) -> None:
         self.counters.errors += 1
         if flight.generation != self._generation:
             return
@@ -239,10 +239,10 @@ class Shelf:
     def _longest_s(self) -> float:
         return self.options.timeout_s + self.options.retry_after_s
 
-    def _age(self, flight: _Flight) -> float:
+    def _age(self, flight: _PendingFetch) -> float:
         return self._clock() - flight.began_at
 
-    async def _landing(self, flight: _Flight) -> None:
+    async def _landing(self, flight: _PendingFetch) -> None:
         """Wait for a fetch, at most until it is overdue, or patience ends and an old value is at hand."""
         limit_s = self.options.timeout_s
         if self._stale(flight.key) is not None:
@@ -253,7 +253,7 @@ class Shelf:
         finally:
             waiting.cancel()
 
-    def _land(self, ticket: int, outcome: Hit | Failed | None) -> _Flight | None:
+    def _land(self, ticket: int, outcome: CacheHit | FetchFailed | None) -> _PendingFetch | None:
         flight = self._tickets.pop(ticket, None)
         if flight is None:
             return None
@@ -264,9 +264,9 @@ class Shelf:
         return flight
 
     def _count(self, answer: Answer) -> Answer:
-        if isinstance(answer, Lead):
+        if isinstance(answer, FetchLease):
             self.counters.misses += 1
-        elif isinstance(answer, Hit):
+        elif isinstance(answer, CacheHit):
             if answer.stale:
                 self.counters.stale += 1
             else:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from voiceops.agentkit.cache.ipc import Connection
-from voiceops.agentkit.cache.policy import Answer, Counters, Hit, Lead, Shelf, ShelfOptions
+from voiceops.agentkit.cache.policy import Answer, CacheHit, CacheOptions, Counters, FetchLease, FunctionCache
 
 
 class CacheHub:
     """Answers the cache messages of job processes."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, FunctionCache] = {}
 
     def counters(self) -> Iterator[tuple[str, Counters]]:
         """Function names with their counters."""
@@ -26,7 +26,7 @@ class CacheHub:
         do = header["do"]
         if do == "claim":
             answer = await shelf.claim(header["key"])
-            if isinstance(answer, Lead):
+            if isinstance(answer, FetchLease):
                 await self._lead(connection, shelf, answer)
             else:
                 await _reply(connection, answer)
@@ -36,15 +36,15 @@ class CacheHub:
             shelf.invalidate(header.get("key"))
             await connection.send({"is": "ok"})
 
-    def _shelf(self, header: dict[str, Any]) -> Shelf:
+    def _shelf(self, header: dict[str, Any]) -> FunctionCache:
         name = header["name"]
-        options = ShelfOptions(**header["options"])
+        options = CacheOptions(**header["options"])
         shelf = self._shelves.get(name)
         if shelf is None or shelf.options != options:
-            shelf = self._shelves[name] = Shelf(options)
+            shelf = self._shelves[name] = FunctionCache(options)
         return shelf
 
-    async def _lead(self, connection: Connection, shelf: Shelf, lead: Lead) -> None:
+    async def _lead(self, connection: Connection, shelf: FunctionCache, lead: FetchLease) -> None:
         try:
             await connection.send({"is": "lead", "ticket": lead.ticket})
             message = await connection.receive()
@@ -61,7 +61,7 @@ class CacheHub:
 
 
 async def _reply(connection: Connection, answer: Answer | None) -> None:
-    if isinstance(answer, Hit):
+    if isinstance(answer, CacheHit):
         form, payload = answer.value
         await connection.send({"is": "hit", "stale": answer.stale, "form": form}, payload)
     elif answer is None:

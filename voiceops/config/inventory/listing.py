@@ -10,7 +10,7 @@ from typing import Any
 from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
 from voiceops.config.secrets import is_secret_name
-from voiceops.config.source.located import Unsafe
+from voiceops.config.source.located import UnsafeText
 from voiceops.errors import UsageError
 from voiceops.util.suggest import did_you_mean
 
@@ -103,7 +103,7 @@ def masked(name: Any, value: Any) -> Any:
 
 
 def _json(value: Any, mark_unsafe: bool) -> Any:
-    if isinstance(value, Unsafe) and mark_unsafe:
+    if isinstance(value, UnsafeText) and mark_unsafe:
         return {"__ansible_unsafe": str(value)}
     if isinstance(value, dict):
         return {_key(key): _json(item, mark_unsafe) for key, item in value.items()}

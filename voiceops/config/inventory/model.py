@@ -13,7 +13,7 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Literal
 
-from voiceops.config.source.located import Mapping, Place, merged
+from voiceops.config.source.located import LocatedMapping, SourceLocation, merged
 
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 """Names that stand for this machine even when no source mentions them."""
@@ -30,16 +30,16 @@ _INTERNAL = (
 INTERNAL = frozenset(_INTERNAL.split())
 """Names that Ansible owns: it drops them from what ansible-inventory prints."""
 
-FileVars = Callable[[Literal["group", "host"], str], tuple[Mapping, ...]]
+FileVars = Callable[[Literal["group", "host"], str], tuple[LocatedMapping, ...]]
 """The contents of the files of group_vars/ or host_vars/ for a name, weakest first."""
 
 
 @dataclass(slots=True)
-class Group:
+class InventoryGroup:
     """A group while the inventory is being read."""
 
     name: str
-    vars: Mapping = field(default_factory=Mapping)
+    vars: LocatedMapping = field(default_factory=LocatedMapping)
     children: list[str] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
@@ -51,10 +51,10 @@ class InventoryHost:
     """A host while the inventory is being read."""
 
     name: str
-    vars: Mapping = field(default_factory=Mapping)
+    vars: LocatedMapping = field(default_factory=LocatedMapping)
     groups: list[str] = field(default_factory=list)
     """The groups that name it, not their ancestors."""
-    place: Place | None = None
+    place: SourceLocation | None = None
 
 
 class Inventory:
@@ -65,9 +65,9 @@ class Inventory:
         self.folder = folder
         """Where host_vars/, group_vars/, .env and .voiceops/ are."""
         self.file_vars = file_vars
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, InventoryGroup] = {}
         self.hosts: dict[str, InventoryHost] = {}
-        self._merged_groups: dict[tuple[str, ...], Mapping] = {}
+        self._merged_groups: dict[tuple[str, ...], LocatedMapping] = {}
         self.add_group("all")
         self.add_group("ungrouped")
         self.groups["all"].children.append("ungrouped")
@@ -75,22 +75,22 @@ class Inventory:
 
     # Building
 
-    def add_group(self, name: str) -> Group:
+    def add_group(self, name: str) -> InventoryGroup:
         """The group of that name, made when it is new."""
-        return self.groups.setdefault(name, Group(name))
+        return self.groups.setdefault(name, InventoryGroup(name))
 
-    def add_host(self, name: str, group: str, *, place: Place, port: int | None = None) -> None:
+    def add_host(self, name: str, group: str, *, place: SourceLocation, port: int | None = None) -> None:
         """Put a host into a group; a port counts only where the host is first named."""
         host = self.hosts.get(name)
         if host is None:
             host = self.hosts[name] = InventoryHost(name, place=place)
             if port is not None:
-                host.vars = Mapping({"ansible_port": port}, {"ansible_port": place})
+                host.vars = LocatedMapping({"ansible_port": port}, {"ansible_port": place})
         if name not in self.groups[group].hosts:
             self.groups[group].hosts.append(name)
             host.groups.append(group)
 
-    def set_variable(self, entity: str, name: Any, value: Any, place: Place) -> None:
+    def set_variable(self, entity: str, name: Any, value: Any, place: SourceLocation) -> None:
         """Give a group, else a host, a variable; a dict is merged into the one it already has."""
         if entity in self.groups and name == "ansible_group_priority":
             try:
@@ -98,10 +98,12 @@ class Inventory:
             except (TypeError, ValueError):
                 raise place.error(f"ansible_group_priority must be a number, not {value!r}") from None
             return
-        target: Group | InventoryHost = self.groups[entity] if entity in self.groups else self.hosts[entity]
-        target.vars = merged(target.vars, Mapping({name: value}, {name: place}))
+        target: InventoryGroup | InventoryHost = (
+            self.groups[entity] if entity in self.groups else self.hosts[entity]
+        )
+        target.vars = merged(target.vars, LocatedMapping({name: value}, {name: place}))
 
-    def add_child(self, parent: str, child: str, place: Place) -> None:
+    def add_child(self, parent: str, child: str, place: SourceLocation) -> None:
         """Put a group under another; ``ConfigError`` when that makes a loop."""
         if child in self.groups[parent].children:
             return
@@ -183,7 +185,7 @@ class Inventory:
             level = list(dict.fromkeys(c for g in level for c in self.groups[g].children if c not in seen))
             seen.update(level)
 
-    def variables(self, host: str) -> Mapping:
+    def variables(self, host: str) -> LocatedMapping:
         """All variables of a host, without the names that Ansible owns.
 
         A name of no source gets the variables of ``all``, as Ansible's implicit localhost does.
@@ -197,21 +199,21 @@ class Inventory:
         result = merged(result, self._files("host", host))
         if INTERNAL.isdisjoint(result):
             return result
-        return Mapping({k: v for k, v in result.items() if k not in INTERNAL}, result.places)
+        return LocatedMapping({k: v for k, v in result.items() if k not in INTERNAL}, result.places)
 
-    def _files(self, kind: Literal["group", "host"], *names: str) -> Mapping:
+    def _files(self, kind: Literal["group", "host"], *names: str) -> LocatedMapping:
         return reduce(
-            merged, (content for name in names for content in self.file_vars(kind, name)), Mapping()
+            merged, (content for name in names for content in self.file_vars(kind, name)), LocatedMapping()
         )
 
-    def _group_variables(self, order: tuple[str, ...]) -> Mapping:
+    def _group_variables(self, order: tuple[str, ...]) -> LocatedMapping:
         # The groups are combined before they go over `all`, and so are their files, one by one:
         # merging is not associative.
-        inline = reduce(merged, (self.groups[name].vars for name in order), Mapping())
+        inline = reduce(merged, (self.groups[name].vars for name in order), LocatedMapping())
         result = merged(self.groups["all"].vars, inline)
         return merged(merged(result, self._files("group", "all")), self._files("group", *order))
 
-    def variables_of_group(self, group: str) -> Mapping:
+    def variables_of_group(self, group: str) -> LocatedMapping:
         """What a group itself declares, inline and in group_vars/."""
         own = merged(self.groups[group].vars, self._files("group", group))
-        return Mapping({k: v for k, v in own.items() if k not in INTERNAL}, own.places)
+        return LocatedMapping({k: v for k, v in own.items() if k not in INTERNAL}, own.places)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from voiceops.config.source.located import Place
+from voiceops.config.source.located import SourceLocation
 from voiceops.config.source.yamlfile import read_text
 from voiceops.errors import ConfigError
 
@@ -35,7 +35,7 @@ def parse(text: str, shown: str = ".env") -> dict[str, str]:
         if blank:
             at = blank.end()
             continue
-        place = Place(shown, text.count("\n", 0, at) + 1)
+        place = SourceLocation(shown, text.count("\n", 0, at) + 1)
         name = _NAME.match(text, at)
         if name is None:
             raise place.error("not a NAME=value line", hint="names are letters, digits and underscores")
@@ -46,7 +46,7 @@ def parse(text: str, shown: str = ".env") -> dict[str, str]:
     return values
 
 
-def _value(text: str, at: int, place: Place) -> tuple[str, int]:
+def _value(text: str, at: int, place: SourceLocation) -> tuple[str, int]:
     quote = text[at : at + 1]
     if quote not in ("'", '"') or not quote:
         bare = _BARE.match(text, at)

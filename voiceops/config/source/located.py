@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from voiceops.errors import ConfigError
 
 
-class Place(NamedTuple):
+class SourceLocation(NamedTuple):
     """Where something is written; ``line`` is None for what a program printed."""
 
     file: str
@@ -26,33 +26,33 @@ class Place(NamedTuple):
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
 
-class Mapping(dict[Any, Any]):
+class LocatedMapping(dict[Any, Any]):
     """A dict with the place of each key. Treated as frozen once it is built."""
 
     __slots__ = ("places",)
 
-    def __init__(self, items: Any = (), places: dict[Any, Place] | None = None) -> None:
+    def __init__(self, items: Any = (), places: dict[Any, SourceLocation] | None = None) -> None:
         super().__init__(items)
-        self.places: dict[Any, Place] = places if places is not None else {}
+        self.places: dict[Any, SourceLocation] = places if places is not None else {}
 
 
-class Items(list[Any]):
+class LocatedList(list[Any]):
     """A list with the place of each element."""
 
     __slots__ = ("places",)
 
-    def __init__(self, items: Iterable[Any] = (), places: list[Place] | None = None) -> None:
+    def __init__(self, items: Iterable[Any] = (), places: list[SourceLocation] | None = None) -> None:
         super().__init__(items)
-        self.places: list[Place] = places if places is not None else []
+        self.places: list[SourceLocation] = places if places is not None else []
 
 
-class Unsafe(str):
+class UnsafeText(str):
     """Text under YAML's ``!unsafe`` tag: Ansible never templates it, and says so when it prints it."""
 
     __slots__ = ()
 
 
-def merged(low: Mapping, high: Mapping) -> Mapping:
+def merged(low: LocatedMapping, high: LocatedMapping) -> LocatedMapping:
     """``high`` over ``low`` as Ansible's ``hash_behaviour=merge``: dicts deeply, all else replaced.
 
     Not associative (a scalar between two dicts cuts them apart), so callers keep Ansible's order.
@@ -61,10 +61,10 @@ def merged(low: Mapping, high: Mapping) -> Mapping:
         return high
     if not high:
         return low
-    result = Mapping(low, dict(low.places))
+    result = LocatedMapping(low, dict(low.places))
     for key, value in high.items():
         mine = result.get(key)
-        if isinstance(mine, Mapping) and isinstance(value, Mapping):
+        if isinstance(mine, LocatedMapping) and isinstance(value, LocatedMapping):
             value = merged(mine, value)
         result[key] = value
         place = high.places.get(key)
@@ -73,15 +73,15 @@ def merged(low: Mapping, high: Mapping) -> Mapping:
     return result
 
 
-def place_of(root: Any, path: Sequence[Any], default: Place) -> Place:
+def place_of(root: Any, path: Sequence[Any], default: SourceLocation) -> SourceLocation:
     """The place of ``path`` below ``root``, or of its nearest ancestor that has one."""
     best = default
     value = root
     for step in path:
-        if isinstance(value, Mapping):
+        if isinstance(value, LocatedMapping):
             best = value.places.get(step, best)
             value = value.get(step)
-        elif isinstance(value, Items) and isinstance(step, int) and step < len(value):
+        elif isinstance(value, LocatedList) and isinstance(step, int) and step < len(value):
             if step < len(value.places):
                 best = value.places[step]
             value = value[step]
@@ -90,12 +90,12 @@ def place_of(root: Any, path: Sequence[Any], default: Place) -> Place:
     return best
 
 
-def located(value: Any, place: Place) -> Any:
+def located(value: Any, place: SourceLocation) -> Any:
     """Plain JSON data (a script's output) as located values, all at one place."""
     if isinstance(value, dict):
-        return Mapping({k: located(v, place) for k, v in value.items()}, dict.fromkeys(value, place))
+        return LocatedMapping({k: located(v, place) for k, v in value.items()}, dict.fromkeys(value, place))
     if isinstance(value, list):
-        return Items([located(v, place) for v in value], [place] * len(value))
+        return LocatedList([located(v, place) for v in value], [place] * len(value))
     return value
 
 

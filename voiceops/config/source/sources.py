@@ -11,7 +11,7 @@ from typing import Any
 
 from voiceops.config.inventory.hostnames import expand
 from voiceops.config.inventory.model import Inventory
-from voiceops.config.source.located import Items, Mapping, Place, located
+from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, located
 from voiceops.config.source.varsfiles import EXTENSIONS, vars_files
 from voiceops.config.source.yamlfile import ini_hint, read_yaml
 from voiceops.errors import ConfigError
@@ -73,10 +73,10 @@ def _read_source(inventory: Inventory, path: Path, *, alone: bool) -> None:
     content = read_yaml(path, shown)
     if content is None and not alone:
         return
-    if not isinstance(content, Mapping) or not content:
+    if not isinstance(content, LocatedMapping) or not content:
         what = "is empty" if not content else "must be a mapping of groups"
-        hint = ini_hint(shown) if isinstance(content, Items | str) else "start with `all:`"
-        raise Place(shown, 1).error(f"the inventory {what}", hint=hint)
+        hint = ini_hint(shown) if isinstance(content, LocatedList | str) else "start with `all:`"
+        raise SourceLocation(shown, 1).error(f"the inventory {what}", hint=hint)
     if content.get("plugin"):
         raise content.places["plugin"].error(
             "configurations of Ansible's inventory plugins are not supported",
@@ -97,13 +97,15 @@ def _only_marked_executable(path: Path) -> bool:
 # A YAML file
 
 
-def _read_group(inventory: Inventory, name: Any, value: Any, place: Place, path: tuple[Any, ...]) -> None:
+def _read_group(
+    inventory: Inventory, name: Any, value: Any, place: SourceLocation, path: tuple[Any, ...]
+) -> None:
     if not isinstance(name, str) or not name:
         raise place.error(f"a group's name must be text, not {name!r}", hint="quote it")
-    if value is not None and not isinstance(value, Mapping):
+    if value is not None and not isinstance(value, LocatedMapping):
         raise place.error(f"group {name!r} must be a mapping with hosts, vars or children")
     inventory.add_group(name)
-    for key, section in (value or Mapping()).items():
+    for key, section in (value or LocatedMapping()).items():
         here = value.places[key] if value else place
         if key not in _SECTIONS:
             raise here.error(
@@ -112,17 +114,17 @@ def _read_group(inventory: Inventory, name: Any, value: Any, place: Place, path:
                 hint=did_you_mean(str(key), _SECTIONS),
             )
         if isinstance(section, str):
-            section = Mapping({section: None}, {section: here})
+            section = LocatedMapping({section: None}, {section: here})
         if section is None:
             continue
-        if not isinstance(section, Mapping):
-            hint = "write `name:` for each, without a dash" if isinstance(section, Items) else None
+        if not isinstance(section, LocatedMapping):
+            hint = "write `name:` for each, without a dash" if isinstance(section, LocatedList) else None
             raise here.error(f"{key!r} of group {name!r} must be a mapping", hint=hint)
         _read_section(inventory, name, key, section, path)
 
 
 def _read_section(
-    inventory: Inventory, group: str, key: str, section: Mapping, path: tuple[Any, ...]
+    inventory: Inventory, group: str, key: str, section: LocatedMapping, path: tuple[Any, ...]
 ) -> None:
     for name, value in section.items():
         place = section.places[name]
@@ -135,7 +137,7 @@ def _read_section(
             _read_hosts(inventory, group, name, value, place)
 
 
-def _read_hosts(inventory: Inventory, group: str, pattern: Any, value: Any, place: Place) -> None:
+def _read_hosts(inventory: Inventory, group: str, pattern: Any, value: Any, place: SourceLocation) -> None:
     if not isinstance(pattern, str) or not pattern:
         raise place.error(f"a host's name must be text, not {pattern!r}", hint="quote it")
     try:
@@ -144,7 +146,7 @@ def _read_hosts(inventory: Inventory, group: str, pattern: Any, value: Any, plac
         raise place.error(
             f"host {pattern!r}: {error}", hint="write web[1:3], web[01:10:2] or web[a:f]"
         ) from None
-    if value and not isinstance(value, Mapping):
+    if value and not isinstance(value, LocatedMapping):
         raise place.error(
             f"host {pattern!r} must be followed by a mapping of variables or by nothing",
             hint="is there a blank missing after a colon?" if isinstance(value, str) else None,
@@ -159,7 +161,7 @@ def _read_hosts(inventory: Inventory, group: str, pattern: Any, value: Any, plac
 
 
 def _read_script(inventory: Inventory, path: Path, shown: str) -> None:
-    place = Place(shown)
+    place = SourceLocation(shown)
     answer = _run(path, place, "--list")
     if not isinstance(answer, dict):
         raise place.error("the inventory program must print a JSON object for --list")
@@ -178,7 +180,7 @@ def _read_script(inventory: Inventory, path: Path, shown: str) -> None:
             inventory.set_variable(host, name, located(value, place), place)
 
 
-def _read_script_group(inventory: Inventory, name: str, value: Any, place: Place) -> list[str]:
+def _read_script_group(inventory: Inventory, name: str, value: Any, place: SourceLocation) -> list[str]:
     inventory.add_group(name)
     if not isinstance(value, dict):
         value = {"hosts": value}
@@ -200,7 +202,7 @@ def _read_script_group(inventory: Inventory, name: str, value: Any, place: Place
     return hosts
 
 
-def _run(path: Path, place: Place, *arguments: str) -> Any:
+def _run(path: Path, place: SourceLocation, *arguments: str) -> Any:
     shown = " ".join(arguments)
     try:
         done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from voiceops.config.inventory.model import FileVars
-from voiceops.config.source.located import Mapping, Place
+from voiceops.config.source.located import LocatedMapping, SourceLocation
 from voiceops.config.source.yamlfile import read_yaml
 
 EXTENSIONS = (".yml", ".yaml", ".json")
@@ -22,18 +22,20 @@ def vars_files(folder: Path) -> FileVars:
         return (folder / f"{kind}_vars").is_dir()
 
     @cache
-    def read(kind: Literal["group", "host"], name: str) -> tuple[Mapping, ...]:
+    def read(kind: Literal["group", "host"], name: str) -> tuple[LocatedMapping, ...]:
         # A name with a leading slash is the path of a chroot, not a file here.
         if not present(kind) or name.startswith("/"):
             return ()
-        contents: list[Mapping] = []
+        contents: list[LocatedMapping] = []
         for file in found_files(folder / f"{kind}_vars", name):
             shown = os.path.relpath(file)
             content = read_yaml(file, shown)
             if not content:
                 continue
-            if not isinstance(content, Mapping):
-                raise Place(shown, 1).error("a file of variables must be a mapping of names to values")
+            if not isinstance(content, LocatedMapping):
+                raise SourceLocation(shown, 1).error(
+                    "a file of variables must be a mapping of names to values"
+                )
             contents.append(content)
         return tuple(contents)
 

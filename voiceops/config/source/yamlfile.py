@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from voiceops.config.source.located import Items, Mapping, Place, Unsafe
+from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, UnsafeText
 from voiceops.errors import ConfigError
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml parses 8 x faster
@@ -102,8 +102,8 @@ class _Builder:
         self.open: set[int] = set()
         self.unsafe = 0
 
-    def place(self, node: Any) -> Place:
-        return Place(self.shown, node.start_mark.line + 1)
+    def place(self, node: Any) -> SourceLocation:
+        return SourceLocation(self.shown, node.start_mark.line + 1)
 
     def build(self, node: Any) -> Any:
         if isinstance(node, yaml.ScalarNode):
@@ -137,9 +137,9 @@ class _Builder:
             tag = self.loader.resolve(yaml.ScalarNode, node.value, (plain, not plain))
             node = yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)
             if tag == _STRING:
-                return Unsafe(node.value)
+                return UnsafeText(node.value)
         if tag == _STRING:
-            return Unsafe(node.value) if self.unsafe else node.value
+            return UnsafeText(node.value) if self.unsafe else node.value
         if tag in ("!vault", "!vault-encrypted"):
             raise self.place(node).error("the value is encrypted by ansible-vault", hint=VAULT_HINT)
         if tag not in _SCALARS:
@@ -153,12 +153,14 @@ class _Builder:
                 f"{node.value!r} is no valid value: {error}", hint="quote it to make it text"
             ) from None
 
-    def sequence(self, node: yaml.SequenceNode) -> Items:
-        return Items([self.build(item) for item in node.value], [self.place(item) for item in node.value])
+    def sequence(self, node: yaml.SequenceNode) -> LocatedList:
+        return LocatedList(
+            [self.build(item) for item in node.value], [self.place(item) for item in node.value]
+        )
 
-    def mapping(self, node: yaml.MappingNode) -> Mapping:
-        inherited: list[Mapping] = []
-        own = Mapping()
+    def mapping(self, node: yaml.MappingNode) -> LocatedMapping:
+        inherited: list[LocatedMapping] = []
+        own = LocatedMapping()
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 inherited.extend(self.merge_sources(value_node))
@@ -174,16 +176,16 @@ class _Builder:
         if not inherited:
             return own
         # As PyYAML: the earliest source wins, the mapping's own keys win over all of them.
-        result = Mapping()
+        result = LocatedMapping()
         for source in [*reversed(inherited), own]:
             result.update(source)
             result.places.update(source.places)
         return result
 
-    def merge_sources(self, node: Any) -> list[Mapping]:
+    def merge_sources(self, node: Any) -> list[LocatedMapping]:
         value = self.build(node)
-        sources = list(value) if isinstance(value, Items) else [value]
-        if not all(isinstance(source, Mapping) for source in sources):
+        sources = list(value) if isinstance(value, LocatedList) else [value]
+        if not all(isinstance(source, LocatedMapping) for source in sources):
             raise self.place(node).error("'<<' takes a mapping or a list of mappings")
         return sources
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from voiceops.adapters.process import processes
-from voiceops.adapters.process.processes import Key
+from voiceops.adapters.process.processes import ProcessKey
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, StorageError
 from voiceops.health.agent import read_health
@@ -95,7 +95,7 @@ class ProcessBackend:
             repeat_signal_s=stop_behaviour(service.kind).repeat_after_s,
         )
 
-    def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> Key:
+    def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> ProcessKey:
         environment = {**session_environment(os.environ), **service.env}
         environment[protocol.SERVICE_ENV] = f"{self._folder.mark}/{service.name}/{service.digest}"
         environment[protocol.LAUNCH_ENV] = launch
@@ -239,7 +239,7 @@ class ProcessBackend:
         self._sweep(instance, record, members)
         return True
 
-    def _members(self, record: Record) -> list[Key]:
+    def _members(self, record: Record) -> list[ProcessKey]:
         """What a run has started, by its mark and, while its main process lives, by its session."""
         table = processes.table()
         main_lives = processes.alive(record.key)
@@ -309,7 +309,7 @@ class ProcessBackend:
             self._say(f"{record.service}: {error.message}")
         return noted
 
-    def _sweep(self, instance: Instance, record: Record, members: Sequence[Key]) -> None:
+    def _sweep(self, instance: Instance, record: Record, members: Sequence[ProcessKey]) -> None:
         remaining = [key for key in members if processes.alive(key)]
         if remaining:
             # Job processes go by themselves right after their parent; those that don't are killed.

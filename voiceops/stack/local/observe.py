@@ -197,21 +197,21 @@ def _role(run: Run, service: Declared | None) -> Role:
     return run.role
 
 
-def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> probes.Probed:
+def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> probes.ProbeResult:
     probe = service.probe
     if probe is None:
-        return probes.Probed(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
+        return probes.ProbeResult(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
     if probe.notify:
-        return probes.Probed(record.ready_at is not None, "has not sent READY=1")
+        return probes.ProbeResult(record.ready_at is not None, "has not sent READY=1")
     if service.ports and not ports_in_use.owners(service.ports[0], own | {main.pid}):
-        return probes.Probed(False, f"does not listen on port {service.ports[0]}")
+        return probes.ProbeResult(False, f"does not listen on port {service.ports[0]}")
     if probe.http:
         return probes.probe_http(probe.http)
     if probe.tcp:
         return probes.probe_tcp(probe.tcp)
     if probe.log:
         if record.ready_at is not None:
-            return probes.Probed(True)  # said once; the line may have been rotated away
+            return probes.ProbeResult(True)  # said once; the line may have been rotated away
         return probes.probe_log(Path(record.log), record.log_offset, probe.log)
     return probes.probe_command(probe.command or [], cwd=service.cwd)
 

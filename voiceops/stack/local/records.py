@@ -15,7 +15,7 @@ from typing import Union
 
 import msgspec
 
-from voiceops.adapters.process.processes import Key
+from voiceops.adapters.process.processes import ProcessKey
 from voiceops.util.atomic_write import write_atomically, write_error
 
 
@@ -46,8 +46,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout_s: float = 10.0
 
     @property
-    def key(self) -> Key:
-        return Key(self.pid, self.start)
+    def key(self) -> ProcessKey:
+        return ProcessKey(self.pid, self.start)
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
