@@ -35,7 +35,7 @@ from tests.support import live, parts
 from voiceops.calls.stats import CallReport, percentile
 from voiceops.model.calls import CallPlan, CallResult, CallTarget, Hangup
 from voiceops.model.secret import Secret
-from voiceops.wiring import project
+from voiceops.wiring.calls import run_calls
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSION = ROOT / "bench" / "agents" / "session.py"
@@ -80,7 +80,7 @@ def side(server: live.LiveServer, label: str, entry: Path, *, agentkit: bool, **
 
 def place(target: CallTarget, **plan: object) -> CallReport:
     """Carry out a plan."""
-    return asyncio.run(project.run_calls(target, msgspec.structs.replace(CallPlan(), **plan)))
+    return asyncio.run(run_calls(target, msgspec.structs.replace(CallPlan(), **plan)))
 
 
 def alone(rounds: int) -> None:

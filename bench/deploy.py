@@ -27,7 +27,8 @@ from tests.support.hosts import Machine
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.servers import Servers, agent_servers, sleeper
 from voiceops.deploy.operations import DeployRun, Options
-from voiceops.wiring.deploy import deployer, fleet_of
+from voiceops.wiring.deploy import deployer
+from voiceops.wiring.fleet import open_fleet
 from voiceops.wiring.project import Project
 
 ENTRY = Path(__file__).resolve().parent.parent / "tests/integration/agents/tone.py"
@@ -53,7 +54,7 @@ def deploy(servers: Servers, machines: Sequence[Machine], *, call: bool = False)
     """What `inv deploy --host A,B` does after its imports."""
     names = ",".join(machine.name for machine in machines)
     project = Project.load(inventory=str(servers.folder / "inventory.yaml"), host=names)
-    fleet = fleet_of(project, what="deploy", on_done=lambda run: None)
+    fleet = open_fleet(project.hosts)
     done = deployer(project, Options(by="bench", call=call), Silent()).deploy(fleet)
     for run in done.fleet.runs:
         if run.error is not None:

@@ -23,7 +23,7 @@ from tests.support.callers import caller
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.calls import CallPlan, CallTarget
 from voiceops.model.secret import Secret
-from voiceops.wiring import project
+from voiceops.wiring.calls import run_calls
 
 ENTRY = Path(__file__).parent / "agents" / "guarded.py"
 AGENT = rtc.ParticipantKind.PARTICIPANT_KIND_AGENT
@@ -375,7 +375,7 @@ async def test_only_the_caller_deletes_the_room_of_a_synthetic_call(line: Line) 
     target = CallTarget(
         url=line.server.url, api_key=Secret(line.server.api_key), api_secret=Secret(line.server.api_secret)
     )
-    report = await project.run_calls(target, CallPlan(count=3, timeout_s=40.0))
+    report = await run_calls(target, CallPlan(count=3, timeout_s=40.0))
     rooms = {result.room for result in report.results}
     await asyncio.sleep(3)  # longer than the agent's grace
     deletes = [

@@ -29,7 +29,7 @@ from voiceops.calls.stats import CallReport
 from voiceops.model.calls import ROOM_PREFIX, CallFailure, CallJob, CallPlan, CallTarget, FailureKind, Hangup
 from voiceops.model.documents.common import DiagnosisEntry
 from voiceops.model.secret import Secret
-from voiceops.wiring import project as wiring
+from voiceops.wiring import calls as wiring
 
 AGENT = "calls-tone"
 ENTRY = Path(__file__).parent / "agents" / "tone.py"

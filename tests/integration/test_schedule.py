@@ -18,9 +18,9 @@ from tests.support import live, parts
 from tests.support.hosts import Machine
 from tests.support.projects import Project
 from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.config.source.templating import Renderer
 from voiceops.model.secret import Secret
 from voiceops.schedule.jobs import ScheduleBackend, ScheduleContext, jobs, unit_texts
-from voiceops.wiring.schedule import Renderer
 
 
 def write_project(folder: Path, url: str, server: live.LiveServer, name: str) -> Project:

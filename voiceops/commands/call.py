@@ -17,13 +17,14 @@ from voiceops.calls.stats import CallReport, until_interrupted
 from voiceops.calls.text import summary
 from voiceops.cli.command import Report, Run, names
 from voiceops.cli.flags import CallFlags
+from voiceops.deploy.host_calls import calls_from_host
 from voiceops.errors import StorageError, UsageError
+from voiceops.fleet.call_target import call_target
 from voiceops.model.calls import CallPlan, CallResult, CallTarget
+from voiceops.model.endpoint import reachable
 from voiceops.util import aio
-from voiceops.wiring import project
-from voiceops.wiring.deploy import calls_from_host
-from voiceops.wiring.doctor import why_of
-from voiceops.wiring.endpoint import reachable
+from voiceops.wiring.calls import run_calls
+from voiceops.wiring.why import why_of
 
 
 def place_calls(run: Run, flags: CallFlags) -> Report:
@@ -47,7 +48,7 @@ def place_calls(run: Run, flags: CallFlags) -> Report:
         _refuse_files({"--script": flags.script, "--report": flags.report, "--plot": flags.plot})
         arguments = [*flags_of(plan), *([f"--room={flags.room}"] if flags.room else [])]
         return _from_host(run, arguments, flags.service, longest_s(plan))
-    target = project.call_target(run.project.hosts, service=flags.service, room=flags.room)
+    target = call_target(run.project.hosts, service=flags.service, room=flags.room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     done = _place(run, target, plan)
     try:
@@ -70,7 +71,7 @@ def _place(run: Run, target: CallTarget, plan: CallPlan) -> CallReport:
 
         started_at = time.monotonic()
         try:
-            return aio.run(project.run_calls(target, plan, why=why_of(run.project), on_result=took))
+            return aio.run(run_calls(target, plan, why=why_of(run.project), on_result=took))
         except KeyboardInterrupt:
             if not results:
                 raise

@@ -16,11 +16,11 @@ from voiceops.doctor.recover import recover as climb
 from voiceops.errors import UsageError
 from voiceops.fleet.order import start_order
 from voiceops.fleet.run import run_on
+from voiceops.model.endpoint import reachable
 from voiceops.model.findings import Finding
 from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
 from voiceops.wiring.doctor import hands_on
-from voiceops.wiring.endpoint import reachable
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost

@@ -13,6 +13,8 @@ from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
 from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress, silent
+from voiceops.wiring.project import Project
+from voiceops.wiring.stack import build_stack
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import HostFailure
@@ -55,7 +57,7 @@ def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report
 def stack_on(run: Run, host: Host, progress: Progress = silent) -> Iterator[Stack]:
     """The stack of one host, closed in the end; of several hosts each says its name in ``progress``."""
     shown = progress if len(run.project.hosts) == 1 else _named(host.name, progress)
-    stack = run.project.stack(host, progress=shown, say=run.say)
+    stack = build_stack(run.project, host, progress=shown, say=run.say)
     try:
         yield stack
     finally:
@@ -65,6 +67,17 @@ def stack_on(run: Run, host: Host, progress: Progress = silent) -> Iterator[Stac
 def chosen_hosts(run: Run, among: Container[str]) -> list[Host]:
     """The selected hosts that are ``among`` these."""
     return [host for host in run.project.hosts if host.name in among]
+
+
+def servers(project: Project, *, what: str) -> tuple[Host, ...]:
+    """The selected hosts; ``UsageError`` where this machine is one of them."""
+    local = [host.name for host in project.hosts if host.local]
+    if local:
+        raise UsageError(
+            f"{local[0]} is this machine: {what} is for servers",
+            hint="name servers by --host, --group or --limit; `inv start` runs the services here",
+        )
+    return project.hosts
 
 
 def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from voiceops.cli.command import Run
 from voiceops.errors import VoiceopsError
 from voiceops.stack import operations
+from voiceops.wiring.stack import build_stack
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def reporting_interrupt(run: Run, *, go_on: str) -> Iterator[None]:
                 run.say(f"{host.name}: `inv check-running --host {host.name}` shows what runs now")
                 continue
             try:
-                with closing(run.project.stack(host)) as stack:
+                with closing(build_stack(run.project, host)) as stack:
                     verdicts = operations.check(stack)
             except VoiceopsError as error:
                 run.say(f"{host.name}: its state is not known: {error.message}")

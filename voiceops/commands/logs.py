@@ -36,6 +36,7 @@ def show_logs(
     from voiceops.stack.local.folder import Folder
     from voiceops.stack.logs import files as log_files
     from voiceops.stack.reconcile import choose
+    from voiceops.wiring.stack import build_stack
 
     if not all(host.local for host in run.project.hosts):
         from voiceops.commands.server_logs import show_server_logs
@@ -45,7 +46,7 @@ def show_logs(
     folder = Folder(run.project.root)
     files = []
     for host in run.project.hosts:
-        chosen = choose(run.project.stack(host).outline, only)
+        chosen = choose(build_stack(run.project, host).outline, only)
         with contextlib.suppress(StorageError):  # a full disk is when the logs are needed most
             log_files.rotate_all(folder.logs, chosen)
         for service in chosen:

@@ -11,18 +11,21 @@ import msgspec
 
 from voiceops.cli.command import Report, Run, names
 from voiceops.commands.deploy_view import View
-from voiceops.commands.hosts import host_failure, named_on
+from voiceops.commands.hosts import host_failure, named_on, servers
 from voiceops.deploy.desired import host_outline
+from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
+from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
 from voiceops.errors import UsageError
 from voiceops.kinds.model import Declared
-from voiceops.resources import Lease, read_facts, release_lock, take_lock
+from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
 from voiceops.systemd.names import Names
 from voiceops.util.times import iso_time
-from voiceops.wiring.deploy import FactsCache, fleet_of, host_state, stacks, whoami
+from voiceops.wiring.deploy import host_stacks
+from voiceops.wiring.fleet import open_fleet
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import HostFailure
@@ -44,7 +47,7 @@ T = TypeVar("T")
 def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
     """``work`` on all selected hosts at once; errors stay with their hosts."""
 
-    fleet = fleet_of(run.project, what=what, on_done=View(run, what).done)
+    fleet = open_fleet(servers(run.project, what=what), on_done=View(run, what).done)
     try:
         fleet.run(work)
     finally:
@@ -58,7 +61,7 @@ def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
 
 def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
     """Bring the agents of the selected servers back to an earlier release."""
-    stack = stacks(run.project, View(run, "rollback"))
+    stacks = host_stacks(run.project, View(run, "rollback"))
     found: dict[str, RolledBackHost] = {}
     own = named_on(run.project.hosts, names(only))
     outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
@@ -76,10 +79,10 @@ def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
         done = roll_back(
             one,
             outlines[one.name],
-            stack,
+            stacks,
             only=own.get(one.name, names(only)),
             to=to,
-            by=whoami(),
+            by=default_owner(),
             wait_s=wait,
             timeout_s=run.timeout or 300.0,
             even_bad=run.yes,
@@ -182,7 +185,7 @@ def lock(run: Run, *, reason: str, minutes: float) -> Report:
     """Take the lock of each server for that long."""
     if not 0 < minutes <= 7 * 24 * 60:
         raise UsageError("--minutes is more than 0 and at most a week")
-    owner = whoami().partition(" (pid")[0]
+    owner = default_owner().partition(" (pid")[0]
 
     found: dict[str, LockedHost] = {}
 
@@ -239,7 +242,7 @@ def _freed(name: str, lease: Mapping[str, Any]) -> str:
 
 def render(run: Run, *, out: str) -> Report:
     """The files that a deploy would write, printed or written below ``out``."""
-    facts = FactsCache(run.project)
+    facts, states = FactsCache(run.project.root), HostStates(run.project.configuration, run.say)
     texts: dict[str, dict[str, str]] = {}
 
     def work(one: HostRun) -> None:
@@ -247,8 +250,8 @@ def render(run: Run, *, out: str) -> Report:
         host = one.host
         masked = msgspec.structs.replace(host, settings=masked_settings(host.settings))
         texts[one.name] = rendered_files(
-            host_state(run.project, host, known, say=run.say),
-            host_state(run.project, masked, known, say=run.say),
+            states.of(host, known),
+            states.of(masked, known),
             host.settings,
         )
 

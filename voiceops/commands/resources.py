@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from voiceops.adapters.ssh.transports import transport_to
 from voiceops.cli.command import Report, Run
 from voiceops.commands.hosts import host_failure
-from voiceops.fleet.run import HostResult, exit_code
+from voiceops.fleet.run import HostResult, exit_code, on_hosts
 from voiceops.model.settings import Host
-from voiceops.resources import HostReport, Resource, Result
-from voiceops.wiring.hosts import bring
+from voiceops.ports import Transport
+from voiceops.resources import HostReport, Lease, Resource, Result, State, apply
+from voiceops.resources import check as check_only
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import HostFailure
@@ -42,6 +45,45 @@ def bring_hosts(
     reports = [outcome.get() for outcome in outcomes.values() if outcome.ok]
     code = exit_code(outcomes.values(), _code(reports, check=run.check))
     return Report(document, _text(outcomes, check=run.check), code)
+
+
+def bring(
+    hosts: Sequence[Host],
+    resources: Callable[[Host], Sequence[Resource]],
+    *,
+    reason: str,
+    check: bool = False,
+    diff: bool = False,
+    accept_new: bool = False,
+    wait_s: float = 0.0,
+    on_done: Callable[[HostResult[HostReport]], None] = lambda result: None,
+) -> dict[str, HostResult[HostReport]]:
+    """Bring every host to the resources that ``resources`` lists for it; one outcome each, in order.
+
+    Connecting and making the states go on side by side; no host is asked for anything before the
+    states of all are checked. Safe to call again at any time.
+    """
+
+    def checked_states() -> dict[str, State]:
+        made = {host.name: State(host.settings.project, tuple(resources(host))) for host in hosts}
+        for state in made.values():
+            _ = state.specs  # a mistake in the last host's resources must not come up after the first changed
+        return made
+
+    transports = [transport_to(host, accept_new=accept_new) for host in hosts]
+    with ThreadPoolExecutor(1) as pool:
+        states = pool.submit(checked_states)
+
+        def work(transport: Transport) -> HostReport:
+            transport.open()
+            state = states.result()[transport.name]
+            if check:
+                return check_only(transport, state, diff=diff)
+            return apply(transport, state, diff=diff, lease=Lease(reason=reason, wait_s=wait_s))
+
+        outcomes = on_hosts(transports, work, on_done=on_done)
+        states.result()  # a mistake in the resources is the command's, not a host's
+        return outcomes
 
 
 def _host(outcome: HostResult[HostReport], *, check: bool) -> ResourcesHost | HostFailure:

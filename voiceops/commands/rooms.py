@@ -24,11 +24,13 @@ from voiceops.rooms import selftest as room_library
 from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
 from voiceops.rooms.dispatch import DispatchResult, dispatch_agent
 from voiceops.rooms.each import each
+from voiceops.rooms.observations import ObservationFile
 from voiceops.rooms.reading import get_room_info, list_participants, remove_participant
 from voiceops.rooms.removal import cleanup_room, ensure_clean_room
+from voiceops.rooms.servers import RoomServer, room_servers, the_room_server
 from voiceops.rooms.waiting import ReadyAgent, bring_agent, wait_for_agent
 from voiceops.util import aio
-from voiceops.wiring.rooms import RoomServer, room_servers, the_room_server
+from voiceops.wiring.rooms import room_api
 
 if TYPE_CHECKING:
     from voiceops.model.documents.rooms import (
@@ -49,12 +51,16 @@ CLEANUP_TIMEOUT_S = 240.0
 
 def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
     """Delete unused rooms on each LiveKit of the selected hosts."""
-    servers = room_servers(run.project)
+    servers = room_servers(run.project.hosts)
 
     async def clean(server: RoomServer) -> CleanupReport:
-        async with server.api() as api:
+        async with room_api(server) as api:
             return await cleanup_stale_rooms(
-                api, server.rooms, force=force, check=run.check, memory=server.memory()
+                api,
+                server.rooms,
+                force=force,
+                check=run.check,
+                memory=ObservationFile(run.project.rooms_memory),
             )
 
     async def main() -> list[CleanupReport]:
@@ -78,7 +84,7 @@ def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
 def list_rooms(run: Run) -> Report:
     """All rooms of these servers, with who is in them."""
     rooms: list[RoomEntry] = []
-    for server in room_servers(run.project):
+    for server in room_servers(run.project.hosts):
 
         async def look(api: LivekitApi, server: RoomServer = server) -> None:
             async def one(room: Room) -> RoomEntry:
@@ -99,14 +105,14 @@ def list_rooms(run: Run) -> Report:
 
 def show(run: Run, room: str) -> Report:
     """Participants and dispatches of one room."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
     return Report(room_document(info, server.url), lambda: print_room(info))
 
 
 def delete(run: Run, room: str, *, force: bool) -> Report:
     """Delete one room, unless a person is in it."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     gone = _on(
         run,
         server,
@@ -120,7 +126,7 @@ def delete(run: Run, room: str, *, force: bool) -> Report:
 
 def kick(run: Run, room: str, identity: str) -> Report:
     """Disconnect one participant."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
     said = "removed" if gone else "no such participant is there, nothing to do"
     document: KickDocument = {"room": room, "identity": identity, "changed": gone}
@@ -129,7 +135,7 @@ def kick(run: Run, room: str, identity: str) -> Report:
 
 def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
     """Delete the room unless it is fresh."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     changed = _on(
         run,
         server,
@@ -143,7 +149,7 @@ def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
 
 def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
     """Dispatch one agent to a room, unless one is there or on its way."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     name = server.agent(agent)
 
     async def act(api: LivekitApi) -> tuple[DispatchResult, ReadyAgent | None]:
@@ -172,7 +178,7 @@ def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: boo
 
 def wait_agent(run: Run, room: str, agent: str | None) -> Report:
     """Wait until an agent in the room is ready."""
-    server = the_room_server(run.project)
+    server = the_room_server(run.project.hosts)
     limit_s = run.timeout or server.rooms.agent_wait_timeout_s
     ready = _on(
         run,
@@ -192,7 +198,7 @@ def wait_agent(run: Run, room: str, agent: str | None) -> Report:
 def selftest(run: Run) -> Report:
     """Run the self-test on each LiveKit of the selected hosts."""
     steps: list[SelftestStep] = []
-    for server in room_servers(run.project):
+    for server in room_servers(run.project.hosts):
 
         def tell(step: room_library.Step, server: RoomServer = server) -> None:
             steps.append(
@@ -226,7 +232,7 @@ def _on(
     """``act`` with a session on the server, under the command's deadline."""
 
     async def main() -> Any:
-        async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), server.api() as api:
+        async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), room_api(server) as api:
             return await act(api)
 
     return aio.run(main())

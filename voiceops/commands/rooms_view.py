@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from voiceops.model.rooms import Dispatch, Participant, Room, RoomInfo
     from voiceops.rooms.cleanup import CleanupReport
     from voiceops.rooms.rules import RoomDecision
-    from voiceops.wiring.rooms import RoomServer
+    from voiceops.rooms.servers import RoomServer
 
 
 def cleanup_document(

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
+from voiceops.commands.hosts import servers
 from voiceops.commands.resources import bring_hosts
+from voiceops.deploy.facts_cache import FactsCache
+from voiceops.deploy.host_states import HostStates
+from voiceops.deploy.timers import timers
 from voiceops.errors import UsageError
 from voiceops.schedule.jobs import jobs
 from voiceops.schedule.plan import ScheduleChange
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.logs import files
-from voiceops.wiring.deploy import servers
-from voiceops.wiring.schedule import project_schedule, timers
+from voiceops.wiring.schedule import project_schedule
+from voiceops.wiring.stack import build_stack
 
 if TYPE_CHECKING:
     from voiceops.model.documents.project import ScheduleDocument, ScheduleHost
@@ -66,7 +70,8 @@ def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
             f"the inventory declares no timers for {', '.join(undeclared)}: deploy.schedule is false",
             hint="set it to true; `inv deploy` does the same then",
         )
-    report = bring_hosts(run, timers(run.project, remove=remove, say=run.say), reason="schedule")
+    facts, states = FactsCache(run.project.root), HostStates(run.project.configuration, run.say)
+    report = bring_hosts(run, timers(facts, states, remove=remove), reason="schedule")
     if remove and len(undeclared) < len(hosts) and not run.check:
         run.say(
             "the inventory still declares the timers: set deploy.schedule to false, or a deploy brings them back"
@@ -108,7 +113,9 @@ def rotate_logs(run: Run, *, quiet: bool) -> Report:
     if here:
         files.rotate_running(folder.logs / "schedule.log", SCHEDULE_LOG_BYTES, 1)
     rotated = [
-        name for host in here for name in files.rotate_all(folder.logs, run.project.stack(host).outline)
+        name
+        for host in here
+        for name in files.rotate_all(folder.logs, build_stack(run.project, host).outline)
     ]
     lines = [f"{name}: nothing to do, its journal rotates by itself" for name in servers]
     if rotated:

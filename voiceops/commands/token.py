@@ -10,8 +10,8 @@ from urllib.parse import urlencode
 from voiceops.adapters.livekit.token import caller_token
 from voiceops.cli.command import Report, Run
 from voiceops.errors import UsageError
+from voiceops.fleet.call_target import call_target
 from voiceops.util.times import iso_time
-from voiceops.wiring.project import call_target
 
 if TYPE_CHECKING:
     from voiceops.model.documents.project import TokenDocument

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from voiceops.calls.text import one_call
 from voiceops.cli.command import Run
 from voiceops.errors import ServiceError
-from voiceops.wiring.doctor import call_to, why_of
+from voiceops.wiring.agent_calls import agent_calls
+from voiceops.wiring.why import why_of
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import CallEntry
@@ -18,7 +19,7 @@ def verified_call(run: Run) -> CallEntry:
     """Place one call; ``ServiceError`` with the most likely cause if the agent is not heard."""
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
-    heard = call_to(run.project.hosts, why=why_of(run.project))
+    heard = agent_calls().to(run.project.hosts, why=why_of(run.project))
     entry = heard.as_json()
     if heard.ok:
         return entry

@@ -5,30 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
+from voiceops.deploy.agent_calls import ProofCalls
 from voiceops.deploy.desired import HostState
+from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
+from voiceops.deploy.host_stacks import HostStacks
+from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.proof import Proof, prove_agent, read_release_log
 from voiceops.deploy.rollout import Deployed, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import Proving, Rollout, refusal, still_serving
-from voiceops.deploy.wheelhouse import Facts
 from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
 from voiceops.model.roles import Role
-from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
-from voiceops.ports import Transport
 from voiceops.resources import HostReport, Lease, Result, install_python, locked
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
-from voiceops.stack.operations import Stack
 from voiceops.stack.reconcile import choose, ends_a_server
 from voiceops.stack.results import Results
 from voiceops.systemd.names import Names
@@ -36,7 +35,6 @@ from voiceops.systemd.names import Names
 _PYTHON = Result(id="package:python3", result="changed", changes=("install python3",))
 _NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
 _REGISTER_AGAIN_S = 30.0
-Lock = Callable[[Deadline], AbstractContextManager[None]]
 
 
 class Shown(Protocol):
@@ -56,21 +54,13 @@ class Shown(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hands:
-    """What a deploy needs of the world beyond the hosts themselves."""
+class DeployParts:
+    """What a deploy works with, beside the connections to the hosts."""
 
-    facts: Callable[[Host], Facts | None]
-    """What is known of a host from before."""
-    learn: Callable[[Host, Transport], Facts]
-    """Ask the host, and remember."""
-    state: Callable[[Host, Facts], HostState]
-    stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack]
-    call: Callable[[HostRun, str], CallResult]
-    """One real call to an agent service of the host."""
-    call_servers: Callable[[Sequence[HostRun]], CallResult | None]
-    """One real call through hosts that run no agent; None where no agent can be reached that way."""
-    shared: Callable[[HostRun], bool]
-    """Whether agents of other hosts get calls of the same LiveKit."""
+    facts: FactsCache
+    states: HostStates
+    stacks: HostStacks
+    calls: ProofCalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +91,8 @@ class DeployRun:
 class Deployer:
     """One run over many hosts."""
 
-    def __init__(self, hands: Hands, options: Options, view: Shown) -> None:
-        self._hands = hands
+    def __init__(self, parts: DeployParts, options: Options, view: Shown) -> None:
+        self._parts = parts
         self._options = options
         self._view = view
         self._fleet: Fleet | None = None
@@ -167,7 +157,7 @@ class Deployer:
         if calls or not changed or not self._calls(changed[0]):
             return calls[-1] if calls else None
         self._wait_for_agents()
-        call = self._hands.call_servers(changed)
+        call = self._parts.calls.through_servers(changed)
         if call is not None and call.failure is not None:
             cause = f"the call through it failed: {call.failure.detail}"
             fleet.run(lambda run: self._unproved(run, cause), [changed])
@@ -187,8 +177,8 @@ class Deployer:
         return self._options.call and run.host.settings.deploy.call
 
     def _look(self, run: HostRun) -> None:
-        facts = self._hands.facts(run.host)
-        making = self._states.submit(self._hands.state, run.host, facts) if facts else None
+        facts = self._parts.facts.read(run.host)
+        making = self._states.submit(self._parts.states.of, run.host, facts) if facts else None
         run.open()
         try:
             self._compare(run, making)
@@ -206,8 +196,8 @@ class Deployer:
 
     def _compare(self, run: HostRun, making: Future[HostState] | None) -> None:
         if making is None:
-            facts = self._hands.learn(run.host, run.transport)
-            making = self._states.submit(self._hands.state, run.host, facts)
+            facts = self._parts.facts.learn(run.host, run.transport)
+            making = self._states.submit(self._parts.states.of, run.host, facts)
         run.state = making.result()
         if self._options.prepare_only:
             run.state = run.state.prepared()
@@ -241,9 +231,9 @@ class Deployer:
             self._wait_for_agents()
             proof = prove_agent(
                 service.name,
-                lambda name: self._hands.call(run, name),
+                lambda name: self._parts.calls.place(run, name),
                 lambda: read_release_log(run.transport, names, service),
-                shared=self._hands.shared(run),
+                shared=self._parts.calls.shared(run),
             )
             if proof.cause:
                 self._view.say(f"{run.name}: {service.name}: {proof.cause}")
@@ -268,8 +258,8 @@ class Deployer:
             # A host that got another Python since its facts were noted refuses its wheels.
             if not str(error.data.get("resource", "")).startswith("venv:"):
                 raise
-            known = self._hands.facts(run.host)
-            if self._hands.learn(run.host, run.transport) == known:
+            known = self._parts.facts.read(run.host)
+            if self._parts.facts.learn(run.host, run.transport) == known:
                 raise
             self._look(run)
             self._deploy_once(run)
@@ -285,7 +275,7 @@ class Deployer:
             run.transport,
             state,
             run.planned,
-            lambda services: self._hands.stack(run, services, lambda limit: nullcontext()),
+            lambda services: self._parts.stacks.of(run, services),
             self._rollout(run),
             self._proving(run),
             on_event=self._event(run),
@@ -306,7 +296,7 @@ class Deployer:
             served = _ready_agents(run.planned.observed) if run.ok and run.planned else set()
             if run.state is None or not served:
                 continue
-            stack = self._hands.stack(run, run.state.services, lambda limit: nullcontext())
+            stack = self._parts.stacks.of(run, run.state.services)
             while served - _ready_agents(stack.backend.observe(run.state.services)):
                 if limit.remaining_s <= 0:
                     self._view.say(f"{run.name}: its agents have not registered again")
@@ -339,7 +329,7 @@ class RolledBack:
 def roll_back(
     run: HostRun,
     outline: Sequence[Declared],
-    stack: Callable[[HostRun, tuple[Declared, ...], Lock], Stack],
+    stacks: HostStacks,
     *,
     only: Sequence[str],
     to: str,
@@ -372,7 +362,7 @@ def roll_back(
             now = known.current.get(one.name, {}).get("release", "")
             moves[one.name] = (now, known.previous(one.name, to=to, even_bad=even_bad))
         services = _with_releases(outline, known, moves)
-        made = stack(run, services, lambda limit: nullcontext())
+        made = stacks.of(run, services)
         results = operations.start(made, only=list(moves), drop_calls=drop_calls, timeout_s=timeout_s)
         bad = [
             ledger.Entry(

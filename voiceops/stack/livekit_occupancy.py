@@ -142,3 +142,15 @@ def ask(
             return await act(api)
 
     return aio.run(main())
+
+
+def count_rooms(livekit: LivekitSettings) -> int | None:
+    """How many rooms the LiveKit has; None when it does not say."""
+
+    async def count(api: LivekitApi) -> int:
+        return len(await api.list_rooms())
+
+    try:
+        return ask(livekit, count, "counting rooms", timeout_s=3.0)
+    except VoiceopsError:
+        return None

@@ -1,83 +1,43 @@
-"""The composition root's part for the calls that prove a deploy."""
+"""Build the callers that place calls from this machine."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from voiceops.errors import ConfigError
-from voiceops.wiring.endpoint import known_as, reachable
-
-if TYPE_CHECKING:
-    from voiceops.deploy.fleet import HostRun
-    from voiceops.model.calls import CallResult
-    from voiceops.model.settings import Host
-    from voiceops.wiring.project import Project
+from voiceops.adapters.wav import read_wav
+from voiceops.calls.pool import CallerPool
+from voiceops.calls.ports import Why
+from voiceops.calls.stats import CallReport
+from voiceops.model.calls import CallPlan, CallResult, CallTarget
+from voiceops.util import aio
 
 
-class ProofCalls:
-    """Places the calls of a deploy, one after the other at each LiveKit: hosts are deployed side by side."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
-        self._guard = threading.Lock()
-        self._turns: dict[str, threading.Lock] = {}
-
-    def place(self, run: HostRun, service: str) -> CallResult:
-        """One real call to an agent of the host, from here or from the host itself."""
-        import logging
-
-        from voiceops.wiring.project import call_target, place_call
-
-        host = run.host
-        with self._guard:
-            turn = self._turns.setdefault(known_as(host), threading.Lock())
-        with turn:
-            self._say(f"calling {service}{'' if reachable(host) else f' from {run.name}'}")
-            logging.getLogger("livekit").setLevel(logging.CRITICAL)
-            if not reachable(host):
-                from voiceops.wiring.deploy import call_from_host
-
-                return call_from_host(host, run.transport, service)
-            return place_call(call_target([host], service=service))
-
-
-def shares_livekit(project: Project, host: Host) -> bool:
-    """Whether another host of the inventory runs agents for the same LiveKit, or for a node of its cluster."""
-    from voiceops.model.roles import Role
-
-    def livekits(one: Host) -> set[str]:
-        clusters = (each.cluster for each in one.settings.services.values())
-        return {known_as(one), *filter(None, clusters)}
-
+async def run_calls(
+    target: CallTarget,
+    plan: CallPlan,
+    *,
+    why: Why | None = None,
+    on_result: Callable[[CallResult], None] | None = None,
+) -> CallReport:
+    """Place synthetic calls and delete the rooms they made; see ``voiceops.calls.run``."""
+    if plan.script:
+        read_wav(plan.script)  # refused here, not once per call
+    pool = CallerPool()
     try:
-        everywhere = project.configuration.select(group="all")
-    except ConfigError:
-        return True  # a mistake in what is said of another host does not matter here
-    return any(
-        livekits(one) & livekits(host)
-        for one in everywhere
-        if one.name != host.name and one.settings.runs(Role.AGENT)
-    )
+        # The caller process imports LiveKit's engine while this one imports the API.
+        await pool.warm_up(plan)
+        from voiceops.adapters.livekit.api import LivekitApi
+        from voiceops.adapters.livekit.token import caller_token
+        from voiceops.calls.desk import LivekitCallRooms
+        from voiceops.calls.run import run_calls as run
+
+        async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
+            desk = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
+            return await run(plan, target, callers=pool, desk=desk, why=why, on_result=on_result)
+    finally:
+        await pool.aclose()
 
 
-def call_through_servers(
-    project: Project, hosts: Sequence[HostRun], say: Callable[[str], None]
-) -> CallResult | None:
-    """Where only servers changed, a call through one of them to an agent of another selected host."""
-    from voiceops.model.roles import Role
-    from voiceops.wiring.project import call_target, place_call
-
-    agents = [
-        name
-        for host in project.hosts
-        for name, service in sorted(host.settings.running.items())
-        if service.role is Role.AGENT
-    ]
-    servers = [run.host for run in hosts if run.host.settings.runs(Role.SERVER) and reachable(run.host)]
-    if not agents or not servers or agents[0] not in servers[-1].settings.services:
-        return None
-    # The last one: the others have had time to be found by the agents again.
-    say(f"calling {agents[0]} through {servers[-1].name}")
-    return place_call(call_target([servers[-1]], service=agents[0]))
+def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
+    """One synthetic call, from synchronous code: the proof that an agent answers."""
+    return aio.run(run_calls(target, CallPlan(timeout_s=timeout_s), why=why)).results[0]

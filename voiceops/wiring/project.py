@@ -5,17 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from voiceops.calls.ports import Why
-    from voiceops.calls.stats import CallReport
-    from voiceops.config.project import Configuration
-    from voiceops.model.calls import CallPlan, CallResult, CallTarget
-    from voiceops.model.settings import Host
-    from voiceops.stack.operations import Stack
+from voiceops import kinds
+from voiceops.config.local_keys import ensure_keys_of
+from voiceops.config.project import Configuration, find_inventory
+from voiceops.model.settings import Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +23,11 @@ class Project:
     configuration: Configuration
     """The whole inventory, for commands that look beyond the selected hosts."""
 
+    @property
+    def rooms_memory(self) -> Path:
+        """The file of what cleanups of rooms observed, for those that come after them."""
+        return self.root / ".voiceops" / "rooms-seen.json"
+
     @classmethod
     def load(cls, *, inventory: str = "", host: str = "", group: str = "", limit: str = "") -> Project:
         """Read and check the configuration; ``ConfigError`` names file and line.
@@ -36,9 +35,6 @@ class Project:
         Without ``host``, ``group`` and ``limit`` the only host is this machine. Secrets that are
         references are not fetched here.
         """
-        from voiceops import kinds
-        from voiceops.config.project import Configuration, find_inventory
-
         configuration = Configuration.read(find_inventory(inventory, tasks_folder()), kinds)
         return cls(
             root=configuration.inventory.folder,
@@ -72,22 +68,8 @@ class Project:
         Only for a server that this project itself runs on this machine: the keys of any other
         server are not ours to make up. Safe to call again, and from many processes at once.
         """
-        from voiceops.config.local_keys import ensure_keys_of
-
         made = [ensure_keys_of(host, self.configuration.environment) for host in self.hosts]
         return tuple(dict.fromkeys(name for names in made for name in names))
-
-    def stack(
-        self,
-        host: Host,
-        *,
-        progress: Callable[[str, str, str], None] = lambda service, state, words: None,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> Stack:
-        """The services of a host and what acts on them."""
-        from voiceops.wiring.stack import build_stack
-
-        return build_stack(self, host, progress=progress, say=say)
 
 
 def tasks_folder() -> Path:
@@ -95,82 +77,3 @@ def tasks_folder() -> Path:
     module = sys.modules.get("tasks")
     file = getattr(module, "__file__", None)
     return Path(file).resolve().parent if file else Path.cwd()
-
-
-def call_target(hosts: Sequence[Host], *, service: str = "", room: str = "") -> CallTarget:
-    """The one server and agent that the selected hosts share; ``UsageError`` where they differ.
-
-    Where some of the hosts run an agent, callers dial what these agents are registered at: the
-    nodes of a cluster have addresses of their own. Nodes that share a Redis are one server, and the
-    first of them is dialled.
-    """
-    from voiceops.errors import UsageError
-    from voiceops.model.calls import CallTarget
-    from voiceops.model.roles import Role
-
-    found: dict[tuple[str, str], tuple[str, CallTarget]] = {}
-
-    for host in [host for host in hosts if host.settings.runs(Role.AGENT)] or hosts:
-        livekit = host.settings.livekit
-        server = next((one.cluster for one in host.settings.services.values() if one.cluster), livekit.url)
-        agents = {
-            name: one.agent_name
-            for name, one in host.settings.services.items()
-            if one.role is Role.AGENT and service in ("", name)
-        }
-        if service and not agents:
-            continue
-        for name, agent_name in (agents or {"": ""}).items():
-            target = CallTarget(
-                url=livekit.url,
-                api_key=livekit.api_key,
-                api_secret=livekit.api_secret,
-                agent_name=agent_name,
-                room=room,
-            )
-            found.setdefault((server, agent_name), (f"{name or 'agent'} at {livekit.url}", target))
-    if not found:
-        raise UsageError(
-            f"no agent service is called {service!r}", hint="the services stand in inventory.yaml"
-        )
-    if len(found) > 1:
-        several = ", ".join(label for label, _ in found.values())
-        raise UsageError(f"several agents can be called: {several}", hint="choose with --service and --host")
-    return next(iter(found.values()))[1]
-
-
-async def run_calls(
-    target: CallTarget,
-    plan: CallPlan,
-    *,
-    why: Why | None = None,
-    on_result: Callable[[CallResult], None] | None = None,
-) -> CallReport:
-    """Place synthetic calls and delete the rooms they made; see ``voiceops.calls.run``."""
-    from voiceops.adapters.wav import read_wav
-    from voiceops.calls.pool import CallerPool
-
-    if plan.script:
-        read_wav(plan.script)  # refused here, not once per call
-    pool = CallerPool()
-    try:
-        # The caller process imports LiveKit's engine while this one imports the API.
-        await pool.warm_up(plan)
-        from voiceops.adapters.livekit.api import LivekitApi
-        from voiceops.adapters.livekit.token import caller_token
-        from voiceops.calls.desk import LivekitCallRooms
-        from voiceops.calls.run import run_calls as run
-
-        async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
-            desk = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
-            return await run(plan, target, callers=pool, desk=desk, why=why, on_result=on_result)
-    finally:
-        await pool.aclose()
-
-
-def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
-    """One synthetic call, from synchronous code: the proof that an agent answers."""
-    from voiceops.model.calls import CallPlan
-    from voiceops.util import aio
-
-    return aio.run(run_calls(target, CallPlan(timeout_s=timeout_s), why=why)).results[0]

@@ -1,33 +1,35 @@
-"""The composition root's part for the services of a host."""
+"""Build the stack of a host: this machine's processes, or a server's units."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-from voiceops.errors import VoiceopsError
-from voiceops.kinds.model import DeclarationContext
+from voiceops.adapters.binaries.find import Progress as Fetched
+from voiceops.config.shipped import find_template, shipped
+from voiceops.kinds.model import DeclarationContext, Declared
+from voiceops.model.settings import Host
 from voiceops.stack import declare
-from voiceops.stack.livekit_occupancy import LivekitOccupancy, ask
+from voiceops.stack.livekit_occupancy import LivekitOccupancy, count_rooms
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import locked, this_command
+from voiceops.stack.model import Instance
 from voiceops.stack.operations import Stack
-from voiceops.stack.results import Progress
-
-if TYPE_CHECKING:
-    from voiceops.adapters.binaries.find import Progress as Fetched
-    from voiceops.adapters.livekit.api import LivekitApi
-    from voiceops.kinds.model import Declared
-    from voiceops.model.settings import Host
-    from voiceops.stack.model import Instance
-    from voiceops.wiring.project import Project
+from voiceops.stack.results import Progress, silent
+from voiceops.wiring.project import Project
 
 
-def build_stack(project: Project, host: Host, *, progress: Progress, say: Callable[[str], None]) -> Stack:
+def build_stack(
+    project: Project,
+    host: Host,
+    *,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> Stack:
     """The services of this machine on the process backend, those of a server on systemd."""
     if not host.local:
-        from voiceops.wiring.deploy import server_stack
+        # ssh, systemd and what a deploy leaves on a server: this machine's stack needs nothing of it.
+        from voiceops.wiring.server import server_stack
 
         return server_stack(project, host, progress=progress, say=say)
     folder = Folder(project.root)
@@ -37,6 +39,12 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         project.ensure_local_keys()
         return declare.declare(context)
 
+    def clean() -> None:
+        # asyncio and LiveKit's API: only an agent that starts anew needs them.
+        from voiceops.rooms.before_agents import clean_rooms
+
+        clean_rooms(host, project.rooms_memory, say)
+
     return Stack(
         services=services,
         outline=declare.outline(host.settings, folder.root),
@@ -44,9 +52,9 @@ def build_stack(project: Project, host: Host, *, progress: Progress, say: Callab
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=lambda: declare.fetch(context),
         occupancy=_livekit_of(host, folder),
-        before_agents=lambda: clean_rooms(host, folder, say),
+        before_agents=clean,
         progress=progress,
-        count_rooms=lambda: count_rooms(host),
+        count_rooms=lambda: count_rooms(host.settings.livekit),
     )
 
 
@@ -71,8 +79,6 @@ def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
 def _declaration_context(
     project: Project, host: Host, folder: Folder, progress: Progress
 ) -> DeclarationContext:
-    from voiceops.config.shipped import find_template, shipped
-
     environment = project.configuration.environment
 
     def on_fetch(service: str) -> Callable[[Fetched], None]:
@@ -102,43 +108,3 @@ def _fetch_words(seen: Fetched) -> str:
         return seen.doing
     steps = min(20, seen.done * 20 // seen.total)
     return f"{seen.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"
-
-
-def clean_rooms(host: Host, folder: Folder, say: Callable[[str], None], *, known_as: str = "") -> None:
-    """What can be proved to be unused goes before an agent takes calls; no start fails for it."""
-    from voiceops.adapters.livekit.api import LivekitApi
-    from voiceops.deadline import deadline
-    from voiceops.rooms.cleanup import cleanup_stale_rooms
-    from voiceops.rooms.observations import ObservationFile
-    from voiceops.util import aio
-
-    livekit = host.settings.livekit
-
-    async def clean() -> int:
-        async with (
-            deadline(15.0, "cleaning up rooms"),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret, known_as=known_as) as api,
-        ):
-            memory = ObservationFile(folder.base / "rooms-seen.json")
-            report = await cleanup_stale_rooms(api, host.settings.rooms, memory=memory, confirm_within_s=0.0)
-            return len(report.deleted)
-
-    try:
-        deleted = aio.run(clean())
-    except VoiceopsError as error:
-        say(f"rooms were not cleaned: {error.message}")
-        return
-    if deleted:
-        say(f"rooms cleaned: {deleted} deleted")
-
-
-def count_rooms(host: Host) -> int | None:
-    """How many rooms the host's LiveKit has; None when it does not say."""
-
-    async def count(api: LivekitApi) -> int:
-        return len(await api.list_rooms())
-
-    try:
-        return ask(host.settings.livekit, count, "counting rooms", timeout_s=3.0)
-    except VoiceopsError:
-        return None

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support import parts
+from voiceops.config.source.templating import Renderer
 from voiceops.errors import UsageError
 from voiceops.schedule.jobs import (
     ScheduleBackend,
@@ -22,7 +23,6 @@ from voiceops.schedule.jobs import (
     script_text,
     unit_texts,
 )
-from voiceops.wiring.schedule import Renderer
 
 RENDER = Renderer((Path(__file__).parents[3] / "templates",))
 ODD = "/srv/a b/100% $HOME `x` 'q' \"d\""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 def environment(folders: Sequence[Path]) -> Environment:
     """Templates below ``folders``, the first that has one wins; an undefined name is an error."""
     return _environment(tuple(str(folder) for folder in folders))
+
+
+class Renderer:
+    """Templates by name; the first of the folders that has one wins."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._templates = environment(folders)
+
+    def __call__(self, name: str, values: Mapping[str, object]) -> str:
+        return self._templates.get_template(name).render(values)
 
 
 @functools.lru_cache(maxsize=8)

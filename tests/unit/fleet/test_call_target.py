@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from voiceops.errors import UsageError
+from voiceops.fleet.call_target import call_target
 from voiceops.kinds.agent import AgentService
 from voiceops.kinds.livekit import LivekitService
 from voiceops.model.settings import Host, LivekitSettings, ServiceBase, Settings
-from voiceops.wiring.project import call_target
 
 
 def host(name: str, run: str, *, node: str, redis: str | None = "store:6379") -> Host:

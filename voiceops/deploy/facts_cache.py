@@ -1,0 +1,39 @@
+"""Facts of hosts, noted beside the inventory: without them each deploy would ask first, and then deploy."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from voiceops.deploy.wheelhouse import Facts
+from voiceops.model.settings import Host
+from voiceops.ports import Transport
+from voiceops.resources import read_facts
+
+
+class FactsCache:
+    """The facts of each host in a file of its own below ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / ".voiceops" / "hosts"
+
+    def _file(self, host: Host) -> Path:
+        return self._folder / f"{host.name}-{host.address}-{host.port or 22}.json".replace("/", "_")
+
+    def read(self, host: Host) -> Facts | None:
+        """What was noted of the host, if anything was."""
+        try:
+            return Facts.of(json.loads(self._file(host).read_text()))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def learn(self, host: Host, transport: Transport) -> Facts:
+        """Ask the host, and note it."""
+        facts = read_facts(transport, host.settings.project)
+        found = Facts.of(facts)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._file(host).with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps({key: value for key, value in facts.items() if key != "lease"}))
+        fresh.replace(self._file(host))
+        return found

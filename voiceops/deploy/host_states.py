@@ -1,0 +1,73 @@
+"""The desired states of hosts, with what this machine has to bring: settings, templates, programs, wheels."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from voiceops.adapters.binaries.find import cache_folder
+from voiceops.config.project import Configuration
+from voiceops.config.shipped import shipped
+from voiceops.deploy.desired import HostState, Materials, desired_state
+from voiceops.deploy.own_wheel import own_wheel
+from voiceops.deploy.wheelhouse import Facts, Wheelhouse, wheelhouse
+from voiceops.errors import ConfigError
+from voiceops.model.settings import Host
+from voiceops.systemd.names import READY_PROGRAM
+
+
+class HostStates:
+    """Makes the desired state of one host after the other; what several need is fetched once."""
+
+    def __init__(self, configuration: Configuration, say: Callable[[str], None]) -> None:
+        self._configuration = configuration
+        self._root = configuration.inventory.folder
+        self._say = say
+
+    def of(self, host: Host, facts: Facts) -> HostState:
+        """The desired state of one host; fetches what this machine lacks for it."""
+        try:
+            return desired_state(host.settings, self._materials(host, facts))
+        except ConfigError as error:
+            raise self._configuration.pointed(host.name, error) from error
+
+    def _materials(self, host: Host, facts: Facts) -> Materials:
+        settings = host.settings.deploy
+
+        def wheels() -> Wheelhouse:
+            requirements = self._requirements(settings.requirements)
+            return _wheels(facts, requirements, settings.wheels == "upload", self._say)
+
+        return Materials(
+            root=self._root,
+            templates=(self._root / "templates", shipped("templates")),
+            dotenv=self._configuration.environment.variables(),
+            machine=facts.machine,
+            on_fetch=lambda progress: self._say(str(progress)),
+            wheels=wheels,
+            ready_script=READY_PROGRAM.read_bytes(),
+        )
+
+    def _requirements(self, named: str | None) -> str:
+        if named is None:
+            return ""
+        try:
+            return (self._root / named).read_text()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{named!r}: {why}", path="deploy.requirements") from None
+
+
+@functools.lru_cache(maxsize=8)
+def _wheels(facts: Facts, requirements: str, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
+    """Asked once for all hosts of one kind."""
+    cache = cache_folder() / "wheels"
+    return wheelhouse(
+        facts,
+        requirements=requirements,
+        constraints=shipped("requirements.lock"),
+        upload=upload,
+        own=own_wheel(cache),
+        cache=cache,
+        say=say,
+    )

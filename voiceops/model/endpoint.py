@@ -1,0 +1,19 @@
+"""Where the LiveKit of a host can be asked: by its address, or only from the host itself."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from voiceops.model.settings import Host
+
+
+def reachable(host: Host) -> bool:
+    """Whether the host's LiveKit can be asked from here: an address of loopback means another machine there."""
+    name = urlsplit(host.settings.livekit.url).hostname or ""
+    return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
+
+
+def known_as(host: Host) -> str:
+    """What its LiveKit is called in locks and observations: two hosts may have one on the same loopback address."""
+    url = host.settings.livekit.url
+    return url if reachable(host) else f"{url} on {host.name}"

@@ -1,0 +1,83 @@
+"""The stack of a server: its units, behind the same operations as this machine's processes."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceops.adapters.ssh.forward import near, url_of_port
+from voiceops.deadline import Deadline
+from voiceops.errors import VoiceopsError
+from voiceops.kinds.model import Declared
+from voiceops.model.endpoint import known_as
+from voiceops.model.settings import Host
+from voiceops.ports import Transport
+from voiceops.stack.livekit_occupancy import LivekitOccupancy, count_rooms
+from voiceops.stack.model import Instance
+from voiceops.stack.operations import Stack
+from voiceops.stack.results import Progress
+from voiceops.stack.systemd.backend import SystemdBackend
+from voiceops.systemd.names import Names
+
+_READ_FILE = 'echo; head -c 1000000 "$1" | base64 -w0'
+"""One line, so that what login shells print before it is told apart."""
+
+
+def systemd_stack(
+    host: Host,
+    transport: Transport,
+    *,
+    outline: tuple[Declared, ...],
+    services: Callable[[], tuple[Declared, ...]],
+    lock: Callable[[Deadline], AbstractContextManager[None]],
+    progress: Progress,
+    say: Callable[[str], None],
+    rooms_memory: Path,
+) -> Stack:
+    """The services of a server on systemd; ``rooms_memory`` is the file of what room cleanups observed."""
+    backend = SystemdBackend(Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s)
+    asked = near(host, transport)
+
+    def clean() -> None:
+        # asyncio and LiveKit's API: only an agent that starts anew needs them.
+        from voiceops.rooms.before_agents import clean_rooms
+
+        clean_rooms(asked, rooms_memory, say, known_as=known_as(host))
+
+    return Stack(
+        services=services,
+        outline=outline,
+        backend=backend,
+        lock=lock,
+        occupancy=LivekitOccupancy(
+            livekit=asked.settings.livekit,
+            rooms=host.settings.rooms,
+            port=host.settings.livekit.port,
+            started_with=_Credentials(transport).configuration,
+            url_of_port=lambda port: url_of_port(transport, port),
+        ),
+        before_agents=clean,
+        progress=progress,
+        count_rooms=lambda: count_rooms(asked.settings.livekit),
+        host=host.name,
+        close=transport.close,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """systemd keeps the configuration that a unit was started with, as one of its credentials, until it ends."""
+
+    transport: Transport
+
+    def configuration(self, server: Instance) -> str:
+        """The livekit.yaml of a running unit; empty where it can't be read."""
+        path = f"/run/credentials/{server.launch}/livekit.yaml"
+        try:
+            ended = self.transport.run(["sh", "-c", _READ_FILE, "sh", path], root=True, timeout_s=10.0)
+            return base64.b64decode(ended.last_line).decode()
+        except (VoiceopsError, ValueError):
+            return ""  # then only the configured keys are left
