@@ -133,7 +133,8 @@ def bare_all(hosts: Sequence[Place], job: Job | None = None) -> None:
 
 def deploy_all(hosts: Sequence[Place], job: Job, *, expect_changes: bool = False) -> None:
     """Build the state and bring all hosts to it."""
-    from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+    from voiceops.adapters.ssh.target import SshTarget
+    from voiceops.adapters.ssh.transport import SshTransport
     from voiceops.fleet import on_hosts
     from voiceops.resources import apply
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.support import hosts
 from voiceops.adapters.process.local import LocalTransport
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import DeadlineError, UnreachableError
 from voiceops.ports import Transport
 

@@ -21,7 +21,8 @@ import pytest
 from tests.support import parts
 from voiceops.adapters.binaries import fetch as binaries_fetch
 from voiceops.adapters.binaries.elf import go_module_version, machine_of
-from voiceops.adapters.binaries.find import Progress, livekit_server
+from voiceops.adapters.binaries.find import livekit_server
+from voiceops.adapters.binaries.progress import Progress
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 
 VERSION = "9.8.7"

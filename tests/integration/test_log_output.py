@@ -14,6 +14,7 @@ import pytest
 from tests.support import stacks
 from tests.support.stacks import observed, sleeper, stack_of
 from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import Process
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.local.folder import Folder
@@ -139,7 +140,7 @@ def test_a_log_is_rotated_by_one_process_and_by_the_next_when_it_was_killed(tmp_
         stacks.end_all(tmp_path)
 
 
-def _rotator(folder: Folder) -> processes.Process:
+def _rotator(folder: Folder) -> Process:
     patience = stacks.soon(20)
     while not rotation.lock_held(folder.base):
         patience.check("nobody holds the lock of the rotation")

@@ -171,7 +171,8 @@ def test_ssh_cut_between_configuration_and_restart_is_made_good(
 DEPLOY = """
 import sys
 from tests.integration.test_resources_hosts import service, state
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.resources import Blob, apply
 from pathlib import Path
 name, address, key, known, version, blob = sys.argv[1:]

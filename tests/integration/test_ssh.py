@@ -20,7 +20,8 @@ import pytest
 from tests.integration.conftest import Fleet
 from tests.support import hosts
 from voiceops.adapters.ssh.errors import UnknownHostKeyError
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.deploy.ledger import read_ledger
 from voiceops.errors import CredentialsError, DeadlineError, HostError, UnreachableError
 from voiceops.fleet import on_hosts
@@ -267,7 +268,8 @@ def test_silence_ends_at_its_deadline(host: hosts.Machine) -> None:
 
 FLOOD = """
 import pathlib, resource, sys
-from voiceops.adapters.ssh.transport import LIMIT_BYTES, SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import LIMIT_BYTES, SshTransport
 name, address, key, known = sys.argv[1:]
 transport = SshTransport(SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),
                                    known_hosts=(pathlib.Path(known),)))
@@ -316,7 +318,8 @@ def test_a_port_of_the_hosts_loopback_is_reached_through_the_connection(host: ho
 
 CTRL_C = """
 import sys, pathlib
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.fleet import on_hosts
 name, address, key, known = sys.argv[1:]
 target = SshTarget(name=name, address=address, user="deploy", key_file=pathlib.Path(key),

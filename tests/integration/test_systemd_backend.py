@@ -15,7 +15,8 @@ from tests.integration import onhost
 from tests.integration.onhost import NAMES
 from tests.support import hosts
 from tests.support.units import command_unit
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError
 from voiceops.kinds.agent import AgentService, agent_unit

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.parts import LIVEKIT_VERSION
-from voiceops.adapters.binaries.find import Progress, livekit_server
+from voiceops.adapters.binaries.find import livekit_server
+from voiceops.adapters.binaries.progress import Progress
 from voiceops.errors import VoiceopsError
 
 APT_PACKAGES = {

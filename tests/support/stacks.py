@@ -15,17 +15,18 @@ from typing import Any
 
 from tests.support.documents import checked
 from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import Process
 from voiceops.deadline import Deadline
 from voiceops.kinds.model import Declared
 from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
-from voiceops.stack import operations
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import locked
 from voiceops.stack.local.records import Record, Records
 from voiceops.stack.model import Observed
+from voiceops.stack.stack import Stack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAKE_AGENT = Path(__file__).parent / "fakes" / "agent_process.py"
@@ -52,7 +53,7 @@ def fake_agent(folder: Path, **changes: Any) -> Declared:
     return Declared(name="agent", kind="agent", role=Role.AGENT, cwd=folder, **(settings | changes))
 
 
-def marked(folder: Path) -> list[processes.Process]:
+def marked(folder: Path) -> list[Process]:
     """Every live process of this project."""
     text = f"{protocol.SERVICE_ENV}={Folder(folder).mark}/".encode()
     return [process for process in processes.table() if processes.has_environment(process.pid, text)]
@@ -69,12 +70,10 @@ def end_all(folder: Path) -> None:
     Folder(folder).tidy()
 
 
-def stack_of(
-    folder: Path, *services: Declared, say: Callable[[str], None] = lambda line: None
-) -> operations.Stack:
+def stack_of(folder: Path, *services: Declared, say: Callable[[str], None] = lambda line: None) -> Stack:
     """A stack of these services on the process backend, in this process."""
     place = Folder(folder)
-    return operations.Stack(
+    return Stack(
         services=lambda: services,
         outline=services,
         backend=ProcessBackend(place, say=say),

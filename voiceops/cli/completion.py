@@ -7,6 +7,7 @@ the tasks of its project.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,6 @@ def install(shell: str, text: str) -> dict[str, bool]:
 
 
 def _quoted(path: Path) -> str:
-    import shlex
-
     return shlex.quote(str(path))
 
 

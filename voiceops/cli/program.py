@@ -23,7 +23,6 @@ from voiceops.cli.arguments import split
 from voiceops.cli.command import TARGETS, show_error
 from voiceops.cli.completion import REQUEST, candidates
 from voiceops.cli.invocation import Invocation
-from voiceops.cli.names import project_names
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
 
 _WITHOUT_PROJECT: tuple[list[str], ...] = (["init"], ["completion"], ["help"], [])
@@ -136,6 +135,8 @@ class VoiceopsProgram(Program):
 
     def _complete(self, core: Sequence[str], words: Sequence[str]) -> None:
         """Print what can stand at the cursor, a word a line; a shell that waits gets no error."""
+        from voiceops.cli.names import project_names
+
         with contextlib.suppress(VoiceopsError, Exit, ParseError, ValueError):
             self.create_config()
             self.parse_core(list(core))
@@ -215,6 +216,9 @@ class VoiceopsProgram(Program):
 
 
 def _is_service(word: str) -> bool:
+    # Only a word that may be a service needs the inventory.
+    from voiceops.cli.names import project_names
+
     try:
         return word in project_names("service")
     except VoiceopsError:

@@ -11,8 +11,8 @@ from voiceops.errors import CallsInProgressError, UsageError, VoiceopsError
 from voiceops.fleet.order import services_of
 from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress, silent
+from voiceops.stack.stack import Stack
 from voiceops.wiring.project import Project
 from voiceops.wiring.stack import build_stack
 

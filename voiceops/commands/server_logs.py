@@ -8,19 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from heapq import merge
-from typing import TYPE_CHECKING
 
 from invoke import Exit
 
+from voiceops.adapters.ssh.transports import transport_to
+from voiceops.cli.command import Run, show_error
+from voiceops.commands.hosts import named_on
+from voiceops.commands.logs_view import Printer, last
+from voiceops.deploy.desired import host_outline
+from voiceops.errors import HostError, UsageError, VoiceopsError
 from voiceops.fleet.run import run_on
-
-if TYPE_CHECKING:
-    from voiceops.cli.command import Run
-    from voiceops.commands.logs import Printer
-    from voiceops.errors import VoiceopsError
-    from voiceops.model.settings import Host
-    from voiceops.ports import Ended, RemoteProcess, Transport
-    from voiceops.stack.logs.files import Line
+from voiceops.model.settings import Host
+from voiceops.ports import Ended, RemoteProcess, Transport
+from voiceops.stack.logs import files
+from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.journald import journal_argv, parsed
+from voiceops.stack.reconcile import choose
+from voiceops.systemd.names import Names
 
 _SILENCE_S = 86_400.0
 _READ_S = 60.0
@@ -34,17 +38,9 @@ def show_server_logs(
     follow: bool,
     since: str,
     count: int,
-    printer: Callable[..., Printer],
     raw: bool,
 ) -> None:
     """As for this machine; a host that can't be reached does not keep back the lines of the others."""
-    from voiceops.adapters.ssh.transports import transport_to
-    from voiceops.cli.command import show_error
-    from voiceops.commands.hosts import named_on
-    from voiceops.commands.logs import last
-    from voiceops.errors import UsageError, VoiceopsError
-    from voiceops.stack.logs import files
-
     try:
         start = files.parse_since(since, time.time()) if since else 0.0
     except ValueError as error:
@@ -68,7 +64,7 @@ def show_server_logs(
         reading = _begin(hosts, transports, errors, lambda host: _argv(host, own[host.name], start, count))
         lines = merge(*(lines_of(host, process) for host, process in reading), key=lambda line: line.at)
         services = [name for host in hosts for name in _services(host, own[host.name], several=several)]
-        shown = printer(run, services, raw=raw)
+        shown = Printer(run, services, raw=raw)
         shown.show_all(last(lines, count), document=not follow, errors=errors)
         sys.stdout.flush()
         if follow and len(errors) < len(transports):
@@ -109,8 +105,6 @@ def _raw_lines(process: RemoteProcess, silence_s: float) -> Iterator[bytes]:
 
 
 def _check(host: Host, ended: Ended) -> None:
-    from voiceops.errors import HostError
-
     if ended.exit_code and ended.stderr.strip():
         raise HostError(
             f"{host.name}: its journal can't be read (exit {ended.exit_code})",
@@ -119,28 +113,17 @@ def _check(host: Host, ended: Ended) -> None:
 
 
 def _services(host: Host, only: Sequence[str], *, several: bool) -> list[str]:
-    from voiceops.deploy.desired import host_outline
-    from voiceops.stack.reconcile import choose
-
     names = [service.name for service in choose(host_outline(host.settings), only)]
     return [f"{host.name} {name}" for name in names] if several else names
 
 
 def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool = False) -> list[str]:
-    from voiceops.deploy.desired import host_outline
-    from voiceops.stack.logs.journald import journal_argv
-    from voiceops.stack.reconcile import choose
-    from voiceops.systemd.names import Names
-
     chosen = choose(host_outline(host.settings), only)
     since = f"@{start:.6f}" if start else ""
     return journal_argv(Names(host.settings.project), chosen, since=since, lines=limit, follow=follow)
 
 
 def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[Line]:
-    from voiceops.stack.logs.journald import parsed
-    from voiceops.systemd.names import Names
-
     texts = (line.decode(errors="replace") for line in lines)
     return parsed(texts, Names(host.settings.project), host=host.name if several else "")
 
@@ -154,8 +137,6 @@ def _follow(
     shown: Printer,
 ) -> None:
     """New lines of all hosts as they come."""
-    from voiceops.errors import VoiceopsError
-
     lines: queue.Queue[Line | None] = queue.Queue()
 
     def tail(host: Host) -> None:

@@ -19,8 +19,8 @@ from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.model import Verdict
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress, Results
+from voiceops.stack.stack import Stack
 from voiceops.util.terminal import ERROR, FAINT, OK, WARNING, styled
 from voiceops.util.words import counted
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import types
 from collections.abc import Sequence
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 import msgspec
 
-from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, place_of
@@ -34,11 +33,29 @@ _UNEVALUATED = ("env", "command", "config")
 """Settings that may hold braces meant for others (``docker ps --format '{{.ID}}'``)."""
 
 
+class DecodedKind(Protocol):
+    """One kind of service, as far as decoding goes."""
+
+    @property
+    def settings(self) -> type[ServiceBase]:
+        """The struct that its settings are decoded into."""
+
+
+class DecodedKinds(Protocol):
+    """All kinds of service, as far as decoding goes: ``config.kinds.KindRegistry`` has more."""
+
+    def names(self) -> tuple[str, ...]:
+        """What ``kind`` can be."""
+
+    def find(self, name: str) -> DecodedKind | None:
+        """The kind of this name."""
+
+
 class Decoder:
     """Decodes values below ``root``, which stands at ``place``."""
 
     def __init__(
-        self, root: LocatedMapping, place: SourceLocation, environment: Environment, kinds: KindRegistry
+        self, root: LocatedMapping, place: SourceLocation, environment: Environment, kinds: DecodedKinds
     ) -> None:
         self.root = root
         self.place = place

@@ -12,8 +12,8 @@ from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.ports import Transport
 from voiceops.stack import operations
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Results
+from voiceops.stack.stack import Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

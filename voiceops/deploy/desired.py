@@ -42,7 +42,7 @@ from voiceops.systemd.names import Names
 from voiceops.systemd.units import TimerJob, UnitWriter
 
 if TYPE_CHECKING:
-    from voiceops.adapters.binaries.find import OnProgress
+    from voiceops.adapters.binaries.progress import OnProgress
 
 _BUFFER_BYTES = "5000000"
 """For UDP: with the kernel's default, bursts of media are dropped (livekit-server warns of it)."""

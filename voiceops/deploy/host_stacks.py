@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voiceops.deploy.fleet import HostRun
 from voiceops.kinds.model import Declared
-from voiceops.stack.operations import Stack
+from voiceops.stack.stack import Stack
 
 
 class HostStacks:

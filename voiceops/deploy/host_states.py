@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-from voiceops.adapters.binaries.find import cache_folder
+from voiceops.adapters.binaries.progress import cache_folder
 from voiceops.config.project import Configuration
 from voiceops.config.shipped import shipped
 from voiceops.deploy.desired import HostState, Materials, desired_state

@@ -20,8 +20,8 @@ from voiceops.ports import Transport
 from voiceops.resources import HostReport
 from voiceops.stack import operations
 from voiceops.stack.model import Observed, judge
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Results
+from voiceops.stack.stack import Stack
 
 MakeStack = Callable[[tuple[Declared, ...]], Stack]
 """The stack of the host with these services; its lock is held already."""

@@ -23,7 +23,7 @@ from voiceops.rooms.reading import remove_participant
 from voiceops.rooms.removal import cleanup_room
 from voiceops.rooms.waiting import wait_for_agent
 from voiceops.stack import operations
-from voiceops.stack.operations import Stack
+from voiceops.stack.stack import Stack
 from voiceops.util import aio
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from voiceops.systemd.names import Names
 from voiceops.systemd.units import UnitFile, UnitWriter
 
 if TYPE_CHECKING:
-    from voiceops.adapters.binaries.find import OnProgress
+    from voiceops.adapters.binaries.progress import OnProgress
 
 UNITS = "/etc/systemd/system"
 

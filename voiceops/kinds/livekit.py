@@ -25,7 +25,7 @@ from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
-    from voiceops.adapters.binaries.find import OnProgress
+    from voiceops.adapters.binaries.progress import OnProgress
     from voiceops.kinds.host import HostContext
     from voiceops.systemd.units import UnitFile, UnitWriter
 

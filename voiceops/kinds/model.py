@@ -17,7 +17,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
-    from voiceops.adapters.binaries.find import OnProgress
+    from voiceops.adapters.binaries.progress import OnProgress
     from voiceops.config import decode
     from voiceops.config.kinds import PortUse
     from voiceops.kinds.host import HostContext

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, ClassVar, Union
 
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
+from voiceops.remote.onhost.hashes import Hashes
 
 Spec = dict[str, Any]
 Text = Union[str, bytes, Secret]
@@ -55,8 +56,6 @@ class Content:
 @functools.lru_cache(maxsize=4096)
 def _file_sha256(path: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     """Many hosts get the same file, one spec asks more than once, and tomorrow's run asks again."""
-    from voiceops.remote.onhost.hashes import Hashes
-
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops"
     hashes = Hashes(str(cache))
     sha256 = hashes.sha256(str(path), path.stat())

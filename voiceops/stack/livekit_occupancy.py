@@ -6,26 +6,20 @@ was changed, it still listens on the old one.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
+import yaml
 
-from voiceops.deadline import deadline
 from voiceops.errors import CredentialsError, NotListeningError, VoiceopsError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import NO_SERVER, CallKnowledge, OccupiedRooms
-from voiceops.util import aio
-
-if TYPE_CHECKING:
-    from voiceops.adapters.livekit.api import LivekitApi
 
 T = TypeVar("T")
-ASK_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,23 +38,11 @@ class LivekitOccupancy:
 
     def occupied(self, servers: Sequence[Instance]) -> OccupiedRooms:
         """Within 5 s for each pair of keys, of which there are rarely two."""
-
-        async def look(api: LivekitApi) -> OccupiedRooms:
-            from voiceops.rooms.presence import live_agents, persons
-
-            listed = await api.list_rooms()
-            everybody = await asyncio.gather(*(api.list_participants(room.name) for room in listed))
-            held = {
-                room.name: live_agents(all_in)
-                for room, all_in in zip(listed, everybody, strict=True)
-                if persons(all_in, self.rooms)
-            }
-            return OccupiedRooms(
-                rooms=frozenset(held), served=frozenset(room for room, agents in held.items() if agents)
-            )
+        # asyncio and LiveKit's API: a command that puts no call at risk needs neither.
+        from voiceops.stack.livekit_rooms import occupied_rooms
 
         try:
-            return self._ask(servers, look, "looking who is in a call")
+            return self._ask(servers, lambda livekit: occupied_rooms(livekit, self.rooms))
         except NotListeningError:
             return NO_SERVER
         except VoiceopsError as error:
@@ -68,24 +50,19 @@ class LivekitOccupancy:
 
     def hang_up(self, rooms: Sequence[str], servers: Sequence[Instance]) -> None:
         """Delete the rooms; one that can't be deleted ends with its agent."""
-
-        async def delete(api: LivekitApi) -> None:
-            from voiceops.rooms.removal import delete_room
-
-            for room in rooms:
-                await delete_room(api, room)
+        from voiceops.stack.livekit_rooms import delete_rooms
 
         try:
-            self._ask(servers, delete, "hanging up")
+            self._ask(servers, lambda livekit: delete_rooms(livekit, rooms))
         except VoiceopsError:
             return  # what follows ends the calls as well, only later
 
-    def _ask(self, servers: Sequence[Instance], act: Callable[[LivekitApi], Awaitable[T]], what: str) -> T:
+    def _ask(self, servers: Sequence[Instance], act: Callable[[LivekitSettings], T]) -> T:
         """The answer to the first pair of keys that is accepted, else the first refusal."""
         refusal: VoiceopsError | None = None
         for endpoint in self._endpoints(servers):
             try:
-                return ask(endpoint, act, what, timeout_s=ASK_TIMEOUT_S)
+                return act(endpoint)
             except (CredentialsError, NotListeningError) as error:
                 # A refusal outweighs a port where nobody listens: somebody is there.
                 if refusal is None or isinstance(refusal, NotListeningError):
@@ -113,8 +90,6 @@ class LivekitOccupancy:
 
 def running_endpoint(text: str) -> tuple[int, Secret, Secret] | None:
     """Port, key and secret of a livekit.yaml; None when it does not have them."""
-    import yaml
-
     try:
         document: Any = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -128,29 +103,11 @@ def running_endpoint(text: str) -> tuple[int, Secret, Secret] | None:
     return port, Secret(str(key)), Secret(str(secret))
 
 
-def ask(
-    livekit: LivekitSettings, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float
-) -> T:
-    """One conversation with a LiveKit."""
-    from voiceops.adapters.livekit.api import LivekitApi
-
-    async def main() -> T:
-        async with (
-            deadline(timeout_s, what),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
-        ):
-            return await act(api)
-
-    return aio.run(main())
-
-
 def count_rooms(livekit: LivekitSettings) -> int | None:
     """How many rooms the LiveKit has; None when it does not say."""
-
-    async def count(api: LivekitApi) -> int:
-        return len(await api.list_rooms())
+    from voiceops.stack.livekit_rooms import number_of_rooms
 
     try:
-        return ask(livekit, count, "counting rooms", timeout_s=3.0)
+        return number_of_rooms(livekit)
     except VoiceopsError:
         return None

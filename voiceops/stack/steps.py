@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, VoiceopsError
@@ -18,10 +17,8 @@ from voiceops.stack.model import Instance, Observed
 from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.results import Result, Results, side_by_side
+from voiceops.stack.stack import Stack
 from voiceops.util.words import counted
-
-if TYPE_CHECKING:
-    from voiceops.stack.operations import Stack
 
 _DRAIN_BEGINS_S = 4.0
 """How long an overlap watches the old agent begin to drain; it then goes on alone."""

@@ -12,8 +12,8 @@ from voiceops.deploy.desired import host_outline
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 from voiceops.resources import Lease, locked
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress
+from voiceops.stack.stack import Stack
 from voiceops.stack.systemd.server import systemd_stack
 from voiceops.wiring.project import Project
 

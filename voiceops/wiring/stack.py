@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from voiceops.adapters.binaries.find import Progress as Fetched
+from voiceops.adapters.binaries.progress import Progress as Fetched
 from voiceops.config.shipped import find_template, shipped
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
@@ -14,8 +14,8 @@ from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import locked, this_command
 from voiceops.stack.model import Instance
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress, silent
+from voiceops.stack.stack import Stack
 from voiceops.wiring.project import Project
 
 

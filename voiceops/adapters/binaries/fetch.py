@@ -28,7 +28,9 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
-from voiceops.adapters.binaries.find import OnProgress, Progress, ask_version
+from voiceops.adapters.binaries.elf import go_module_version, machine_of
+from voiceops.adapters.binaries.go_toolchain import go_command
+from voiceops.adapters.binaries.progress import OnProgress, Progress, ask_version
 from voiceops.errors import StorageError, UnreachableError, VoiceopsError
 
 CONNECT_TIMEOUT_S = 5.0
@@ -229,8 +231,6 @@ def _install(binary: Path, wanted: _Wanted) -> None:
 
 
 def _check_foreign(binary: Path, wanted: _Wanted) -> None:
-    from voiceops.adapters.binaries.elf import go_module_version, machine_of
-
     made_for = machine_of(binary)
     if made_for != wanted.machine:
         raise VoiceopsError(f"the fetched livekit-server is made for {made_for}, not {wanted.machine}")
@@ -241,8 +241,6 @@ def _check_foreign(binary: Path, wanted: _Wanted) -> None:
 
 
 def _build(wanted: _Wanted, on_progress: OnProgress) -> None:
-    from voiceops.adapters.binaries.go_toolchain import go_command
-
     go = go_command(on_progress)
     folder = Path(tempfile.mkdtemp(prefix="build-", dir=wanted.target.parent))
     environment = os.environ | {"CGO_ENABLED": "0", "GOTOOLCHAIN": "auto"}

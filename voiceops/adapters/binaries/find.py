@@ -12,40 +12,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from voiceops.adapters.binaries.elf import machine_of
+from voiceops.adapters.binaries.progress import OnProgress, ask_version, cache_folder
 from voiceops.errors import ConfigError
 
 RELEASES = "https://github.com/livekit/livekit/releases/download"
 """The official releases; VOICEOPS_LIVEKIT_RELEASES names a mirror with the same layout."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a fetch is."""
-
-    doing: str
-    done: int = 0
-    total: int | None = None
-    unit: str = ""
-
-    def __str__(self) -> str:
-        if self.unit == "bytes":
-            of = f" of {self.total / 1e6:.0f} MB ({self.done * 100 // self.total} %)" if self.total else " MB"
-            return f"{self.doing}: {self.done / 1e6:.0f}{of}"
-        return f"{self.doing}: {self.done} {self.unit}" if self.unit else self.doing
-
-
-OnProgress = Callable[[Progress], None]
-
-
-def cache_folder() -> Path:
-    """The user's cache for what voiceops downloads, shared by all projects."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voiceops"
 
 
 def livekit_server(
@@ -92,8 +67,6 @@ def _configured(binary: Path, foreign: str) -> Path:
             f"the configured livekit-server binary {binary} can't be executed", hint=f"chmod +x {binary}"
         )
     if foreign:
-        from voiceops.adapters.binaries.elf import machine_of
-
         made_for = machine_of(binary)
         if made_for != foreign:
             raise ConfigError(
@@ -132,15 +105,3 @@ def remember(memory: Path, key: str, version: str) -> None:
         fresh.replace(memory)
     except OSError:
         fresh.unlink(missing_ok=True)
-
-
-def ask_version(binary: Path) -> str | None:
-    """What ``--version`` says; None when it can't be run or says something else."""
-    try:
-        done = subprocess.run(
-            [str(binary), "--version"], capture_output=True, text=True, timeout=10, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r"\b(\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?)\b", done.stdout)
-    return found.group(1) if done.returncode == 0 and found else None

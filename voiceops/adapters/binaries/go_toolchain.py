@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from voiceops.adapters.binaries.find import OnProgress, Progress, cache_folder
+from voiceops.adapters.binaries.progress import OnProgress, Progress, cache_folder
 from voiceops.errors import VoiceopsError
 
 OLDEST = (1, 21)

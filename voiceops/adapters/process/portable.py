@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from voiceops.adapters.process.processes import Process, ProcessKey
+from voiceops.adapters.process.table_entry import Process, ProcessKey
 
 _GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess)
 

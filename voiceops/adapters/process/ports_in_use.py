@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from voiceops.adapters.process.processes import LINUX
+from voiceops.adapters.process.table_entry import LINUX
+
+if not LINUX:
+    from voiceops.adapters.process import portable
 
 _LISTEN = b"0A"
 
@@ -54,16 +57,12 @@ def taken(ports: Iterable[int]) -> set[int]:
     """Those of the ports on which somebody listens."""
     if LINUX:
         return set(listening_sockets(ports))
-    from voiceops.adapters.process import portable
-
     return {port for port in ports if portable.listeners(port)}
 
 
 def owners(port: int, pids: Iterable[int]) -> set[int]:
     """Who of ``pids`` listens on the port."""
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.listeners(port) & set(pids)
     sockets = listening_sockets([port]).get(port, set())
     return {pid for pid in pids if sockets and not sockets.isdisjoint(sockets_of(pid))}

@@ -12,51 +12,23 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from voiceops.adapters.process.table_entry import LINUX, Process, ProcessKey
 from voiceops.errors import ServiceError, StorageError
 
-LINUX = sys.platform.startswith("linux")
+if not LINUX:
+    from voiceops.adapters.process import portable
+
 _HERTZ = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessKey:
-    """A process beyond doubt: ``start`` differs between two owners of one pid."""
-
-    pid: int
-    start: str
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One line of the process table; zombies are left out, they can't do anything."""
-
-    key: ProcessKey
-    parent: int
-    session: int
-    age_s: float
-
-    @property
-    def pid(self) -> int:
-        return self.key.pid
-
-    @property
-    def leads(self) -> bool:
-        """Whether it started its session, as every service does."""
-        return self.key.pid == self.session
 
 
 def is_stopped(pid: int) -> bool:
     """Whether the kernel has stopped it (SIGSTOP, a debugger): no signal but SIGKILL reaches it."""
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.is_stopped(pid)
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
 
@@ -76,8 +48,6 @@ def find(pid: int) -> Process | None:
     if pid <= 0:
         return None
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.find(pid)
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -105,8 +75,6 @@ def alive(key: ProcessKey) -> bool:
 def table() -> list[Process]:
     """All live processes but the kernel's own."""
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.table()
     found = (find(int(name)) for name in os.listdir("/proc") if name.isdigit())
     return [process for process in found if process and process.parent != 2 and process.pid != 2]
@@ -115,8 +83,6 @@ def table() -> list[Process]:
 def environment(pid: int) -> dict[str, str]:
     """The environment it was started with; empty when it is not ours to read."""
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.environment(pid)
     pairs = (item.partition(b"=") for item in _read(f"/proc/{pid}/environ").split(b"\0") if item)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
@@ -132,8 +98,6 @@ def has_environment(pid: int, text: bytes) -> bool:
 def command_line(pid: int) -> tuple[str, ...]:
     """Its arguments; empty when it is gone."""
     if not LINUX:
-        from voiceops.adapters.process import portable
-
         return portable.command_line(pid)
     data = _read(f"/proc/{pid}/cmdline")
     return tuple(os.fsdecode(part) for part in data.rstrip(b"\0").split(b"\0")) if data else ()

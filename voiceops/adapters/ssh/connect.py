@@ -9,14 +9,12 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from voiceops.adapters.ssh.config import read_text
 from voiceops.adapters.ssh.errors import UnknownHostKeyError
 from voiceops.adapters.ssh.fabric_import import fabric, paramiko
-
-if TYPE_CHECKING:
-    from voiceops.adapters.ssh.transport import SshTarget
+from voiceops.adapters.ssh.target import SshTarget
 
 _USER_FILE = Path("~/.ssh/known_hosts")
 _SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")

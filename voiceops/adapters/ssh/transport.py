@@ -11,50 +11,24 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.adapters.ssh.errors import ShellRefusalError, connection_lost, translated
 from voiceops.adapters.ssh.sudo import Sudo, SudoRefusal
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.tunnel import Tunnel
 from voiceops.errors import DeadlineError, UnreachableError
-from voiceops.model.secret import Secret
 from voiceops.ports import Ended
 
 if TYPE_CHECKING:
     from fabric import Connection
     from paramiko import Channel
 
-    from voiceops.adapters.ssh.tunnel import Tunnel
-
 LIMIT_BYTES = 1 << 20
 WINDOW_BYTES = 1 << 22
 """Of a channel: the default of 2 MiB halves uploads over a long line."""
 _PROBE_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SshTarget:
-    """How to reach one host. What is None comes from ssh_config, then from ssh's defaults."""
-
-    name: str
-    address: str
-    user: str | None = None
-    port: int | None = None
-    key_file: Path | None = None
-    password: Secret | None = None
-    sudo_password: Secret | None = None
-    known_hosts: tuple[Path, ...] = ()
-    """Instead of the user's and the system's files."""
-    accept_new: bool = False
-    """Write the key of a host that is not known yet to known_hosts; a changed one is refused all the same."""
-    ssh_config: Path | None = None
-    """Instead of the user's and the system's files."""
-    options: Mapping[str, str] = field(default_factory=dict)
-    """ssh_config options that win over the files."""
-    connect_timeout_s: float = 10.0
-    keepalive_s: int = 15
 
 
 class SshTransport:
@@ -159,9 +133,9 @@ class SshTransport:
 
     def forward(self, port: int) -> int:
         """A port here that leads to ``port`` on the host's loopback, until this transport is closed."""
-        from voiceops.adapters.ssh.tunnel import Tunnel
-
-        tunnel = self._tunnels.get(port) or self._tunnels.setdefault(port, Tunnel(self, port))
+        tunnel = self._tunnels.get(port) or self._tunnels.setdefault(
+            port, Tunnel(self.target, self.connection, port)
+        )
         return tunnel.port
 
     def close(self) -> None:

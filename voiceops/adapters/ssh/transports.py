@@ -6,7 +6,8 @@ from pathlib import Path
 
 from voiceops.adapters.process.local import LocalTransport
 from voiceops.adapters.ssh.config import ssh_arguments
-from voiceops.adapters.ssh.transport import SshTarget, SshTransport
+from voiceops.adapters.ssh.target import SshTarget
+from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host

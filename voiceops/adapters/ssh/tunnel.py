@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from voiceops.adapters.ssh.errors import translated
+from voiceops.adapters.ssh.target import SshTarget
 from voiceops.errors import VoiceopsError
 
 if TYPE_CHECKING:
+    from fabric import Connection
     from paramiko import Channel
-
-    from voiceops.adapters.ssh.transport import SshTransport
 
 _CHUNK_BYTES = 1 << 16
 
@@ -24,8 +26,10 @@ class Tunnel:
     well, so that clients see what they would see there. ``close`` ends all; safe to call again.
     """
 
-    def __init__(self, transport: SshTransport, port: int) -> None:
-        self._transport = transport
+    def __init__(self, target: SshTarget, connection: Callable[[], Connection], port: int) -> None:
+        """``connection`` returns the open connection to ``target``."""
+        self._target = target
+        self._connection = connection
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: set[socket.socket] = set()
@@ -63,11 +67,9 @@ class Tunnel:
         self._open.discard(near)
 
     def _far(self) -> Channel:
-        from voiceops.adapters.ssh.errors import translated
-
-        connection = self._transport.connection()
-        timeout_s = self._transport.target.connect_timeout_s
-        with translated(self._transport.name, f"port {self._port}"):
+        connection = self._connection()
+        timeout_s = self._target.connect_timeout_s
+        with translated(self._target.name, f"port {self._port}"):
             channel: Channel = connection.transport.open_channel(
                 "direct-tcpip", ("127.0.0.1", self._port), ("127.0.0.1", 0), timeout=timeout_s
             )

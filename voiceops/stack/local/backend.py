@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from voiceops.adapters.process import processes
-from voiceops.adapters.process.processes import ProcessKey
+from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, StorageError
 from voiceops.health.agent import read_health

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
 from voiceops.adapters.process import ports_in_use, processes
-from voiceops.adapters.process.processes import Process
+from voiceops.adapters.process.table_entry import Process
 from voiceops.health import agent as agent_health
 from voiceops.health import probes
 from voiceops.kinds import role_of, stop_behaviour
@@ -127,8 +129,6 @@ def _marked(folder: Folder, table: Sequence[Process]) -> list[Run]:
 
 
 def _with_pid(record: Record, main: Process) -> Record:
-    import msgspec
-
     return msgspec.structs.replace(record, pid=main.pid, start=main.key.start)
 
 

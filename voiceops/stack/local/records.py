@@ -15,7 +15,7 @@ from typing import Union
 
 import msgspec
 
-from voiceops.adapters.process.processes import ProcessKey
+from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.util.atomic_write import write_atomically, write_error
 
 

@@ -6,6 +6,7 @@ It is named and never ended.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from voiceops.adapters import http
 from voiceops.adapters.process import ports_in_use, processes
-from voiceops.adapters.process.processes import Process
+from voiceops.adapters.process.table_entry import Process
 from voiceops.errors import UnreachableError
 from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
@@ -158,8 +159,6 @@ def _calls_of_worker(pid: int) -> int | None:
 
     None: it does not answer.
     """
-    import json
-
     for port in ports_in_use.listening_ports(pid):
         try:
             answer = http.get(f"http://127.0.0.1:{port}/worker", timeout_s=1.0)

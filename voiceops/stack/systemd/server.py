@@ -17,8 +17,8 @@ from voiceops.model.settings import Host
 from voiceops.ports import Transport
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, count_rooms
 from voiceops.stack.model import Instance
-from voiceops.stack.operations import Stack
 from voiceops.stack.results import Progress
+from voiceops.stack.stack import Stack
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.names import Names
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from voiceops.commands.logs import readable, redacted
+from voiceops.commands.logs_view import readable, redacted
 from voiceops.stack.logs.files import Line
 
 

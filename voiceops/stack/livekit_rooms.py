@@ -1,0 +1,71 @@
+"""Ask one LiveKit about its rooms, with one pair of keys and a deadline for each question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.deadline import deadline
+from voiceops.model.settings import LivekitSettings, RoomsSettings
+from voiceops.rooms.presence import live_agents, persons
+from voiceops.rooms.removal import delete_room
+from voiceops.stack.occupancy import OccupiedRooms
+from voiceops.util import aio
+
+T = TypeVar("T")
+ASK_TIMEOUT_S = 5.0
+COUNT_TIMEOUT_S = 3.0
+
+
+def occupied_rooms(livekit: LivekitSettings, rooms: RoomsSettings) -> OccupiedRooms:
+    """The rooms with a person in them, and those of them that an agent serves."""
+
+    async def read(api: LivekitApi) -> OccupiedRooms:
+        listed = await api.list_rooms()
+        everybody = await asyncio.gather(*(api.list_participants(room.name) for room in listed))
+        held = {
+            room.name: live_agents(all_in)
+            for room, all_in in zip(listed, everybody, strict=True)
+            if persons(all_in, rooms)
+        }
+        return OccupiedRooms(
+            rooms=frozenset(held), served=frozenset(room for room, agents in held.items() if agents)
+        )
+
+    return ask(livekit, read, "looking who is in a call", timeout_s=ASK_TIMEOUT_S)
+
+
+def delete_rooms(livekit: LivekitSettings, rooms: Sequence[str]) -> None:
+    """Delete the rooms one after the other."""
+
+    async def delete(api: LivekitApi) -> None:
+        for room in rooms:
+            await delete_room(api, room)
+
+    ask(livekit, delete, "hanging up", timeout_s=ASK_TIMEOUT_S)
+
+
+def number_of_rooms(livekit: LivekitSettings) -> int:
+    """How many rooms the server lists."""
+
+    async def count(api: LivekitApi) -> int:
+        return len(await api.list_rooms())
+
+    return ask(livekit, count, "counting rooms", timeout_s=COUNT_TIMEOUT_S)
+
+
+def ask(
+    livekit: LivekitSettings, act: Callable[[LivekitApi], Awaitable[T]], what: str, *, timeout_s: float
+) -> T:
+    """One conversation with a LiveKit."""
+
+    async def main() -> T:
+        async with (
+            deadline(timeout_s, what),
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret) as api,
+        ):
+            return await act(api)
+
+    return aio.run(main())

@@ -1,0 +1,37 @@
+"""The services of one host and what acts on them, for any backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from voiceops.deadline import Deadline
+from voiceops.kinds.model import Declared
+from voiceops.stack.backend import Backend
+from voiceops.stack.occupancy import Occupancy
+from voiceops.stack.results import Progress, silent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The services of one host and what acts on them."""
+
+    services: Callable[[], tuple[Declared, ...]]
+    """Complete declarations; may make keys and fetch secrets, so it is called under the lock."""
+    outline: tuple[Declared, ...]
+    backend: Backend
+    lock: Callable[[Deadline], AbstractContextManager[None]]
+    fetch: Callable[[], None] = lambda: None
+    """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
+    before_agents: Callable[[], None] | None = None
+    """Cleans rooms before an agent takes calls."""
+    occupancy: Occupancy | None = None
+    """Asked only when calls may be at risk. None: the stack has no LiveKit."""
+    progress: Progress = silent
+    count_rooms: Callable[[], int | None] = lambda: None
+    """How many rooms its LiveKit has; None when it does not say."""
+    host: str = ""
+    """The server's name, for commands that people type; empty: this machine."""
+    close: Callable[[], None] = lambda: None
+    """Lets go of the way to the host; safe to call again."""
