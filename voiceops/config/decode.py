@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 import msgspec
 
+from voiceops.config.port_use import PortUse
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, place_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
-from voiceops.model.settings import ServiceBase
+from voiceops.model.settings import ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
 Path = tuple[Any, ...]
@@ -33,29 +34,11 @@ _UNEVALUATED = ("env", "command", "config")
 """Settings that may hold braces meant for others (``docker ps --format '{{.ID}}'``)."""
 
 
-class DecodedKind(Protocol):
-    """One kind of service, as far as decoding goes."""
-
-    @property
-    def settings(self) -> type[ServiceBase]:
-        """The struct that its settings are decoded into."""
-
-
-class DecodedKinds(Protocol):
-    """All kinds of service, as far as decoding goes: ``config.kinds.KindRegistry`` has more."""
-
-    def names(self) -> tuple[str, ...]:
-        """What ``kind`` can be."""
-
-    def find(self, name: str) -> DecodedKind | None:
-        """The kind of this name."""
-
-
 class Decoder:
     """Decodes values below ``root``, which stands at ``place``."""
 
     def __init__(
-        self, root: LocatedMapping, place: SourceLocation, environment: Environment, kinds: DecodedKinds
+        self, root: LocatedMapping, place: SourceLocation, environment: Environment, kinds: KindRegistry
     ) -> None:
         self.root = root
         self.place = place
@@ -253,3 +236,30 @@ def described(value: Any) -> str:
         return "a list"
     text = repr(value)
     return f"the {'text' if isinstance(value, str) else 'number'} {text if len(text) <= 40 else text[:37] + '...'}"
+
+
+class SettingsKind(Protocol):
+    """One kind of service, as far as its settings go; ``voiceops.kinds`` implements it."""
+
+    @property
+    def settings(self) -> type[ServiceBase]:
+        """The struct that its settings are decoded into."""
+
+    def check(self, service: Any, decoder: Decoder, path: Path) -> None:
+        """Raise ``ConfigError`` for what the types can't say."""
+
+    def ports(self, name: str, service: Any, settings: Settings) -> Iterable[PortUse]:
+        """The ports that it listens on."""
+
+
+class KindRegistry(Protocol):
+    """All kinds of service."""
+
+    def names(self) -> tuple[str, ...]:
+        """What ``kind`` can be."""
+
+    def find(self, name: str) -> SettingsKind | None:
+        """The kind of this name."""
+
+    def kind_of(self, service: ServiceBase) -> SettingsKind:
+        """The kind of a service whose settings were decoded."""

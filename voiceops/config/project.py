@@ -12,11 +12,10 @@ from typing import Any
 import msgspec
 
 from voiceops.config import checks
-from voiceops.config.decode import Decoder, fields_of, plain
+from voiceops.config.decode import Decoder, KindRegistry, fields_of, plain
 from voiceops.config.inventory.hostnames import split_port
 from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
-from voiceops.config.kinds import KindRegistry
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedMapping, SourceLocation, place_of

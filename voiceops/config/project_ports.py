@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voiceops.config.kinds import KindRegistry, PortUse
+from voiceops.config.decode import KindRegistry
+from voiceops.config.port_use import PortUse
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import VoiceopsError
 from voiceops.model.settings import ServiceBase, Settings

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from voiceops.config import decode
-from voiceops.config.kinds import PortUse
+from voiceops.config.port_use import PortUse
 from voiceops.errors import ConfigError
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind

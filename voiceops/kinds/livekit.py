@@ -13,7 +13,7 @@ import msgspec
 
 from voiceops.config import decode
 from voiceops.config.checks import check_address
-from voiceops.config.kinds import PortUse
+from voiceops.config.port_use import PortUse
 from voiceops.config.shipped import find_template
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment

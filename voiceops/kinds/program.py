@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from voiceops.config.kinds import PortUse
+from voiceops.config.port_use import PortUse
 from voiceops.config.shipped import find_template
 from voiceops.errors import ConfigError
 from voiceops.kinds.configuration import render_configuration, write_configuration
