@@ -17,17 +17,17 @@ MODULES = ("voiceops.kinds.livekit", "voiceops.kinds.agent", "voiceops.kinds.com
 
 
 def names() -> tuple[str, ...]:
-    """Every kind that an inventory can name."""
+    """Return every kind that an inventory can name."""
     return tuple(module.rpartition(".")[2] for module in MODULES)
 
 
 def find(name: str) -> Kind[Any] | None:
-    """The kind of this name; None where there is none."""
+    """Return the kind of this name; None where there is none."""
     return next((_load(module) for module in MODULES if module.rpartition(".")[2] == name), None)
 
 
 def kind_of(service: ServiceBase) -> Kind[Any]:
-    """The kind that a service of the inventory has."""
+    """Return the kind of a service of the inventory."""
     kind = find(service.kind)
     if kind is None:
         raise LookupError(f"no module of voiceops.kinds is named {service.kind}")
@@ -35,13 +35,13 @@ def kind_of(service: ServiceBase) -> Kind[Any]:
 
 
 def role_of(name: str) -> Role:
-    """The role of a kind; of a name that an older or newer voiceops has recorded, the plainest."""
+    """Return the role of a kind; ``OTHER`` for a name that is unknown here, as another version may have recorded."""
     kind = find(name)
     return kind.settings.role if kind else Role.OTHER
 
 
 def stop_behaviour(name: str) -> StopBehaviour:
-    """What its programs do with a stop signal; the default for a name that is unknown here."""
+    """Return what a kind's programs do with a stop signal; the default for a name that is unknown here."""
     kind = find(name)
     return kind.stop if kind else StopBehaviour()
 

@@ -174,12 +174,12 @@ def agent_unit(
 
 
 def agent_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """What agentkit reads of the project's variables."""
+    """Return those of the project's variables that agentkit reads."""
     return {name: variables[name] for name in _VARIABLES if variables.get(name)}
 
 
 def agent_environment(service: AgentService, settings: Settings, dotenv: Mapping[str, str]) -> dict[str, str]:
-    """The variables of an agent, here and on servers; secrets are in the clear."""
+    """Return the variables of an agent, here and on servers; secrets are in the clear."""
     given = service_environment(service, dotenv)
     env = {
         **agent_variables(dotenv),

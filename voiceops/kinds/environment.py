@@ -13,7 +13,7 @@ from voiceops.model.settings import ServiceBase
 
 
 def service_environment(service: ServiceBase, dotenv: Mapping[str, str]) -> dict[str, str]:
-    """What ``env_from`` and ``env`` of a service give it, in the clear; ``env`` wins."""
+    """Return the variables that ``env_from`` and ``env`` of a service name, in the clear; ``env`` wins."""
     try:
         selected = selected_variables(service.env_from, dotenv)
     except KeyError as error:
@@ -29,10 +29,10 @@ def service_environment(service: ServiceBase, dotenv: Mapping[str, str]) -> dict
 
 
 def withheld_names(env: Mapping[str, str], dotenv: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of ``.env`` that are not in a service's environment."""
+    """Return the names of ``.env`` that are not in a service's environment."""
     return tuple(name for name in dotenv if name not in env)
 
 
 def digest_of(*parts: object) -> str:
-    """Short, and another one for other values."""
+    """Return a short hash that differs for other values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]

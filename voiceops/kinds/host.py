@@ -22,7 +22,7 @@ UNITS = "/etc/systemd/system"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostContext:
-    """One host, as far as its services need to know it."""
+    """What the declaration of a service for a server needs besides its settings."""
 
     settings: Settings
     names: Names
@@ -39,7 +39,7 @@ class HostContext:
     on_fetch: OnProgress
 
     def environment(self, name: str, instance: str, values: Mapping[str, str], digest: str = "") -> File:
-        """The variables of a unit; with ``digest`` they carry the mark by which its process is known."""
+        """Return the environment file of a unit; ``digest`` adds the mark by which its process is known."""
         mark = {protocol.SERVICE_ENV: f"{self.names.project}/{name}/{digest}"} if digest else {}
         return File(
             path=self.names.environment_file(name, instance),
@@ -50,19 +50,19 @@ class HostContext:
         )
 
     def configuration(self, path: str, text: str, *, group: str | None = None) -> File:
-        """A configuration file that may hold secrets: root's alone, or readable for ``group`` too."""
+        """Return a configuration file that may hold secrets: root's alone, or readable for ``group`` too."""
         mode = 0o640 if group else 0o600
         return File(path=path, content=text, owner="root", group=group, mode=mode, secret=True)
 
     def program(self, path: str, source: Path) -> Blob:
-        """A program of this machine's cache."""
+        """Return a program that is copied from this machine."""
         content = Content.of_file(source, str(source))
         return Blob(path=path, source=source, content=content, owner="root", mode=0o755)
 
     def unit_file(self, unit: UnitFile) -> File:
-        """The file of a unit."""
+        """Return the file of a unit."""
         return File(path=f"{UNITS}/{unit.name}", content=unit.text, owner="root", mode=0o644)
 
     def enabled(self, unit: UnitFile) -> Unit:
-        """The unit starts with the host; whether it runs now is for reconcile."""
+        """Return the unit as one that starts with the host; whether it runs now is for reconcile."""
         return Unit(name=unit.name, enabled=True)

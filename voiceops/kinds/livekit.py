@@ -187,7 +187,7 @@ def _find_binary(service: LivekitService, on_fetch: OnProgress, machine: str = "
 
 
 def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, Any]:
-    """What the template gets; the secret is in the clear."""
+    """Return what the template of livekit.yaml gets; the secret is in the clear."""
     return {
         "port": livekit.port,
         "public": service.public,
@@ -214,7 +214,7 @@ def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object
 
 
 def revealed(value: Any) -> Any:
-    """``livekit.config`` with its secrets in the clear."""
+    """Return ``livekit.config`` with its secrets in the clear."""
     if isinstance(value, Secret):
         return value.reveal()
     if isinstance(value, Mapping):

@@ -104,13 +104,13 @@ class ProgramKind(Kind[S]):
         if self.template:
             template = find_template(self.template, host.templates)
             text = self._configuration(service, host.settings, template)
-        digest = digest_of(unit.text, env, *([text] if text else []))
+        digest = digest_of(unit.text, env, *([text] if self.template else []))
         return HostDeclaration(
             declared=replace(
                 outline, digest=digest, cwd=Path(cwd), withheld=withheld_names(env, host.dotenv)
             ),
             resources=(
-                *([host.configuration(config, text, group=host.names.user)] if text else []),
+                *([host.configuration(config, text, group=host.names.user)] if self.template else []),
                 host.environment(name, "", env, digest),
                 host.unit_file(unit),
                 host.enabled(unit),

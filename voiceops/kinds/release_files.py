@@ -15,7 +15,7 @@ _HASHED_BYTES = 8_000_000
 
 
 def release_files(folder: Path, patterns: Sequence[str]) -> list[Path]:
-    """Regular files below ``folder`` that a pattern matches, sorted, relative to it.
+    """Return the regular files below ``folder`` that a pattern matches, sorted, relative to it.
 
     Hidden files and folders, bytecode, logs and virtual environments never belong to it.
     """
@@ -48,7 +48,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def release_digest(folder: Path, patterns: Sequence[str]) -> str:
-    """Changes when a file of the release is added, removed, renamed or written differently."""
+    """Return a hash that differs when a file of the release is added, removed, renamed or written differently."""
     whole = hashlib.sha256()
     for path in release_files(folder, patterns):
         file = folder / path

@@ -1,0 +1,88 @@
+"""The kind ``livekit``: livekit.yaml, ports, digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.support.declarations import SETTINGS, declare, named, with_service
+from voiceops.kinds.livekit import LivekitService, livekit_unit
+from voiceops.kinds.model import DeclarationContext
+from voiceops.model.secret import Secret
+from voiceops.model.settings import Settings
+from voiceops.stack.declare import outline
+from voiceops.systemd.names import Names
+from voiceops.systemd.units import UnitWriter
+
+WRITER = UnitWriter(Names("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
+
+
+def server_config(settings: Settings, context: DeclarationContext) -> dict[str, Any]:
+    prepare = named(declare(settings, context), "livekit").prepare
+    assert prepare is not None
+    argv = prepare()
+    assert argv[0] == "/bin/true"
+    path = Path(argv[2])
+    assert path.stat().st_mode & 0o777 == 0o600
+    loaded: dict[str, Any] = yaml.safe_load(path.read_text())
+    return loaded
+
+
+def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(context: DeclarationContext) -> None:
+    config = server_config(SETTINGS, context)
+    assert config["port"] == 7890
+    assert config["bind_addresses"] == ["127.0.0.1"]
+    assert config["keys"] == {"key": "s" * 32}
+    assert config["rtc"]["stun_servers"] == ["127.0.0.1:9"]
+    assert config["rtc"]["node_ip"] == "127.0.0.1"
+    assert config["rtc"]["use_external_ip"] is False
+
+
+def test_a_public_server_finds_or_is_told_its_address(context: DeclarationContext) -> None:
+    config = server_config(with_service("livekit", public=True, redis="r:6379"), context)
+    assert "bind_addresses" not in config
+    assert config["rtc"]["use_external_ip"] is True
+    assert config["redis"] == {"address": "r:6379"}
+    config = server_config(with_service("livekit", public=True, node_ip="203.0.113.7"), context)
+    assert (config["rtc"]["node_ip"], config["rtc"]["use_external_ip"]) == ("203.0.113.7", False)
+
+
+def test_own_configuration_is_merged_over_the_template(context: DeclarationContext) -> None:
+    extra: dict[str, object] = {"rtc": {"tcp_port": 1}, "room": {"max_participants": 9}}
+    config = server_config(with_service("livekit", config=extra), context)
+    assert config["rtc"]["tcp_port"] == 1
+    assert config["rtc"]["udp_port"] == 7882
+    assert config["room"] == {"max_participants": 9}
+
+
+def test_a_secret_of_the_servers_configuration_is_written_and_changes_its_digest(
+    context: DeclarationContext,
+) -> None:
+    config: dict[str, object] = {"redis": {"password": Secret("one")}, "turn": {"keys": [Secret("two")]}}
+    written = server_config(with_service("livekit", config=config), context)
+    assert (written["redis"], written["turn"]) == ({"password": "one"}, {"keys": ["two"]})
+    before = named(declare(with_service("livekit", config=config), context), "livekit")
+    config = {**config, "redis": {"password": Secret("other")}}
+    assert named(declare(with_service("livekit", config=config), context), "livekit").digest != before.digest
+
+
+def test_only_a_public_server_listens_for_media_over_tcp(context: DeclarationContext) -> None:
+    assert server_config(SETTINGS, context)["rtc"]["tcp_port"] == 0
+    assert named(outline(SETTINGS, context.root), "livekit").ports == (7890,)
+    public = with_service("livekit", public=True)
+    assert server_config(public, context)["rtc"]["tcp_port"] == 7881
+    assert named(outline(public, context.root), "livekit").ports == (7890, 7881)
+
+
+def test_a_livekit_that_is_not_public_exchanges_packets_with_loopback_alone() -> None:
+    def told(**settings: Any) -> list[str]:
+        service = LivekitService(**settings)
+        unit = livekit_unit(WRITER, "livekit", service, binary="/l", port=7880, config_file="/etc/l.yaml")
+        return [line for line in unit.text.splitlines() if line.startswith("IPAddress")]
+
+    assert told() == ["IPAddressDeny=any", "IPAddressAllow=localhost"]
+    assert told(public=True) == []
+    assert told(redis="10.0.0.5:6379") == []
+    assert told(config={"webhook": {"urls": []}}) == []
