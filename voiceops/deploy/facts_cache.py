@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from voiceops.deploy.wheelhouse import Facts
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 from voiceops.resources import read_facts
+from voiceops.util.atomic_write import write_atomically
 
 
 class FactsCache:
@@ -32,8 +32,6 @@ class FactsCache:
         """Ask the host, and note it."""
         facts = read_facts(transport, host.settings.project)
         found = Facts.of(facts)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        fresh = self._file(host).with_suffix(f".{os.getpid()}")
-        fresh.write_text(json.dumps({key: value for key, value in facts.items() if key != "lease"}))
-        fresh.replace(self._file(host))
+        noted = {key: value for key, value in facts.items() if key != "lease"}
+        write_atomically(self._file(host), json.dumps(noted).encode())
         return found

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from voiceops.errors import ServiceError, StorageError, VoiceopsError
+from voiceops.util.atomic_write import write_atomically
 
 _TOOL_TIMEOUT_S = 20.0
 
@@ -28,15 +28,7 @@ def write_text(path: Path, text: str, mode: int) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # cron ignores names with a dot, so it never looks at the temp file.
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-            os.chmod(name, mode)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_atomically(path, text.encode(), mode=mode)
     except OSError as error:
         raise StorageError(f"can't write {path}: {error.strerror}") from None
 

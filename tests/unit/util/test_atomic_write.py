@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ def test_a_new_file_is_its_owners_alone_and_its_folder_is_made(tmp_path: Path) -
     path = tmp_path / "deep" / "file"
     write_atomically(path, b"one")
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"one", 0o600)
+
+
+def test_the_mode_is_as_asked_for_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        write_atomically(tmp_path / "file", b"", mode=0o644)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_write_that_fails_leaves_the_old_content_and_no_temporary_file(tmp_path: Path) -> None:

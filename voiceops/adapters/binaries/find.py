@@ -8,6 +8,7 @@ of another architecture PATH does not count: release and Go know how to make one
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 from voiceops.adapters.binaries.elf import machine_of
 from voiceops.adapters.binaries.progress import OnProgress, ask_version, cache_folder
 from voiceops.errors import ConfigError
+from voiceops.util.atomic_write import write_atomically
 
 RELEASES = "https://github.com/livekit/livekit/releases/download"
 """The official releases; VOICEOPS_LIVEKIT_RELEASES names a mirror with the same layout."""
@@ -98,10 +100,5 @@ def _version_of(binary: Path, memory: Path) -> str | None:
 
 def remember(memory: Path, key: str, version: str) -> None:
     """Only a saving: where the cache can't be written, the binary is asked again."""
-    fresh = memory.with_name(f"{memory.name}.{os.getpid()}")
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(json.dumps({key: version}))
-        fresh.replace(memory)
-    except OSError:
-        fresh.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        write_atomically(memory, json.dumps({key: version}).encode())
