@@ -56,7 +56,7 @@ def type_commands(socket: str, folder: Path) -> str:
 def agent_pid(folder: Path) -> int:
     """The agent's pid as check-running names it."""
     shown = subprocess.run(["./inv", "check-running", "--json"], cwd=folder, capture_output=True, text=True)
-    return int(json.loads(shown.stdout)["services"]["agent"]["pids"][0])
+    return int(json.loads(shown.stdout)["hosts"]["localhost"]["services"]["agent"]["pids"][0])
 
 
 def main() -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.command import Report, Run, show_error
-from voiceops.commands.hosts import host_failure
+from voiceops.commands.documents import host_failure
+from voiceops.errors import ServiceError
 from voiceops.model.quoting import printable
 from voiceops.util.terminal import columns, styled
 from voiceops.util.times import iso_time
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from voiceops.deploy.rollout import Deployed
     from voiceops.model.calls import CallResult
     from voiceops.model.documents.common import HostFailure
-    from voiceops.model.documents.servers import DeployDocument, DeployedHost, SkippedHost
+    from voiceops.model.documents.servers import DeployDocument, DeployedHost
 
 
 WIDE = 160
@@ -149,11 +150,11 @@ def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
     return Report(document, "\n".join(_text(view, done, check=check)), code)
 
 
-def _host(run: HostRun, *, check: bool) -> DeployedHost | SkippedHost | HostFailure:
+def _host(run: HostRun, *, check: bool) -> DeployedHost | HostFailure:
     if run.error is not None:
         return host_failure(run.error)
     if run.skipped:
-        return {"ok": False, "skipped": run.skipped}
+        return host_failure(ServiceError(f"{run.name}: {run.skipped}"), skipped=run.skipped)
     result = run.result
     assert result is not None
     host: DeployedHost = {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from voiceops.cli.command import Report, Run, show_error
-from voiceops.errors import CallsInProgressError, UsageError, VoiceopsError
+from voiceops.commands.documents import host_failure
+from voiceops.errors import CallsInProgressError, UsageError
 from voiceops.fleet.order import services_of
 from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
@@ -15,9 +16,6 @@ from voiceops.stack.results import Progress, silent
 from voiceops.stack.stack import Stack
 from voiceops.wiring.project import Project
 from voiceops.wiring.stack import build_stack
-
-if TYPE_CHECKING:
-    from voiceops.model.documents.common import HostFailure
 
 T = TypeVar("T")
 
@@ -34,11 +32,6 @@ def all_ok(results: Mapping[str, HostResult[T]]) -> bool:
     return all(result.ok for result in results.values())
 
 
-def host_failure(error: VoiceopsError) -> HostFailure:
-    """Return what stands in a document for a host on which the command failed."""
-    return {"ok": False, "error": error.as_json()}
-
-
 def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report) -> Report:
     """``report`` of the values, and the errors of the other hosts with the gravest exit code."""
     problems = {host: one.problem for host, one in results.items() if one.problem is not None}
@@ -48,7 +41,7 @@ def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report
     assert isinstance(hosts, dict), "what acts on several hosts reports on each of them"
     for problem in problems.values() if not run.json else ():
         show_error(problem, as_json=False, invocation=run.invocation)
-    failed = {name: host_failure(problem) for name, problem in problems.items()}
+    failed = {name: host_failure(one, skipped=results[name].skipped) for name, one in problems.items()}
     data = {**report.data, "hosts": {**hosts, **failed}}
     return Report(data, report.text, exit_code(results.values(), report.exit_code))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Run
-from voiceops.commands.hosts import host_failure
+from voiceops.commands.documents import host_failure
 from voiceops.errors import VoiceopsError
 from voiceops.model.quoting import json_text, printable, printable_lines
 from voiceops.stack.logs.files import Line, show_time

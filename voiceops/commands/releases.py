@@ -11,7 +11,8 @@ import msgspec
 
 from voiceops.cli.command import Report, Run, names
 from voiceops.commands.deploy_view import View
-from voiceops.commands.hosts import host_failure, named_on, servers
+from voiceops.commands.documents import host_failure
+from voiceops.commands.hosts import named_on, servers
 from voiceops.deploy.desired import host_outline
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.cli.command import Report, Run
-from voiceops.commands.hosts import host_failure
+from voiceops.commands.documents import host_failure
 from voiceops.fleet.run import HostResult, exit_code, on_hosts
 from voiceops.model.settings import Host
 from voiceops.ports import Transport

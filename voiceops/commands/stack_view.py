@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
 from voiceops.cli.command import Run
-from voiceops.commands.hosts import host_failure, stack_on, values_of
+from voiceops.commands.documents import host_failure
+from voiceops.commands.hosts import stack_on, values_of
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.model.quoting import printable
 from voiceops.model.roles import Role

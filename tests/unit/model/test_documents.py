@@ -285,6 +285,7 @@ def test_hosts_that_fail_stand_beside_the_others() -> None:
     assert (report.exit_code, report.document["ok"]) == (5, False)
     assert isinstance(report.data["hosts"], dict)
     assert list(report.data["hosts"]) == ["web1", "web2", "web3"]
+    assert report.data["hosts"]["web3"]["skipped"] == "left as it is, because web2 failed"
 
 
 def test_what_went_wrong_with_a_service_or_a_resource_is_said_in_its_entry() -> None:

@@ -17,10 +17,12 @@ class FailureDocument(TypedDict):
 
 
 class HostFailure(TypedDict):
-    """One of several hosts, where the command failed."""
+    """A host on which the command failed, or that it left as it was."""
 
     ok: Literal[False]
     error: ErrorEntry
+    skipped: NotRequired[str]
+    """Why the turn of this host never came."""
 
 
 class ServiceEntry(TypedDict):

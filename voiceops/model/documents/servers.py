@@ -57,19 +57,12 @@ class DeployedHost(TypedDict):
     bad: NotRequired[dict[str, BadRelease]]
 
 
-class SkippedHost(TypedDict):
-    """A host that was not touched."""
-
-    ok: Literal[False]
-    skipped: str
-
-
 class DeployDocument(TypedDict):
     """``inv deploy``, ``inv setup``, ``inv drift``."""
 
     check: bool
     changed_count: int
-    hosts: dict[str, DeployedHost | SkippedHost | HostFailure]
+    hosts: dict[str, DeployedHost | HostFailure]
     call: NotRequired[CallEntry]
     """A call through the servers after the last host."""
 
