@@ -32,6 +32,7 @@ def health_document(worker: Worker) -> dict[str, Any]:
         "rooms": worker.rooms,
         "load": round(worker.load, 3),
         "load_limit": worker.load_limit if math.isfinite(worker.load_limit) else None,
+        "agent_name": worker.agent_name,
         "worker_id": worker.worker_id,
         "pid": os.getpid(),
         "max_jobs": worker.max_jobs,

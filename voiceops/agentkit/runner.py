@@ -27,7 +27,13 @@ from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.unattended import leave_unattended_rooms
 from voiceops.agentkit.worker import Worker
-from voiceops.model.protocol import HEALTH_PORT_ENV, HEALTH_SOCKET_ENV, LOAD_LIMIT_ENV, MAX_JOBS_ENV
+from voiceops.model.protocol import (
+    AGENT_STARTS,
+    HEALTH_PORT_ENV,
+    HEALTH_SOCKET_ENV,
+    LOAD_LIMIT_ENV,
+    MAX_JOBS_ENV,
+)
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -126,6 +132,7 @@ def run(options: WorkerOptions, stop: StopRequest) -> int:
         # LIVEKIT_AGENT_NAME is only a default for agents that name themselves nothing.
         os.environ["LIVEKIT_AGENT_NAME_OVERRIDE"] = options.agent_name
     limiter = _set_up_logging(options)
+    log.info(AGENT_STARTS, extra={"entry": str(options.entry)})
     try:
         server = discover(options.entry)
     except Exception:

@@ -221,6 +221,11 @@ class Worker:
         return float(getattr(self.server, "_worker_load", 0.0))
 
     @property
+    def agent_name(self) -> str:
+        """The name under which it registers."""
+        return str(self.server._agent_name)
+
+    @property
     def worker_id(self) -> str:
         return str(self.server.id)
 

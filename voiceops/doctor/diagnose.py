@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from voiceops.doctor import server_rules, worker_rules
+from voiceops.doctor import code_rules, server_rules, worker_rules
 from voiceops.doctor.facts import Facts
-from voiceops.doctor.room_rules import RoomVerdict, judge_room
+from voiceops.doctor.room_look import RoomVerdict
+from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
 
 SEVERITIES = ("error", "warning", "info")
@@ -32,6 +33,8 @@ STACK_RULES: tuple[Rule, ...] = (
     worker_rules.no_worker,
     worker_rules.frozen_worker,
     worker_rules.unregistered_worker,
+    code_rules.other_name,
+    code_rules.failing_calls,
     worker_rules.several_workers,
     worker_rules.old_code,
     worker_rules.over_load,
@@ -41,7 +44,7 @@ STACK_RULES: tuple[Rule, ...] = (
 def diagnose(facts: Facts) -> tuple[Finding, ...]:
     """All findings, the most likely cause first; empty: whoever calls gets an agent."""
     findings = [finding for rule in STACK_RULES for finding in rule(facts)]
-    explained = any(finding.severity == "error" for finding in findings)
+    explained = any(finding.severity == "error" and not finding.past for finding in findings)
     for room in facts.rooms:
         if facts.wanted_room and room.name != facts.wanted_room:
             continue
@@ -59,5 +62,6 @@ def _finding(room: str, verdict: RoomVerdict) -> Finding:
         evidence=verdict.evidence,
         fixes=verdict.fixes,
         room=room,
+        by_hand=verdict.by_hand,
         rank=verdict.rank,
     )

@@ -10,9 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from voiceops.model.protocol import AGENT_STARTS
 from voiceops.model.rooms import Dispatch, Participant
 from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
+
+START_LINES = (AGENT_STARTS, "starting LiveKit server")
+"""The first line of a run: of agentkit's runner, and of livekit-server."""
+START_SLACK_S = 0.2
+"""The age of a process and the time in a log line come from two clocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +77,10 @@ class WorkerFact:
     pids: tuple[int, ...] = ()
     foreign_owner: str = ""
     """Whose the stray worker is, where that is none of this project's."""
+    registered_name: str | None = None
+    """The agent name that it has registered; None: it does not say."""
+    code_folder: str = ""
+    """Files of its code are named from here."""
 
     @property
     def at_max_jobs(self) -> bool:
@@ -110,6 +120,8 @@ class ServerFact:
     """The kernel says that its process is stopped: no packet passes, every call is silent."""
     foreign_owner: str = ""
     """Whose the process on its port is, where that is none of this project's."""
+    started_at: float | None = None
+    """None: this stack does not run it, or it does not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +169,9 @@ class Facts:
     events_by_room: Mapping[str, Sequence[LogEvent]] = field(init=False, repr=False, compare=False)
     """Joined once: every rule asks for the lines of one room, and thousands of rooms may stand."""
     services_with_log: frozenset[str] = field(init=False, repr=False, compare=False)
+    history: bool = False
+    """Failed calls of earlier starts were asked for too."""
+    _by_service: Mapping[str, Sequence[LogEvent]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_room: dict[str, list[LogEvent]] = {}
@@ -164,19 +179,42 @@ class Facts:
             if event.room:
                 by_room.setdefault(event.room, []).append(event)
         object.__setattr__(self, "events_by_room", by_room)
-        object.__setattr__(self, "services_with_log", frozenset(event.service for event in self.events))
+        by_service: dict[str, list[LogEvent]] = {}
+        for event in self.events:
+            by_service.setdefault(event.service, []).append(event)
+        object.__setattr__(self, "_by_service", by_service)
+        object.__setattr__(self, "services_with_log", frozenset(by_service))
+
+    def events_of(self, service: str) -> Sequence[LogEvent]:
+        """The lines of one service, oldest first."""
+        return self._by_service.get(service, ())
+
+    def since_start(self, service: str) -> Sequence[LogEvent]:
+        """The lines of one service since it was started last: an earlier run's say nothing of this one."""
+        events = self.events_of(service)
+        began = self._started_at(service)
+        if began is not None:
+            return [event for event in events if event.at >= began - START_SLACK_S]
+        first = max((index for index, one in enumerate(events) if _begins(one)), default=0)
+        return events[first:]
+
+    def _started_at(self, service: str) -> float | None:
+        """When the process that runs now was started; None when none runs."""
+        if service == self.server.service:
+            return self.server.started_at
+        return max(
+            (w.started_at for w in self.workers if w.service == service and w.started_at is not None),
+            default=None,
+        )
 
     def worker_for(self, agent_name: str) -> WorkerFact | None:
         return next((w for w in self.workers if w.agent_name == agent_name), None)
 
 
-def last_message(facts: Facts, service: str, *, levels: tuple[str, ...]) -> str:
-    """The newest line of these levels in a service's log, shortened; empty when there is none."""
-    for event in reversed(facts.events):
-        if event.service == service and event.level.lower() in levels:
-            text = event.message.strip().splitlines()
-            error = str(event.fields.get("error") or "")
-            return (f"{text[0]} ... {text[-1]}" if len(text) > 1 else event.message) + (
-                f": {error}" if error else ""
-            )
-    return ""
+def _begins(event: LogEvent) -> bool:
+    return event.message.startswith(START_LINES)
+
+
+def misnamed(worker: WorkerFact) -> bool:
+    """Whether the worker has registered another name than the one that is declared."""
+    return worker.registered_name is not None and worker.registered_name != worker.agent_name

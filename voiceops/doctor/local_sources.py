@@ -75,6 +75,7 @@ class LocalSources:
             observed=self.observe(),
             digests=digests,
             now=self.now(),
+            code_folder=str(self.folder.root),
             closer=self._closer,
         )
 

@@ -1,8 +1,9 @@
 """Bring calls back with the least force that helps, each step proved by a real call.
 
 The ladder is diagnose, fix what the diagnosis names, clean the rooms, restart the
-agents, restart the stack. It ends at the first rung after which a call is answered.
-``hard`` climbs straight to the top.
+agents, restart the stack. It ends at the first rung after which a call is answered, and at
+a cause that no restart removes: code that can't be loaded or raises, a wrong name, another
+project's port. ``hard`` climbs straight to the top.
 """
 
 from __future__ import annotations
@@ -96,6 +97,8 @@ class Recovery:
     findings: tuple[Finding, ...]
     took_s: float
     helped: Rung | None
+    stopped_by: tuple[Finding, ...] = ()
+    """Causes that only a person can remove; the rungs above were not climbed for them."""
 
     @property
     def ok(self) -> bool:
@@ -114,6 +117,7 @@ class Recovery:
             "took_s": round(self.took_s, 3),
             "steps": [step.as_json() for step in self.steps],
             "findings": [finding.as_json() for finding in self.findings],
+            "stopped_by": [finding.rule for finding in self.stopped_by],
         }
 
 
@@ -125,6 +129,65 @@ class _Climb:
     tell: Callable[[StepResult], None]
     limit: Deadline
     steps: list[StepResult] = field(default_factory=list)
+    findings: tuple[Finding, ...] = ()
+    stopped_by: tuple[Finding, ...] = ()
+
+    def diagnose(self) -> str:
+        self.findings = tuple(self.hands.diagnose())
+        errors = [finding.rule for finding in self.findings if finding.severity == "error"]
+        return f"found {', '.join(errors)}" if errors else "found nothing wrong"
+
+    def by_hand(self, *, called: bool) -> tuple[Finding, ...]:
+        """Causes that no rung removes. What earlier calls met counts only once one of ours has met it too."""
+        return tuple(
+            one
+            for one in self.findings
+            if one.severity == "error" and one.by_hand and (called or not one.past)
+        )
+
+    def stops(self, *, called: bool) -> bool:
+        """Look again; whether what is left is a person's work."""
+        try:
+            self.diagnose()
+        except VoiceopsError:
+            return False  # the rungs above may bring back what can't be looked at
+        self.stopped_by = self.by_hand(called=called)
+        return bool(self.stopped_by)
+
+    def to_the_top(self) -> Rung | None:
+        """Restart everything at once."""
+        return Rung.STACK if self.step(Rung.STACK, self.restart_stack) else None
+
+    def climb(self) -> Rung | None:
+        """From the least force up: the rung after which a call was answered."""
+        broken = any(one.severity == "error" and not one.past for one in self.findings)
+        if not broken:
+            if self.step(Rung.DIAGNOSE, lambda: "called to make sure"):
+                return Rung.DIAGNOSE
+            if self.stops(called=True):
+                return None
+        if any(fix.action for finding in self.findings for fix in finding.fixes):
+            # Code may have been corrected since it failed: one start tells, before 15 s go into a call.
+            doubtful = bool(self.by_hand(called=False))
+            if self.step(Rung.FIX, lambda: self.hands.fix(self.findings), prove=not doubtful):
+                return Rung.FIX
+            if self.stops(called=not doubtful):
+                return None
+            if doubtful and self.step(Rung.FIX, lambda: "called to make sure"):
+                return Rung.FIX
+        elif self.by_hand(called=False):
+            self.stopped_by = self.by_hand(called=False)
+            return None
+        for rung, act in (
+            (Rung.ROOMS, self.hands.clean_rooms),
+            (Rung.AGENTS, lambda: self.hands.restart(Rung.AGENTS)),
+            (Rung.STACK, self.restart_stack),
+        ):
+            if self.step(rung, act):
+                return rung
+            if self.stops(called=True):
+                return None
+        return None
 
     def step(self, rung: Rung, act: Callable[[], str], *, prove: bool = True) -> bool:
         """Do one step and prove it; an error in the step is kept and the climb goes on while there is time."""
@@ -173,31 +236,12 @@ def recover(
     limit = limit or Deadline(DEFAULT_TIMEOUT_S, "recover")
     began = limit.clock()
     climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
-    findings: tuple[Finding, ...] = ()
-
-    def diagnose() -> str:
-        nonlocal findings
-        findings = tuple(hands.diagnose())
-        errors = [finding.rule for finding in findings if finding.severity == "error"]
-        return f"found {', '.join(errors)}" if errors else "found nothing wrong"
-
-    def is_broken() -> bool:
-        return any(finding.severity == "error" for finding in findings)
-
-    helped: Rung | None = None
-    climb.step(Rung.DIAGNOSE, diagnose, prove=False)
-    if hard:
-        helped = Rung.STACK if climb.step(Rung.STACK, climb.restart_stack) else None
-    elif not is_broken() and climb.step(Rung.DIAGNOSE, lambda: "called to make sure"):
-        helped = Rung.DIAGNOSE
-    else:
-        rungs: list[tuple[Rung, Callable[[], str]]] = []
-        if any(finding.fixes for finding in findings):
-            rungs.append((Rung.FIX, lambda: hands.fix(findings)))
-        rungs += [
-            (Rung.ROOMS, hands.clean_rooms),
-            (Rung.AGENTS, lambda: hands.restart(Rung.AGENTS)),
-            (Rung.STACK, climb.restart_stack),
-        ]
-        helped = next((rung for rung, act in rungs if climb.step(rung, act)), None)
-    return Recovery(steps=tuple(climb.steps), findings=findings, took_s=limit.clock() - began, helped=helped)
+    climb.step(Rung.DIAGNOSE, climb.diagnose, prove=False)
+    helped = climb.to_the_top() if hard else climb.climb()
+    return Recovery(
+        steps=tuple(climb.steps),
+        findings=climb.findings,
+        took_s=limit.clock() - began,
+        helped=helped,
+        stopped_by=climb.stopped_by,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from voiceops.doctor.evidence import logged
 from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
 from voiceops.model.findings import Fix
 from voiceops.model.quoting import quoted
@@ -92,6 +93,10 @@ class Look:
     def worker(self) -> WorkerFact | None:
         return self.facts.worker_for(self.agent_name)
 
+    @property
+    def code_folder(self) -> str:
+        return self.worker.code_folder if self.worker else ""
+
     def dispatch(self, agent_name: str | None = None) -> Fix:
         name = self.agent_name if agent_name is None else agent_name
         flag = f" --agent {quoted(name)}" if name else ""
@@ -117,6 +122,21 @@ class Look:
             room=self.room.name,
             identity=agent.identity,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoomVerdict:
+    """Why a caller in this room hears nothing."""
+
+    rule: str
+    sentence: str
+    evidence: tuple[str, ...]
+    fixes: tuple[Fix, ...]
+    severity: str = "error"
+    rank: int = 30
+    by_hand: bool = False
+    from_below: bool = False
+    """True where a stack rule names the cause better: a missing, frozen or lost worker."""
 
 
 def looks(facts: Facts) -> list[Look]:
@@ -153,7 +173,7 @@ def dead(agent: Participant, look: Look) -> tuple[str, ...]:
     """
     for event in look.events("process exited with non-zero exit code", "killing process"):
         if event.job_id and event.job_id == job_id(agent):
-            return (f"worker log: {event.message}", *look.last_output(event))
+            return (logged(look.facts, "worker", event), *look.last_output(event))
     workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
     if not workers or any(look.room.name in worker.rooms for worker in workers):
         return ()
@@ -177,5 +197,20 @@ def inert(agent: Participant, look: Look) -> str:
     for event in reversed(look.events(INERT_LINE)):
         later = [person for person in look.people if person.joined_at >= event.at - 1]
         if agent.joined_at <= event.at and later and event.job_id in ("", job_id(agent)):
-            return f"worker log: {INERT_LINE}, and a caller has joined since"
+            return logged(look.facts, "worker", event, f"{INERT_LINE}, and a caller has joined since")
     return ""
+
+
+def new_agents(facts: Facts, worker: WorkerFact) -> tuple[Fix, ...]:
+    """One new agent for each caller who waits for this one.
+
+    An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.
+    """
+    waiting = waiting_rooms(facts)
+    fixes: list[Fix] = []
+    for look in looks(facts):
+        own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
+        if look.room in waiting:
+            fixes.extend(look.remove(agent) for agent in own)
+            fixes.append(look.dispatch(worker.agent_name))
+    return tuple(fixes)

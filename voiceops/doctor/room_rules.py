@@ -7,10 +7,11 @@ on a full one, so that "no agent yet" alone says nothing before ``PATIENCE_S``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
+from voiceops.doctor import code_rules
+from voiceops.doctor.evidence import logged
 from voiceops.doctor.facts import Facts, RoomFact
-from voiceops.doctor.room_look import Look, dead, inert
+from voiceops.doctor.room_look import Look, RoomVerdict, dead, inert
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.rooms import ParticipantState
@@ -33,20 +34,6 @@ _PROVIDERS = {
 }
 """livekit-agents' lines for a failed request (tts/tts.py, stt/stt.py, llm/llm.py), each with a field of
 that name that says whose."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomVerdict:
-    """Why a caller in this room hears nothing."""
-
-    rule: str
-    sentence: str
-    evidence: tuple[str, ...]
-    fixes: tuple[Fix, ...]
-    severity: str = "error"
-    rank: int = 30
-    from_below: bool = False
-    """True where a stack rule names the cause better: a missing, frozen or lost worker."""
 
 
 def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
@@ -167,7 +154,14 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
     return RoomVerdict(
         rule="provider-failed",
         sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
-        evidence=(f"worker log: {text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",),
+        evidence=(
+            logged(
+                look.facts,
+                "worker",
+                event,
+                f"{text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",
+            ),
+        ),
         fixes=(
             Fix(
                 command="check the provider's key in .env and the network, then `inv start`; without keys it "
@@ -176,67 +170,6 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
             ),
         ),
     )
-
-
-def _raised(look: Look) -> RoomVerdict | None:
-    for event in reversed(look.events("unhandled exception while running the job task")):
-        line = (event.message + "\n" + str(event.fields.get("exc_info", ""))).strip().splitlines()[-1]
-        return _code_failed(look, line.split(":")[0] or "an error", f"worker log: {line}")
-    return None
-
-
-def _guard_gave_up(look: Look) -> RoomVerdict | None:
-    """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
-    for event in reversed(look.events("call failed")):
-        phase = str(event.fields.get("phase", ""))
-        if phase == "process" or event.fields.get("fallback"):
-            continue  # the process ended: said by its exit code; or the call went on with the fallback
-        error = str(event.fields.get("error", "no error given"))
-        verdict = _code_failed(
-            look, error.split("(")[0].split(":")[0], f"worker log: call failed in phase {phase}: {error}"
-        )
-        return (
-            replace(verdict, rule="entrypoint-hung") if "eadline" in error or "imeout" in error else verdict
-        )
-    return None
-
-
-def _code_failed(look: Look, what: str, evidence: str) -> RoomVerdict:
-    return RoomVerdict(
-        rule="entrypoint-raised",
-        sentence=f"The agent's code failed with {what} in this call, so it has no agent.",
-        evidence=(evidence,),
-        fixes=(look.dispatch(),),
-    )
-
-
-def _killed_in_call(look: Look) -> RoomVerdict | None:
-    for agent in look.room.agents:
-        evidence = dead(agent, look)
-        if evidence:
-            return RoomVerdict(
-                rule="killed-in-call",
-                sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
-                evidence=evidence,
-                fixes=(look.remove(agent), look.dispatch()),
-                from_below="no worker runs" in evidence[0],
-            )
-    return None
-
-
-def _exited(look: Look) -> RoomVerdict | None:
-    for event in reversed(look.events("process exited with non-zero exit code")):
-        code = event.message.rsplit(" ", 1)[-1]
-        killed = code.startswith("-")
-        return RoomVerdict(
-            rule="killed-in-call" if killed else "entrypoint-exited",
-            sentence=f"The agent's process was killed by signal {code[1:]} in this call."
-            if killed
-            else f"The agent's code ended its process with exit code {code} in this call.",
-            evidence=(f"worker log: {event.message}", *look.last_output(event)),
-            fixes=(look.dispatch(),),
-        )
-    return None
 
 
 def _wrong_name(look: Look) -> RoomVerdict | None:
@@ -289,7 +222,10 @@ def _worker_at_fault(look: Look) -> RoomVerdict | None:
         rule="no-worker",
         sentence=f"No working worker for {worker.service}.",
         evidence=(f"service {worker.service} is {worker.state}",),
-        fixes=(Fix(command="inv recover", action=""), look.dispatch()),
+        fixes=(
+            Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
+            look.dispatch(),
+        ),
         from_below=True,
     )
 
@@ -315,14 +251,14 @@ def _lost(look: Look) -> RoomVerdict | None:
         return RoomVerdict(
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
-            evidence=(f"server log: {reason.strip()}",),
+            evidence=(logged(look.facts, "server", said[-1], reason.strip()),),
             fixes=(look.dispatch(),),
         )
     if "deadline" in reason:
         return RoomVerdict(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
-            evidence=(f"server log: {reason.strip()}",),
+            evidence=(logged(look.facts, "server", said[-1], reason.strip()),),
             fixes=(look.dispatch(),),
         )
     worker = look.worker
@@ -370,7 +306,9 @@ def _hung(look: Look) -> RoomVerdict | None:
             f"job assigned {since:.0f} s ago"
             if assigned_at is not None
             else f"caller waits for {since:.0f} s",
-            "worker log: killing process" if killed else unlike_others or "no error in the worker's log",
+            logged(look.facts, "worker", killed[-1])
+            if killed
+            else unlike_others or "no error in the worker's log",
         ),
         fixes=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
     )
@@ -412,10 +350,11 @@ _Rule = Callable[[Look], "RoomVerdict | None"]
 _ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed, _never_joined)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,
-    _raised,
-    _guard_gave_up,
-    _killed_in_call,
-    _exited,
+    code_rules.raised,
+    code_rules.guard_gave_up,
+    code_rules.killed_in_call,
+    code_rules.exited,
+    code_rules.waits_for_other_name,
     _wrong_name,
     _worker_at_fault,
     _lost,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voiceops.doctor.facts import Facts, last_message
+from voiceops.doctor.evidence import last_error, logged
+from voiceops.doctor.facts import Facts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
@@ -44,11 +45,15 @@ def server_down(facts: Facts) -> Iterator[Finding]:
         evidence.append(
             f"service {server.service} is {server.state}" + (f": {server.detail}" if server.detail else "")
         )
-    last = last_message(facts, server.service, levels=("error", "fatal", "panic"))
-    if last:
-        evidence.append(f"its log: {last}")
+    evidence += filter(None, (last_error(facts, server.service),))
     yield Finding(
-        rule="server-down", severity="error", sentence=sentence, evidence=tuple(evidence), fixes=fixes, rank=0
+        rule="server-down",
+        severity="error",
+        sentence=sentence,
+        evidence=tuple(evidence),
+        fixes=fixes,
+        by_hand=not (server.declared or server.stopped),
+        rank=0,
     )
 
 
@@ -73,6 +78,7 @@ def stray_server(facts: Facts) -> Iterator[Finding]:
         sentence=sentence,
         evidence=(server.detail,),
         fixes=(fix,),
+        by_hand=bool(server.foreign_owner),
         rank=0,
     )
 
@@ -112,6 +118,7 @@ def credentials(facts: Facts) -> Iterator[Finding]:
         sentence="LiveKit refuses our API key or secret: every command, worker and caller with them is turned away.",
         evidence=(f"credential check: {server.credentials_detail or server.credentials}",),
         fixes=(fix,),
+        by_hand=not server.declared,
         rank=2,
     )
 
@@ -126,6 +133,7 @@ def clock_skew(facts: Facts) -> Iterator[Finding]:
             "tokens made here count as expired or not yet valid.",
             evidence=(f"server time minus local time: {skew:+.0f} s; LiveKit allows 60 s",),
             fixes=(Fix(command="timedatectl set-ntp true", action=""),),
+            by_hand=True,
             rank=3,
         )
 
@@ -153,7 +161,7 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
     """Callers whose token the server turned away: they never get as far as a room."""
     refused = [
         event
-        for event in facts.events
+        for event in facts.since_start(facts.server.service)
         if event.fields.get("status") == 401
         and str(event.fields.get("path", "")).startswith("/rtc")
         and not str(event.fields.get("path", "")).endswith("/validate")
@@ -181,7 +189,12 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
                 severity="error" if facts.now - events[-1].at < NOW_S else "warning",
                 sentence=f"The server turned {len(events)} join(s) away in the last 5 minutes: {what}.",
                 evidence=(
-                    f"server log: 401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",
+                    logged(
+                        facts,
+                        "server",
+                        events[-1],
+                        f"401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",
+                    ),
                 ),
                 fixes=(Fix(command=fix, action=""),),
                 rank=15,

@@ -32,6 +32,7 @@ class Sighted:
     digests: Mapping[str, str]
     """Of each service that is declared there."""
     now: float
+    code_folder: str = ""
     closer: Callable[[Instance], Closer] = field(repr=False)
 
     def server(self, look: ServerLook) -> ServerFact:
@@ -55,6 +56,7 @@ class Sighted:
             detail=verdict.detail if verdict else "",
             stopped=bool(verdict and verdict.instance and self.closer(verdict.instance).stopped),
             foreign_owner=verdict.foreign_owner if verdict else "",
+            started_at=self.now - verdict.instance.age_s if verdict and verdict.instance else None,
         )
 
     def workers(self) -> Iterator[WorkerFact]:
@@ -80,6 +82,7 @@ class Sighted:
                 pids=verdict.pids,
                 url=self.settings.livekit.url,
                 foreign_owner=verdict.foreign_owner,
+                code_folder=self.code_folder,
             )
         fact = self._running(name, service, verdict.instance, verdict.state)
         return replace(
@@ -108,6 +111,8 @@ class Sighted:
             pids=(instance.pid,),
             answers=health is not None,
             registered=health.registered if health else None,
+            registered_name=health.agent_name if health else None,
+            code_folder=self.code_folder,
             calls=health.calls if health else 0,
             rooms=tuple(health.rooms) if health else (),
             load=health.load if health else None,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, last_message
-from voiceops.doctor.room_look import looks, served_rooms, waiting_rooms
+from voiceops.doctor.code_rules import broken_code, state_of
+from voiceops.doctor.evidence import last_error, load_failure, logged
+from voiceops.doctor.facts import Facts, LogEvent, WorkerFact
+from voiceops.doctor.room_look import new_agents, served_rooms, waiting_rooms
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
@@ -13,46 +15,25 @@ RECENT_S = 300.0
 FULL_CPU = 0.95
 
 
-def _new_agents(facts: Facts, worker: WorkerFact) -> tuple[Fix, ...]:
-    """One new agent for each caller who waits for this one.
-
-    An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.
-    """
-    waiting = waiting_rooms(facts)
-    fixes: list[Fix] = []
-    for look in looks(facts):
-        own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
-        if look.room in waiting:
-            fixes.extend(look.remove(agent) for agent in own)
-            fixes.append(look.dispatch(worker.agent_name))
-    return tuple(fixes)
-
-
 def no_worker(facts: Facts) -> Iterator[Finding]:
     gone = (ServiceState.MISSING, ServiceState.FAILED, ServiceState.STALE, ServiceState.STOPPED)
     for worker in facts.workers:
         if worker.state not in gone:
             continue
-        cause = last_message(facts, worker.service, levels=("error", "critical"))
         taken = _port_taken(facts, worker)
+        failure = None if taken else load_failure(facts, worker)
+        if failure is not None:
+            yield broken_code(facts, worker, *failure)
+            continue
         yield Finding(
             rule="port-taken" if taken else "no-worker",
             severity="error",
             sentence=f"No worker runs for {worker.service}: callers wait for an agent that nobody sends."
             + (" Its port was taken when it started." if taken else ""),
-            evidence=tuple(
-                filter(
-                    None,
-                    (
-                        f"service {worker.service} is {worker.state}"
-                        + (f": {worker.detail}" if worker.detail else ""),
-                        f"last error in its log: {taken or cause}" if taken or cause else "",
-                    ),
-                )
-            ),
+            evidence=tuple(filter(None, (state_of(worker), taken or last_error(facts, worker.service)))),
             fixes=(
                 Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
-                *_new_agents(facts, worker),
+                *new_agents(facts, worker),
             ),
             rank=5,
         )
@@ -63,9 +44,8 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
         mute_drain = worker.draining and not worker.answers
         if not (worker.stopped or mute_drain or worker.state is ServiceState.UNRESPONSIVE):
             continue
-        failed = [
-            e for e in facts.events if "failed to assign job" in e.message and facts.now - e.at < RECENT_S
-        ]
+        began = max(worker.started_at or 0.0, facts.now - RECENT_S)
+        failed = [e for e in facts.events if "failed to assign job" in e.message and e.at >= began]
         if not worker.stopped and not failed and facts.host.cpu_share >= FULL_CPU:
             yield _slow_worker(facts, worker)
             continue
@@ -88,7 +68,7 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             fixes=(
                 # Its job processes may serve callers all the while: it is replaced by overlap, not killed.
                 Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
-                *_new_agents(facts, worker),
+                *new_agents(facts, worker),
             ),
             rank=6,
         )
@@ -110,7 +90,7 @@ def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[Lo
         sentence=f"A worker of {worker.service} (pid {worker.pid}) was told to stop and does not answer: "
         "its drain never ends, and calls that LiveKit still offers it are lost.",
         evidence=(how, *stays, *_lost_jobs(failed)),
-        fixes=(start, *_new_agents(facts, worker)),
+        fixes=(start, *new_agents(facts, worker)),
         rank=8 if failed else 42,
     )
 
@@ -154,13 +134,13 @@ def unregistered_worker(facts: Facts) -> Iterator[Finding]:
                     (
                         "its health endpoint says registered: false",
                         f"it connects to {worker.url}" if worker.url else "",
-                        f"its log: {_last_retry(facts, worker)}" if _last_retry(facts, worker) else "",
+                        _last_retry(facts, worker),
                     ),
                 )
             ),
             fixes=(
                 Fix(command=f"inv restart --only {worker.service}", action="restart", service=worker.service),
-                *_new_agents(facts, worker),
+                *new_agents(facts, worker),
             ),
             rank=7,
         )
@@ -187,19 +167,18 @@ def _unregistered_because(facts: Facts, worker: WorkerFact) -> tuple[str, str]:
 
 
 def _last_retry(facts: Facts, worker: WorkerFact) -> str:
-    for event in reversed(facts.events):
-        if event.service == worker.service and "failed to connect to livekit" in event.message:
-            return f"{event.message}: {event.fields.get('error', '')}".rstrip(": ")
+    for event in reversed(facts.since_start(worker.service)):
+        if "failed to connect to livekit" in event.message:
+            error = f"{event.message}: {event.fields.get('error', '')}".rstrip(": ")
+            return logged(facts, "its", event, error)
     return ""
 
 
 def _port_taken(facts: Facts, worker: WorkerFact) -> str:
-    for event in reversed(facts.events):
-        if event.service != worker.service or facts.now - event.at > RECENT_S:
-            continue
-        text = event.message + str(event.fields.get("exc_info", ""))
-        if "address already in use" in text:
-            return text.strip().splitlines()[-1]
+    for event in reversed(facts.since_start(worker.service)):
+        text = event.message + "\n" + str(event.fields.get("exc_info") or "")
+        if facts.now - event.at <= RECENT_S and "address already in use" in text:
+            return logged(facts, "its", event, text.strip().splitlines()[-1])
     return ""
 
 
@@ -219,6 +198,7 @@ def several_workers(facts: Facts) -> Iterator[Finding]:
             "callers may get an old version of the agent.",
             evidence=tuple(filter(None, (worker.detail, f"pids {pids}" if pids else ""))),
             fixes=(stop if worker.foreign_owner else replace,),
+            by_hand=bool(worker.foreign_owner),
             rank=10,
         )
 
@@ -244,7 +224,7 @@ def over_load(facts: Facts) -> Iterator[Finding]:
             e
             for e in facts.events
             if "no servers available" in str(e.fields.get("error", "")) + e.message
-            and facts.now - e.at < RECENT_S
+            and e.at >= max(worker.started_at or 0.0, facts.now - RECENT_S)
         ]
         if not worker.full and not (turned_away and waiting_rooms(facts)):
             continue
@@ -269,7 +249,7 @@ def over_load(facts: Facts) -> Iterator[Finding]:
             "no call, and LiveKit offers none twice.",
             evidence=tuple(evidence),
             fixes=(
-                *_new_agents(facts, worker),
+                *new_agents(facts, worker),
                 Fix(
                     command=f"add a host to the agents' group, or raise {limit} in inventory.yaml"
                     + (" (or off)" if limit == "load_limit" else ""),

@@ -23,6 +23,8 @@ class AgentHealth(msgspec.Struct, frozen=True, kw_only=True):
     """The load from which it takes no more calls; None: whatever the load."""
     refused_for_load: int = 0
     """Calls it was offered and refused for that."""
+    agent_name: Union[str, None] = None
+    """The name that it has registered; None: an older agentkit does not say."""
     worker_id: str = ""
     pid: int = 0
     max_jobs: Union[int, None] = None

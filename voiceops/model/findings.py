@@ -38,6 +38,10 @@ class Finding:
     fixes: tuple[Fix, ...]
     """In the order in which they have to be done."""
     room: str = ""
+    by_hand: bool = False
+    """Neither a fix nor a restart removes it: a person has to change code, configuration or another project."""
+    past: bool = False
+    """It tells of calls that have ended: only a new call shows whether it still holds."""
     rank: int = field(default=50)
     """Smaller: nearer to the root. A server that is down explains everything above it."""
 

@@ -19,6 +19,9 @@ AGENT_STATE_ATTRIBUTE = "lk.agent.state"
 """Set by livekit-agents' AgentSession; see ``LISTENING_STATES``."""
 LISTENING_STATES = frozenset({"listening", "thinking", "speaking"})
 
+AGENT_STARTS = "loading the agent"
+"""agentkit's first log line: a diagnosis takes what follows the last one for the current run."""
+
 HEALTH_SOCKET_ENV = "VOICEOPS_HEALTH_SOCKET"
 """Path of the unix socket on which agentkit answers HTTP ``GET /health`` and ``/metrics``."""
 HEALTH_PORT_ENV = "VOICEOPS_HEALTH_PORT"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from voiceops.doctor.facts import (
@@ -89,3 +91,21 @@ def scene(*rooms: RoomFact, **changes: Any) -> Facts:
     """A healthy stack with these rooms, but for ``changes``."""
     values: dict[str, Any] = {"now": NOW, "server": server(), "workers": (worker(),), "rooms": rooms}
     return Facts(**values | changes)
+
+
+def without_time(evidence: Iterable[str]) -> list[str]:
+    """The evidence without ``at HH:MM:SS``, which differs between time zones."""
+    return [re.sub(r" log at \d\d:\d\d:\d\d:", " log:", line) for line in evidence]
+
+
+def offered(ago_s: float, job: str = "AJ_1", room_name: str = "r") -> LogEvent:
+    return worker_line("received job request", ago_s, level="INFO", job_id=job, room=room_name)
+
+
+def raised(
+    ago_s: float, job: str = "AJ_1", error: str = "RuntimeError: no database", line: int = 31
+) -> LogEvent:
+    trace = f'Traceback (most recent call last):\n  File "/project/agent.py", line {line}, in entry\n    x\n{error}'
+    return worker_line(
+        "unhandled exception while running the job task", ago_s, job_id=job, room="r", exc_info=trace
+    )

@@ -122,3 +122,49 @@ def test_no_step_begins_once_the_time_of_the_command_is_over() -> None:
         )
     assert hands.did == ["fix", "rooms"]
     assert [(str(step.rung), step.took_s) for step in told] == [("diagnose", 0), ("fix", 4), ("rooms", 4)]
+
+
+RAISES = Finding(
+    rule="calls-failed",
+    severity="error",
+    sentence="The last call failed.",
+    evidence=(),
+    fixes=(Fix(command="correct agent.py:31", action=""),),
+    by_hand=True,
+    past=True,
+)
+UNLOADABLE = Finding(
+    rule="agent-code",
+    severity="error",
+    sentence="The code can't be loaded.",
+    evidence=(),
+    fixes=(Fix(command="correct agent.py:3, then inv start", action="start"),),
+    by_hand=True,
+)
+
+
+def test_code_that_can_not_be_loaded_is_started_once_and_nothing_else_is_restarted() -> None:
+    hands = Hands(None, findings=(UNLOADABLE,))
+    recovery = recover(hands, live_rooms=lambda: ())
+    assert hands.did == ["fix"]
+    assert [step.proof for step in recovery.steps] == [None, None]
+    assert recovery.stopped_by == (UNLOADABLE,)
+
+
+def test_code_that_was_corrected_meanwhile_serves_after_the_start() -> None:
+    class Corrected(Hands):
+        def fix(self, findings: Sequence[Finding]) -> str:
+            self.findings = ()
+            return super().fix(findings)
+
+    hands = Corrected(Rung.FIX, findings=(UNLOADABLE,))
+    recovery = recover(hands, live_rooms=lambda: ())
+    assert (hands.did, recovery.helped, recovery.stopped_by) == (["fix"], Rung.FIX, ())
+
+
+def test_calls_that_failed_are_tried_again_first_and_nothing_is_restarted_for_them() -> None:
+    answered = Hands(Rung.DIAGNOSE, findings=(RAISES,))
+    assert recover(answered, live_rooms=lambda: ()).helped is Rung.DIAGNOSE
+    failing = Hands(None, findings=(RAISES,))
+    recovery = recover(failing, live_rooms=lambda: ())
+    assert (failing.did, recovery.helped, recovery.stopped_by) == ([], None, (RAISES,))

@@ -13,6 +13,7 @@ from tests.unit.doctor.scenes import (
     scene,
     server,
     server_line,
+    without_time,
     worker,
     worker_line,
 )
@@ -204,7 +205,9 @@ def test_a_failure_that_agentkit_caught_is_named_with_its_phase() -> None:
     )
     (finding,) = diagnose(scene(room(caller()), events=(assigned(), line)))
     assert finding.rule == "entrypoint-raised"
-    assert finding.evidence == ("worker log: call failed in phase session: ValueError: no voice",)
+    assert without_time(finding.evidence) == [
+        "worker log: call failed in phase session: ValueError: no voice"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -230,19 +233,19 @@ def test_what_a_process_printed_before_it_ended_is_part_of_the_evidence(
     )
     (finding,) = diagnose(scene(room_fact, events=events))
     assert finding.rule == rule
-    assert finding.evidence == (
+    assert without_time(finding.evidence) == [
         "worker log: process exited with non-zero exit code 1",
         "worker output: Error processing file: No such file",
         "worker output: giving up",
-    )
+    ]
 
 
 def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:
     (finding,) = diagnose(CASES["provider-failed"])
     assert "TTS (openai.tts.TTS)" in finding.sentence
-    assert finding.evidence == (
-        "worker log: failed to synthesize speech: invalid API key, 2 time(s) in 30 s",
-    )
+    assert without_time(finding.evidence) == [
+        "worker log: failed to synthesize speech: invalid API key, 2 time(s) in 30 s"
+    ]
 
 
 def test_a_call_that_a_busy_worker_was_not_offered_has_one_finding_which_names_the_limit() -> None:

@@ -28,7 +28,8 @@ from voiceops.stack.backend import Force
 from voiceops.stack.local import observe
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.records import Record, Records
-from voiceops.stack.logs.files import last_lines, rotate_stopped
+from voiceops.stack.logs.cause import raised_in
+from voiceops.stack.logs.files import last_lines, raw_lines, rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
 from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.util.atomic_write import write_error
@@ -197,13 +198,19 @@ class ProcessBackend:
         status = processes.exit_status(record.pid, patience_s=0.5)
         how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
         tail = last_lines(Path(record.log), record.log_offset)
+        raised = raised_in(raw_lines(Path(record.log), record.log_offset), self._folder.root)
         self._sweep(instance, record, [])
         return ServiceError(
-            f"{service.name} ended before it was ready{how}",
+            f"{service.name} ended before it was ready{how}" + (f": {raised}" if raised else ""),
             hint=service.missing_variable(tail)
+            or (
+                f"correct that, then `inv start` again; `inv logs --only {service.name}` has all of it"
+                if raised
+                else ""
+            )
             or f"see `inv logs --only {service.name}`; then `inv start` again",
             log_tail=tail,
-            data={"service": service.name, "exit_status": status},
+            data={"service": service.name, "exit_status": status, "raised": raised},
         )
 
     def _not_ready(self, service: Declared, record: Record, seen: Instance, own: Deadline) -> ServiceError:

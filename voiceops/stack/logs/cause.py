@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 _FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)')
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b.*|[A-Za-z_][\w.]*: .*")
@@ -13,8 +15,10 @@ _LIBRARY = re.compile(r"/(site-packages|lib/python[\d.]+)/|^<")
 _LONGEST = 300
 
 
-def raised_in(lines: Sequence[str]) -> str:
+def raised_in(lines: Sequence[str], folder: Path | None = None) -> str:
     """``RuntimeError: no database (agent.py:31)`` of the last traceback in a log; empty without one.
+
+    Files below ``folder`` are named from there.
 
     Reads plain tracebacks and the ``exc_info`` of JSON lines. The line named is the innermost one of
     the service's own code: the last frame is often a library's.
@@ -27,6 +31,8 @@ def raised_in(lines: Sequence[str]) -> str:
             frames.append((frame.group(1), frame.group(2)))
         elif frames and _RAISED.fullmatch(line):
             path, number = _own(frames)
+            if folder is not None:
+                path = path.removeprefix(f"{folder}{os.sep}")
             found = f"{line[:_LONGEST]} ({_RELEASE.sub('', path)}:{number})"
             frames = []
         elif line.startswith("Traceback (most recent call last)"):

@@ -48,15 +48,19 @@ class Line:
 
 
 def last_lines(path: Path, offset: int = 0, count: int = 15) -> tuple[str, ...]:
-    """The end of the log, nothing from before ``offset``."""
+    """The end of the log, nothing from before ``offset``, for people."""
+    return tuple(brief(line)[:500] for line in raw_lines(path, offset) if line.strip())[-count:]
+
+
+def raw_lines(path: Path, offset: int = 0) -> list[str]:
+    """The end of the log as it was written, nothing from before ``offset``."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(offset if offset <= size else 0, size - _TAIL_BYTES))
-            lines = file.read().decode(errors="replace").splitlines()
+            return file.read().decode(errors="replace").splitlines()
     except OSError:
-        return ()
-    return tuple(brief(line)[:500] for line in lines if line.strip())[-count:]
+        return []
 
 
 def brief(text: str) -> str:

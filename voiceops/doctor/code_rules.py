@@ -1,0 +1,208 @@
+"""Rules about the agent's code: it can't be loaded, it raises in calls, it names itself otherwise. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from voiceops.doctor.evidence import (
+    CallHistory,
+    call_error,
+    call_history,
+    logged,
+    occupied,
+    place_of,
+)
+from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, misnamed
+from voiceops.doctor.room_look import Look, RoomVerdict, dead, new_agents
+from voiceops.model.findings import Finding, Fix
+from voiceops.model.protocol import CALL_ROOM_PREFIX
+
+# --- one room -------------------------------------------------------------------------
+
+
+def raised(look: Look) -> RoomVerdict | None:
+    for event in reversed(look.events("unhandled exception while running the job task")):
+        error = call_error(event, look.code_folder)
+        return _code_failed(look, error, logged(look.facts, "worker", event, error))
+    return None
+
+
+def guard_gave_up(look: Look) -> RoomVerdict | None:
+    """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
+    for event in reversed(look.events("call failed")):
+        phase = str(event.fields.get("phase", ""))
+        error = call_error(event, look.code_folder)
+        if phase == "process" or not error:
+            continue  # the process ended: said by its exit code; or the call went on with the fallback
+        line = logged(look.facts, "worker", event, f"call failed in phase {phase}: {error}")
+        verdict = _code_failed(look, error, line)
+        return (
+            replace(verdict, rule="entrypoint-hung") if "eadline" in error or "imeout" in error else verdict
+        )
+    return None
+
+
+def _code_failed(look: Look, error: str, evidence: str) -> RoomVerdict:
+    """The same code would fail again for a call that failed before in the same way, and a test call is over."""
+    worker, place = look.worker, place_of(error)
+    what = error.split("(")[0].split(":")[0].strip() or "an error"
+    alike = call_history(look.facts, worker).alike(error) if worker else 0
+    changed = worker is not None and not worker.release_current
+    by_hand = not changed and (alike > 1 or look.room.name.startswith(CALL_ROOM_PREFIX))
+    correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
+    return RoomVerdict(
+        rule="entrypoint-raised",
+        sentence=f"The agent's code failed with {what} in this call, so it has no agent"
+        + (f": {alike} calls have failed in the same way." if alike > 1 else "."),
+        evidence=(evidence,),
+        fixes=(
+            *((Fix(command="inv start", action="start"),) if changed else ()),
+            Fix(command=correct, action="") if by_hand else look.dispatch(),
+        ),
+        by_hand=by_hand,
+    )
+
+
+def killed_in_call(look: Look) -> RoomVerdict | None:
+    for agent in look.room.agents:
+        evidence = dead(agent, look)
+        if evidence:
+            return RoomVerdict(
+                rule="killed-in-call",
+                sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
+                evidence=evidence,
+                fixes=(look.remove(agent), look.dispatch()),
+                from_below="no worker runs" in evidence[0],
+            )
+    return None
+
+
+def exited(look: Look) -> RoomVerdict | None:
+    for event in reversed(look.events("process exited with non-zero exit code")):
+        code = event.message.rsplit(" ", 1)[-1]
+        killed = code.startswith("-")
+        return RoomVerdict(
+            rule="killed-in-call" if killed else "entrypoint-exited",
+            sentence=f"The agent's process was killed by signal {code[1:]} in this call."
+            if killed
+            else f"The agent's code ended its process with exit code {code} in this call.",
+            evidence=(logged(look.facts, "worker", event), *look.last_output(event)),
+            fixes=(look.dispatch(),),
+        )
+    return None
+
+
+def waits_for_other_name(look: Look) -> RoomVerdict | None:
+    """The worker has registered another name than the inventory's: said by a stack rule."""
+    if look.room.agents or look.assigned or not any(misnamed(worker) for worker in look.facts.workers):
+        return None
+    return RoomVerdict(
+        rule="other-agent-name",
+        sentence="No worker has registered the name of the agent that this room waits for.",
+        evidence=("see the worker's name",),
+        fixes=(look.dispatch(),),
+        from_below=True,
+    )
+
+
+# --- the workers ----------------------------------------------------------------------
+
+
+def broken_code(facts: Facts, worker: WorkerFact, error: str, said: LogEvent) -> Finding:
+    """The code can't be loaded. It may have been corrected since, so that a start is worth its two seconds."""
+    return Finding(
+        rule="agent-code",
+        severity="error",
+        sentence=f"The code of {worker.service} can't be loaded: {error}.",
+        evidence=(state_of(worker), logged(facts, "its", said, said.message.splitlines()[0])),
+        fixes=(
+            Fix(
+                command=f"{_correct(error)}, then inv start --only {worker.service}",
+                action="start",
+                service=worker.service,
+            ),
+            *new_agents(facts, worker),
+        ),
+        by_hand=True,
+        rank=5,
+    )
+
+
+def _correct(error: str) -> str:
+    place = place_of(error)
+    return f"correct {place}" if place else "correct the agent's code"
+
+
+def failing_calls(facts: Facts) -> Iterator[Finding]:
+    """The last calls failed in the agent's code, and their callers have given up since."""
+    here = {room.name for room in occupied(facts)}
+    for worker in facts.workers:
+        if worker.draining:
+            continue
+        history = call_history(facts, worker)
+        gone = [one for one in history.failed if one.room not in here]
+        if facts.wanted_room:
+            gone = [one for one in gone if one.room == facts.wanted_room]
+        if gone:
+            yield _failing(facts, worker, history, gone[-1].error, len(gone))
+
+
+def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, error: str, count: int) -> Finding:
+    calls = "call" if count == 1 else f"{count} calls"
+    if history.answered_since:
+        sentence = f"{calls.capitalize() if count > 1 else 'A call'} of {worker.service} failed and a later one was answered: {error}."
+    else:
+        sentence = f"The last {calls} of {worker.service} failed: {error}."
+    since = "" if worker.started_at is None or facts.history else f" since {worker.service} was started"
+    changed = not worker.release_current
+    return Finding(
+        rule="calls-failed",
+        severity="warning" if history.answered_since else "error",
+        sentence=sentence,
+        evidence=(
+            *(
+                logged(facts, "worker", one.event, f"{one.event.message.splitlines()[0]}: {one.error}")
+                for one in history.failed[-3:]
+            ),
+            f"{len(history.failed)} of {history.count} {'call' if history.count == 1 else 'calls'}{since}",
+        ),
+        fixes=(
+            Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)
+            if changed
+            else Fix(command=f"{_correct(error)} or what it needs, then inv start, then inv call", action=""),
+        ),
+        by_hand=not changed,
+        past=True,
+        rank=20,
+    )
+
+
+def other_name(facts: Facts) -> Iterator[Finding]:
+    """The agent's code names itself otherwise than the inventory, so that calls look for an agent nobody is."""
+    for worker in facts.workers:
+        if worker.draining or not misnamed(worker):
+            continue
+        yield Finding(
+            rule="other-agent-name",
+            severity="error",
+            sentence=f"The worker of {worker.service} registered as {worker.registered_name!r}, the inventory "
+            f"declares {worker.agent_name!r}: calls ask for an agent of a name that no worker has.",
+            evidence=(
+                f"the worker (pid {worker.pid}) says that its agent_name is {worker.registered_name!r}",
+                f"inventory.yaml: agent_name of {worker.service} is {worker.agent_name!r}",
+            ),
+            fixes=(
+                Fix(
+                    command=f"set agent_name: {worker.registered_name or repr('')} for {worker.service} in "
+                    "inventory.yaml, or take agent_name out of the code; then inv start",
+                    action="",
+                ),
+            ),
+            by_hand=True,
+            rank=7,
+        )
+
+
+def state_of(worker: WorkerFact) -> str:
+    return f"service {worker.service} is {worker.state}" + (f": {worker.detail}" if worker.detail else "")

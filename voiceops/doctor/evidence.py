@@ -1,0 +1,164 @@
+"""What log lines prove: when something was written, what was raised and where, which calls failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
+from voiceops.rooms.presence import persons
+from voiceops.stack.logs.cause import raised_in
+
+SERVED_S = 5.0
+"""A job of an agent without agentkit counts as answered when it has lived this long without an error."""
+_ERROR_LEVELS = ("error", "critical", "fatal", "panic")
+_NOISE = (
+    "data channel closed unexpectedly",
+    "error reading data channel",
+    "could not read data channel",
+    "secret is too short",
+)
+"""livekit-server writes the first three when a healthy call ends; the last has a finding of its own."""
+_RAISED = "unhandled exception while running the job task"
+_GUARDED = "call failed"
+_EXITED = "process exited with non-zero exit code"
+_KILLED = "killing process"
+_OFFERED = "received job request"
+
+
+def logged(facts: Facts, log: str, event: LogEvent, text: str = "") -> str:
+    """``worker log at 20:08:51: TEXT``, with the date where it is not of the last hours."""
+    old = facts.now - event.at > 12 * 3600
+    at = time.strftime("%Y-%m-%d %H:%M:%S" if old else "%H:%M:%S", time.localtime(event.at))
+    return f"{log} log at {at}: {text or event.message}"
+
+
+def exception_in(events: Iterable[LogEvent], folder: str = "") -> str:
+    """``RuntimeError: no database (agent.py:31)``: the last one raised in these lines; empty without one."""
+    lines: list[str] = []
+    for event in events:
+        lines += event.message.splitlines()
+        for key in ("traceback", "exc_info"):
+            lines += str(event.fields.get(key) or "").splitlines()
+    return raised_in(lines, Path(folder) if folder else None)
+
+
+def place_of(error: str) -> str:
+    """``agent.py:31`` of ``RuntimeError: no database (agent.py:31)``; empty when the error names none."""
+    return error.rpartition(" (")[2][:-1] if error.endswith(")") and " (" in error else ""
+
+
+def last_error(facts: Facts, service: str) -> str:
+    """The newest error that a service has logged since it was started last, with its time; empty without one."""
+    for event in reversed(facts.since_start(service)):
+        if event.level.lower() not in _ERROR_LEVELS or any(text in event.message for text in _NOISE):
+            continue
+        text = event.message.strip().splitlines() or [""]
+        error = exception_in([event]) or str(event.fields.get("error") or "")
+        shown = f"{text[0]} ... {text[-1]}" if len(text) > 1 else text[0]
+        return logged(facts, "its", event, f"{shown}: {error}" if error and error not in shown else shown)
+    return ""
+
+
+def load_failure(facts: Facts, worker: WorkerFact) -> tuple[str, LogEvent] | None:
+    """What was raised before the worker had registered, and the line that says it; None for nothing."""
+    events = facts.since_start(worker.service)
+    if any(event.message.startswith("registered worker") for event in events):
+        return None
+    for event in reversed(events):
+        error = exception_in([event], worker.code_folder)
+        if error:
+            return error, event
+    plain = [event for event in events if not event.fields]  # a traceback that was printed, line by line
+    error = exception_in(plain, worker.code_folder)
+    return (error, plain[-1]) if error else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedCall:
+    """One job in which the agent's code failed."""
+
+    job_id: str
+    room: str
+    error: str
+    """What was raised and where, or how the process ended."""
+    event: LogEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallHistory:
+    """The calls of one worker since it was started, oldest first."""
+
+    failed: tuple[FailedCall, ...]
+    count: int
+    answered_since: bool
+    """A later call than the last failed one has been answered."""
+
+    def alike(self, error: str) -> int:
+        """How many calls failed with this error."""
+        return sum(one.error == error for one in self.failed)
+
+
+def call_history(facts: Facts, worker: WorkerFact) -> CallHistory:
+    """Calls that failed in the agent's code, and whether a later one was answered.
+
+    What is raised after the caller has left is no failed call. With ``facts.history`` the calls of
+    earlier starts count too.
+    """
+    events = facts.events_of(worker.service) if facts.history else facts.since_start(worker.service)
+    offered = {event.job_id: event.at for event in events if event.message.startswith(_OFFERED)}
+    rooms = {event.job_id: event.room for event in events if event.room and event.job_id}
+    failed: dict[str, FailedCall] = {}
+    ready: set[str] = set()
+    for event in events:
+        if event.message.startswith("call ready"):
+            ready.add(event.job_id)
+        if event.job_id not in offered:
+            continue
+        room = event.room or rooms.get(event.job_id, "")
+        error = call_error(event, worker.code_folder)
+        known = failed.get(event.job_id)
+        if error and not (known and place_of(known.error)) and not _left(facts, room, event.at):
+            failed[event.job_id] = FailedCall(job_id=event.job_id, room=room, error=error, event=event)
+    last = max((offered[job] for job in failed), default=0.0)
+    return CallHistory(
+        failed=tuple(sorted(failed.values(), key=lambda one: one.event.at)),
+        count=len(offered),
+        answered_since=any(
+            at > last and job not in failed and (job in ready or facts.now - at > SERVED_S)
+            for job, at in offered.items()
+        ),
+    )
+
+
+def call_error(event: LogEvent, folder: str = "") -> str:
+    """What this line says of a call that failed in the agent's code; empty when it says nothing of that."""
+    if _RAISED in event.message:
+        text = (event.message + "\n" + str(event.fields.get("exc_info") or "")).strip().splitlines()
+        return exception_in([event], folder) or text[-1]
+    if event.message.startswith(_GUARDED):
+        if event.fields.get("fallback") or event.fields.get("phase") == "cleanup":
+            return ""  # the call went on with the fallback, or was over
+        if event.fields.get("phase") == "process":
+            return f"its process ended with exit code {event.fields.get('exit_code')}"
+        return exception_in([event], folder) or str(event.fields.get("error") or "no error given")
+    if _EXITED in event.message:
+        return f"its process ended with exit code {event.message.rsplit(' ', 1)[-1]}"
+    return "it hung and was killed" if event.message.startswith(_KILLED) else ""
+
+
+def _left(facts: Facts, room: str, at: float) -> bool:
+    """Whether a person had left the room by then."""
+    return any(
+        "participant closing" in event.message
+        and event.fields.get("kind") not in ("AGENT", "EGRESS")
+        and event.at <= at
+        for event in facts.events_by_room.get(room, ())
+    )
+
+
+def occupied(facts: Facts) -> Iterator[RoomFact]:
+    """Rooms in which a person is now."""
+    return (room for room in facts.rooms if persons(room.participants, facts.settings))
