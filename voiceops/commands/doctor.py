@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,29 +14,36 @@ from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
 from voiceops.doctor.recover import DEFAULT_TIMEOUT_S, Recovery, StepResult
 from voiceops.doctor.recover import recover as climb
-from voiceops.errors import UsageError
+from voiceops.errors import NotFoundError, UsageError
 from voiceops.fleet.order import start_order
 from voiceops.fleet.run import run_on
 from voiceops.model.endpoint import reachable
 from voiceops.model.findings import Finding
 from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
+from voiceops.stack.logs.files import parse_since
 from voiceops.wiring.doctor import hands_on
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost
 
 
-def diagnose(run: Run, room: str, *, fix: bool) -> Report:
-    """Findings of all selected hosts; with ``fix`` carry out what they propose and look again."""
+def diagnose(run: Run, room: str, *, fix: bool, since: str = "") -> Report:
+    """Findings of all selected hosts; with ``fix`` carry out what they propose and look again.
+
+    ``NotFoundError`` where nobody has the room and nothing else is wrong.
+    """
+    began = _moment(since)
 
     def look(host: Host) -> _Seen:
-        return _look(run, host, room, fix=fix)
+        return _look(run, host, room, fix=fix, since=began)
 
     # Hosts may share a LiveKit: each fixes what the one before it has left.
     done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], look)
     seen = values_of(run, done)
     ok = all(one.ok for one in seen.values())
+    if ok and len(seen) == len(run.project.hosts) and all(one.room_is_missing and not one.findings for one in seen.values()):
+        raise NotFoundError(_no_room(room), hint="`inv rooms.list` shows the rooms that stand")
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
     return with_problems(run, done, Report(_document(seen), text, exit_code=0 if ok else 1))
 
@@ -47,10 +55,12 @@ class _Seen:
     findings: Sequence[Finding]
     results: Sequence[FixResult]
     problems: Sequence[str]
+    room_is_missing: bool
 
     @property
     def ok(self) -> bool:
-        return not any(finding.severity == "error" for finding in self.findings)
+        failed = any(result.fix.action and not result.done for result in self.results)
+        return not failed and not any(finding.severity == "error" for finding in self.findings)
 
     def as_json(self) -> WhyHost:
         return {
@@ -67,16 +77,36 @@ def _document(seen: Mapping[str, _Seen]) -> WhyDocument:
     }
 
 
-def _look(run: Run, host: Host, room: str, *, fix: bool) -> _Seen:
+def _moment(since: str) -> float | None:
+    if not since:
+        return None
+    now = time.time()
+    try:
+        began = parse_since(since, now)
+    except ValueError as error:
+        raise UsageError(f"--since: {error}") from None
+    if began >= now:
+        raise UsageError(
+            f"--since: {since} is not over yet", hint="write how long ago: 10m, 2h, or an ISO time"
+        )
+    return began
+
+
+def _no_room(room: str) -> str:
+    return f"there is no room {room!r}"
+
+
+def _look(run: Run, host: Host, room: str, *, fix: bool, since: float | None) -> _Seen:
     with hands_on(run.project, host, say=run.say, drop_calls=run.yes) as hands:
-        facts = hands.facts(room)
+        facts = hands.facts(room, since=since)
         findings = hands.findings(facts)
         results: tuple[FixResult, ...] = ()
         if fix and findings:
             results = carry_out(steps(findings), hands.stack, hands.rooms)
-            facts = hands.facts(room)
+            facts = hands.facts(room, since=since)
             findings = hands.findings(facts)
-    return _Seen(findings=findings, results=results, problems=facts.problems)
+    problems = [*facts.problems, *([_no_room(room)] if facts.room_is_missing else [])]
+    return _Seen(findings=findings, results=results, problems=problems, room_is_missing=facts.room_is_missing)
 
 
 def _text(seen: _Seen, host: str) -> str:
@@ -87,15 +117,21 @@ def _text(seen: _Seen, host: str) -> str:
     for problem in seen.problems:
         lines.append(f"not seen: {problem}")
     for finding in seen.findings:
-        where = f" (room {printable(finding.room)})" if finding.room else ""
-        lines.append(f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]")
-        lines += [f"  seen: {printable(line)}" for line in finding.evidence]
-        lines += [f"  fix: {finding.fix}"] if finding.fix else []
+        lines += _finding_lines(finding)
     if not seen.findings:
         lines.append(
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
         )
     return "\n".join(lines)
+
+
+def _finding_lines(finding: Finding) -> list[str]:
+    where = f" (room {printable(finding.room)})" if finding.room else ""
+    return [
+        f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]",
+        *(f"  seen: {printable(line)}" for line in finding.evidence),
+        *([f"  fix: {finding.fix}"] if finding.fix else []),
+    ]
 
 
 def recover(run: Run, *, hard: bool) -> Report:
@@ -131,6 +167,9 @@ def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> R
 
 
 def _outcome(outcome: Recovery) -> str:
+    if outcome.stopped_by:
+        lines = ["Calls are not answered, and no restart removes the cause."]
+        return "\n".join(lines + [line for one in outcome.stopped_by for line in _finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."
     if not outcome.changed:

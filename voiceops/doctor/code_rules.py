@@ -24,7 +24,7 @@ from voiceops.model.protocol import CALL_ROOM_PREFIX
 def raised(look: Look) -> RoomVerdict | None:
     for event in reversed(look.events("unhandled exception while running the job task")):
         error = call_error(event, look.code_folder)
-        return _code_failed(look, error, logged(look.facts, "worker", event, error))
+        return _code_failed(look, error, logged("worker", event, error))
     return None
 
 
@@ -35,7 +35,7 @@ def guard_gave_up(look: Look) -> RoomVerdict | None:
         error = call_error(event, look.code_folder)
         if phase == "process" or not error:
             continue  # the process ended: said by its exit code; or the call went on with the fallback
-        line = logged(look.facts, "worker", event, f"call failed in phase {phase}: {error}")
+        line = logged("worker", event, f"call failed in phase {phase}: {error}")
         verdict = _code_failed(look, error, line)
         return (
             replace(verdict, rule="entrypoint-hung") if "eadline" in error or "imeout" in error else verdict
@@ -87,7 +87,7 @@ def exited(look: Look) -> RoomVerdict | None:
             sentence=f"The agent's process was killed by signal {code[1:]} in this call."
             if killed
             else f"The agent's code ended its process with exit code {code} in this call.",
-            evidence=(logged(look.facts, "worker", event), *look.last_output(event)),
+            evidence=(logged("worker", event), *look.last_output(event)),
             fixes=(look.dispatch(),),
         )
     return None
@@ -115,7 +115,7 @@ def broken_code(facts: Facts, worker: WorkerFact, error: str, said: LogEvent) ->
         rule="agent-code",
         severity="error",
         sentence=f"The code of {worker.service} can't be loaded: {error}.",
-        evidence=(state_of(worker), logged(facts, "its", said, said.message.splitlines()[0])),
+        evidence=(state_of(worker), logged("its", said, said.message.splitlines()[0])),
         fixes=(
             Fix(
                 command=f"{_correct(error)}, then inv start --only {worker.service}",
@@ -162,7 +162,7 @@ def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, error: str,
         sentence=sentence,
         evidence=(
             *(
-                logged(facts, "worker", one.event, f"{one.event.message.splitlines()[0]}: {one.error}")
+                logged("worker", one.event, f"{one.event.message.splitlines()[0]}: {one.error}")
                 for one in history.failed[-3:]
             ),
             f"{len(history.failed)} of {history.count} {'call' if history.count == 1 else 'calls'}{since}",

@@ -21,6 +21,8 @@ from voiceops.util.words import counted
 
 T = TypeVar("T")
 LOG_WINDOW_S = 900.0
+LONG_LOGS_S = 60.0
+"""For logs of a time that somebody has asked for."""
 UNCOUNTED_MOST = 200
 """Each costs two requests; so many are answered within half a second."""
 
@@ -45,23 +47,35 @@ async def collect(
     settings: RoomsSettings,
     *,
     wanted_room: str = "",
+    since: float | None = None,
     timeout_s: float = 5.0,
 ) -> Facts:
-    """One look at everything. ``rooms`` may be None where the server's API can't be used."""
+    """One look at everything. ``rooms`` may be None where the server's API can't be used.
+
+    ``since`` reads the logs from then on, and the failed calls of earlier starts with them.
+    """
     problems: list[str] = []
     now = sources.now()
     server, workers, events, host = await asyncio.gather(
         _look("the server", sources.server(), timeout_s, problems),
         _look("the workers", sources.workers(), timeout_s, problems),
-        _look("the logs", sources.events(now - LOG_WINDOW_S), timeout_s, problems),
+        _look(
+            "the logs",
+            sources.events(now - LOG_WINDOW_S if since is None else since),
+            timeout_s if since is None else LONG_LOGS_S,
+            problems,
+        ),
         _look("this machine", sources.host(), timeout_s, problems),
     )
     server = server or ServerFact(url="", reachable=False, error="could not be looked at")
     usable = server.reachable and server.credentials == "ok"
     looks: tuple[RoomFact, ...] = ()
+    missing = False
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
         looking = look_at_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
-        looks, left_out = await _look("the rooms", looking, timeout_s * 2, problems) or ((), 0)
+        seen = await _look("the rooms", looking, timeout_s * 2, problems)
+        missing = bool(wanted_room) and seen is not None and not seen[0]
+        looks, left_out = seen or ((), 0)
         if left_out:
             problems.append(
                 f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`"
@@ -76,6 +90,8 @@ async def collect(
         host=host or HostFact(),
         problems=tuple(problems),
         wanted_room=wanted_room,
+        room_is_missing=missing,
+        history=since is not None,
     )
 
 

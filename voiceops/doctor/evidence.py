@@ -28,10 +28,9 @@ _KILLED = "killing process"
 _OFFERED = "received job request"
 
 
-def logged(facts: Facts, log: str, event: LogEvent, text: str = "") -> str:
-    """``worker log at 20:08:51: TEXT``, with the date where it is not of the last hours."""
-    old = facts.now - event.at > 12 * 3600
-    at = time.strftime("%Y-%m-%d %H:%M:%S" if old else "%H:%M:%S", time.localtime(event.at))
+def logged(log: str, event: LogEvent, text: str = "") -> str:
+    """``worker log at 2030-01-31T12:00:00Z: TEXT``, the time as ``inv logs`` shows it."""
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(event.at))
     return f"{log} log at {at}: {text or event.message}"
 
 
@@ -58,7 +57,7 @@ def last_error(facts: Facts, service: str) -> str:
         text = event.message.strip().splitlines() or [""]
         error = exception_in([event]) or str(event.fields.get("error") or "")
         shown = f"{text[0]} ... {text[-1]}" if len(text) > 1 else text[0]
-        return logged(facts, "its", event, f"{shown}: {error}" if error and error not in shown else shown)
+        return logged("its", event, f"{shown}: {error}" if error and error not in shown else shown)
     return ""
 
 

@@ -166,6 +166,8 @@ class Facts:
     """Its ``idle_identities`` tell monitors and bots from callers."""
     wanted_room: str = ""
     """The room that was asked for, if any."""
+    room_is_missing: bool = False
+    """LiveKit was asked for that room, and has none of this name."""
     events_by_room: Mapping[str, Sequence[LogEvent]] = field(init=False, repr=False, compare=False)
     """Joined once: every rule asks for the lines of one room, and thousands of rooms may stand."""
     services_with_log: frozenset[str] = field(init=False, repr=False, compare=False)

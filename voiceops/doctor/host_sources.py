@@ -50,8 +50,8 @@ class HostSources:
     outline: Sequence[Declared]
     _answer: Mapping[str, Any] | None = None
 
-    def look(self) -> None:
-        """Ask the host, once for all. ``UnreachableError`` when it is down; ``HostError`` when bare."""
+    def look(self, since: float | None = None) -> None:
+        """Ask the host, once for all, with the journal ``since`` then. ``UnreachableError`` when it is down; ``HostError`` when bare."""
         names = Names(self.settings.project)
         services = self.settings.services
         told = [one.name for one in self.outline if services[one.name].role is not Role.OTHER]
@@ -59,7 +59,7 @@ class HostSources:
             **observe.look_request(names, self.outline),
             "state": names.state,
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
-            "window_s": LOG_WINDOW_S,
+            "window_s": LOG_WINDOW_S if since is None else max(1.0, self.now() - since),
         }
         argv = isolated_python(_program(), json.dumps(request))
         ended = self.transport.run(argv, root=True, timeout_s=LOOK_TIMEOUT_S)

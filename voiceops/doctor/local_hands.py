@@ -138,16 +138,16 @@ class LocalHands:
     call: Callable[[], CallResult]
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
-    before_look: Callable[[], None] = lambda: None
+    before_look: Callable[[float | None], None] = lambda _since: None
     """What can't be asked within the deadlines of single looks."""
 
-    def facts(self, wanted_room: str = "") -> Facts:
-        """One look at everything."""
+    def facts(self, wanted_room: str = "", *, since: float | None = None) -> Facts:
+        """One look at everything; see ``collect``."""
 
         async def look(api: LivekitApi) -> Facts:
-            return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room)
+            return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room, since=since)
 
-        self.before_look()
+        self.before_look(since)
         return self.rooms.run(look)
 
     def diagnose(self) -> Sequence[Finding]:

@@ -173,7 +173,7 @@ def dead(agent: Participant, look: Look) -> tuple[str, ...]:
     """
     for event in look.events("process exited with non-zero exit code", "killing process"):
         if event.job_id and event.job_id == job_id(agent):
-            return (logged(look.facts, "worker", event), *look.last_output(event))
+            return (logged("worker", event), *look.last_output(event))
     workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
     if not workers or any(look.room.name in worker.rooms for worker in workers):
         return ()
@@ -197,7 +197,7 @@ def inert(agent: Participant, look: Look) -> str:
     for event in reversed(look.events(INERT_LINE)):
         later = [person for person in look.people if person.joined_at >= event.at - 1]
         if agent.joined_at <= event.at and later and event.job_id in ("", job_id(agent)):
-            return logged(look.facts, "worker", event, f"{INERT_LINE}, and a caller has joined since")
+            return logged("worker", event, f"{INERT_LINE}, and a caller has joined since")
     return ""
 
 

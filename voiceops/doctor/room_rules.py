@@ -156,7 +156,6 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
         sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
         evidence=(
             logged(
-                look.facts,
                 "worker",
                 event,
                 f"{text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",
@@ -251,14 +250,14 @@ def _lost(look: Look) -> RoomVerdict | None:
         return RoomVerdict(
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
-            evidence=(logged(look.facts, "server", said[-1], reason.strip()),),
+            evidence=(logged("server", said[-1], reason.strip()),),
             fixes=(look.dispatch(),),
         )
     if "deadline" in reason:
         return RoomVerdict(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
-            evidence=(logged(look.facts, "server", said[-1], reason.strip()),),
+            evidence=(logged("server", said[-1], reason.strip()),),
             fixes=(look.dispatch(),),
         )
     worker = look.worker
@@ -306,9 +305,7 @@ def _hung(look: Look) -> RoomVerdict | None:
             f"job assigned {since:.0f} s ago"
             if assigned_at is not None
             else f"caller waits for {since:.0f} s",
-            logged(look.facts, "worker", killed[-1])
-            if killed
-            else unlike_others or "no error in the worker's log",
+            logged("worker", killed[-1]) if killed else unlike_others or "no error in the worker's log",
         ),
         fixes=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
     )

@@ -190,7 +190,6 @@ def refused_tokens(facts: Facts) -> Iterator[Finding]:
                 sentence=f"The server turned {len(events)} join(s) away in the last 5 minutes: {what}.",
                 evidence=(
                     logged(
-                        facts,
                         "server",
                         events[-1],
                         f"401 at {events[-1].fields.get('path')}: {_reason(events[-1].fields)}",

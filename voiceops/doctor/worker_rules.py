@@ -170,7 +170,7 @@ def _last_retry(facts: Facts, worker: WorkerFact) -> str:
     for event in reversed(facts.since_start(worker.service)):
         if "failed to connect to livekit" in event.message:
             error = f"{event.message}: {event.fields.get('error', '')}".rstrip(": ")
-            return logged(facts, "its", event, error)
+            return logged("its", event, error)
     return ""
 
 
@@ -178,7 +178,7 @@ def _port_taken(facts: Facts, worker: WorkerFact) -> str:
     for event in reversed(facts.since_start(worker.service)):
         text = event.message + "\n" + str(event.fields.get("exc_info") or "")
         if facts.now - event.at <= RECENT_S and "address already in use" in text:
-            return logged(facts, "its", event, text.strip().splitlines()[-1])
+            return logged("its", event, text.strip().splitlines()[-1])
     return ""
 
 

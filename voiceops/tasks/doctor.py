@@ -9,16 +9,20 @@ from voiceops.cli.command import TARGETS, Report, Run, command
     *TARGETS,
     "yes",
     aliases=("doctor",),
-    help={"room": "Only this room.", "fix": "Carry out what the findings propose, then look again."},
+    help={
+        "room": "Only this room.",
+        "fix": "Carry out what the findings propose, then look again.",
+        "since": "Failed calls since then, those before the last start too: 90s, 10m, 2h, 1d or an ISO time.",
+    },
 )
-def why(run: Run, room: str = "", fix: bool = False) -> Report:
+def why(run: Run, room: str = "", fix: bool = False, since: str = "") -> Report:
     """Why does a caller hear nothing? The most likely cause first, each with what fixes it.
 
-    Exit 1 when callers hear silence now. Example: inv why --room front-desk --fix
+    Exit 1 when callers hear silence now, or a fix failed. Example: inv why --room front-desk --fix
     """
     from voiceops.commands.doctor import diagnose
 
-    return diagnose(run, room, fix=fix)
+    return diagnose(run, room, fix=fix, since=since)
 
 
 @command(
@@ -31,7 +35,7 @@ def recover(run: Run, hard: bool = False) -> Report:
     """Bring calls back with the least force that helps; each step is proved by a real call.
 
     Diagnoses, fixes, cleans rooms, restarts the agents, restarts the stack; stops at the first
-    step after which a call is answered. Example: inv recover
+    step after which a call is answered, and at a cause that no restart removes. Example: inv recover
     """
     from voiceops.commands import doctor
 

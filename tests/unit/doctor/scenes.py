@@ -94,8 +94,8 @@ def scene(*rooms: RoomFact, **changes: Any) -> Facts:
 
 
 def without_time(evidence: Iterable[str]) -> list[str]:
-    """The evidence without ``at HH:MM:SS``, which differs between time zones."""
-    return [re.sub(r" log at \d\d:\d\d:\d\d:", " log:", line) for line in evidence]
+    """The evidence without the times of log lines."""
+    return [re.sub(r" log at [-0-9]+T[:0-9]+Z:", " log:", line) for line in evidence]
 
 
 def offered(ago_s: float, job: str = "AJ_1", room_name: str = "r") -> LogEvent:
