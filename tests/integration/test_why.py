@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -93,7 +94,10 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_
         await fix(stack)
         for room in expected:
             assert len(await agents_in(stack, room)) == 1, room
-    assert finding["evidence"] == ["worker log: ValueError: no such customer"]
+    (raised,) = finding["evidence"]
+    assert re.fullmatch(
+        r"worker log at [-0-9]+T[:0-9]+Z: ValueError: no such customer \(agent/agent\.py:\d+\)", raised
+    )
     assert finding["fix"] == "inv rooms.dispatch raise-1"
     assert "worker output: can't open the table of customers" in ended["evidence"]
 

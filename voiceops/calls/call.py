@@ -225,7 +225,7 @@ def judge(seen: CallProgress, error: Exception, job: CallJob) -> CallFailure:
         kind, detail = FailureKind.DROPPED, f"the server ended the call ({seen.cut})"
     elif seen.connect_s is None:
         kind = FailureKind.NO_CONNECT
-        detail = f"no connection within {job.timeout_s:g} s: signalling or ICE does not get through"
+        detail = f"no connection to {job.url} within {job.timeout_s:g} s"
     elif seen.agent_s is None:
         kind, detail = FailureKind.NO_AGENT, f"no agent joined within {job.timeout_s:g} s"
     elif seen.agent_left_s is not None:

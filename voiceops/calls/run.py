@@ -95,6 +95,7 @@ class _CallRun:
         self.late_s = 0.0
         """By how much a call began later than the rate asked for, because every caller was busy."""
         self.never_in: set[str] = set()
+        self.door_verdict: DiagnosisEntry | None = None
         self.machine_cpu: list[float] = []
         self._numbers: Iterator[int] = itertools.count()
         self._discards: set[asyncio.Task[None]] = set()
@@ -144,12 +145,8 @@ class _CallRun:
 
         async def inquire(result: CallResult) -> None:
             nonlocal verdict
-            reachable = result.failure is not None and result.failure.kind not in _NOTHING_TO_ASK
-            if self.why is not None and reachable:
-                try:
-                    verdict = await self.why(room)
-                except VoiceopsError as error:
-                    verdict = {"ok": False, "findings": [], "problems": [error.message]}
+            if result.failure is not None:
+                verdict = await self._ask(room, result.failure.kind)
 
         if self.target.room:
             await self.desk.invite(room)
@@ -175,6 +172,21 @@ class _CallRun:
             discard.add_done_callback(self._discards.discard)
             if not plan.redial:
                 await discard
+
+    async def _ask(self, room: str, kind: FailureKind) -> DiagnosisEntry | None:
+        """What the ``why`` rules find; once for all calls that the server let nobody in."""
+        if self.why is None or kind is FailureKind.CALLER:
+            return None
+        if kind in _AT_THE_DOOR and self.door_verdict is not None:
+            return self.door_verdict
+        verdict: DiagnosisEntry | None
+        try:
+            verdict = await self.why(room)
+        except VoiceopsError as error:
+            verdict = {"ok": False, "findings": [], "problems": [error.message]}
+        if kind in _AT_THE_DOOR:
+            self.door_verdict = verdict
+        return verdict
 
     async def _discard(self, room: str, identity: str, *, agent_came: bool) -> None:
         try:
@@ -214,4 +226,4 @@ class _CallRun:
             self.machine_cpu.append(psutil.cpu_percent(None) / 100)
 
 
-_NOTHING_TO_ASK = {FailureKind.CREDENTIALS, FailureKind.NO_CONNECT, FailureKind.CALLER}
+_AT_THE_DOOR = (FailureKind.CREDENTIALS, FailureKind.NO_CONNECT)

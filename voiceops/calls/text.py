@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voiceops.calls.stats import MEASURES, PERCENTILES, CallReport
-from voiceops.model.calls import CallPlan, CallResult
+from voiceops.model.calls import CallPlan, CallResult, FailureKind
 from voiceops.util.words import counted
 
 _SHOWN_FAILURES = 10
@@ -87,9 +87,16 @@ def _failures(report: CallReport) -> list[str]:
 
 
 def _why(result: CallResult) -> list[str]:
+    kind = result.failure.kind if result.failure else None
     if result.verdict is None:
-        return []
+        door = kind in (FailureKind.CREDENTIALS, FailureKind.NO_CONNECT)
+        return ["  next: `inv why` looks for the cause"] if door else []
     findings = result.verdict.get("findings", ())
+    if not findings and kind is FailureKind.NO_CONNECT:
+        return [
+            "  next: the server answers, so look at what lies between: its media ports (rtc_udp_port, rtc_tcp_port) "
+            "must be open for callers"
+        ]
     if not findings:
         return ["  why: no rule knows this failure; `inv logs` has what the agent said meanwhile"]
     lines = []

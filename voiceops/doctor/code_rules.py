@@ -16,7 +16,6 @@ from voiceops.doctor.evidence import (
 from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, misnamed
 from voiceops.doctor.room_look import Look, RoomVerdict, dead, new_agents
 from voiceops.model.findings import Finding, Fix
-from voiceops.model.protocol import CALL_ROOM_PREFIX
 
 # --- one room -------------------------------------------------------------------------
 
@@ -49,7 +48,7 @@ def _code_failed(look: Look, error: str, evidence: str) -> RoomVerdict:
     what = error.split("(")[0].split(":")[0].strip() or "an error"
     alike = call_history(look.facts, worker).alike(error) if worker else 0
     changed = worker is not None and not worker.release_current
-    by_hand = not changed and (alike > 1 or look.room.name.startswith(CALL_ROOM_PREFIX))
+    by_hand = not changed and (alike > 1 or look.is_test_call)
     correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
     return RoomVerdict(
         rule="entrypoint-raised",

@@ -18,9 +18,11 @@ _NOISE = (
     "data channel closed unexpectedly",
     "error reading data channel",
     "could not read data channel",
+    "request canceled",
     "secret is too short",
 )
-"""livekit-server writes the first three when a healthy call ends; the last has a finding of its own."""
+"""livekit-server writes them when a healthy call ends; the last one has a finding of its own."""
+_UNLOADABLE = "the entry can't be loaded"
 _RAISED = "unhandled exception while running the job task"
 _GUARDED = "call failed"
 _EXITED = "process exited with non-zero exit code"
@@ -52,7 +54,8 @@ def place_of(error: str) -> str:
 def last_error(facts: Facts, service: str) -> str:
     """The newest error that a service has logged since it was started last, with its time; empty without one."""
     for event in reversed(facts.since_start(service)):
-        if event.level.lower() not in _ERROR_LEVELS or any(text in event.message for text in _NOISE):
+        said = f"{event.message} {event.fields.get('error', '')}"
+        if event.level.lower() not in _ERROR_LEVELS or any(text in said for text in _NOISE):
             continue
         text = event.message.strip().splitlines() or [""]
         error = exception_in([event]) or str(event.fields.get("error") or "")
@@ -62,10 +65,11 @@ def last_error(facts: Facts, service: str) -> str:
 
 
 def load_failure(facts: Facts, worker: WorkerFact) -> tuple[str, LogEvent] | None:
-    """What was raised before the worker had registered, and the line that says it; None for nothing."""
+    """What was raised when the code was loaded last, and the line that says it; None for nothing."""
     events = facts.since_start(worker.service)
     if any(event.message.startswith("registered worker") for event in events):
-        return None
+        # It runs; a newer one of other code may have been started since, in vain.
+        events = [event for event in events if event.message.startswith(_UNLOADABLE)]
     for event in reversed(events):
         error = exception_in([event], worker.code_folder)
         if error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
 from voiceops.model.findings import Finding, Fix
+from voiceops.model.protocol import CALL_ROOM_PREFIX
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import FixEntry
@@ -69,6 +70,14 @@ def on_host(finding: Finding, host: str) -> Finding:
         return replace(fix, command=" && ".join(asked))
 
     return replace(finding, fixes=tuple(map(named, finding.fixes)))
+
+
+def for_test_call(finding: Finding, room: str) -> Finding:
+    """The same for the caller of ``inv call``, whose room goes with it: there is nothing to do in it but to call again."""
+    if not room.startswith(CALL_ROOM_PREFIX) or not any(fix.room == room for fix in finding.fixes):
+        return finding
+    kept = tuple(fix for fix in finding.fixes if fix.room != room)
+    return replace(finding, fixes=kept or (Fix(command="inv call", action=""),))
 
 
 def carry_out(fixes: Sequence[Fix], stack: StackActions, rooms: RoomActions) -> tuple[FixResult, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from voiceops.doctor.evidence import logged
 from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
 from voiceops.model.findings import Fix
+from voiceops.model.protocol import CALL_ROOM_PREFIX
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import Participant
 from voiceops.model.states import ServiceState
@@ -92,6 +93,11 @@ class Look:
     @property
     def worker(self) -> WorkerFact | None:
         return self.facts.worker_for(self.agent_name)
+
+    @property
+    def is_test_call(self) -> bool:
+        """A caller of ours, who hangs up within seconds and takes the room along."""
+        return self.room.name.startswith(CALL_ROOM_PREFIX)
 
     @property
     def code_folder(self) -> str:
@@ -210,7 +216,7 @@ def new_agents(facts: Facts, worker: WorkerFact) -> tuple[Fix, ...]:
     fixes: list[Fix] = []
     for look in looks(facts):
         own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
-        if look.room in waiting:
+        if look.room in waiting and not look.is_test_call:
             fixes.extend(look.remove(agent) for agent in own)
             fixes.append(look.dispatch(worker.agent_name))
     return tuple(fixes)

@@ -27,7 +27,7 @@ def server_down(facts: Facts) -> Iterator[Finding]:
         # Whoever was in a call hears nothing; any other server that does not answer may carry calls on.
         fixes: tuple[Fix, ...] = (
             Fix(
-                command=f"inv stop --only {server.service} --now --yes && inv start",
+                command=f"inv stop --only {server.service} --now --yes",
                 action="restart",
                 service=server.service,
                 now=True,

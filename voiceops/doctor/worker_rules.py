@@ -210,12 +210,22 @@ def old_code(facts: Facts) -> Iterator[Finding]:
                 rule="old-code",
                 severity="warning",
                 sentence=f"The worker of {worker.service} runs code or configuration that has changed since it started.",
-                evidence=(worker.detail or "its digest differs from what is declared",),
+                evidence=(
+                    worker.detail or "its digest differs from what is declared",
+                    *_started_in_vain(facts, worker),
+                ),
                 fixes=(
                     Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
                 ),
                 rank=40,
             )
+
+
+def _started_in_vain(facts: Facts, worker: WorkerFact) -> tuple[str, ...]:
+    failure = load_failure(facts, worker)
+    return (
+        () if failure is None else (logged("its", failure[1], f"the new code can't be loaded: {failure[0]}"),)
+    )
 
 
 def over_load(facts: Facts) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,10 +48,11 @@ class Finding:
 
     @property
     def fix(self) -> str:
-        """The commands as one line to copy; then what only a person can do."""
-        commands = " && ".join(fix.command for fix in self.fixes if fix.command.startswith("inv "))
-        advice = [fix.command for fix in self.fixes if not fix.command.startswith("inv ")]
-        return "; then ".join(filter(None, (commands, *advice)))
+        """Commands that follow each other as one line to copy; what only a person can do in its place between them."""
+        groups = itertools.groupby(self.fixes, key=lambda fix: fix.command.startswith("inv "))
+        return "; then ".join(
+            (" && " if typed else "; then ").join(fix.command for fix in fixes) for typed, fixes in groups
+        )
 
     def as_json(self, host: str = "") -> FindingEntry:
         """Return the finding as documents have it, with the host that it was made on where that is to be said."""

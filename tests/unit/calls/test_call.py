@@ -49,7 +49,7 @@ async def test_a_good_call_has_every_step_with_its_time() -> None:
     [
         (FakePhone(refuses=CredentialsError("refused")), FailureKind.CREDENTIALS, "refused"),
         (FakePhone(refuses=UnreachableError("nobody there")), FailureKind.NO_CONNECT, "nobody there"),
-        (FakePhone(hangs=True), FailureKind.NO_CONNECT, "ICE"),
+        (FakePhone(hangs=True), FailureKind.NO_CONNECT, "no connection"),
         (FakePhone(), FailureKind.NO_AGENT, "no agent joined"),
         (FakePhone([JOINED]), FailureKind.SILENT, "published no audio"),
         (FakePhone([JOINED, TRACK]), FailureKind.SILENT, "its audio is silence"),

@@ -16,7 +16,7 @@ from typing import Any
 from livekit import rtc
 
 from voiceops.adapters.wav import read_wav
-from voiceops.errors import CredentialsError, UnreachableError
+from voiceops.errors import CredentialsError, NotListeningError, UnreachableError
 from voiceops.model.calls import (
     AgentJoined,
     AgentLeft,
@@ -66,6 +66,13 @@ def translated(error: rtc.ConnectError, url: str) -> UnreachableError:
             f"{url} refuses the caller's token: {text.rsplit(' - ', 1)[-1]}",
             hint="compare LIVEKIT_API_KEY and LIVEKIT_API_SECRET with the server's keys",
         )
+    if "Connection refused" in text:
+        return NotListeningError(
+            f"nobody listens at {url} (connection refused)",
+            hint="is it running? inv check-running",
+            retryable=True,
+        )
+    text = text.removeprefix("engine: signal failure: ")
     return UnreachableError(
         f"no connection to {url}: {text}", hint="is it running? inv check-running", retryable=True
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import aiohttp
@@ -35,12 +36,7 @@ async def look_at_server(
             ) as answer:
                 credentials, detail = _verdict(answer.status, await answer.text())
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-        reason = (
-            "no answer in time"
-            if isinstance(error, asyncio.TimeoutError)
-            else str(error) or type(error).__name__
-        )
-        return ServerLook(url=url, reachable=False, error=reason)
+        return ServerLook(url=url, reachable=False, error=_reason(error))
     return ServerLook(
         url=url,
         reachable=True,
@@ -49,6 +45,14 @@ async def look_at_server(
         credentials_detail=detail,
         clock_skew_s=skew,
     )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 def _verdict(status: int, body: str) -> tuple[str, str]:

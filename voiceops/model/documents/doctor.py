@@ -59,6 +59,8 @@ class RecoverHost(TypedDict):
     took_s: float
     steps: list[StepEntry]
     findings: list[FindingEntry]
+    stopped_by: list[str]
+    """Rules of causes that only a person can remove; it stopped at them."""
 
 
 class RecoverDocument(TypedDict):
