@@ -151,7 +151,7 @@ def test_a_room_that_does_not_stand_is_said_to_be_none(stack: Project) -> None:
 def test_a_call_to_a_frozen_or_dead_server_says_what_to_do_next(stack: Project, sent: signal.Signals) -> None:
     os.kill(stack.pid("livekit"), sent)
     try:
-        told = stack.inv("call", "--timeout", "5", code=1).out
+        told = stack.inv("call", "--timeout", "5", code=5).out
         down = found(stack)["server-down"]
     finally:
         stack.inv("why", "--fix", code=None)
