@@ -42,7 +42,11 @@ def diagnose(run: Run, room: str, *, fix: bool, since: str = "") -> Report:
     done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], look)
     seen = values_of(run, done)
     ok = all(one.ok for one in seen.values())
-    if ok and len(seen) == len(run.project.hosts) and all(one.room_is_missing and not one.findings for one in seen.values()):
+    if (
+        ok
+        and len(seen) == len(run.project.hosts)
+        and all(one.room_is_missing and not one.findings for one in seen.values())
+    ):
         raise NotFoundError(_no_room(room), hint="`inv rooms.list` shows the rooms that stand")
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
     return with_problems(run, done, Report(_document(seen), text, exit_code=0 if ok else 1))
