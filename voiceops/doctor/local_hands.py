@@ -11,7 +11,7 @@ from voiceops.deadline import Deadline, deadline
 from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts
-from voiceops.doctor.fix import carry_out, on_host, steps
+from voiceops.doctor.fix import carry_out, for_test_call, on_host, steps
 from voiceops.doctor.recover import Proof, Rung
 from voiceops.doctor.room_look import served_rooms
 from voiceops.model.calls import CallResult
@@ -155,7 +155,7 @@ class LocalHands:
 
     def findings(self, facts: Facts) -> tuple[Finding, ...]:
         """What the rules say of these facts, with commands that act on this host."""
-        found = diagnose(facts)
+        found = tuple(for_test_call(one, facts.wanted_room) for one in diagnose(facts))
         return tuple(on_host(one, self.host) for one in found) if self.host else found
 
     def fix(self, findings: Sequence[Finding]) -> str:

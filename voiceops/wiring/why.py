@@ -16,12 +16,11 @@ def why_of(project: Project) -> Why | None:
 
     def diagnosed(room: str) -> DiagnosisEntry:
         # The rules and what they look at: only a call that failed needs them.
-        from voiceops.doctor.fix import for_test_call
         from voiceops.wiring.doctor import hands_on
 
         with hands_on(project, project.hosts[0], say=lambda _line: None) as hands:
             facts = hands.facts(room)
-            findings = [for_test_call(finding, room) for finding in hands.findings(facts)]
+            findings = hands.findings(facts)
         return {
             "ok": not any(finding.severity == "error" for finding in findings),
             "findings": [finding.as_json() for finding in findings],

@@ -8,7 +8,7 @@ from livekit import rtc
 
 from voiceops.adapters.livekit.rtc import keep_tokens_out_of_logs, translated
 from voiceops.adapters.livekit.token import caller_token
-from voiceops.errors import ConfigError, CredentialsError, UnreachableError
+from voiceops.errors import ConfigError, CredentialsError, NotListeningError, UnreachableError
 from voiceops.model.calls import CallTarget
 from voiceops.model.secret import Secret
 
@@ -26,7 +26,7 @@ SECRET = "a-secret-for-tests-only-32-characters-long"
         ("engine: signal failure: client error: 401 Unauthorized - invalid API key: other", CredentialsError),
         (
             "engine: signal failure: transport connection error: IO error: Connection refused",
-            UnreachableError,
+            NotListeningError,
         ),
     ],
 )
