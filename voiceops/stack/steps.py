@@ -175,7 +175,8 @@ class Starter:
                 service, old, self._limit, not_worker_id=old.worker_id if action.renew else ""
             )
         else:
-            new = self._start(service, replaced=old if action.verb is Verb.OVERLAP else None)
+            started = self._backend.start(service)
+            new = self._wait_ready(service, started, replaced=old if action.verb is Verb.OVERLAP else None)
         ready_s = time.monotonic() - began
         result = Result(
             ServiceState.READY,
@@ -222,8 +223,8 @@ class Starter:
         seen = self._backend.observe(tuple(self._services.values())).get(instance.service, Observed())
         return any(one.launch == instance.launch and one.calls is None for one in seen.instances)
 
-    def _start(self, service: Declared, *, replaced: Instance | None) -> Instance:
-        started = self._backend.start(service)
+    def _wait_ready(self, service: Declared, started: Instance, *, replaced: Instance | None) -> Instance:
+        """Wait for the new run; one that is to replace another ends if it does not get ready."""
         try:
             return self._backend.wait_ready(service, started, self._limit)
         except VoiceopsError as error:

@@ -58,24 +58,16 @@ class ProcessBackend:
         launch = os.urandom(4).hex()
         log_file = self._folder.log_file(service.name)
         rotate_stopped(log_file, service.log_max_bytes, service.log_keep)
-        record = Record(
-            launch=launch,
-            service=service.name,
-            kind=service.kind,
-            digest=service.digest,
-            release=service.release,
-            argv=list(service.argv),
-            started_at=time.time(),
-            log=str(log_file),
-            log_offset=log_file.stat().st_size if log_file.exists() else 0,
-            stop_signal=service.stop_signal,
-            stop_timeout_s=service.stop_timeout_s,
-            log_max_bytes=service.log_max_bytes,
-            log_keep=service.log_keep,
-        )
+        record = _new_record(service, launch, log_file)
         self._forget_dead(service.name)
         self._records.update(record)
-        key = self._spawn(service, argv, launch, log_file)
+        environment = self._environment(service, launch)
+        try:
+            key = processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
+        except (ServiceError, StorageError):
+            self._close_notify(launch)
+            self._records.remove(service.name, launch)
+            raise
         try:
             self._records.update(msgspec.structs.replace(record, pid=key.pid, start=key.start))
         except StorageError:
@@ -96,7 +88,8 @@ class ProcessBackend:
             repeat_signal_s=stop_behaviour(service.kind).repeat_after_s,
         )
 
-    def _spawn(self, service: Declared, argv: Sequence[str], launch: str, log_file: Path) -> ProcessKey:
+    def _environment(self, service: Declared, launch: str) -> dict[str, str]:
+        """The variables of a new process; opens the socket on which it reports that it is ready."""
         environment = {**session_environment(os.environ), **service.env}
         environment[protocol.SERVICE_ENV] = f"{self._folder.mark}/{service.name}/{service.digest}"
         environment[protocol.LAUNCH_ENV] = launch
@@ -109,12 +102,7 @@ class ProcessBackend:
             except OSError as error:
                 raise write_error(path.parent, error) from error
             environment["NOTIFY_SOCKET"] = str(path)
-        try:
-            return processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
-        except (ServiceError, StorageError):
-            self._close_notify(launch)
-            self._records.remove(service.name, launch)
-            raise
+        return environment
 
     def close(self) -> None:
         """Give up the starts that nobody waited for; their runs are found by their health later."""
@@ -356,3 +344,21 @@ def _wait_for_news(pidfd: int | None, notify: NotifySocket | None, timeout_s: fl
         if source is not None:
             poller.register(source, select.POLLIN)
     poller.poll(max(1, int(timeout_s * 1000)))
+
+
+def _new_record(service: Declared, launch: str, log_file: Path) -> Record:
+    return Record(
+        launch=launch,
+        service=service.name,
+        kind=service.kind,
+        digest=service.digest,
+        release=service.release,
+        argv=list(service.argv),
+        started_at=time.time(),
+        log=str(log_file),
+        log_offset=log_file.stat().st_size if log_file.exists() else 0,
+        stop_signal=service.stop_signal,
+        stop_timeout_s=service.stop_timeout_s,
+        log_max_bytes=service.log_max_bytes,
+        log_keep=service.log_keep,
+    )
