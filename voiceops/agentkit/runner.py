@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.cache.ipc import Hub
 from voiceops.agentkit.cache.server import CacheHub
+from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
@@ -150,6 +151,7 @@ def _set_up_logging(options: WorkerOptions) -> LogLimiter:
     limiter = LogLimiter()
     # Job processes log through the main process: its handlers see every line.
     for handler in logging.getLogger().handlers:
+        handler.addFilter(is_harmful)
         handler.addFilter(limiter)
         handler.addFilter(_only_under_pii)
     return limiter

@@ -25,6 +25,20 @@ class CallFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogFlags:
+    """Flags of `inv logs`, with their defaults; -1 lines: 200, or with ``since`` all."""
+
+    only: str = ""
+    follow: bool = False
+    since: str = ""
+    lines: int = -1
+    raw: bool = False
+    level: str = ""
+    grep: str = ""
+    room: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetupFlags:
     """Flags of `inv setup`, with their defaults; -1 and "" stand for what the inventory says."""
 

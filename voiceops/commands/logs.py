@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
 
 from voiceops.cli.command import Run
+from voiceops.cli.flags import LogFlags
+from voiceops.commands.logs_query import query_of, tell_if_none
 from voiceops.commands.logs_view import Printer, last
-from voiceops.errors import StorageError, UsageError
+from voiceops.errors import StorageError
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.logs import files as log_files
 from voiceops.stack.reconcile import choose
@@ -18,39 +19,35 @@ from voiceops.wiring.stack import build_stack
 _PAUSE_S = 0.2
 
 
-def show_logs(
-    run: Run, *, only: Sequence[str], follow: bool, since: str, count: int, raw: bool = False
-) -> None:
+def show_logs(run: Run, flags: LogFlags) -> None:
     """Print what is there, then, with ``follow``, what comes.
 
-    ``count``: at most so many of the last lines, 0: all, each as it is read. ``--json`` prints one
-    document; while following, one object per line.
+    ``--json`` prints one document; while following, one object per line.
     """
+    query = query_of(flags)
     if not all(host.local for host in run.project.hosts):
         # ssh and journals: the logs of this machine need neither.
         from voiceops.commands.server_logs import show_server_logs
 
-        show_server_logs(run, only=only, follow=follow, since=since, count=count, raw=raw)
+        show_server_logs(run, query)
         return
     folder = Folder(run.project.root)
     files = []
     for host in run.project.hosts:
-        chosen = choose(build_stack(run.project, host).outline, only)
+        chosen = choose(build_stack(run.project, host).outline, query.only)
         with contextlib.suppress(StorageError):  # a full disk is when the logs are needed most
             log_files.rotate_all(folder.logs, chosen)
         for service in chosen:
             files.append((service.name, folder.log_file(service.name), service.log_keep))
+    followers = [log_files.Follower(name, path) for name, path, _ in files] if query.follow else []
+    printer = Printer(run, [name for name, _, _ in files], raw=query.raw)
     try:
-        start = log_files.parse_since(since, time.time()) if since else 0.0
-    except ValueError as error:
-        raise UsageError(f"--since: {error}") from None
-    followers = [log_files.Follower(name, path) for name, path, _ in files] if follow else []
-    printer = Printer(run, [name for name, _, _ in files], raw=raw)
-    try:
-        printer.show_all(last(log_files.merged(files, start), count), document=not follow)
-        while follow:
+        lines = query.filter.select(log_files.merged(files, query.since))
+        printer.show_all(last(lines, query.count), document=not query.follow)
+        tell_if_none(run, query, printer)
+        while query.follow:
             fresh = [line for follower in followers for line in follower.read()]
-            for line in sorted(fresh, key=lambda line: line.at):
+            for line in query.filter.select(sorted(fresh, key=lambda line: line.at)):
                 printer.show(line)
             sys.stdout.flush()
             time.sleep(_PAUSE_S)

@@ -1,25 +1,28 @@
-"""How lines of logs look: on a terminal, in a file, as JSON."""
+"""How log lines look: on a terminal, in a file, as JSON."""
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from voiceops.cli import output
 from voiceops.cli.command import Run
 from voiceops.commands.documents import host_failure
 from voiceops.errors import VoiceopsError
 from voiceops.model.quoting import json_text, printable, printable_lines
-from voiceops.stack.logs.files import Line, show_time
+from voiceops.stack.logs.entry import entry_of, redacted, shown_fields
+from voiceops.stack.logs.files import Line, show_time, tells_time
+from voiceops.util.terminal import ERROR, FAINT, WARNING, columns, paint, styled
 
 if TYPE_CHECKING:
     from voiceops.model.documents.stack import LogLine
 
-_COLOURS = ("36", "33", "35", "32", "34", "31")
+_SERVICE_COLOURS = ("36", "34", "35", "96", "94", "95")
+"""Not red, yellow or green: those mean error, warning and ready in every command."""
+_LEVEL_STYLES = {"error": ERROR, "warning": WARNING, "debug": FAINT}
 
 
 def last(lines: Iterable[Line], count: int) -> Iterable[Line]:
@@ -35,12 +38,15 @@ class Printer:
     """
 
     def __init__(self, run: Run, services: Sequence[str], *, raw: bool) -> None:
+        self.shown_count = 0
         self._raw = raw
         self._json = run.json
         self._width = max(map(len, services), default=0)
         self._terminal = sys.stdout.isatty()
-        colours = dict(zip(services, _COLOURS * (len(services) // len(_COLOURS) + 1), strict=False))
-        self._colours = colours if self._terminal else {}
+        self._styled = styled(sys.stdout)
+        self._columns = None if raw else columns(sys.stdout)
+        repeated = _SERVICE_COLOURS * (len(services) // len(_SERVICE_COLOURS) + 1)
+        self._colours = dict(zip(services, repeated, strict=False))
 
     def fields(self, line: Line) -> LogLine:
         text = line.text.encode(errors="surrogateescape").decode(errors="replace")
@@ -78,52 +84,39 @@ class Printer:
         print(f',\n  "ok": {json_text(not errors)}\n}}')
 
     def show(self, line: Line) -> None:
+        """One line of a log; a message of several lines has the service before each."""
+        self.shown_count += 1
         if self._json:
             print(json_text(self.fields(line)))
             return
-        name = printable(line.service.ljust(self._width))
-        colour = self._colours.get(line.service)
-        text = redacted(line.text if self._raw else readable(line))
+        service = printable(line.service.ljust(self._width))
+        prefix = paint(service, self._colours.get(line.service, "")) if self._styled else service
+        text, level = (line.text, "") if self._raw else readable(line)
+        text = redacted(text)
         if self._terminal and not self._raw:
-            text = printable_lines(text.removesuffix("\r")).replace("\n", "\\n")
-        shown = f"\033[{colour}m{name}\033[0m | {text}" if colour else f"{name} | {text}"
-        sys.stdout.buffer.write(shown.encode(errors="surrogateescape") + b"\n")
+            text = printable_lines(text.removesuffix("\r"))
+        room = self._columns - len(service) - 3 if self._columns else None
+        for number, part in enumerate(text.split("\n")):
+            for index, piece in enumerate(output.folded(part, room)):
+                shown = piece
+                if self._styled and number == index == 0 and level in _LEVEL_STYLES:
+                    shown = piece.replace(level, paint(level, _LEVEL_STYLES[level]), 1)
+                whole = f"{prefix} | {shown}".encode(errors="surrogateescape")
+                sys.stdout.buffer.write(whole + b"\n")
 
 
-_TOKEN = re.compile(r"eyJ[\w-]{10,}\.[\w-]+\.[\w-]*")
-_MESSAGE_KEYS = ("message", "msg")
-_DULL_KEYS = frozenset(
-    {"level", "name", "logger", "caller", "pid", "ts", "timestamp", "exc_info", *_MESSAGE_KEYS}
-    | {"code.file.path", "code.function.name", "code.line.number", "nodeID", "service", "remote"}
-)
-_LONGEST_VALUE = 120
+def readable(line: Line) -> tuple[str, str]:
+    """A structured line as date, level, message and its own fields, and its level; any other as it is."""
+    entry = entry_of(line.text)
+    if entry is None:
+        if line.journaled and not tells_time(line.text):
+            return f"{_clock(line.at)} {line.text}", ""
+        return line.text, ""
+    first, *more = [*entry.message.splitlines(), *entry.trace.splitlines()] or [""]
+    fields = shown_fields(entry.fields)
+    lines = [f"{_clock(line.at)} {entry.level:<7} {first} {fields}".rstrip(), *(f"  {one}" for one in more)]
+    return "\n".join(lines), entry.level
 
 
-def redacted(text: str) -> str:
-    """livekit-server repeats a refused token in its log: nobody needs to see it again."""
-    return _TOKEN.sub("[token]", text)
-
-
-def readable(line: Line) -> str:
-    """A structured line as time, level, message and its own fields; any other line as it is."""
-    try:
-        fields = json.loads(line.text) if line.text.startswith("{") else None
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or not any(key in fields for key in _MESSAGE_KEYS):
-        return line.text
-    message = str(next(fields[key] for key in _MESSAGE_KEYS if key in fields))
-    level = str(fields.get("level", "")).lower()
-    clock = time.strftime("%H:%M:%S", time.localtime(line.at)) + f".{int(line.at % 1 * 1000):03d}"
-    own = [
-        f"{key}={_short(value)}"
-        for key, value in fields.items()
-        if key not in _DULL_KEYS and value not in ("", None, [], {})
-    ]
-    return " ".join([clock, f"{level:<7}", message, *own])
-
-
-def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() else text
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) + f".{int(at % 1 * 1000):03d}"

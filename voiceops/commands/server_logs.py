@@ -14,15 +14,16 @@ from invoke import Exit
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.cli.command import Run, show_error
 from voiceops.commands.hosts import named_on
+from voiceops.commands.logs_query import LogQuery, tell_if_none
 from voiceops.commands.logs_view import Printer, last
 from voiceops.deploy.desired import host_outline
-from voiceops.errors import HostError, UsageError, VoiceopsError
+from voiceops.errors import HostError, VoiceopsError
 from voiceops.fleet.run import run_on
 from voiceops.model.settings import Host
 from voiceops.ports import Ended, RemoteProcess, Transport
-from voiceops.stack.logs import files
 from voiceops.stack.logs.files import Line
 from voiceops.stack.logs.journald import journal_argv, parsed
+from voiceops.stack.logs.select import LineFilter
 from voiceops.stack.reconcile import choose
 from voiceops.systemd.names import Names
 
@@ -31,22 +32,10 @@ _READ_S = 60.0
 """A journal that is read to its end is not silent for so long."""
 
 
-def show_server_logs(
-    run: Run,
-    *,
-    only: Sequence[str],
-    follow: bool,
-    since: str,
-    count: int,
-    raw: bool,
-) -> None:
+def show_server_logs(run: Run, query: LogQuery) -> None:
     """As for this machine; a host that can't be reached does not keep back the lines of the others."""
-    try:
-        start = files.parse_since(since, time.time()) if since else 0.0
-    except ValueError as error:
-        raise UsageError(f"--since: {error}") from None
     several = len(run.project.hosts) > 1
-    own = named_on(run.project.hosts, only)
+    own = named_on(run.project.hosts, query.only)
     hosts = [host for host in run.project.hosts if host.name in own]
     transports = {host.name: transport_to(host) for host in hosts}
     errors: dict[str, VoiceopsError] = {}
@@ -61,14 +50,20 @@ def show_server_logs(
             process.close()
 
     try:
-        reading = _begin(hosts, transports, errors, lambda host: _argv(host, own[host.name], start, count))
+        count = 0 if query.filter.narrows else query.count
+        reading = _begin(
+            hosts, transports, errors, lambda host: _argv(host, own[host.name], query.since, count)
+        )
         lines = merge(*(lines_of(host, process) for host, process in reading), key=lambda line: line.at)
         services = [name for host in hosts for name in _services(host, own[host.name], several=several)]
-        shown = Printer(run, services, raw=raw)
-        shown.show_all(last(lines, count), document=not follow, errors=errors)
+        shown = Printer(run, services, raw=query.raw)
+        chosen = last(query.filter.select(lines), query.count)
+        shown.show_all(chosen, document=not query.follow, errors=errors)
         sys.stdout.flush()
-        if follow and len(errors) < len(transports):
-            _follow(run, hosts, transports, own, several, shown)
+        if not errors:
+            tell_if_none(run, query, shown)
+        if query.follow and len(errors) < len(transports):
+            _follow(run, hosts, transports, own, several, query.filter, shown)
     except KeyboardInterrupt:
         return
     finally:
@@ -134,6 +129,7 @@ def _follow(
     transports: dict[str, Transport],
     own: Mapping[str, Sequence[str]],
     several: bool,
+    selected: LineFilter,
     shown: Printer,
 ) -> None:
     """New lines of all hosts as they come."""
@@ -157,5 +153,6 @@ def _follow(
         if line is None:
             left -= 1
             continue
-        shown.show(line)
-        sys.stdout.flush()
+        if selected.takes(line):
+            shown.show(line)
+            sys.stdout.flush()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command, names
+from voiceops.cli.command import Report, Run, command
+from voiceops.cli.flags import LogFlags
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
 _TARGETS = ("host", "group", "limit")
@@ -88,22 +89,23 @@ def status(run: Run, watch: bool = False) -> Report:
 
 @command(
     *_TARGETS,
+    own_flags=LogFlags,
     help={
         **_ONLY,
         "follow": "Go on with new lines until Ctrl-C.",
         "since": "Only lines since then: 90s, 10m, 2h, 1d or an ISO time.",
         "lines": "At most this many of the last lines (0: all; by default 200, with --since all).",
         "raw": "The lines as the services wrote them: not shortened, control characters included.",
+        "level": "Only this level and above: debug, info, warning or error. debug also shows who only looked.",
+        "grep": "Only lines that match this regular expression; without capital letters it ignores case.",
+        "room": "Only lines of this room: of its server, its jobs and its calls.",
     },
 )
-def logs(
-    run: Run, only: str = "", follow: bool = False, since: str = "", lines: int = -1, raw: bool = False
-) -> None:
+def logs(run: Run, flags: LogFlags) -> None:
     """Logs of all services, merged by time; rotated files are part of it.
 
-    Example: inv logs --follow --only agent --since 10m
+    Examples: inv logs agent --follow --since 10m, inv logs --level warning --room front-desk
     """
     from voiceops.commands.logs import show_logs
 
-    count = lines if lines >= 0 else 0 if since else 200
-    show_logs(run, only=names(only), follow=follow, since=since, count=count, raw=raw)
+    show_logs(run, flags)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TextIO
 
 ERROR = "31"
@@ -14,6 +13,7 @@ COMMAND = "36"
 FAINT = "2"
 BOLD = "1"
 """The meaning of each colour, in every command."""
+_UNKNOWN_COLUMNS = 80
 
 
 def styled(stream: TextIO) -> bool:
@@ -26,7 +26,16 @@ def styled(stream: TextIO) -> bool:
 
 def columns(stream: TextIO) -> int | None:
     """The width of the terminal behind ``stream``; None where it is none, and lines have no limit."""
-    return shutil.get_terminal_size().columns if stream.isatty() else None
+    if not stream.isatty():
+        return None
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        # Of this stream: shutil asks for stdout's, which may be a file while stderr is a terminal.
+        return os.get_terminal_size(stream.fileno()).columns or _UNKNOWN_COLUMNS
+    except (OSError, ValueError):
+        return _UNKNOWN_COLUMNS
 
 
 def paint(text: str, style: str) -> str:

@@ -45,6 +45,8 @@ class Line:
     service: str
     text: str
     """Bytes that are no UTF-8 are in it as Python's ``surrogateescape`` has them."""
+    journaled: bool = False
+    """``at`` is the journal's: the text need not tell the time."""
 
 
 def last_lines(path: Path, offset: int = 0, count: int = 15) -> tuple[str, ...]:
@@ -111,6 +113,11 @@ def structured(text: str) -> Mapping[str, Any] | None:
         except ValueError:
             return None
     return fields if isinstance(fields, dict) else None
+
+
+def tells_time(text: str) -> bool:
+    """Whether a line that is no JSON begins with its time."""
+    return _STAMP.match(text) is not None
 
 
 def time_of(text: str) -> float | None:

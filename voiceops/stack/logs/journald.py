@@ -38,4 +38,4 @@ def parsed(lines: Iterable[str], names: Names, *, host: str = "") -> Iterator[Li
         at = int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
         if unit.startswith(f"{names.project}-"):
             service = names.split(unit)[0]
-            yield Line(at, f"{host} {service}" if host else service, str(message or ""))
+            yield Line(at, f"{host} {service}" if host else service, str(message or ""), journaled=True)
