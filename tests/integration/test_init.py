@@ -152,7 +152,7 @@ def test_init_refuses_a_folder_with_other_things_unless_forced(tmp_path: Path) -
     assert refused.returncode == 3
     assert "thesis.txt" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
-    assert voiceops("init", "--force", folder=tmp_path).returncode == 0
+    assert voiceops("init", "--yes", folder=tmp_path).returncode == 0
 
 
 def test_a_project_whose_voiceops_is_gone_says_how_to_get_it_back(project: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,26 @@ def test_start_says_what_changed_and_a_second_one_that_nothing_did(project: stac
     assert project.json("stop")["changed_count"] == 3
     assert project.json("check-running", code=2)["ok"] is False
     assert stacks.marked(project.folder) == []
+
+
+def test_status_counts_restarts_and_tells_what_a_service_takes(project: stacks.Project) -> None:
+    def status() -> dict[str, Any]:
+        service: dict[str, Any] = project.json("status")["hosts"]["localhost"]["services"]["one"]
+        return service
+
+    project.json("start")
+    first = status()
+    assert first["restart_count"] == 0
+    assert first["cpu_share"] >= 0
+    assert 100_000 < first["memory_bytes"] < 1_000_000_000
+    os.kill(first["pids"][0], signal.SIGKILL)
+    project.json("start")
+    assert status()["restart_count"] == 1
+    project.json("restart", "--only", "one")
+    assert status()["restart_count"] == 2
+    project.json("stop")
+    project.json("start")
+    assert status()["restart_count"] == 0
 
 
 @pytest.mark.timeout(480)

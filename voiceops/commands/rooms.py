@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceops.adapters.livekit.api import LivekitApi
@@ -24,11 +24,14 @@ from voiceops.rooms import selftest as room_library
 from voiceops.rooms.cleanup import CleanupReport, cleanup_stale_rooms
 from voiceops.rooms.dispatch import DispatchResult, dispatch_agent
 from voiceops.rooms.each import each
+from voiceops.rooms.live_calls import live_rooms
 from voiceops.rooms.observations import ObservationFile
 from voiceops.rooms.reading import get_room_info, list_participants, remove_participant
 from voiceops.rooms.removal import cleanup_room, ensure_clean_room
+from voiceops.rooms.rules import protected_by
 from voiceops.rooms.servers import RoomServer, room_servers, the_room_server
 from voiceops.rooms.waiting import ReadyAgent, bring_agent, wait_for_agent
+from voiceops.stack.results import calls_error
 from voiceops.util import aio
 from voiceops.wiring.rooms import room_api
 
@@ -49,16 +52,18 @@ CLEANUP_TIMEOUT_S = 240.0
 """Below the five minutes after which cron starts the next one."""
 
 
-def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
-    """Delete unused rooms on each LiveKit of the selected hosts."""
+def cleanup(run: Run, *, every: bool, quiet: bool) -> Report:
+    """Delete unused rooms on each LiveKit of the selected hosts, or ``every`` room that is not kept."""
     servers = room_servers(run.project.hosts)
+    if every and not run.yes and not run.check:
+        _refuse_to_cut_off(run, servers)
 
     async def clean(server: RoomServer) -> CleanupReport:
         async with room_api(server) as api:
             return await cleanup_stale_rooms(
                 api,
                 server.rooms,
-                force=force,
+                force=every,
                 check=run.check,
                 memory=ObservationFile(run.project.rooms_memory),
             )
@@ -79,6 +84,20 @@ def cleanup(run: Run, *, force: bool, quiet: bool) -> Report:
         "" if quiet else cleanup_text(data),
         exit_code=1 if failed else 2 if run.check and changed else 0,
     )
+
+
+def _refuse_to_cut_off(run: Run, servers: Sequence[RoomServer]) -> None:
+    """``CallsInProgressError`` if a person is in a room that is not among the kept ones."""
+    found: list[str] = []
+    for server in servers:
+
+        async def look(api: LivekitApi, server: RoomServer = server) -> None:
+            calls = (await live_rooms(api, server.rooms)).calls
+            found.extend(call.room for call in calls if protected_by(call.room, server.rooms) is None)
+
+        _on(run, server, look, "looking who is in a call")
+    if found:
+        raise calls_error(found, "this would cut them off", hint="give --yes to drop them")
 
 
 def list_rooms(run: Run) -> Report:
@@ -110,41 +129,43 @@ def show(run: Run, room: str) -> Report:
     return Report(room_document(info, server.url), lambda: print_room(info))
 
 
-def delete(run: Run, room: str, *, force: bool) -> Report:
+def delete(run: Run, room: str) -> Report:
     """Delete one room, unless a person is in it."""
     server = the_room_server(run.project.hosts)
     gone = _on(
         run,
         server,
-        lambda api: cleanup_room(api, room, force=force, settings=server.rooms),
+        lambda api: cleanup_room(api, room, force=run.yes, settings=server.rooms),
         "deleting the room",
     )
-    said = "deleted" if gone else "there is no such room, nothing to do"
+    said = "deleted" if gone else "does not exist, nothing to do"
     document: RoomChangeDocument = {"room": room, "changed": gone}
-    return Report(document, said)
+    return Report(document, f"room {printable(room)} {said}")
 
 
 def kick(run: Run, room: str, identity: str) -> Report:
     """Disconnect one participant."""
     server = the_room_server(run.project.hosts)
     gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
-    said = "removed" if gone else "no such participant is there, nothing to do"
+    said = "removed from" if gone else "is not in"
     document: KickDocument = {"room": room, "identity": identity, "changed": gone}
-    return Report(document, said)
+    return Report(
+        document, f"{printable(identity)} {said} room {printable(room)}{'' if gone else ', nothing to do'}"
+    )
 
 
-def ensure_clean(run: Run, room: str, *, force: bool) -> Report:
+def ensure_clean(run: Run, room: str) -> Report:
     """Delete the room unless it is fresh."""
     server = the_room_server(run.project.hosts)
     changed = _on(
         run,
         server,
-        lambda api: ensure_clean_room(api, room, force=force, settings=server.rooms),
+        lambda api: ensure_clean_room(api, room, force=run.yes, settings=server.rooms),
         "cleaning the room",
     )
-    said = "cleaned" if changed else "it was clean, nothing to do"
+    said = "cleaned" if changed else "was clean, nothing to do"
     document: RoomChangeDocument = {"room": room, "changed": changed}
-    return Report(document, said)
+    return Report(document, f"room {printable(room)} {said}")
 
 
 def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
@@ -170,7 +191,8 @@ def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: boo
         "agent": None if agent_there is None else agent_there.identity,
         "ready_s": None if ready is None else round(ready.waited_s, 3),
     }
-    said = f"dispatched: {done.reason}" if done.created else f"nothing to do: {done.reason}"
+    did = "an agent was dispatched" if done.created else "nothing to do"
+    said = f"room {printable(room)}: {did}: {done.reason}"
     if ready is not None:
         said += f"; ready after {ready.waited_s:.2f} s"
     return Report(document, said)
@@ -192,7 +214,7 @@ def wait_agent(run: Run, room: str, agent: str | None) -> Report:
         "agent": ready.participant.identity,
         "ready_s": round(ready.waited_s, 3),
     }
-    return Report(document, f"{printable(ready.participant.identity)} is ready")
+    return Report(document, f"{printable(ready.participant.identity)} is ready in room {printable(room)}")
 
 
 def selftest(run: Run) -> Report:

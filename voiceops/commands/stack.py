@@ -20,10 +20,10 @@ from voiceops.commands.stack_view import (
     live_progress,
     results_text,
     show_status,
-    status_of,
     verdicts_text,
     watch_status,
 )
+from voiceops.commands.status import status_of
 from voiceops.errors import UsageError
 from voiceops.fleet.order import start_order, stop_order
 from voiceops.fleet.run import go_on, run_on, skip_after_failure

@@ -5,30 +5,22 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
 from voiceops.cli.command import Run
-from voiceops.commands.documents import host_failure
-from voiceops.commands.hosts import stack_on, values_of
-from voiceops.fleet.run import HostResult, run_on
+from voiceops.commands.status import status_data
 from voiceops.model.quoting import printable
-from voiceops.model.roles import Role
-from voiceops.model.settings import Host
-from voiceops.model.states import ServiceState
-from voiceops.stack import operations
 from voiceops.stack.model import Verdict
 from voiceops.stack.results import Progress, Results
-from voiceops.stack.stack import Stack
 from voiceops.util.terminal import ERROR, FAINT, OK, WARNING, styled
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from voiceops.model.documents.stack import StatusDocument, StatusHost, StatusService
 
 _RICH_STYLES = {OK: "green", ERROR: "red", WARNING: "yellow", FAINT: "dim"}
 
@@ -156,65 +148,6 @@ def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], st
     return show
 
 
-def status_data(run: Run) -> StatusDocument:
-    """Services, releases, rooms and calls per host; a host that can't be asked says why."""
-    done = status_of(run)
-    errors = {name: host_failure(one.problem) for name, one in done.items() if one.problem is not None}
-    found = values_of(run, done)
-    return {"hosts": {**found, **errors}}
-
-
-def status_of(run: Run) -> dict[str, HostResult[StatusHost]]:
-    """What `inv status --json` prints for each host."""
-
-    def status_on(host: Host) -> StatusHost:
-        with stack_on(run, host) as stack:
-            return _status(host, stack)
-
-    return run_on([run.project.hosts], status_on)
-
-
-def _status(host: Host, stack: Stack) -> StatusHost:
-    observed = stack.backend.observe(stack.outline)
-    services: dict[str, StatusService] = {}
-    release = ""
-    for name, verdict in operations.verdicts(stack, observed).items():
-        one = verdict.instance
-        services[name] = {
-            "state": verdict.state,
-            "pids": list(verdict.pids),
-            "detail": verdict.detail,
-            "uptime_s": round(one.age_s, 1) if one else None,
-            "release": one.release if one else "",
-            "call_count": _sum_known([each.calls for each in observed[name].instances])
-            if name in observed
-            else 0,
-            "draining": [each.pid for each in observed[name].draining] if name in observed else [],
-        }
-        release = release or (one.release if one else "")
-    ready = any(
-        entry["state"] == ServiceState.READY and service.role is Role.SERVER
-        for service in stack.outline
-        for entry in [services[service.name]]
-    )
-    rooms = stack.count_rooms() if ready else None
-    server = any(service.role is Role.SERVER for service in stack.outline)
-    return {
-        "ok": True,
-        "services": services,
-        "release": release,
-        "call_count": _sum_known([service["call_count"] for service in services.values()]),
-        "room_count": rooms,
-        "url": host.settings.livekit.url if server else "",
-    }
-
-
-def _sum_known(counts: Sequence[int | None]) -> int | None:
-    """None when one of them is unknown: an agent that does not answer may have calls."""
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
 def show_status(data: Mapping[str, Any]) -> str:
     """A table per host on stdout; returns what follows the last one."""
     for host, seen in data["hosts"].items():
@@ -224,12 +157,15 @@ def show_status(data: Mapping[str, Any]) -> str:
         told = [counted(seen["call_count"], "call")]
         told += [counted(seen["room_count"], "room")] if seen["url"] else []
         told += [f"release {seen['release']}"] if seen["release"] else []
+        told += [seen["url"]] if seen["url"] else []
         output.show(f"{printable(host)}: {', '.join(told)}")
         output.show_table(
             [_status_row(name, one) for name, one in seen["services"].items()],
-            headings=("service", "state", "pid", "uptime", "calls", "release", ""),
-            right=(3, 4),
+            headings=("service", "state", "pid", "uptime", "restarts", "cpu", "memory", "calls", ""),
+            right=(3, 4, 5, 6, 7),
         )
+        for call in seen["live_calls"]:
+            output.show(_live_call_text(call))
     return ""
 
 
@@ -240,10 +176,19 @@ def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
         one["state"],
         " ".join(map(str, one["pids"])),
         _span(one["uptime_s"]),
+        str(one["restart_count"]),
+        "" if one["cpu_share"] is None else f"{one['cpu_share'] * 100:.0f} %",
+        "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:.0f} MB",
         "?" if one["call_count"] is None else str(one["call_count"]),
-        one["release"],
         "; ".join(filter(None, (one["detail"], draining))),
     ]
+
+
+def _live_call_text(call: Mapping[str, Any]) -> str:
+    persons, agents = ", ".join(call["persons"]), ", ".join(call["agent_identities"])
+    since = f" since {call['joined_at']} ({_span(call['age_s'])})" if call["joined_at"] else ""
+    served = f"with {agents}" if agents else "without an agent"
+    return f"in a call: {printable(persons)} in room {printable(call['room'])}{since}, {printable(served)}"
 
 
 def _span(seconds: float | None) -> str:

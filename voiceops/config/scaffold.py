@@ -82,7 +82,7 @@ def write(folder: Path, files: Mapping[str, str], *, force: bool) -> dict[str, b
         if missing and foreign and not force:
             raise UsageError(
                 f"{folder} is not empty: it holds {', '.join(foreign[:5])}",
-                hint="use an empty folder, or --force to add the missing files and touch nothing else",
+                hint="use an empty folder, or `inv init --yes` to add the missing files and touch nothing else",
             )
         for name in missing:
             _create(folder / name, files[name])

@@ -79,7 +79,7 @@ async def cleanup_room(
         if people:
             raise CallsInProgressError(
                 f"{len(people)} in the room would be cut off" if len(people) > 1 else "a call is in the room",
-                hint="wait until it has ended, or use --force",
+                hint="wait until it has ended, or give --yes to cut it off",
                 data={"rooms": [name], "participants": [one.identity for one in people]},
             )
     await delete_room(api, name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
@@ -18,6 +18,9 @@ from voiceops.model.secret import Secret
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import NO_SERVER, CallKnowledge, OccupiedRooms
+
+if TYPE_CHECKING:
+    from voiceops.rooms.live_calls import LiveRooms
 
 T = TypeVar("T")
 
@@ -103,11 +106,11 @@ def running_endpoint(text: str) -> tuple[int, Secret, Secret] | None:
     return port, Secret(str(key)), Secret(str(secret))
 
 
-def count_rooms(livekit: LivekitSettings) -> int | None:
-    """How many rooms the LiveKit has; None when it does not say."""
-    from voiceops.stack.livekit_rooms import number_of_rooms
+def read_live_rooms(livekit: LivekitSettings, rooms: RoomsSettings) -> LiveRooms | None:
+    """The rooms of the LiveKit and who is in a call; None when it does not say."""
+    from voiceops.stack.livekit_rooms import rooms_and_calls
 
     try:
-        return number_of_rooms(livekit)
+        return rooms_and_calls(livekit, rooms)
     except VoiceopsError:
         return None

@@ -9,6 +9,7 @@ from typing import TypeVar
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import deadline
 from voiceops.model.settings import LivekitSettings, RoomsSettings
+from voiceops.rooms.live_calls import LiveRooms, live_rooms
 from voiceops.rooms.presence import live_agents, persons
 from voiceops.rooms.removal import delete_room
 from voiceops.stack.occupancy import OccupiedRooms
@@ -16,7 +17,7 @@ from voiceops.util import aio
 
 T = TypeVar("T")
 ASK_TIMEOUT_S = 5.0
-COUNT_TIMEOUT_S = 3.0
+STATUS_TIMEOUT_S = 3.0
 
 
 def occupied_rooms(livekit: LivekitSettings, rooms: RoomsSettings) -> OccupiedRooms:
@@ -47,13 +48,13 @@ def delete_rooms(livekit: LivekitSettings, rooms: Sequence[str]) -> None:
     ask(livekit, delete, "hanging up", timeout_s=ASK_TIMEOUT_S)
 
 
-def number_of_rooms(livekit: LivekitSettings) -> int:
-    """How many rooms the server lists."""
+def rooms_and_calls(livekit: LivekitSettings, rooms: RoomsSettings) -> LiveRooms:
+    """The rooms that the server lists and who is in a call."""
 
-    async def count(api: LivekitApi) -> int:
-        return len(await api.list_rooms())
+    async def read(api: LivekitApi) -> LiveRooms:
+        return await live_rooms(api, rooms)
 
-    return ask(livekit, count, "counting rooms", timeout_s=COUNT_TIMEOUT_S)
+    return ask(livekit, read, "listing rooms", timeout_s=STATUS_TIMEOUT_S)
 
 
 def ask(

@@ -10,6 +10,15 @@ from voiceops.util.words import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a run takes of its machine, with everything that it has started."""
+
+    cpu_s: float
+    """Since it was started, of one CPU."""
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One run of a service that was seen on the host."""
 
@@ -33,6 +42,10 @@ class Instance:
     """It has been told to stop: a second signal would kill its calls."""
     repeat_signal_s: float = 0.0
     """When the signal is sent again nevertheless, as its kind wants it; 0: never."""
+    restart_count: int = 0
+    """How often it was started again since it was stopped the last time."""
+    usage: Usage | None = None
+    """Where the backend learns it with everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -175,7 +175,7 @@ def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts
     overlap = service.is_agent and (keeper.calls != 0 or not (renew or server_restarts))
     replace = Verb.OVERLAP if overlap else Verb.RESTART
     if renew:
-        return replace, "asked for"
+        return replace, ""  # by whoever reads the answer
     if keeper.digest != service.digest:
         return replace, "runs with an old configuration"
     if server_restarts:
@@ -232,7 +232,7 @@ def plan_stop(
         seen = observed.get(name, Observed())
         running = (*seen.instances, *seen.leftovers)
         if running:
-            actions.append(Action(service=name, verb=Verb.STOP, reason="asked for", extra=running))
+            actions.append(Action(service=name, verb=Verb.STOP, extra=running))
         else:
             actions.append(Action(service=name, verb=Verb.KEEP, reason=seen.stale or "not running"))
     return tuple(actions)

@@ -54,13 +54,15 @@ class Result:
 Results = dict[str, Result]
 
 
-def calls_error(rooms: Sequence[str], what: str, *, of_strays: bool = False) -> CallsInProgressError:
+def calls_error(
+    rooms: Sequence[str], what: str, *, of_strays: bool = False, hint: str = ""
+) -> CallsInProgressError:
     """Names the rooms of the calls in the way, as data and for the terminal."""
     count = counted(len(rooms), "call")
     return CallsInProgressError(
         f"{count} in progress: {what}",
-        hint="give --yes to drop them"
-        if of_strays
+        hint=hint or "give --yes to drop them"
+        if of_strays or hint
         else "wait for them with `inv stop --drain 600`, or give --yes to drop them",
         # A room name can identify a caller: it is shown where somebody looks, not in logs.
         log_tail=tuple(f"room {room}" for room in rooms),

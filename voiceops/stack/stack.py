@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from voiceops.deadline import Deadline
 from voiceops.kinds.model import Declared
 from voiceops.stack.backend import Backend
+from voiceops.stack.model import Instance, Usage
 from voiceops.stack.occupancy import Occupancy
 from voiceops.stack.results import Progress, silent
+
+if TYPE_CHECKING:
+    from voiceops.rooms.live_calls import LiveRooms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,10 @@ class Stack:
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk. None: the stack has no LiveKit."""
     progress: Progress = silent
-    count_rooms: Callable[[], int | None] = lambda: None
-    """How many rooms its LiveKit has; None when it does not say."""
+    live_rooms: Callable[[], LiveRooms | None] = lambda: None
+    """The rooms of its LiveKit and who is in a call; None when it does not say."""
+    usage: Callable[[Instance], Usage | None] = lambda instance: instance.usage
+    """CPU and memory of a run; None where they are not known."""
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None

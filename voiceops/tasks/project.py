@@ -5,12 +5,14 @@ from __future__ import annotations
 from voiceops.cli.command import Report, Run, command
 
 
-@command(help={"force": "Add the missing files to a folder that holds other things; overwrites nothing."})
-def init(run: Run, force: bool = False) -> Report:
+@command(
+    "yes", help={"yes": "Add the missing files to a folder that holds other things; overwrites nothing."}
+)
+def init(run: Run) -> Report:
     """Make a project in the current folder: inventory.yaml, tasks.py, an agent, ./inv, keys in .env.
 
     Writes only what is missing, so it can be run again. Example: inv init
     """
     from voiceops.commands.project import make_project
 
-    return make_project(force=force)
+    return make_project(force=run.yes)

@@ -6,7 +6,7 @@ from invoke import Collection
 
 from voiceops.cli.command import TARGETS, Report, Run, command
 
-_FORCE = "Even if a person is in the room: the call is cut off."
+_YES = "Even if a person is in the room: the call is cut off."
 _ROOM = "Name of the room."
 _AGENT = "Name of the agent (default: the one that the inventory declares)."
 
@@ -15,20 +15,21 @@ _AGENT = "Name of the agent (default: the one that the inventory declares)."
     *TARGETS,
     "timeout",
     "check",
+    "yes",
     name="cleanup-rooms",
     help={
-        "force": "Delete all rooms but those of the keep patterns, live calls too.",
+        "all": "Delete all rooms but those of the keep patterns; with live calls it needs --yes.",
         "quiet": "Print nothing unless something failed: for cron.",
     },
 )
-def cleanup_rooms(run: Run, force: bool = False, quiet: bool = False) -> Report:
+def cleanup_rooms(run: Run, all_: bool = False, quiet: bool = False) -> Report:
     """Delete the rooms that nobody uses, and say why for each room kept or deleted.
 
     Example: inv cleanup-rooms --check
     """
     from voiceops.commands import rooms
 
-    return rooms.cleanup(run, force=force, quiet=quiet)
+    return rooms.cleanup(run, every=all_, quiet=quiet)
 
 
 @command(*TARGETS, "timeout")
@@ -53,15 +54,15 @@ def show(run: Run, room: str) -> Report:
     return rooms.show(run, room)
 
 
-@command(*TARGETS, "timeout", help={"room": _ROOM, "force": _FORCE})
-def delete(run: Run, room: str, force: bool = False) -> Report:
+@command(*TARGETS, "timeout", "yes", help={"room": _ROOM, "yes": _YES})
+def delete(run: Run, room: str) -> Report:
     """Delete one room; nothing to do if there is none.
 
     Example: inv rooms.delete front-desk
     """
     from voiceops.commands import rooms
 
-    return rooms.delete(run, room, force=force)
+    return rooms.delete(run, room)
 
 
 @command(*TARGETS, "timeout", help={"room": _ROOM, "identity": "Identity of the participant."})
@@ -75,15 +76,15 @@ def kick(run: Run, room: str, identity: str) -> Report:
     return rooms.kick(run, room, identity)
 
 
-@command(*TARGETS, "timeout", help={"room": _ROOM, "force": _FORCE})
-def ensure_clean(run: Run, room: str, force: bool = False) -> Report:
+@command(*TARGETS, "timeout", "yes", help={"room": _ROOM, "yes": _YES})
+def ensure_clean(run: Run, room: str) -> Report:
     """See to it that the next one to join gets a fresh room.
 
     Example: inv rooms.ensure-clean front-desk
     """
     from voiceops.commands import rooms
 
-    return rooms.ensure_clean(run, room, force=force)
+    return rooms.ensure_clean(run, room)
 
 
 @command(

@@ -9,10 +9,11 @@ from voiceops.config.shipped import find_template, shipped
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
 from voiceops.stack import declare
-from voiceops.stack.livekit_occupancy import LivekitOccupancy, count_rooms
+from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.local.backend import ProcessBackend
 from voiceops.stack.local.folder import Folder
 from voiceops.stack.local.lock import locked, this_command
+from voiceops.stack.local.usage import usage
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress, silent
 from voiceops.stack.stack import Stack
@@ -54,7 +55,8 @@ def build_stack(
         occupancy=_livekit_of(host, folder),
         before_agents=clean,
         progress=progress,
-        count_rooms=lambda: count_rooms(host.settings.livekit),
+        live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
+        usage=usage,
     )
 
 

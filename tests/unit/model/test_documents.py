@@ -38,6 +38,7 @@ NUMBERS = {
     "success",
     "expect_success",
     "cpu_share",
+    "memory_bytes",
     "machine_cpu",
     "rms",
     "peak",

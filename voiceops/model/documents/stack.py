@@ -55,10 +55,27 @@ class StatusService(TypedDict):
     pids: list[int]
     detail: str
     uptime_s: float | None
+    restart_count: int
+    """How often it was started again since it was stopped the last time; on servers, by systemd."""
+    cpu_share: float | None
+    """Of one CPU, 1.0 is all of it, while the command looked; null where it is not known."""
+    memory_bytes: int | None
     release: str
     call_count: int | None
     """Null where an agent does not answer: it may have calls."""
     draining: list[int]
+
+
+class LiveCallEntry(TypedDict):
+    """A room with a person in it."""
+
+    room: str
+    joined_at: str | None
+    """When the first of those who are there came."""
+    age_s: float | None
+    persons: list[str]
+    agent_identities: list[str]
+    """Empty: nobody answers."""
 
 
 class StatusHost(TypedDict):
@@ -72,6 +89,7 @@ class StatusHost(TypedDict):
     """Null where the host runs no LiveKit, or it can't be asked."""
     url: str
     """Of the LiveKit that the host runs; empty where it runs none."""
+    live_calls: list[LiveCallEntry]
 
 
 class StatusDocument(TypedDict):

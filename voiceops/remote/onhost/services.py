@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROPERTIES = (
     "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
-    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles"
+    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles,CPUUsageNSec,MemoryCurrent"
 )
 MODES = {"start", "dev", "connect", "console"}
 """Of livekit-agents' command line."""
@@ -61,6 +61,12 @@ def units(*patterns: str, shown: list[dict[str, str]] | None = None) -> list[Uni
     return list({block["Id"]: _typed(block) for block in shown if block.get("Id")}.values())
 
 
+def counter(text: str | None) -> int | None:
+    """A number that systemd keeps; None for ``[not set]``, which older ones write as 2**64-1."""
+    number = int(text) if text and text.isdigit() else -1
+    return number if 0 <= number < 2**63 else None
+
+
 def _typed(block: dict[str, str]) -> Unit:
     started_us = int(block.get("ExecMainStartTimestampMonotonic") or 0)
     pid = int(block.get("MainPID") or 0)
@@ -74,6 +80,8 @@ def _typed(block: dict[str, str]) -> Unit:
         "sub": block.get("SubState", ""),
         "pid": pid,
         "restarts": int(block.get("NRestarts") or 0),
+        "cpu_ns": counter(block.get("CPUUsageNSec")),
+        "memory_bytes": counter(block.get("MemoryCurrent")),
         "result": block.get("Result", ""),
         "code": int(block.get("ExecMainCode") or 0),
         "status": int(block.get("ExecMainStatus") or 0),

@@ -47,6 +47,8 @@ class ProcessBackend:
         self._folder = folder
         self._records = Records(folder.state)
         self._notify: dict[str, NotifySocket] = {}
+        self._ended: dict[str, int] = {}
+        """Service -> how many runs there were, the last one ended by this command."""
         self._say = say
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
@@ -58,7 +60,7 @@ class ProcessBackend:
         launch = os.urandom(4).hex()
         log_file = self._folder.log_file(service.name)
         rotate_stopped(log_file, service.log_max_bytes, service.log_keep)
-        record = _new_record(service, launch, log_file)
+        record = _new_record(service, launch, log_file, restart_count=self._runs_before(service.name))
         self._forget_dead(service.name)
         self._records.update(record)
         environment = self._environment(service, launch)
@@ -87,6 +89,12 @@ class ProcessBackend:
             release=service.release,
             repeat_signal_s=stop_behaviour(service.kind).repeat_after_s,
         )
+
+    def _runs_before(self, service: str) -> int:
+        """Those that died, still run or were ended by this command; ``stop`` forgets them with their records."""
+        known, _ = self._records.read(service)
+        counts = (record.restart_count + 1 for record in known)
+        return max([*counts, self._ended.get(service, 0)])
 
     def _environment(self, service: Declared, launch: str) -> dict[str, str]:
         """The variables of a new process; opens the socket on which it reports that it is ready."""
@@ -318,6 +326,8 @@ class ProcessBackend:
             )
         self._folder.health_socket(record.launch).unlink(missing_ok=True)
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
+        before = self._ended.get(instance.service, 0)
+        self._ended[instance.service] = max(before, record.restart_count + 1)
         self._records.remove(instance.service, record.launch)
         self._forget_dead(instance.service)
         self._folder.tidy()
@@ -346,7 +356,7 @@ def _wait_for_news(pidfd: int | None, notify: NotifySocket | None, timeout_s: fl
     poller.poll(max(1, int(timeout_s * 1000)))
 
 
-def _new_record(service: Declared, launch: str, log_file: Path) -> Record:
+def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count: int) -> Record:
     return Record(
         launch=launch,
         service=service.name,
@@ -361,4 +371,5 @@ def _new_record(service: Declared, launch: str, log_file: Path) -> Record:
         stop_timeout_s=service.stop_timeout_s,
         log_max_bytes=service.log_max_bytes,
         log_keep=service.log_keep,
+        restart_count=restart_count,
     )

@@ -175,6 +175,7 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
         age_s=run.main.age_s,
         release=record.release,
         signalled=record.signalled_at is not None,
+        restart_count=record.restart_count,
         repeat_signal_s=stop_behaviour(record.kind or (service.kind if service else "")).repeat_after_s,
     )
     if seen.role is Role.AGENT:

@@ -42,6 +42,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since boot."""
     signalled_at: Union[float, None] = None
     """Seconds since boot; written before the signal is sent."""
+    restart_count: int = 0
+    """Runs before this one since the service was stopped the last time."""
     stop_signal: str = "TERM"
     stop_timeout_s: float = 10.0
 

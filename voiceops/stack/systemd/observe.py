@@ -11,7 +11,7 @@ from voiceops.model.quoting import printable
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.remote.onhost import services as onhost
-from voiceops.stack.model import Instance, Observed, Stray
+from voiceops.stack.model import Instance, Observed, Stray, Usage
 from voiceops.systemd.names import UNIT_MARK, Names
 from voiceops.util.words import counted
 
@@ -106,8 +106,18 @@ def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) ->
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
         signalled=unit["active"] == "deactivating",
+        restart_count=unit["restarts"],
+        usage=_usage(unit),
         repeat_signal_s=stop_behaviour(service.kind).repeat_after_s if service else 0.0,
     )
+
+
+def _usage(unit: Mapping[str, Any]) -> Usage | None:
+    """systemd's own counters; None where its accounting is off."""
+    cpu_ns, memory = unit.get("cpu_ns"), unit.get("memory_bytes")
+    if cpu_ns is None or memory is None:
+        return None
+    return Usage(cpu_s=cpu_ns / 1e9, memory_bytes=memory)
 
 
 def _digest(unit: Mapping[str, Any]) -> str:

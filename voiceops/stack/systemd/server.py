@@ -15,7 +15,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.endpoint import known_as
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
-from voiceops.stack.livekit_occupancy import LivekitOccupancy, count_rooms
+from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
 from voiceops.stack.stack import Stack
@@ -61,7 +61,7 @@ def systemd_stack(
         ),
         before_agents=clean,
         progress=progress,
-        count_rooms=lambda: count_rooms(asked.settings.livekit),
+        live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         host=host.name,
         close=transport.close,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from voiceops.remote.onhost import services
 from voiceops.remote.onhost.services import NOISE, died
 
 
@@ -50,3 +51,10 @@ def test_what_systemd_says_of_each_process_that_is_left_is_no_cause() -> None:
     assert NOISE.match("frontdesk-agent@a1.service: Consumed 2.443s CPU time.")
     assert not NOISE.match("frontdesk-agent@a1.service: Main process exited, code=exited, status=1/FAILURE")
     assert not NOISE.match("Killing process failed: no such table")
+
+
+def test_a_counter_that_systemd_does_not_keep_is_none() -> None:
+    assert services.counter("12000") == 12000
+    assert services.counter("[not set]") is None
+    assert services.counter(str(2**64 - 1)) is None
+    assert services.counter(None) is None
