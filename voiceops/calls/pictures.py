@@ -40,7 +40,7 @@ def check(file: str) -> None:
     kind = Path(file).suffix.lower()
     if kind not in (".png", ".svg"):
         raise UsageError(
-            f"--plot writes .png and .svg, not {kind or 'a file without an ending'}",
+            f"--plot writes .png and .svg, not {file}",
             hint=f"--plot {Path(file).with_suffix('.png')}",
         )
     if kind == ".png" and find_spec("PIL") is None:

@@ -303,11 +303,13 @@ def show_error(error: VoiceopsError, *, as_json: bool, invocation: Invocation | 
     output.show("\n".join(lines), sys.stderr)
 
 
-def names(value: str) -> tuple[str, ...]:
-    """Split a comma-separated flag; an empty element is a typing mistake, not a name."""
+def names(value: str, flag: str = "--only") -> tuple[str, ...]:
+    """Split a comma-separated flag, which an error names; an empty element is a typing mistake, not a name."""
     if not value:
         return ()
     parts = tuple(part.strip() for part in value.split(","))
     if not all(parts):
-        raise UsageError(f"empty name in {value!r}", hint="write names as a,b without blanks between commas")
+        raise UsageError(
+            f"{flag} {value} has an empty name", hint="write names as a,b without blanks between commas"
+        )
     return parts

@@ -11,7 +11,7 @@ from typing import Any
 
 from voiceops.cli.invocation import Invocation
 
-OWN_GROUP = "tasks of this project"
+OWN_GROUP = "commands of this project"
 GROUPS = ("every day", "diagnosis", "rooms", "servers", "project", OWN_GROUP)
 EXIT_CODES = """\
 0    done, or nothing to do

@@ -229,10 +229,23 @@ def explain(error: ParseError, parser: Any, task: str = "") -> UsageError:
     """Invoke's parse error with the nearest task or flag as a hint."""
     message = str(error)
     unknown = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", message, re.DOTALL)
+    named = error.context.name if error.context is not None and error.context.name else task
+    if missing := re.fullmatch(r"'[^']*' did not receive required positional arguments: (.*)", message):
+        wanted = missing[1].replace("'", "").upper().replace(", ", " ")
+        return UsageError(
+            f"{named} needs {wanted}", hint=f"type `inv {named} {wanted}`, or see `inv help {named}`"
+        )
+    if lacking := re.fullmatch(
+        r"Flag <Argument: ([\w-]+)[^>]*> needed value and was not given one!", message
+    ):
+        where = f"{named}: " if named else ""
+        return UsageError(
+            f"{where}{_as_flag(lacking)} needs a value",
+            hint=f"see `inv help {named}`" if named else "see `inv help`",
+        )
     if unknown is None:
         # Invoke shows its own object: Flag <Argument: only (o)> needed value and was not given one!
         readable = re.sub(r"Flag <Argument: ([\w-]+)[^>]*>", _as_flag, message).rstrip("!")
-        named = error.context.name if error.context is not None and error.context.name else task
         return UsageError(readable, hint=f"see `inv help {named}`" if named else "see `inv help`")
     token = unknown.group(2)
     context = error.context if error.context is not None and error.context.name else None
@@ -262,7 +275,12 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 def _broken_tasks(error: Exception) -> ConfigError:
     """A tasks.py that can't be imported: where, and what Python said."""
     if isinstance(error, SyntaxError):
-        return ConfigError(f"tasks.py: {error.msg}", file=error.filename, line=error.lineno)
+        return ConfigError(
+            f"tasks.py can't be loaded: {error.msg}",
+            file=error.filename,
+            line=error.lineno,
+            hint="correct that line, and run the command again",
+        )
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next

@@ -36,7 +36,7 @@ def place_calls(run: Run, flags: CallFlags) -> Report:
         duration=flags.duration,
         hold=flags.hold,
         script=flags.script,
-        hangups=names(flags.hangup),
+        hangups=names(flags.hangup, "--hangup"),
         redial=flags.redial,
         expect_success=flags.expect_success,
         timeout=run.timeout,

@@ -93,7 +93,7 @@ def stop(run: Run, *, only: str, drain: float, now: bool) -> Report:
     """Stop the services in reverse order; ``drain`` below 0 stands for what the inventory says."""
 
     if now and drain >= 0:
-        raise UsageError("--now and --drain contradict each other")
+        raise UsageError("stop: --now and --drain contradict each other", hint="leave one of them out")
 
     chosen = named_on(run.project.hosts, names(only))
     hosts = chosen_hosts(run, chosen)

@@ -53,7 +53,9 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
         )
     if bool(settings.livekit.api_key) != bool(settings.livekit.api_secret):
         missing = "api_secret" if settings.livekit.api_key else "api_key"
-        raise decoder.error(("livekit", missing), f"{missing} is empty but its partner is not")
+        raise decoder.error(
+            ("livekit", missing), f"{missing} is empty but its partner is not", "set both, or neither"
+        )
 
 
 def _check_serial(serial: int | str, decoder: Decoder, path: Path) -> None:
@@ -166,7 +168,9 @@ def _check_needs(settings: Settings, decoder: Decoder) -> None:
         if name in above:
             ring = " -> ".join((*above[above.index(name) :], name))
             raise decoder.error(
-                ("services", above[-1], "needs"), f"services need each other in a circle: {ring}"
+                ("services", above[-1], "needs"),
+                f"services need each other in a circle: {ring}",
+                "take one of these needs out",
             )
         if name not in clear:
             for need in services[name].needs:

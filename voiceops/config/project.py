@@ -53,7 +53,11 @@ def find_inventory(flag: str, beside: Path) -> Path:
         if named:
             path = Path(named).expanduser()
             if not path.exists():
-                raise ConfigError(f"there is no such inventory (named by {by})", file=named)
+                raise ConfigError(
+                    f"there is no such inventory (named by {by})",
+                    file=named,
+                    hint="name a file, a folder or an executable; without it the inventory.yaml of this folder counts",
+                )
             return path.absolute()
     here = Path.cwd()
     for folder in dict.fromkeys((beside, here, *here.parents)):

@@ -77,7 +77,9 @@ def _file(file: Path, place: SourceLocation, path: str) -> str:
             data = stream.read(_LIMIT_BYTES + 1)
     except OSError as error:
         raise place.error(
-            f"the file of a secret can't be read: {error.strerror}: {os.path.relpath(file)}", path=path
+            f"the file of a secret can't be read: {error.strerror}: {os.path.relpath(file)}",
+            path=path,
+            hint="create it with nothing but the secret in it, or name another one",
         ) from None
     return _text(data, place, path)
 

@@ -15,6 +15,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, Stray
+from voiceops.util.suggest import did_you_mean
 
 
 class Verb(str, Enum):
@@ -90,7 +91,7 @@ def choose(services: Sequence[Declared], only: Sequence[str]) -> list[Declared]:
         if name not in known:
             raise UsageError(
                 f"no service {name!r} here",
-                hint=f"services of this host: {', '.join(sorted(known)) or 'none'}",
+                hint=did_you_mean(name, known),
             )
     return [service for service in in_order(services) if not only or service.name in only]
 

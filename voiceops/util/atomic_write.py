@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -36,7 +37,10 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
 
 def write_error(folder: Path, error: OSError) -> StorageError:
     """What a failed write below ``folder`` means to people."""
-    return StorageError(
-        f"can't write to {folder}: {error.strerror}",
-        hint="free some space" if error.errno == 28 else "make the folder writable for this user",
-    )
+    if error.errno == errno.ENOSPC:
+        hint = "free some space"
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+        hint = f"a file is where that folder should be: move it away, as by `mv {folder} {folder}.old`"
+    else:
+        hint = "make the folder writable for this user"
+    return StorageError(f"can't write to {folder}: {error.strerror}", hint=hint)

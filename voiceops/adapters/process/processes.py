@@ -169,7 +169,8 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: P
         )
     except OSError as error:
         raise ServiceError(
-            f"can't run {argv[0]}: {error.strerror}", hint="check that the program exists and is executable"
+            f"can't run {argv[0]}: {error.strerror}",
+            hint="check the service's command in the inventory: the program must exist and be executable",
         ) from error
     finally:
         os.close(log)

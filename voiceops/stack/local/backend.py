@@ -66,9 +66,10 @@ class ProcessBackend:
         environment = self._environment(service, launch)
         try:
             key = processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
-        except (ServiceError, StorageError):
+        except (ServiceError, StorageError) as error:
             self._close_notify(launch)
             self._records.remove(service.name, launch)
+            error.message = f"{service.name}: {error.message}"
             raise
         try:
             self._records.update(msgspec.structs.replace(record, pid=key.pid, start=key.start))
