@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import stacks
+from tests.support import stacks, terminals
 from tests.support.stacks import observed, sleeper, stack_of
 from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import Process
@@ -25,28 +23,11 @@ PRINTS = "printf '" + "".join(f"\\{byte:03o}" for byte in HOSTILE) + "\\n'"
 
 
 def on_terminal(project: stacks.Project, *arguments: str) -> bytes:
-    """What the command writes to a terminal, stdout and stderr together."""
-    ours, theirs = pty.openpty()
-    environment = project.environment() | {"TERM": "xterm", "COLUMNS": "300"}
-    process = subprocess.Popen(
-        project.argv(*arguments),
-        cwd=project.folder,
-        env=environment,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+    """What the command writes to a wide terminal."""
+    environment = project.environment() | {"TERM": "xterm"}
+    return terminals.on_terminal(
+        project.argv(*arguments), folder=project.folder, environment=environment, columns=300
     )
-    os.close(theirs)
-    written = b""
-    try:
-        while data := os.read(ours, 65536):
-            written += data
-    except OSError:  # EIO: the other side is closed
-        pass
-    finally:
-        os.close(ours)
-        process.wait(timeout=60)
-    return written
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ APT_PACKAGES = {
     "rsync": "rsync",
     "git": "git",
     "fish": "fish",
+    "tmux": "tmux",
     "zsh": "zsh",
 }
 """Command -> package."""

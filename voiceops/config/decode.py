@@ -92,7 +92,7 @@ class Decoder:
         what = f"{meta.title} from " if meta.title else ""
         wanted = f"more than {meta.gt:g}" if meta.gt is not None else f"{what}{meta.ge or 0:g}"
         wanted += f" to {meta.le:g}" if meta.le is not None else " or more" if meta.gt is None else ""
-        raise self.error(path, f"must be {wanted}, not {value:g}")
+        raise self.error(path, f"must be {wanted}, not {value:g}", "write a number in that range")
 
     def free(self, value: Any, path: Path) -> Any:
         """A value of any shape, with each reference to a secret in it as a ``Secret``."""
