@@ -91,7 +91,7 @@ def test_a_png_is_written(report: CallReport, tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_drawn_is_refused_before_any_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match=r"not \.jpg"):
+    with pytest.raises(UsageError, match=r"not calls\.jpg"):
         pictures.check("calls.jpg")
     monkeypatch.setattr(pictures, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="Pillow") as refused:
