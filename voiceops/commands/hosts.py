@@ -14,7 +14,6 @@ from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
 from voiceops.stack.results import Progress, silent
 from voiceops.stack.stack import Stack
-from voiceops.wiring.project import Project
 from voiceops.wiring.stack import build_stack
 
 T = TypeVar("T")
@@ -60,17 +59,6 @@ def stack_on(run: Run, host: Host, progress: Progress = silent) -> Iterator[Stac
 def chosen_hosts(run: Run, among: Container[str]) -> list[Host]:
     """The selected hosts that are ``among`` these."""
     return [host for host in run.project.hosts if host.name in among]
-
-
-def servers(project: Project, *, what: str) -> tuple[Host, ...]:
-    """The selected hosts; ``UsageError`` where this machine is one of them."""
-    local = [host.name for host in project.hosts if host.local]
-    if local:
-        raise UsageError(
-            f"{local[0]} is this machine: {what} is for servers",
-            hint="name servers by --host, --group or --limit; `inv start` runs the services here",
-        )
-    return project.hosts
 
 
 def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]:

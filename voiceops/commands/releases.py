@@ -12,7 +12,7 @@ import msgspec
 from voiceops.cli.command import Report, Run, names
 from voiceops.commands.deploy_view import View
 from voiceops.commands.documents import host_failure
-from voiceops.commands.hosts import named_on, servers
+from voiceops.commands.hosts import named_on
 from voiceops.deploy.desired import host_outline
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
@@ -21,6 +21,7 @@ from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
 from voiceops.errors import UsageError
+from voiceops.fleet.servers import servers
 from voiceops.kinds.model import Declared
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
 from voiceops.systemd.names import Names
@@ -48,7 +49,7 @@ T = TypeVar("T")
 def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
     """``work`` on all selected hosts at once; errors stay with their hosts."""
 
-    fleet = open_fleet(servers(run.project, what=what), on_done=View(run, what).done)
+    fleet = open_fleet(servers(run.project.hosts, what=what), on_done=View(run, what).done)
     try:
         fleet.run(work)
     finally:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import Report, Run
-from voiceops.commands.hosts import servers
 from voiceops.commands.resources import bring_hosts
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.timers import timers
 from voiceops.errors import UsageError
+from voiceops.fleet.servers import servers
 from voiceops.schedule.jobs import jobs
 from voiceops.schedule.plan import ScheduleChange
 from voiceops.stack.local.folder import Folder
@@ -58,7 +58,7 @@ def schedule(run: Run, *, systemd: bool, remove: bool, every: int) -> Report:
 
 
 def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
-    hosts = servers(run.project, what="a schedule of both")
+    hosts = servers(run.project.hosts, what="a schedule of both")
     if every:
         raise UsageError(
             "--every is for this machine: servers are as the inventory declares them",

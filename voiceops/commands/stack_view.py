@@ -15,14 +15,11 @@ from voiceops.commands.status import status_data
 from voiceops.model.quoting import printable
 from voiceops.stack.model import Verdict
 from voiceops.stack.results import Progress, Results
-from voiceops.util.terminal import ERROR, FAINT, OK, WARNING, styled
+from voiceops.util.terminal import styled
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-
-_RICH_STYLES = {OK: "green", ERROR: "red", WARNING: "yellow", FAINT: "dim"}
+    from voiceops.commands.live_board import LiveBoard
 
 
 _DONE = {"keep": "kept", "start": "started", "restart": "restarted", "overlap": "replaced", "stop": "stopped"}
@@ -34,7 +31,7 @@ def live_progress(run: Run) -> Iterator[Progress]:
     if run.json:
         yield lambda service, state, words: None
     elif styled(sys.stderr):
-        board = _Board()
+        board = _LateBoard()
         try:
             yield board.show
         finally:
@@ -43,52 +40,24 @@ def live_progress(run: Run) -> Iterator[Progress]:
         yield lambda service, state, words: run.say(f"{service}: {state}{f' ({words})' if words else ''}")
 
 
-class _Board:
-    """The live table; rich is imported with the first thing that happens, so a no-op is fast."""
+class _LateBoard:
+    """The live table, imported with the first thing that happens: a no-op needs no rich."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, tuple[str, str, float, float | None]] = {}
+        self._board: LiveBoard | None = None
         self._lock = threading.Lock()
-        self._live: Any = None
 
     def show(self, service: str, state: str, words: str) -> None:
         with self._lock:
-            now = time.monotonic()
-            began = self._rows[service][2] if service in self._rows else now
-            done = now if state in ("ready", "failed", "stopped") else None
-            self._rows[service] = (state, words, began, done)
-            if self._live is None:
-                from rich.console import Console
-                from rich.live import Live
+            if self._board is None:
+                from voiceops.commands.live_board import LiveBoard
 
-                self._live = Live(
-                    console=Console(stderr=True),
-                    get_renderable=self._table,
-                    refresh_per_second=8,
-                    transient=True,
-                )
-                self._live.start()
-
-    def _table(self) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for heading in ("service", "state", "seconds", ""):
-            table.add_column(heading, justify="right" if heading == "seconds" else "left")
-        for service, (state, words, began, done) in list(self._rows.items()):
-            seconds = (done or time.monotonic()) - began
-            table.add_row(
-                Text(printable(service)),
-                Text(state, style=_RICH_STYLES[output.STATES.get(state, WARNING)]),
-                f"{seconds:.1f}",
-                Text(printable(words), style="dim"),
-            )
-        return table
+                self._board = LiveBoard()
+        self._board.show(service, state, words)
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._board is not None:
+            self._board.close()
 
 
 def results_text(

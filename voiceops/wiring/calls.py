@@ -26,14 +26,9 @@ async def run_calls(
     try:
         # The caller process imports LiveKit's engine while this one imports the API.
         await pool.warm_up(plan)
-        from voiceops.adapters.livekit.api import LivekitApi
-        from voiceops.adapters.livekit.token import caller_token
-        from voiceops.calls.desk import LivekitCallRooms
-        from voiceops.calls.run import run_calls as run
+        from voiceops.wiring.livekit_calls import run_on_livekit
 
-        async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
-            desk = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
-            return await run(plan, target, callers=pool, desk=desk, why=why, on_result=on_result)
+        return await run_on_livekit(target, plan, callers=pool, why=why, on_result=on_result)
     finally:
         await pool.aclose()
 

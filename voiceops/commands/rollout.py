@@ -1,0 +1,30 @@
+"""A deploy of servers whose connections are being opened."""
+
+from __future__ import annotations
+
+from voiceops.cli.command import Report, Run
+from voiceops.cli.flags import SetupFlags
+from voiceops.commands.deploy_view import View, deploy_report
+from voiceops.deploy.fleet import Fleet
+from voiceops.deploy.operations import Options
+from voiceops.fleet.order import serial_of
+from voiceops.resources import default_owner
+from voiceops.wiring.deploy import deployer
+
+
+def roll_out(run: Run, view: View, fleet: Fleet, flags: SetupFlags, *, call: bool, check: bool) -> Report:
+    """Bring the hosts of ``fleet`` to what is declared, and report what changed."""
+    options = Options(
+        by=default_owner(),
+        serial=serial_of(flags.serial) if flags.serial else None,
+        max_fail=flags.max_fail if flags.max_fail >= 0 else None,
+        wait_s=flags.wait if flags.wait >= 0 else None,
+        call=call,
+        check=check,
+        diff=run.diff,
+        timeout_s=run.timeout or 300.0,
+        drop_calls=run.yes,
+        prepare_only=view.what == "setup",
+    )
+    done = deployer(run.project, options, view).deploy(fleet)
+    return deploy_report(view, done, check=check)
