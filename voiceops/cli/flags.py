@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class CallFlags:
     """Flags of `inv call`, with their defaults."""
 
@@ -24,7 +24,7 @@ class CallFlags:
     expect_success: float = 0.95
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LogFlags:
     """Flags of `inv logs`, with their defaults; -1 lines: 200, or with ``since`` all."""
 
@@ -38,7 +38,7 @@ class LogFlags:
     room: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SetupFlags:
     """Flags of `inv setup`, with their defaults; -1 and "" stand for what the inventory says."""
 
@@ -49,7 +49,7 @@ class SetupFlags:
     accept_new: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DeployFlags(SetupFlags):
     """Flags of `inv deploy`: those of `inv setup`, and its own."""
 

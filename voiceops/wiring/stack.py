@@ -88,7 +88,7 @@ def _declaration_context(
 
         def show(seen: Fetched) -> None:
             nonlocal words
-            before, words = words, _fetch_words(seen)
+            before, words = words, seen.bar
             if words != before:
                 progress(service, "fetching", words)
 
@@ -102,11 +102,3 @@ def _declaration_context(
         template=lambda name: find_template(name, (project.root / "templates", shipped("templates"))),
         on_fetch=on_fetch,
     )
-
-
-def _fetch_words(seen: Fetched) -> str:
-    """A bar in steps of 5 %: one line each where there is no terminal."""
-    if not seen.total:
-        return seen.doing
-    steps = min(20, seen.done * 20 // seen.total)
-    return f"{seen.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"

@@ -25,6 +25,14 @@ class Progress:
             return f"{self.doing}: {self.done / 1e6:.0f}{of}"
         return f"{self.doing}: {self.done} {self.unit}" if self.unit else self.doing
 
+    @property
+    def bar(self) -> str:
+        """A bar in steps of 5 %: where there is no terminal, each change of it is a line."""
+        if not self.total:
+            return self.doing
+        steps = min(20, self.done * 20 // self.total)
+        return f"{self.doing} [{'#' * steps}{'.' * (20 - steps)}] {steps * 5} %"
+
 
 OnProgress = Callable[[Progress], None]
 
