@@ -124,7 +124,7 @@ def show_status(data: Mapping[str, Any]) -> str:
             output.show(f"error: {printable(host)}: {printable(seen['error']['message'])}")
             continue
         told = [counted(seen["call_count"], "call")]
-        told += [counted(seen["room_count"], "room")] if seen["url"] else []
+        told += [_rooms(seen)] if seen["url"] else []
         told += [f"release {seen['release']}"] if seen["release"] else []
         told += [seen["url"]] if seen["url"] else []
         output.show(f"{printable(host)}: {', '.join(told)}")
@@ -136,6 +136,13 @@ def show_status(data: Mapping[str, Any]) -> str:
         for call in seen["live_calls"]:
             output.show(_live_call_text(call))
     return ""
+
+
+def _rooms(seen: Mapping[str, Any]) -> str:
+    """``3 rooms``; where nobody could count them, which service's line says why."""
+    if seen["room_count"] is not None:
+        return counted(seen["room_count"], "room")
+    return "rooms unknown, see below"
 
 
 def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ def make_token(run: Run, *, room: str, identity: str, life_s: float, service: st
         raise UsageError(
             "--minutes takes 1 to 1440", hint="a token is for one call: `inv token --minutes 10`"
         )
-    run.project.ensure_local_keys()
+    run.project.ensure_local_keys(run.say)
     target = call_target(run.project.hosts, service=service, room=room)
     room = room or f"room-{secrets.token_hex(4)}"
     identity = identity or f"caller-{secrets.token_hex(4)}"

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from voiceops.config.source.dotenv import Environment, parse
@@ -13,6 +14,7 @@ from voiceops.config.source.yamlfile import read_text
 from voiceops.errors import StorageError
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
+from voiceops.util.suggest import resembles
 
 _HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file out of version control.\n"
 
@@ -52,6 +54,29 @@ def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tup
             f"the keys for the LiveKit server can't be written: {error.strerror}: {environment.file}",
             hint=f"set {key} and {secret} in the environment, or make the folder writable",
         ) from None
+
+
+def new_keys_notice(names: Sequence[str], environment: Environment, *, old_in: str = "") -> str:
+    """What to tell when keys were made: where they are, whom they lock out, and what may have been meant instead.
+
+    ``old_in`` is the folder of the configuration that a livekit-server here was started with.
+    """
+    others = [name for name in environment.dotenv() if name not in names]
+    alike = {name: next((one for one in others if resembles(name, one)), "") for name in names}
+    meant = [
+        f"{other} is set there: if that is what was meant, write {name}"
+        for name, other in alike.items()
+        if other
+    ]
+    return "; ".join(
+        [
+            f"warning: {' and '.join(names)} {'was' if len(names) == 1 else 'were'} set neither in the environment "
+            f"nor in {environment.file.name}: new random values were made and written to it; whoever has other keys "
+            "(apps, token servers, a LiveKit that runs) is refused",
+            *meant,
+            *([f"the keys that the server was started with stand in {old_in}"] if old_in else []),
+        ]
+    )
 
 
 def _made(is_key: bool) -> str:

@@ -7,8 +7,10 @@ what there is, under the lock, and does what is missing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from voiceops.deadline import Deadline
+from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Observed, Verdict, judge
 from voiceops.stack.occupancy import CallRisk, running_servers, wait_for_people, weigh
@@ -35,6 +37,12 @@ def check(stack: Stack) -> dict[str, Verdict]:
 def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, Verdict]:
     """The same, from what was observed already."""
     words = {service.name: judge(observed.get(service.name, Observed())) for service in stack.outline}
+    for service in stack.outline:
+        if service.role is Role.SERVER and words[service.name].ok:
+            refused = stack.refusal()
+            if refused:
+                # It runs and answers, and nothing of this project gets in.
+                words[service.name] = replace(words[service.name], state=ServiceState.FAILED, detail=refused)
     for name, seen in observed.items():
         if name not in words and seen.current:
             pids = tuple(one.pid for one in seen.current)

@@ -38,6 +38,8 @@ class Stack:
     """The rooms of its LiveKit and who is in a call; None when it does not say."""
     usage: Callable[[Instance], Usage | None] = lambda instance: instance.usage
     """CPU and memory of a run; None where they are not known."""
+    refusal: Callable[[], str] = lambda: ""
+    """Why its LiveKit refuses this project's key; empty where it does not, or can't be asked."""
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None

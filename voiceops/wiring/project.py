@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops import kinds
-from voiceops.config.local_keys import ensure_keys_of
+from voiceops.config.local_keys import ensure_keys_of, new_keys_notice
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.model.settings import Host
 
@@ -62,14 +63,20 @@ class Project:
             if options
         ]
 
-    def ensure_local_keys(self) -> tuple[str, ...]:
+    def ensure_local_keys(self, say: Callable[[str], None]) -> tuple[str, ...]:
         """Make the LiveKit keys that nobody has set; the names of the variables added to ``.env``.
+
+        New keys lock out whoever has the old ones, so one sentence goes to ``say`` whenever some are made.
 
         Only for a server that this project itself runs on this machine: the keys of any other
         server are not ours to make up. Safe to call again, and from many processes at once.
         """
         made = [ensure_keys_of(host, self.configuration.environment) for host in self.hosts]
-        return tuple(dict.fromkeys(name for names in made for name in names))
+        names = tuple(dict.fromkeys(name for names in made for name in names))
+        if names:
+            old = any((self.root / ".voiceops").glob("*.yaml"))
+            say(new_keys_notice(names, self.configuration.environment, old_in=".voiceops" if old else ""))
+        return names
 
 
 def tasks_folder() -> Path:

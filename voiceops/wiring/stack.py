@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from voiceops.adapters.binaries.progress import Progress as Fetched
+from voiceops.adapters.livekit.credentials import refusal
 from voiceops.config.shipped import find_template, shipped
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
@@ -37,7 +38,7 @@ def build_stack(
     context = _declaration_context(project, host, folder, progress)
 
     def services() -> tuple[Declared, ...]:
-        project.ensure_local_keys()
+        project.ensure_local_keys(say)
         return declare.declare(context)
 
     def clean() -> None:
@@ -57,6 +58,7 @@ def build_stack(
         progress=progress,
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
         usage=usage,
+        refusal=lambda: refusal(host.settings.livekit),
     )
 
 

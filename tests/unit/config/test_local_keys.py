@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.config.local_keys import ensure_local_keys
+from voiceops.config.local_keys import ensure_local_keys, new_keys_notice
 from voiceops.config.source.dotenv import Environment, parse
 from voiceops.errors import ConfigError, StorageError
 from voiceops.wiring.project import Project
@@ -108,5 +108,16 @@ def test_keys_are_made_only_for_a_server_of_this_machine(
 
     project = Project.load(inventory=str(tmp_path / "inventory.yaml"), host=host)
 
-    assert len(project.ensure_local_keys()) == made
+    said: list[str] = []
+    assert len(project.ensure_local_keys(said.append)) == made
+    assert len(said) == bool(made)
     assert (tmp_path / ".env").exists() == bool(made)
+
+
+def test_the_notice_names_the_variable_that_was_meant_and_where_the_old_keys_are(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("LIVEKIT_API_KEYS=a\nOTHER=b\n")
+    told = new_keys_notice(("LIVEKIT_API_KEY",), Environment(tmp_path, {}), old_in=".voiceops")
+    assert "LIVEKIT_API_KEY was set neither in the environment nor in .env" in told
+    assert "LIVEKIT_API_KEYS is set there: if that is what was meant, write LIVEKIT_API_KEY" in told
+    assert "started with stand in .voiceops" in told
+    assert "OTHER" not in told

@@ -12,11 +12,13 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voiceops.errors import ConfigError
-from voiceops.model.calls import CallTarget
 from voiceops.model.secret import Secret
+
+if TYPE_CHECKING:
+    from voiceops.model.calls import CallTarget
 
 
 def sign_token(

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from voiceops.adapters.livekit.credentials import refusal
 from voiceops.adapters.ssh.forward import near, url_of_port
 from voiceops.deadline import Deadline
 from voiceops.errors import VoiceopsError
@@ -62,6 +63,7 @@ def systemd_stack(
         before_agents=clean,
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
+        refusal=lambda: refusal(asked.settings.livekit),
         host=host.name,
         close=transport.close,
     )
