@@ -77,6 +77,8 @@ class WorkerFact:
     pids: tuple[int, ...] = ()
     foreign_owner: str = ""
     """Whose the stray worker is, where that is none of this project's."""
+    folder_deleted: bool = False
+    """The folder of its health socket was deleted while it ran: nobody can ask it."""
     registered_name: str | None = None
     """The agent name that it has registered; None: it does not say."""
     code_folder: str = ""

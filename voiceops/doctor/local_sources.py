@@ -83,6 +83,7 @@ class LocalSources:
         return Closer(
             url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
             stopped=processes.is_stopped(instance.pid),
+            folder_deleted=not self.folder.state.exists(),
             health=read_health(self.folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S),
         )
 

@@ -20,6 +20,8 @@ class Closer:
 
     url: str = ""
     stopped: bool = False
+    folder_deleted: bool = False
+    """The folder of its health socket is gone."""
     health: AgentHealth | None = None
 
 
@@ -107,6 +109,7 @@ class Sighted:
             url=closer.url,
             started_at=self.now - instance.age_s,
             stopped=closer.stopped,
+            folder_deleted=closer.folder_deleted,
             draining=state is ServiceState.DRAINING,
             pids=(instance.pid,),
             answers=health is not None,

@@ -44,6 +44,9 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
         mute_drain = worker.draining and not worker.answers
         if not (worker.stopped or mute_drain or worker.state is ServiceState.UNRESPONSIVE):
             continue
+        if worker.folder_deleted and not worker.stopped:
+            yield _folder_deleted(worker)
+            continue
         began = max(worker.started_at or 0.0, facts.now - RECENT_S)
         failed = [e for e in facts.events if "failed to assign job" in e.message and e.at >= began]
         if not worker.stopped and not failed and facts.host.cpu_share >= FULL_CPU:
@@ -72,6 +75,19 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             ),
             rank=6,
         )
+
+
+def _folder_deleted(worker: WorkerFact) -> Finding:
+    """Nothing is wrong with the worker: it takes calls, and nobody can ask it how many."""
+    return Finding(
+        rule="state-folder-deleted",
+        severity="warning",
+        sentence=f"The folder .voiceops was deleted while {worker.service} (pid {worker.pid}) ran: it may serve on, "
+        "but its health socket is gone, so nobody can ask it for its calls.",
+        evidence=("its health socket does not exist", "no folder .voiceops/state"),
+        fixes=(Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),),
+        rank=44,
+    )
 
 
 def _lost_jobs(failed: Sequence[LogEvent]) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def _plan_one(
     return Action(
         service=name,
         verb=verb,
-        reason=reason if verb is not Verb.KEEP or not extra else "what was left over is ended",
+        reason=reason if verb is not Verb.KEEP or not extra else _tidied(seen, extra),
         instance=keeper,
         extra=extra,
         mute=mute,
@@ -169,6 +169,13 @@ def _plan_one(
         gently=True,
         renew=server_restarts and verb is Verb.WAIT,
     )
+
+
+def _tidied(seen: Observed, extra: Sequence[Instance]) -> str:
+    """What tidying up does beside a service that is kept; a record alone is no process."""
+    if seen.stale and not any(one.pid for one in extra):
+        return f"{seen.stale}: it is removed, the service runs on"
+    return "what was left over is ended"
 
 
 def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts: bool) -> tuple[Verb, str]:

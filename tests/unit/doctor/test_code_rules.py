@@ -17,7 +17,7 @@ from tests.unit.doctor.scenes import (
     worker_line,
 )
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import LogEvent
+from voiceops.doctor.facts import HostFact, LogEvent
 from voiceops.model.protocol import AGENT_STARTS
 from voiceops.model.states import ServiceState
 
@@ -156,3 +156,10 @@ def test_noise_and_lines_of_an_earlier_run_are_no_evidence_of_a_server_that_is_d
     assert finding.evidence == ("GET ws://127.0.0.1:7880: connection refused",)
     (finding,) = diagnose(scene(server=down, workers=(), events=(*noise, error("out of files", 20))))
     assert without_time(finding.evidence)[-1] == "its log: out of files"
+
+
+def test_a_worker_whose_folder_was_deleted_is_not_called_slow_or_frozen() -> None:
+    mute = worker(state=ServiceState.UNRESPONSIVE, answers=False, registered=None, folder_deleted=True)
+    (finding,) = diagnose(scene(workers=(mute,), host=HostFact(cpu_share=1.0)))
+    assert (finding.rule, finding.severity) == ("state-folder-deleted", "warning")
+    assert ".voiceops was deleted" in finding.sentence

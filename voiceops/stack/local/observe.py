@@ -224,6 +224,13 @@ def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, wa
         ready_timeout_s = service.ready_timeout_s if service else 60.0
         if seen.signalled:
             return replace(seen, state=ServiceState.DRAINING, detail="told to stop")
+        if not folder.state.exists():
+            # Each start makes it: somebody deleted it while this one ran, and the socket with it.
+            return replace(
+                seen,
+                state=ServiceState.UNRESPONSIVE,
+                detail=f"can't be asked: {folder.base.name} was deleted while it ran",
+            )
         if seen.age_s <= ready_timeout_s and not was_ready:
             return replace(seen, state=ServiceState.STARTING, detail="does not answer yet")
         return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
