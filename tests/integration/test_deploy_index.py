@@ -17,7 +17,7 @@ from tests.support.package_index import Index, package_index, small_wheel
 from tests.support.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
 from voiceops.config.shipped import shipped
 from voiceops.deploy.own_wheel import own_wheel
-from voiceops.deploy.wheelhouse import Facts, wheelhouse
+from voiceops.deploy.wheelhouse import HostPlatform, wheelhouse
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
 LOGIN = "reader:a-password-of-the-index-that-nobody-may-see"
@@ -28,7 +28,7 @@ def index(host_run: hosts.HostRun) -> Iterator[Index]:
     """All wheels of an agent, on the bridge of the test hosts."""
     cache = parts.cache_folder() / "wheels"
     house = wheelhouse(
-        Facts(python=(3, 11), machine=os.uname().machine, libc="2.36"),
+        HostPlatform(python=(3, 11), machine=os.uname().machine, libc="2.36"),
         requirements="",
         constraints=shipped("requirements.lock"),
         upload=True,

@@ -14,12 +14,12 @@ from tests.support.package_index import small_wheel
 from voiceops.config.shipped import shipped
 from voiceops.deploy.locked import entry_of
 from voiceops.deploy.own_wheel import own_wheel
-from voiceops.deploy.wheelhouse import ROOTS, Facts, Wheelhouse, wheelhouse
+from voiceops.deploy.wheelhouse import ROOTS, HostPlatform, Wheelhouse, wheelhouse
 from voiceops.errors import VoiceopsError
 
 
 def made(
-    facts: Facts, cache: Path, *, requirements: str = "", upload: bool = True
+    facts: HostPlatform, cache: Path, *, requirements: str = "", upload: bool = True
 ) -> tuple[Wheelhouse, list[str]]:
     """The wheelhouse, and what had to be done for it."""
     said: list[str] = []
@@ -35,7 +35,7 @@ def made(
     return house, said
 
 
-def runs_there(facts: Facts) -> frozenset[Tag]:
+def runs_there(facts: HostPlatform) -> frozenset[Tag]:
     """The tags as the packaging library knows them."""
     newest = int(facts.libc.split(".")[1])
     platforms = [f"manylinux_2_{minor}_{facts.machine}" for minor in range(newest, 4, -1)]
@@ -51,7 +51,7 @@ def runs_there(facts: Facts) -> frozenset[Tag]:
 
 @pytest.mark.timeout(480)
 def test_a_host_of_another_architecture_gets_only_wheels_that_run_there_fetched_once() -> None:
-    facts = Facts(python=(3, 11), machine="aarch64", libc="2.36")
+    facts = HostPlatform(python=(3, 11), machine="aarch64", libc="2.36")
     cache = parts.cache_folder() / "wheels"
     house, _ = made(facts, cache)
     fitting = runs_there(facts)
@@ -70,7 +70,7 @@ def test_a_host_of_another_architecture_gets_only_wheels_that_run_there_fetched_
 @pytest.mark.parametrize("minor", [10, 14])
 def test_the_oldest_and_the_newest_python_have_wheels_there_too(minor: int) -> None:
     """Only resolved, and uv fetched: nothing that lacks a wheel there is chosen."""
-    facts = Facts(python=(3, minor), machine="aarch64", libc="2.35")
+    facts = HostPlatform(python=(3, minor), machine="aarch64", libc="2.35")
     house, _ = made(facts, parts.cache_folder() / "wheels", upload=False)
     assert len(house.files) == 2
     assert parse_wheel_filename(house.uv)[3] & runs_there(facts)
@@ -86,7 +86,7 @@ def test_the_lock_says_which_files_are_right_whatever_the_index_has(
         monkeypatch.setenv(name, str(tmp_path))
     right = "0" * 64
     pinned = f"frontdesk-crm==1.2 --hash=sha256:{right}\n"
-    facts = Facts(python=(3, 11), machine="aarch64", libc="2.36")
+    facts = HostPlatform(python=(3, 11), machine="aarch64", libc="2.36")
     house, _ = made(facts, tmp_path / "cache", requirements=pinned, upload=False)
     locked = set(re.findall(r"sha256:\w+", shipped("requirements.lock").read_text()))
     mine = entry_of(house.requirements, "frontdesk-crm")
@@ -101,7 +101,7 @@ def test_the_lock_says_which_files_are_right_whatever_the_index_has(
 
 def test_a_requirement_without_a_wheel_for_the_host_is_named(tmp_path: Path) -> None:
     """docopt has never had one; where it is resolved it would be missed on the host."""
-    facts = Facts(python=(3, 11), machine="aarch64", libc="2.36")
+    facts = HostPlatform(python=(3, 11), machine="aarch64", libc="2.36")
     with pytest.raises(VoiceopsError, match="resolving the requirements failed") as failure:
         made(facts, tmp_path, requirements="docopt==0.6.2\n")
     assert "docopt" in " ".join(failure.value.log_tail)
@@ -117,5 +117,5 @@ def test_a_mirror_that_is_set_for_pip_is_asked_for_resolving_too(
     monkeypatch.setenv("PIP_INDEX_URL", mirror)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(VoiceopsError, match="resolving the requirements failed") as failure:
-        made(Facts(python=(3, 11), machine="aarch64", libc="2.36"), tmp_path)
+        made(HostPlatform(python=(3, 11), machine="aarch64", libc="2.36"), tmp_path)
     assert mirror in " ".join(failure.value.log_tail)

@@ -131,7 +131,7 @@ class Number:
         return number
 
 
-class Command(Task):  # type: ignore[type-arg]
+class VoiceopsTask(Task):  # type: ignore[type-arg]
     """An Invoke task whose short flags are chosen, not guessed."""
 
     shorts: Mapping[str, str] = {"only": "o", "follow": "f", "json": "j", "limit": "l", "lines": "n"}
@@ -165,14 +165,14 @@ def command(
     aliases: tuple[str, ...] = (),
     iterable: tuple[str, ...] = (),
     own_flags: Callable[..., Any] | None = None,
-) -> Callable[[Callable[..., Report | None]], Command]:
+) -> Callable[[Callable[..., Report | None]], VoiceopsTask]:
     """Make an Invoke task of ``function(run, **own_flags)``; ``flags`` name common ones.
 
     With ``own_flags``, a dataclass whose fields are the command's own flags, it is ``function(run, own_flags(...))``.
     """
     wanted = (*ALWAYS, *flags)
 
-    def decorate(function: Callable[..., Report | None]) -> Command:
+    def decorate(function: Callable[..., Report | None]) -> VoiceopsTask:
         public_name = name or function.__name__.strip("_").replace("_", "-")
         parameters = list(inspect.signature(own_flags or function).parameters.values())
         own = parameters if own_flags else parameters[1:]
@@ -206,7 +206,7 @@ def command(
             + [inspect.Parameter(flag, keyword, default=_COMMON[flag][0]) for flag in wanted]
         )
         texts = {flag: _COMMON[flag][1] for flag in wanted} | dict(help or {})
-        task = Command(
+        task = VoiceopsTask(
             body,
             name=name,
             aliases=aliases,

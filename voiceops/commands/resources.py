@@ -12,7 +12,7 @@ from voiceops.commands.documents import host_failure
 from voiceops.fleet.run import HostResult, exit_code, on_hosts
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
-from voiceops.resources import HostReport, Lease, Resource, Result, State, apply
+from voiceops.resources import HostReport, Lease, Resource, ResourceResult, State, apply
 from voiceops.resources import check as check_only
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _text(outcomes: Mapping[str, HostResult[HostReport]], *, check: bool) -> str
     return "\n".join(lines)
 
 
-def _result_lines(result: Result) -> list[str]:
+def _result_lines(result: ResourceResult) -> list[str]:
     if result.result == "ok" and not result.note:
         return []
     lines = [f"  {result.result:8} {result.id}{': ' if result.changes else ''}{'; '.join(result.changes)}"]

@@ -10,7 +10,7 @@ from voiceops.config.project import Configuration
 from voiceops.config.shipped import shipped
 from voiceops.deploy.desired import HostState, Materials, desired_state
 from voiceops.deploy.own_wheel import own_wheel
-from voiceops.deploy.wheelhouse import Facts, Wheelhouse, wheelhouse
+from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
 from voiceops.errors import ConfigError
 from voiceops.model.settings import Host
 from voiceops.systemd.names import READY_PROGRAM
@@ -24,14 +24,14 @@ class HostStates:
         self._root = configuration.inventory.folder
         self._say = say
 
-    def of(self, host: Host, facts: Facts) -> HostState:
+    def of(self, host: Host, facts: HostPlatform) -> HostState:
         """The desired state of one host; fetches what this machine lacks for it."""
         try:
             return desired_state(host.settings, self._materials(host, facts))
         except ConfigError as error:
             raise self._configuration.pointed(host.name, error) from error
 
-    def _materials(self, host: Host, facts: Facts) -> Materials:
+    def _materials(self, host: Host, facts: HostPlatform) -> Materials:
         settings = host.settings.deploy
 
         def wheels() -> Wheelhouse:
@@ -59,7 +59,7 @@ class HostStates:
 
 
 @functools.lru_cache(maxsize=8)
-def _wheels(facts: Facts, requirements: str, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
+def _wheels(facts: HostPlatform, requirements: str, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
     """Asked once for all hosts of one kind."""
     cache = cache_folder() / "wheels"
     return wheelhouse(

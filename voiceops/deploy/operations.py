@@ -25,14 +25,14 @@ from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.resources import HostReport, Lease, Result, install_python, locked
+from voiceops.resources import HostReport, Lease, ResourceResult, install_python, locked
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import choose, ends_a_server
 from voiceops.stack.results import Results
 from voiceops.systemd.names import Names
 
-_PYTHON = Result(id="package:python3", result="changed", changes=("install python3",))
+_PYTHON = ResourceResult(id="package:python3", result="changed", changes=("install python3",))
 _NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
 _REGISTER_AGAIN_S = 30.0
 

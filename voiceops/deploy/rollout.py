@@ -18,7 +18,7 @@ from voiceops.deploy.host_look import host_look, marked_bad, observed_in, record
 from voiceops.deploy.trial import MakeStack, Proving, Rollout, Trial
 from voiceops.model.calls import CallResult
 from voiceops.ports import Transport
-from voiceops.resources import HostReport, Lease, Result, State, Venv, applied, apply, check
+from voiceops.resources import HostReport, Lease, ResourceResult, State, Venv, applied, apply, check
 from voiceops.resources.client import Event
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
@@ -155,7 +155,7 @@ def _with_traces(
     if not written(state, look):
         return report
     names = state.names
-    traces: list[Result] = []
+    traces: list[ResourceResult] = []
     enabled = {unit["unit"]: unit["enabled"] for unit in look["units"]["units"]}
     kept = {one.service: one.instance for one in actions if not _acts(one)}
     for service in state.services:
@@ -171,8 +171,8 @@ def _with_traces(
     return replace(report, results=(*report.results, *traces))
 
 
-def _changed(resource: str, change: str) -> Result:
-    return Result(id=resource, result="changed", changes=(change,))
+def _changed(resource: str, change: str) -> ResourceResult:
+    return ResourceResult(id=resource, result="changed", changes=(change,))
 
 
 def _acts(action: Action) -> bool:

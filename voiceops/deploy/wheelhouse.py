@@ -35,7 +35,7 @@ _FETCH_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HostPlatform:
     """What a host runs wheels on."""
 
     python: tuple[int, int]
@@ -43,7 +43,7 @@ class Facts:
     libc: str
 
     @classmethod
-    def of(cls, facts: Mapping[str, Any]) -> Facts:
+    def of(cls, facts: Mapping[str, Any]) -> HostPlatform:
         """From what the payload says; ``ConfigError`` where no wheels exist for it."""
         name, version = facts["libc"]
         if name != "glibc" or facts["machine"] not in ("x86_64", "aarch64"):
@@ -87,7 +87,7 @@ class Wheelhouse:
 
 
 def wheelhouse(
-    facts: Facts,
+    facts: HostPlatform,
     *,
     requirements: str,
     constraints: Path,
@@ -144,7 +144,7 @@ def _only_one(folder: Path) -> Iterator[None]:
         raise StorageError(f"can't write to {folder}: {error.strerror}") from None
 
 
-def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path) -> None:
+def _resolve(folder: Path, facts: HostPlatform, requirements: str, constraints: Path) -> None:
     wanted = folder / "requirements.in"
     wanted.write_text("\n".join([*ROOTS, requirements, ""]))
     target = folder / "requirements.tmp"
@@ -157,7 +157,7 @@ def _resolve(folder: Path, facts: Facts, requirements: str, constraints: Path) -
     target.replace(folder / "requirements.txt")
 
 
-def _fetch(folder: Path, facts: Facts, *, only: str | None) -> None:
+def _fetch(folder: Path, facts: HostPlatform, *, only: str | None) -> None:
     wheels = folder / "wheels"
     wheels.mkdir(exist_ok=True)
     named = folder / "requirements.txt"

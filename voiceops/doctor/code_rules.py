@@ -14,20 +14,20 @@ from voiceops.doctor.evidence import (
     place_of,
 )
 from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, misnamed
-from voiceops.doctor.room_look import Look, RoomVerdict, dead, new_agents
+from voiceops.doctor.room_look import RoomDiagnosis, RoomEvidence, dead, new_agents
 from voiceops.model.findings import Finding, Fix
 
 # --- one room -------------------------------------------------------------------------
 
 
-def raised(look: Look) -> RoomVerdict | None:
+def raised(look: RoomEvidence) -> RoomDiagnosis | None:
     for event in reversed(look.events("unhandled exception while running the job task")):
         error = call_error(event, look.code_folder)
         return _code_failed(look, error, logged("worker", event, error))
     return None
 
 
-def guard_gave_up(look: Look) -> RoomVerdict | None:
+def guard_gave_up(look: RoomEvidence) -> RoomDiagnosis | None:
     """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
     for event in reversed(look.events("call failed")):
         phase = str(event.fields.get("phase", ""))
@@ -42,7 +42,7 @@ def guard_gave_up(look: Look) -> RoomVerdict | None:
     return None
 
 
-def _code_failed(look: Look, error: str, evidence: str) -> RoomVerdict:
+def _code_failed(look: RoomEvidence, error: str, evidence: str) -> RoomDiagnosis:
     """The same code would fail again for a call that failed before in the same way, and a test call is over."""
     worker, place = look.worker, place_of(error)
     what = error.split("(")[0].split(":")[0].strip() or "an error"
@@ -50,7 +50,7 @@ def _code_failed(look: Look, error: str, evidence: str) -> RoomVerdict:
     changed = worker is not None and not worker.release_current
     by_hand = not changed and (alike > 1 or look.is_test_call)
     correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="entrypoint-raised",
         sentence=f"The agent's code failed with {what} in this call, so it has no agent"
         + (f": {alike} calls have failed in the same way." if alike > 1 else "."),
@@ -63,11 +63,11 @@ def _code_failed(look: Look, error: str, evidence: str) -> RoomVerdict:
     )
 
 
-def killed_in_call(look: Look) -> RoomVerdict | None:
+def killed_in_call(look: RoomEvidence) -> RoomDiagnosis | None:
     for agent in look.room.agents:
         evidence = dead(agent, look)
         if evidence:
-            return RoomVerdict(
+            return RoomDiagnosis(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
                 evidence=evidence,
@@ -77,11 +77,11 @@ def killed_in_call(look: Look) -> RoomVerdict | None:
     return None
 
 
-def exited(look: Look) -> RoomVerdict | None:
+def exited(look: RoomEvidence) -> RoomDiagnosis | None:
     for event in reversed(look.events("process exited with non-zero exit code")):
         code = event.message.rsplit(" ", 1)[-1]
         killed = code.startswith("-")
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="killed-in-call" if killed else "entrypoint-exited",
             sentence=f"The agent's process was killed by signal {code[1:]} in this call."
             if killed
@@ -92,11 +92,11 @@ def exited(look: Look) -> RoomVerdict | None:
     return None
 
 
-def waits_for_other_name(look: Look) -> RoomVerdict | None:
+def waits_for_other_name(look: RoomEvidence) -> RoomDiagnosis | None:
     """The worker has registered another name than the inventory's: said by a stack rule."""
     if look.room.agents or look.assigned or not any(misnamed(worker) for worker in look.facts.workers):
         return None
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="other-agent-name",
         sentence="No worker has registered the name of the agent that this room waits for.",
         evidence=("see the worker's name",),

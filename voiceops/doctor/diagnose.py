@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from voiceops.doctor import code_rules, server_rules, worker_rules
 from voiceops.doctor.facts import Facts
-from voiceops.doctor.room_look import RoomVerdict
+from voiceops.doctor.room_look import RoomDiagnosis
 from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
 
@@ -54,7 +54,7 @@ def diagnose(facts: Facts) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.rank)))
 
 
-def _finding(room: str, verdict: RoomVerdict) -> Finding:
+def _finding(room: str, verdict: RoomDiagnosis) -> Finding:
     return Finding(
         rule=verdict.rule,
         severity=verdict.severity,

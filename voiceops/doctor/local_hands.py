@@ -12,7 +12,7 @@ from voiceops.doctor.collect import Sources, collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import Facts
 from voiceops.doctor.fix import carry_out, for_test_call, on_host, steps
-from voiceops.doctor.recover import Proof, Rung
+from voiceops.doctor.recover import ProofCallResult, Rung
 from voiceops.doctor.room_look import served_rooms
 from voiceops.model.calls import CallResult
 from voiceops.model.findings import Finding
@@ -177,12 +177,14 @@ class LocalHands:
         self.stack.start((), replace=True)
         return "stopped everything and started it again"
 
-    def prove(self) -> Proof:
+    def prove(self) -> ProofCallResult:
         result = self.call()
         if result.ok:
-            return Proof(answered=True, detail=f"audio after {result.audio_s:.2f} s", audio_s=result.audio_s)
+            return ProofCallResult(
+                answered=True, detail=f"audio after {result.audio_s:.2f} s", audio_s=result.audio_s
+            )
         failure = result.failure
-        return Proof(answered=False, detail=failure.detail if failure else "no audio")
+        return ProofCallResult(answered=False, detail=failure.detail if failure else "no audio")
 
     def live_rooms(self) -> Sequence[str]:
         """Rooms in which an agent serves a person right now; ``CallsUnknownError`` when LiveKit does not say."""

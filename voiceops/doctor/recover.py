@@ -37,7 +37,7 @@ class Rung(str, Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class ProofCallResult:
     """A synthetic call after a step."""
 
     answered: bool
@@ -60,7 +60,7 @@ class Hands(Protocol):
         """Restart the agents (overlapping where they have calls) or the whole stack."""
         ...
 
-    def prove(self) -> Proof: ...
+    def prove(self) -> ProofCallResult: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ class StepResult:
     rung: Rung
     did: str
     took_s: float
-    proof: Proof | None = None
+    proof: ProofCallResult | None = None
     error: str = ""
 
     def as_json(self) -> StepEntry:

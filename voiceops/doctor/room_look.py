@@ -20,7 +20,7 @@ INERT_LINE = "closing agent session due to participant disconnect"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class RoomEvidence:
     """One room with what the rules derive from it once."""
 
     room: RoomFact
@@ -131,7 +131,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoomVerdict:
+class RoomDiagnosis:
     """Why a caller in this room hears nothing."""
 
     rule: str
@@ -145,8 +145,8 @@ class RoomVerdict:
     """True where a stack rule names the cause better: a missing, frozen or lost worker."""
 
 
-def looks(facts: Facts) -> list[Look]:
-    return [Look(room, facts) for room in facts.rooms]
+def looks(facts: Facts) -> list[RoomEvidence]:
+    return [RoomEvidence(room, facts) for room in facts.rooms]
 
 
 def waiting_rooms(facts: Facts) -> list[RoomFact]:
@@ -168,11 +168,11 @@ def served_rooms(facts: Facts) -> list[RoomFact]:
     ]
 
 
-def serves(agent: Participant, look: Look) -> bool:
+def serves(agent: Participant, look: RoomEvidence) -> bool:
     return serving(agent) is AgentPresence.READY and not dead(agent, look) and not inert(agent, look)
 
 
-def dead(agent: Participant, look: Look) -> tuple[str, ...]:
+def dead(agent: Participant, look: RoomEvidence) -> tuple[str, ...]:
     """Evidence that the process behind a listed agent is gone; empty: it may live.
 
     A killed agent stays ACTIVE in the room for 21 s.
@@ -196,7 +196,7 @@ def dead(agent: Participant, look: Look) -> tuple[str, ...]:
     return (f"no worker runs for {workers[0].service} any more",)
 
 
-def inert(agent: Participant, look: Look) -> str:
+def inert(agent: Participant, look: RoomEvidence) -> str:
     """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
     if serving(agent) is AgentPresence.INERT:
         return "the agent itself says that its session has ended"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from voiceops.doctor import code_rules
 from voiceops.doctor.evidence import logged
 from voiceops.doctor.facts import Facts, RoomFact
-from voiceops.doctor.room_look import Look, RoomVerdict, dead, inert
+from voiceops.doctor.room_look import RoomDiagnosis, RoomEvidence, dead, inert
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.rooms import ParticipantState
@@ -36,9 +36,9 @@ _PROVIDERS = {
 that name that says whose."""
 
 
-def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
+def judge_room(room: RoomFact, facts: Facts) -> RoomDiagnosis | None:
     """The verdict on one room; None: nobody waits, or the agent serves, or it is too early to say."""
-    look = Look(room, facts)
+    look = RoomEvidence(room, facts)
     for rule in _ANY_ROOM:
         if (verdict := rule(look)) is not None:
             return verdict
@@ -50,11 +50,11 @@ def judge_room(room: RoomFact, facts: Facts) -> RoomVerdict | None:
 # --- the rules, in order --------------------------------------------------------------
 
 
-def _orphan(look: Look) -> RoomVerdict | None:
+def _orphan(look: RoomEvidence) -> RoomDiagnosis | None:
     room = look.room
     if room.participants or room.dispatches is not None or look.facts.now - room.created_at < 10:
         return None
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="orphan-room",
         sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
         evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
@@ -63,7 +63,7 @@ def _orphan(look: Look) -> RoomVerdict | None:
     )
 
 
-def _duplicate(look: Look) -> RoomVerdict | None:
+def _duplicate(look: RoomEvidence) -> RoomDiagnosis | None:
     if not look.people:
         return None  # nobody hears them: two that came back after a restart end by themselves
     live = [
@@ -79,7 +79,7 @@ def _duplicate(look: Look) -> RoomVerdict | None:
             continue
         keep = next((agent for agent in same if serving(agent) is AgentPresence.READY), same[0])
         extra = [agent for agent in same if agent is not keep]
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="duplicate-agents",
             sentence=f"{len(same)} agents of the same name are in the room and talk over each other.",
             evidence=tuple(
@@ -91,7 +91,7 @@ def _duplicate(look: Look) -> RoomVerdict | None:
     return None
 
 
-def _never_joined(look: Look) -> RoomVerdict | None:
+def _never_joined(look: RoomEvidence) -> RoomDiagnosis | None:
     """Agents that wait for a person who never comes, as LiveKit leaves them in a room that it made anew."""
     room, agents = look.room, look.room.agents
     if not agents or len(agents) != len(room.participants) or room.empty_timeout_s > EMPTY_TIMEOUT_S:
@@ -102,7 +102,7 @@ def _never_joined(look: Look) -> RoomVerdict | None:
     if waited_s < NOBODY_TIMEOUT_S:
         return None
     count = "a ready agent" if len(agents) == 1 else f"{len(agents)} ready agents"
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="never-joined",
         # Without the server's log it may be a call whose caller has left seconds ago.
         severity="warning" if look.server_log_seen else "info",
@@ -122,11 +122,11 @@ def _never_joined(look: Look) -> RoomVerdict | None:
     )
 
 
-def _inert_agent(look: Look) -> RoomVerdict | None:
+def _inert_agent(look: RoomEvidence) -> RoomDiagnosis | None:
     for agent in look.room.agents:
         evidence = inert(agent, look)
         if evidence:
-            return RoomVerdict(
+            return RoomDiagnosis(
                 rule="inert-agent",
                 sentence="The agent's session ended when its caller left; the caller is back, but the agent no longer listens.",
                 evidence=(
@@ -138,7 +138,7 @@ def _inert_agent(look: Look) -> RoomVerdict | None:
     return None
 
 
-def _provider_failed(look: Look) -> RoomVerdict | None:
+def _provider_failed(look: RoomEvidence) -> RoomDiagnosis | None:
     """An agent that is there and mute: its voice, ears or mind give nothing (a wrong key, no network)."""
     failed = [
         event
@@ -151,7 +151,7 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
     text, part = next((text, part) for text, part in _PROVIDERS.items() if text in event.message)
     reason = event.message.partition(text)[2].rpartition(", retrying")[0].strip(": ") or "no reason given"
     label = str(event.fields.get(part, "")).removeprefix("livekit.plugins.")
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="provider-failed",
         sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
         evidence=(
@@ -171,7 +171,7 @@ def _provider_failed(look: Look) -> RoomVerdict | None:
     )
 
 
-def _wrong_name(look: Look) -> RoomVerdict | None:
+def _wrong_name(look: RoomEvidence) -> RoomDiagnosis | None:
     declared = sorted({worker.agent_name for worker in look.facts.workers})
     dispatches = look.room.dispatches or ()
     if look.room.agents or not declared or look.assigned:
@@ -180,7 +180,7 @@ def _wrong_name(look: Look) -> RoomVerdict | None:
         return None
     asked = sorted({dispatch.agent_name for dispatch in dispatches if dispatch.agent_name})
     if asked:
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="wrong-agent-name",
             sentence=f"The room asks for agent {asked[0]!r}, and no worker has that name.",
             evidence=(
@@ -191,7 +191,7 @@ def _wrong_name(look: Look) -> RoomVerdict | None:
         )
     if "" in declared or (look.room.dispatches is None):
         return None
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="no-dispatch",
         sentence=f"The agent is named {declared[0]!r}, so it comes only by explicit dispatch, and nobody dispatched it.",
         evidence=(
@@ -204,7 +204,7 @@ def _wrong_name(look: Look) -> RoomVerdict | None:
     )
 
 
-def _worker_at_fault(look: Look) -> RoomVerdict | None:
+def _worker_at_fault(look: RoomEvidence) -> RoomDiagnosis | None:
     """Silence that a stack rule explains; said here only where that rule did not fire."""
     worker = look.worker
     if worker is None or look.room.agents:
@@ -217,7 +217,7 @@ def _worker_at_fault(look: Look) -> RoomVerdict | None:
     )
     if not (unwell or worker.stopped or worker.registered is False):
         return None
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="no-worker",
         sentence=f"No working worker for {worker.service}.",
         evidence=(f"service {worker.service} is {worker.state}",),
@@ -229,7 +229,7 @@ def _worker_at_fault(look: Look) -> RoomVerdict | None:
     )
 
 
-def _lost(look: Look) -> RoomVerdict | None:
+def _lost(look: RoomEvidence) -> RoomDiagnosis | None:
     """No worker took the job when it was offered; LiveKit does not offer it again."""
     if look.room.agents or look.assigned or any(d.jobs for d in look.room.dispatches or ()):
         return None
@@ -247,14 +247,14 @@ def _lost(look: Look) -> RoomVerdict | None:
     said = [event for event in said if event.fields.get("jobType", "JT_ROOM") == "JT_ROOM"]
     reason = " ".join(f"{event.message} {event.fields.get('error', '')}" for event in said)
     if "no servers available" in reason:
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(logged("server", said[-1], reason.strip()),),
             fixes=(look.dispatch(),),
         )
     if "deadline" in reason:
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
             evidence=(logged("server", said[-1], reason.strip()),),
@@ -262,7 +262,7 @@ def _lost(look: Look) -> RoomVerdict | None:
         )
     worker = look.worker
     if worker is not None and worker.full:
-        return RoomVerdict(
+        return RoomDiagnosis(
             rule="worker-over-load",
             sentence="The worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(f"the worker of {worker.service} is full",),
@@ -271,7 +271,7 @@ def _lost(look: Look) -> RoomVerdict | None:
         )
     registered_at = worker.registered_at if worker else None
     late = registered_at is not None and registered_at > asked_at
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="dispatch-lost",
         sentence="The call came while no worker was registered; one is now, but LiveKit never offers a job twice.",
         evidence=(
@@ -284,7 +284,7 @@ def _lost(look: Look) -> RoomVerdict | None:
     )
 
 
-def _hung(look: Look) -> RoomVerdict | None:
+def _hung(look: RoomEvidence) -> RoomDiagnosis | None:
     """A job was assigned and nothing has come of it."""
     killed = look.events("killing process")
     assigned_at = max((event.at for event in look.assigned), default=None)
@@ -296,7 +296,7 @@ def _hung(look: Look) -> RoomVerdict | None:
     unlike_others = _ready_elsewhere(look) if in_room else ""
     if in_room and not killed and not unlike_others:
         return _silent_agent(look, since)
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."
         if in_room
@@ -311,7 +311,7 @@ def _hung(look: Look) -> RoomVerdict | None:
     )
 
 
-def _ready_elsewhere(look: Look) -> str:
+def _ready_elsewhere(look: RoomEvidence) -> str:
     """Evidence that this agent says when it is ready, here or in other calls; empty: it may never say so."""
     if look.events("call connected") and not look.events("call ready"):
         return "worker log: agentkit connected the call, and it never became ready"
@@ -323,10 +323,10 @@ def _ready_elsewhere(look: Look) -> str:
     return ""
 
 
-def _silent_agent(look: Look, since: float) -> RoomVerdict:
+def _silent_agent(look: RoomEvidence, since: float) -> RoomDiagnosis:
     """An agent that only listens looks like one that hangs: a question, and nothing that a fix would do."""
     agent = look.room.agents[0]
-    return RoomVerdict(
+    return RoomDiagnosis(
         rule="silent-agent",
         severity="info",
         sentence="The agent is in the room, but neither speaks nor says that it is ready: it only listens, or its "
@@ -343,7 +343,7 @@ def _silent_agent(look: Look, since: float) -> RoomVerdict:
     )
 
 
-_Rule = Callable[[Look], "RoomVerdict | None"]
+_Rule = Callable[[RoomEvidence], "RoomDiagnosis | None"]
 _ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed, _never_joined)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,

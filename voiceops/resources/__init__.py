@@ -20,7 +20,7 @@ from voiceops.resources.client import (
 )
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
 from voiceops.resources.model import Content, Resource
-from voiceops.resources.report import HostReport, Result
+from voiceops.resources.report import HostReport, ResourceResult
 from voiceops.resources.state import State
 from voiceops.resources.system import Command, CronEntry, Group, Package, Sysctl, Unit, User, Venv
 
@@ -38,7 +38,7 @@ __all__ = [
     "Look",
     "Package",
     "Resource",
-    "Result",
+    "ResourceResult",
     "State",
     "Symlink",
     "Sysctl",

@@ -17,7 +17,7 @@ DISK_HINT = "free space there (`df -h` and `df -i` show where, `du -xh PATH | so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class ResourceResult:
     """What happened, or in check mode would happen, to one resource."""
 
     id: str
@@ -52,7 +52,7 @@ class HostReport:
     """All results of one run, in the order of the state."""
 
     host: str
-    results: tuple[Result, ...]
+    results: tuple[ResourceResult, ...]
     failed: str = ""
     """The id of the first resource that failed."""
     look: Mapping[str, Any] | None = None
@@ -71,7 +71,7 @@ class HostReport:
         """Of a check: nothing would change, and nothing is unknown."""
         return all(result.result == "ok" for result in self.results)
 
-    def get(self, resource_id: str) -> Result:
+    def get(self, resource_id: str) -> ResourceResult:
         return next(result for result in self.results if result.id == resource_id)
 
     def raise_for_failure(self) -> None:
@@ -97,8 +97,8 @@ def read_report(host: str, state: State, document: Mapping[str, Any]) -> HostRep
     return HostReport(host=host, results=results, failed=document["failed"], look=document.get("look"))
 
 
-def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> Result:
-    return Result(
+def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> ResourceResult:
+    return ResourceResult(
         id=found["id"],
         result=found["result"],
         changes=tuple(found.get("changes", ())),

@@ -34,7 +34,7 @@ class ScheduleBackend(str, Enum):
         return self.value
 
 
-class ScheduledJob(msgspec.Struct, frozen=True, kw_only=True):
+class RecurringJob(msgspec.Struct, frozen=True, kw_only=True):
     """One command and when it runs, in both of the languages for it."""
 
     name: str
@@ -66,7 +66,7 @@ class ScheduleContext(msgspec.Struct, frozen=True, kw_only=True):
     def folder(self) -> Path:
         return self.root / ".voiceops" / "schedule"
 
-    def script(self, job: ScheduledJob) -> Path:
+    def script(self, job: RecurringJob) -> Path:
         return self.folder / job.name
 
 
@@ -74,19 +74,19 @@ Render = Callable[[str, Mapping[str, object]], str]
 """Fills the template of that name."""
 
 
-def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[ScheduledJob, ...]:
+def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[RecurringJob, ...]:
     """Room cleanup every few minutes, log rotation every quarter of an hour."""
     if not 1 <= cleanup_every_min <= 59:
         raise UsageError("cleanup runs every 1 to 59 minutes", hint="for example --every 5")
     named = ("--inventory", inventory) if inventory else ()
     return (
-        ScheduledJob(
+        RecurringJob(
             name="cleanup-rooms",
             arguments=("cleanup-rooms", "--quiet", *named),
             cron=f"*/{cleanup_every_min} * * * *",
             calendar=f"*:0/{cleanup_every_min}",
         ),
-        ScheduledJob(
+        RecurringJob(
             name="rotate-logs",
             arguments=("rotate-logs", "--quiet", *named),
             cron="7-59/15 * * * *",
@@ -95,7 +95,7 @@ def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[ScheduledJob, ...
     )
 
 
-def script_text(place: ScheduleContext, job: ScheduledJob, render: Render) -> str:
+def script_text(place: ScheduleContext, job: RecurringJob, render: Render) -> str:
     """The program that cron or systemd starts."""
     command = shlex.join((*place.command, *job.arguments))
     root = shlex.quote(str(place.root))
@@ -116,7 +116,7 @@ def script_text(place: ScheduleContext, job: ScheduledJob, render: Render) -> st
 
 
 def cron_text(
-    place: ScheduleContext, all_jobs: Sequence[ScheduledJob], how: ScheduleBackend, render: Render
+    place: ScheduleContext, all_jobs: Sequence[RecurringJob], how: ScheduleBackend, render: Render
 ) -> str:
     """A file for /etc/cron.d, or the block for the user's crontab."""
     check(place)
@@ -150,7 +150,7 @@ def merged_crontab(before: str, place: ScheduleContext, block: str) -> str:
 
 
 def unit_texts(
-    place: ScheduleContext, all_jobs: Sequence[ScheduledJob], how: ScheduleBackend, render: Render
+    place: ScheduleContext, all_jobs: Sequence[RecurringJob], how: ScheduleBackend, render: Render
 ) -> dict[str, str]:
     """systemd's units by file name: a service and its timer for each job."""
     check(place)

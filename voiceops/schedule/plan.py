@@ -15,10 +15,10 @@ import msgspec
 from voiceops.errors import ServiceError
 from voiceops.schedule import install as tools
 from voiceops.schedule.jobs import (
+    RecurringJob,
     Render,
     ScheduleBackend,
     ScheduleContext,
-    ScheduledJob,
     cron_text,
     merged_crontab,
     script_text,
@@ -66,7 +66,7 @@ class Schedule:
     """The jobs of one project under one user."""
 
     def __init__(
-        self, place: ScheduleContext, jobs: Sequence[ScheduledJob], targets: SchedulePaths, render: Render
+        self, place: ScheduleContext, jobs: Sequence[RecurringJob], targets: SchedulePaths, render: Render
     ) -> None:
         self._place = place
         self._jobs = jobs
@@ -108,7 +108,7 @@ class Schedule:
             # restart, not start: a running timer goes on with its old times.
             tools.systemctl("restart", *coming, user=by_user)
 
-    def _script(self, job: ScheduledJob, *, wanted: bool) -> ScheduleChange:
+    def _script(self, job: RecurringJob, *, wanted: bool) -> ScheduleChange:
         path = self._place.script(job)
         return ScheduleChange(
             what=str(path),

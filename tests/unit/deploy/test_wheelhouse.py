@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from voiceops.deploy.wheelhouse import Facts
+from voiceops.deploy.wheelhouse import HostPlatform
 from voiceops.errors import ConfigError
 
 DEBIAN_12 = {"hostname": "web1", "machine": "aarch64", "libc": ["glibc", "2.36"], "python": [3, 11, 2]}
 
 
 def test_the_platform_is_the_hosts_not_ours() -> None:
-    facts = Facts.of(DEBIAN_12)
+    facts = HostPlatform.of(DEBIAN_12)
     assert (facts.version, facts.platform) == ("3.11", "aarch64-manylinux_2_36")
 
 
 def test_wheels_for_an_older_c_library_run_and_those_for_a_newer_one_do_not() -> None:
-    tags = Facts.of(DEBIAN_12 | {"libc": ["glibc", "2.31"]}).tags()
+    tags = HostPlatform.of(DEBIAN_12 | {"libc": ["glibc", "2.31"]}).tags()
     assert {"manylinux_2_17_aarch64", "manylinux_2_31_aarch64", "manylinux2014_aarch64"} <= set(tags)
     assert "manylinux_2_32_aarch64" not in tags
     assert not [tag for tag in tags if "x86_64" in tag]
@@ -35,5 +35,5 @@ def test_wheels_for_an_older_c_library_run_and_those_for_a_newer_one_do_not() ->
 )
 def test_a_host_without_wheels_is_told_so_and_what_has_them(said: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as refused:
-        Facts.of(DEBIAN_12 | said)
+        HostPlatform.of(DEBIAN_12 | said)
     assert refused.value.hint

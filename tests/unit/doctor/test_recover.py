@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from voiceops.deadline import Deadline
-from voiceops.doctor.recover import Proof, Rung, StepResult, recover
+from voiceops.doctor.recover import ProofCallResult, Rung, StepResult, recover
 from voiceops.errors import CallsInProgressError, DeadlineError, ServiceError
 from voiceops.model.findings import Finding, Fix
 
@@ -46,8 +46,8 @@ class Hands:
     def restart(self, rung: Rung) -> str:
         return self._do(rung)
 
-    def prove(self) -> Proof:
-        return Proof(answered=self.works, detail="audio after 0.4 s" if self.works else "no agent")
+    def prove(self) -> ProofCallResult:
+        return ProofCallResult(answered=self.works, detail="audio after 0.4 s" if self.works else "no agent")
 
 
 @pytest.mark.parametrize(

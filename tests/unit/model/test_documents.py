@@ -28,7 +28,7 @@ from voiceops.model.documents.commands import DOCUMENTS
 from voiceops.model.documents.common import CallEntry, CallFailureEntry
 from voiceops.model.documents.stack import StackDocument
 from voiceops.model.states import ServiceState
-from voiceops.resources.report import Result as ResourceResult
+from voiceops.resources.report import ResourceResult
 from voiceops.stack.results import Result as ServiceResult
 from voiceops.tasks import namespace
 from voiceops.tasks.test import run_tests

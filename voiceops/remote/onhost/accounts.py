@@ -6,7 +6,7 @@ import grp
 import pwd
 
 from voiceops.remote.onhost.base import Plan, expect
-from voiceops.remote.onhost.host import Handler, Run
+from voiceops.remote.onhost.host import Handler, PayloadRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def _group(name: str) -> grp.struct_group | None:
 class GroupHandler(Handler):
     """A group; one that exists under another number is left alone and reported."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         found = _group(spec["name"])
         if found is None:
@@ -34,7 +34,7 @@ class GroupHandler(Handler):
         plan.data["found"] = found
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         argv = ["groupadd" if plan.data["found"] is None else "groupmod"]
         if spec.get("gid") is not None:
             argv += ["--gid", str(spec["gid"])]
@@ -46,7 +46,7 @@ class GroupHandler(Handler):
 class UserHandler(Handler):
     """A user. Its groups are at least those named: others that it has stay."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         try:
             found = pwd.getpwnam(spec["name"])
@@ -66,7 +66,7 @@ class UserHandler(Handler):
         plan.changes += [f"join {name}" for name in plan.data["groups"]]
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         found = plan.data["found"]
         argv = ["useradd"] if found is None else ["usermod"]
         for key, flag in (("uid", "--uid"), ("home", "--home-dir"), ("shell", "--shell"), ("group", "--gid")):

@@ -10,7 +10,7 @@ import stat
 
 from voiceops.remote.onhost.base import Failed, Plan
 from voiceops.remote.onhost.blobs import expect_space, no_space, remove_quietly
-from voiceops.remote.onhost.host import Handler, Run, first_existing
+from voiceops.remote.onhost.host import Handler, PayloadRun, first_existing
 from voiceops.remote.onhost.journal import sync_path
 from voiceops.remote.onhost.paths import HALF, look, pinned, remove_all, switch_link, temporary
 
@@ -46,7 +46,7 @@ def refuse_foreign(path: str, ours: bool) -> None:
         raise Failed(f"{path} is there already, and voiceops did not make it", [path], "foreign")
 
 
-def _number(name: str, run: Run, *, group: bool) -> int | None:
+def _number(name: str, run: PayloadRun, *, group: bool) -> int | None:
     """uid or gid; None while surveying for one that this run is going to create."""
     try:
         return grp.getgrnam(name).gr_gid if group else pwd.getpwnam(name).pw_uid
@@ -65,7 +65,7 @@ def _name(number: int, *, group: bool) -> str:
         return str(number)
 
 
-def plan_access(spec: Spec, run: Run, found: os.stat_result | None, plan: Plan) -> None:
+def plan_access(spec: Spec, run: PayloadRun, found: os.stat_result | None, plan: Plan) -> None:
     """Compare owner, group and mode; what the spec leaves open stays as it is."""
     for key, group in (("owner", False), ("group", True)):
         name = spec.get(key)
@@ -82,7 +82,7 @@ def plan_access(spec: Spec, run: Run, found: os.stat_result | None, plan: Plan) 
             plan.changes.append(f"mode {is_now:04o} -> {spec['mode']:04o}")
 
 
-def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mode: int) -> None:
+def set_access(path: str, spec: Spec, run: PayloadRun, found: os.stat_result | None, mode: int) -> None:
     """Never through a link. Owner first: chown clears the set-id bits that chmod may set."""
     uid = _number(spec["owner"], run, group=False) if spec.get("owner") is not None else None
     gid = _number(spec["group"], run, group=True) if spec.get("group") is not None else None
@@ -101,7 +101,7 @@ def set_access(path: str, spec: Spec, run: Run, found: os.stat_result | None, mo
         os.close(fd)
 
 
-def set_access_below(path: str, spec: Spec, run: Run) -> None:
+def set_access_below(path: str, spec: Spec, run: PayloadRun) -> None:
     """Owner, group and mode for a folder and all that is in it; files that are no programs lose the mode's x bits.
 
     The folder itself comes last: as long as it differs, the walk is not over.
@@ -136,7 +136,7 @@ def keep_labels(source: str, target: str) -> None:
                 raise
 
 
-def label_by_policy(path: str, run: Run) -> None:
+def label_by_policy(path: str, run: PayloadRun) -> None:
     """For what is new, at its final place: the policy goes by paths, and an upload keeps its label when it moves."""
     restorecon = first_existing("/usr/sbin/restorecon", "/sbin/restorecon")
     if restorecon and os.path.exists("/sys/fs/selinux/enforce"):
@@ -154,7 +154,7 @@ def _text(path: str, size: int) -> str | None:
         return None
 
 
-def _same_content(path: str, found: os.stat_result, wanted: Spec, run: Run) -> bool:
+def _same_content(path: str, found: os.stat_result, wanted: Spec, run: PayloadRun) -> bool:
     if not stat.S_ISREG(found.st_mode) or found.st_size != wanted["size"]:
         return False
     with pinned(path) as at:
@@ -164,7 +164,7 @@ def _same_content(path: str, found: os.stat_result, wanted: Spec, run: Run) -> b
 class FileHandler(Handler):
     """A regular file with given content: written beside its place, synced, renamed."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         path = spec["path"]
         found = look(path)
@@ -187,7 +187,7 @@ class FileHandler(Handler):
             plan.note = spec["expects_note"]
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         path, found = spec["path"], plan.data["found"]
         try:
             with pinned(path) as at:
@@ -198,7 +198,7 @@ class FileHandler(Handler):
         except (FileNotFoundError, NotADirectoryError):
             raise Failed(f"the folder {os.path.dirname(path)} is missing") from None
 
-    def _replace(self, spec: Spec, run: Run, found: os.stat_result | None, at: str) -> None:
+    def _replace(self, spec: Spec, run: PayloadRun, found: os.stat_result | None, at: str) -> None:
         fresh, folder = temporary(at), os.path.dirname(at)
         remove_quietly(fresh)
         try:
@@ -217,7 +217,7 @@ class FileHandler(Handler):
         finally:
             remove_quietly(fresh)
 
-    def _validate(self, spec: Spec, run: Run, fresh: str) -> None:
+    def _validate(self, spec: Spec, run: PayloadRun, fresh: str) -> None:
         if spec.get("validate"):
             argv = [part.replace("{file}", fresh) for part in spec["validate"]]
             child = run.child(*argv)
@@ -228,7 +228,7 @@ class FileHandler(Handler):
 class DirectoryHandler(Handler):
     """A directory; its parents are made too, as root with mode 0755."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         found = look(spec["path"])
         if found is not None and stat.S_ISLNK(found.st_mode):
@@ -245,7 +245,7 @@ class DirectoryHandler(Handler):
         plan_access(spec, run, found, plan)
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         path = spec["path"]
         if plan.data["found"] is None:
             with pinned(path, make=True) as at:
@@ -260,7 +260,7 @@ class DirectoryHandler(Handler):
 class SymlinkHandler(Handler):
     """A symlink, switched by rename: at no moment it is missing."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         found = look(spec["path"])
         if found is None:
@@ -274,20 +274,20 @@ class SymlinkHandler(Handler):
                 plan.changes.append(f"{is_now} -> {spec['target']}")
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         switch_link(spec["path"], spec["target"])
 
 
 class AbsentHandler(Handler):
     """Nothing at a path: a file, a link, or a directory with what is in it."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         if look(spec["path"]) is not None:
             plan.changes.append("remove")
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         remove_all(spec["path"])
 
 
@@ -298,7 +298,7 @@ class TreeHandler(Handler):
     because a running program has the folder open.
     """
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         path = spec["path"]
         found = look(path)
@@ -328,7 +328,7 @@ class TreeHandler(Handler):
         plan_access(spec, run, found, plan)
         return plan
 
-    def _differs(self, found: os.stat_result, wanted: Spec, run: Run, name: str, plan: Plan) -> bool:
+    def _differs(self, found: os.stat_result, wanted: Spec, run: PayloadRun, name: str, plan: Plan) -> bool:
         access = Plan()
         plan_access(wanted, run, found, access)
         plan.changes += [f"{name}: {change}" for change in access.changes]
@@ -344,7 +344,7 @@ class TreeHandler(Handler):
                 name = os.path.dirname(name)
         return sorted(found)
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         path = spec["path"]
         fresh = temporary(path)
         remove_all(fresh)
@@ -367,7 +367,7 @@ class TreeHandler(Handler):
         finally:
             remove_all(fresh)
 
-    def _fix(self, path: str, spec: Spec, run: Run, plan: Plan) -> None:
+    def _fix(self, path: str, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         for name in plan.data["extra"]:
             remove_all(os.path.join(path, name))
         self._make_folders(path, spec, run)
@@ -383,7 +383,7 @@ class TreeHandler(Handler):
         with pinned(path) as at:
             set_access(at, spec, run, plan.data["found"], 0o755)
 
-    def _make_folders(self, root: str, spec: Spec, run: Run) -> None:
+    def _make_folders(self, root: str, spec: Spec, run: PayloadRun) -> None:
         # One by one: parents made on the way would be without owner and mode.
         for name in self._folders(spec):
             folder = os.path.join(root, name)
@@ -392,7 +392,7 @@ class TreeHandler(Handler):
                     os.mkdir(at, 0o700)
                     set_access(at, spec, run, None, 0o755)
 
-    def _place(self, root: str, file: Spec, spec: Spec, run: Run) -> None:
+    def _place(self, root: str, file: Spec, spec: Spec, run: PayloadRun) -> None:
         with pinned(os.path.join(root, file["path"])) as at:
             fresh = temporary(at)
             remove_quietly(fresh)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from voiceops.remote.onhost.base import Plan, Spec
 
 
-class Run:
+class PayloadRun:
     """One run over the desired state of a host."""
 
     def __init__(self, request: Spec, channel: Channel, journal: Journal) -> None:
@@ -74,10 +74,10 @@ class Run:
 class Handler:
     """How one type of resource is planned and applied. ``apply`` gets the plan just made."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         raise NotImplementedError
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         raise NotImplementedError
 
 

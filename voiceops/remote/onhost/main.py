@@ -25,7 +25,7 @@ from voiceops.remote.onhost.files import (
     has_content,
     refuse_foreign,
 )
-from voiceops.remote.onhost.host import Handler, Run
+from voiceops.remote.onhost.host import Handler, PayloadRun
 from voiceops.remote.onhost.journal import Journal, Lock, check_format, read_lease, write_file
 from voiceops.remote.onhost.packages import PackageHandler
 from voiceops.remote.onhost.paths import look, only_ours
@@ -71,7 +71,7 @@ def in_order(specs: list[Spec]) -> list[Spec]:
 class Runner:
     """Applies a list of resources. The first failure stops the rest: nothing restarts on half a change."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: PayloadRun) -> None:
         self.run = run
         self.units = UnitHandler()
         self.handlers: dict[str, Handler] = {
@@ -264,7 +264,7 @@ def serve(channel: Channel, code_path: str) -> None:
         return
     check_folder(folder)
     if action == "check":
-        run = Run(request, channel, Journal(folder, readonly=True))
+        run = PayloadRun(request, channel, Journal(folder, readonly=True))
         runner = Runner(run)
         runner.survey()
         keep_caches(run, code_path)
@@ -312,7 +312,7 @@ def open_folder(folder: str) -> None:
 
 
 def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock, code_path: str) -> dict[str, Any]:
-    run = Run(request, channel, Journal(folder, readonly=False))
+    run = PayloadRun(request, channel, Journal(folder, readonly=False))
     runner = Runner(run)
     runner.survey()
     if runner.has_work():
@@ -327,7 +327,7 @@ def apply_all(request: Spec, channel: Channel, folder: str, lock: Lock, code_pat
     return answer(runner, request)
 
 
-def keep_caches(run: Run, code_path: str) -> None:
+def keep_caches(run: PayloadRun, code_path: str) -> None:
     """For the next run, also after a check: what files hash to, and the compiled payload."""
     if not may_cache(run.folder):
         return

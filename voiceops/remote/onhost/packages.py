@@ -10,7 +10,7 @@ import time
 
 from voiceops.remote.onhost.base import Child, Failed, Plan, expect
 from voiceops.remote.onhost.blobs import remove_quietly
-from voiceops.remote.onhost.host import Handler, Run, first_existing
+from voiceops.remote.onhost.host import Handler, PayloadRun, first_existing
 from voiceops.remote.onhost.journal import write_file
 from voiceops.remote.onhost.paths import look
 
@@ -32,7 +32,7 @@ POLICY_TEXT = b'#!/bin/sh\n# voiceops\n[ -z "$VOICEOPS_NO_DAEMONS" ] || exit 101
 class PackageHandler(Handler):
     """Packages by apt or dnf, whichever the host has."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         apt = bool(first_existing("/usr/bin/apt-get"))
         if not apt and not first_existing("/usr/bin/dnf"):
@@ -46,7 +46,7 @@ class PackageHandler(Handler):
             plan.changes.append("switch off the daemons that a cut run installed")
         return plan
 
-    def _wrong(self, spec: Spec, run: Run, apt: bool) -> list[str]:
+    def _wrong(self, spec: Spec, run: PayloadRun, apt: bool) -> list[str]:
         """Names that are not as desired. What is half installed is neither there nor gone."""
         names, present = spec["names"], spec["present"]
         if apt:
@@ -63,7 +63,7 @@ class PackageHandler(Handler):
             there = set(run.child("rpm", "-q", "--qf", form, *names, errors=False).output.splitlines())
         return [name for name in names if (name in there) != present]
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         apt, names, resumed = plan.data["apt"], plan.data["wrong"], plan.data["resumed"]
         if not spec["daemons"]:
             _hold_daemons(run, apt, names, resumed)
@@ -80,7 +80,7 @@ class PackageHandler(Handler):
             what = "is no package's own name" if spec["present"] else "is still there"
             raise Failed(f"{wrong[0]} {what}")
 
-    def _apt(self, spec: Spec, run: Run, names: list[str]) -> None:
+    def _apt(self, spec: Spec, run: PayloadRun, names: list[str]) -> None:
         apt = ["apt-get", "-y", "-o", f"DPkg::Lock::Timeout={spec['lock_wait_s']:.0f}"]
         apt += ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
         if not spec["present"]:
@@ -96,7 +96,7 @@ class PackageHandler(Handler):
         said = [line for line in updated.output.splitlines() if line[:2] in ("W:", "E:")]
         expect(Child(done.code, "\n".join([*said, done.output])), "apt-get")
 
-    def _dnf(self, spec: Spec, run: Run, names: list[str]) -> None:
+    def _dnf(self, spec: Spec, run: PayloadRun, names: list[str]) -> None:
         verb = "install" if spec["present"] else "remove"
         dnf = ["dnf", "-y", "--setopt=exit_on_lock=True", "--setopt=install_weak_deps=False", verb, *names]
         ends_at = time.monotonic() + spec["lock_wait_s"]
@@ -112,13 +112,13 @@ class PackageHandler(Handler):
                 return
 
 
-def _whole(run: Run, *argv: str) -> Child:
+def _whole(run: PayloadRun, *argv: str) -> Child:
     """To its end, even if the controller is gone: cut in two, it would leave packages half installed."""
     env = {"DEBIAN_FRONTEND": "noninteractive", "VOICEOPS_NO_DAEMONS": "1" if look(_note(run)) else ""}
     return run.child(*argv, env=env, timeout_s=PACKAGES_S, whole=True)
 
 
-def _dpkg(run: Run, *argv: str) -> Child:
+def _dpkg(run: PayloadRun, *argv: str) -> Child:
     """apt-get refuses everything after a dpkg that was interrupted; such work is finished first."""
     done = _whole(run, *argv)
     if done.code and os.listdir("/var/lib/dpkg/updates"):
@@ -127,7 +127,7 @@ def _dpkg(run: Run, *argv: str) -> Child:
     return done
 
 
-def _wait_for_lists(run: Run, ends_at: float) -> None:
+def _wait_for_lists(run: PayloadRun, ends_at: float) -> None:
     """apt-get waits for dpkg's lock, but not for this one, which a fresh server's daily update holds."""
     try:
         with open(f"{LISTS}/lock", "r+") as file:
@@ -149,33 +149,33 @@ def _lists_fresh() -> bool:
     return any(name.endswith(("_Packages", "_Packages.lz4", "InRelease")) for name in os.listdir(LISTS))
 
 
-def _note(run: Run) -> str:
+def _note(run: PayloadRun) -> str:
     return os.path.join(run.folder, "daemons")
 
 
-def _cut(spec: Spec, run: Run) -> bool:
+def _cut(spec: Spec, run: PayloadRun) -> bool:
     """Whether a run died in this very step: only then a note counts that is there already."""
     return spec["id"] in run.journal.interrupted and look(_note(run)) is not None
 
 
-def _lines(run: Run, pattern: str, *argv: str) -> list[str]:
+def _lines(run: PayloadRun, pattern: str, *argv: str) -> list[str]:
     """The lines that match; filtered there, since what comes back is bounded. To its end, like the packages."""
     script = 'p=$1; shift; "$@" | grep -- "$p"'
     return run.child("sh", "-c", script, "sh", pattern, *argv, errors=False, whole=True).output.splitlines()
 
 
-def _installed(run: Run, apt: bool) -> list[str]:
+def _installed(run: PayloadRun, apt: bool) -> list[str]:
     if not apt:
         return _lines(run, "", "rpm", "-qa", "--qf", "%{NAME}\n")
     listed = _lines(run, "^ii", "dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n")
     return [line.split()[1] for line in listed]
 
 
-def _enabled(run: Run) -> set[str]:
+def _enabled(run: PayloadRun) -> set[str]:
     return {line.split()[0] for line in _lines(run, "[.]\\(service\\|socket\\) ", *LIST_ENABLED)}
 
 
-def _hold_daemons(run: Run, apt: bool, names: list[str], resumed: bool) -> None:
+def _hold_daemons(run: PayloadRun, apt: bool, names: list[str], resumed: bool) -> None:
     """Note what is there, on disk: whoever goes on after a cut run still knows what the packages brought."""
     if not resumed:
         note = {"packages": _installed(run, apt), "enabled": sorted(_enabled(run)), "coming": names}
@@ -190,7 +190,7 @@ def _hold_daemons(run: Run, apt: bool, names: list[str], resumed: bool) -> None:
         write_file(POLICY, POLICY_TEXT, 0o755)
 
 
-def _release_daemons(run: Run, apt: bool, resumed: bool) -> None:
+def _release_daemons(run: PayloadRun, apt: bool, resumed: bool) -> None:
     """Switch off what the new packages enabled, nobody else's units, and forget the note."""
     with open(_note(run)) as file:
         note = json.load(file)

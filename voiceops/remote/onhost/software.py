@@ -7,7 +7,7 @@ import re
 
 from voiceops.remote.onhost.base import Failed, Plan, expect
 from voiceops.remote.onhost.files import STAMP, label_by_policy, plan_access, set_access_below
-from voiceops.remote.onhost.host import Handler, Run
+from voiceops.remote.onhost.host import Handler, PayloadRun
 from voiceops.remote.onhost.journal import sync_path, write_all
 from voiceops.remote.onhost.paths import look, remove_all, switch_link, temporary
 
@@ -38,7 +38,7 @@ class VenvHandler(Handler):
     A folder without its stamp is half made and is built anew.
     """
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         real = f"{spec['path']}-{spec['key']}"
         complete = os.path.exists(os.path.join(real, STAMP)) and os.path.exists(
@@ -66,7 +66,7 @@ class VenvHandler(Handler):
             plan.changes.append(f"link -> {os.path.basename(real)}")
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         real = plan.data["real"]
         if not plan.data["complete"]:
             remove_all(real)
@@ -81,7 +81,7 @@ class VenvHandler(Handler):
         switch_link(spec["path"], os.path.basename(real))
         self._clean(spec["path"], {os.path.basename(real), before})
 
-    def _bring_wheels(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def _bring_wheels(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         names = {file["name"] for file in spec.get("files", ())}
         if not names:
             return
@@ -112,7 +112,7 @@ class VenvHandler(Handler):
         os.chmod(target, 0o755)
         return target
 
-    def _build(self, spec: Spec, run: Run, real: str) -> None:
+    def _build(self, spec: Spec, run: PayloadRun, real: str) -> None:
         python = spec["python"]
         uv = self._uv(spec)
         env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}

@@ -6,7 +6,7 @@ import errno
 import os
 
 from voiceops.remote.onhost.base import Failed, Plan, expect
-from voiceops.remote.onhost.host import Handler, Run
+from voiceops.remote.onhost.host import Handler, PayloadRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class CommandHandler(Handler):
     """A command with a reason to run: something is missing, a question says no, or a change happened."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         causes = run.causes(spec, "on_change")
         if causes:
@@ -27,7 +27,7 @@ class CommandHandler(Handler):
             self._ask(spec, run, plan)
         return plan
 
-    def _ask(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def _ask(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         first = [need for need in spec.get("needs", ()) if need in run.changed]
         if run.guessing and first:
             plan.unknown = f"its question can't be asked before {', '.join(first)} changed"
@@ -38,7 +38,7 @@ class CommandHandler(Handler):
         if child.code != 0:
             plan.changes.append(f"run: {spec['unless'][0]} exited {child.code}")
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         child = run.child(
             *spec["argv"],
             stdin=spec.get("stdin", "").encode(),
@@ -54,7 +54,7 @@ class CommandHandler(Handler):
 class SysctlHandler(Handler):
     """Kernel settings of the running kernel; the file that keeps them is a resource of its own."""
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         refused = []
         for key, wanted in spec["values"].items():
@@ -72,7 +72,7 @@ class SysctlHandler(Handler):
             plan.note = f"this host is a container: set {', '.join(refused)} on the machine that runs it"
         return plan
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         for key, wanted in spec["values"].items():
             if any(change.startswith(f"{key} ") for change in plan.changes):
                 try:

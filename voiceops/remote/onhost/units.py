@@ -6,7 +6,7 @@ import time
 
 from voiceops.remote.onhost.base import Failed, Plan, expect
 from voiceops.remote.onhost.files import DAEMON_RELOAD
-from voiceops.remote.onhost.host import Handler, Run
+from voiceops.remote.onhost.host import Handler, PayloadRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PROPERTIES = (
 RUNNING = ("active", "reloading", "refreshing")
 
 
-def show_units(run: Run, names: list[str]) -> dict[str, dict[str, str]]:
+def show_units(run: PayloadRun, names: list[str]) -> dict[str, dict[str, str]]:
     """The state of units, by one question for all of them and for those that the look asks about."""
     patterns, properties = run.look_units
     wanted = ",".join(filter(None, (PROPERTIES, properties)))
@@ -34,12 +34,12 @@ def show_units(run: Run, names: list[str]) -> dict[str, dict[str, str]]:
     return dict(zip(names, facts))  # noqa: B905 - strict= came with Python 3.10
 
 
-def unit_log(run: Run, name: str) -> list[str]:
+def unit_log(run: PayloadRun, name: str) -> list[str]:
     """The last lines that the unit wrote."""
     return run.child("journalctl", "-u", name, "-n", "20", "-o", "cat", "--no-pager", errors=False).tail()
 
 
-def forget_facts(run: Run) -> None:
+def forget_facts(run: PayloadRun) -> None:
     run.facts.clear()
     run.looked = None
 
@@ -50,13 +50,13 @@ class UnitHandler(Handler):
     def __init__(self) -> None:
         self._settling: dict[str, tuple[Spec, float, dict[str, str]]] = {}
 
-    def facts(self, spec: Spec, run: Run) -> dict[str, str]:
+    def facts(self, spec: Spec, run: PayloadRun) -> dict[str, str]:
         if spec["name"] not in run.facts:
             names = [other["name"] for other in run.specs.values() if other["type"] == "unit"]
             run.facts.update(show_units(run, names))
         return run.facts[spec["name"]]
 
-    def plan(self, spec: Spec, run: Run) -> Plan:
+    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
         plan = Plan()
         facts = self.facts(spec, run)
         if facts.get("LoadState") in ("not-found", "bad-setting", "error"):
@@ -83,7 +83,7 @@ class UnitHandler(Handler):
             plan.changes.append("enable" if spec["enabled"] else "disable")
             plan.data["enable"] = spec["enabled"]
 
-    def _plan_running(self, spec: Spec, facts: dict[str, str], run: Run, plan: Plan) -> None:
+    def _plan_running(self, spec: Spec, facts: dict[str, str], run: PayloadRun, plan: Plan) -> None:
         up = facts.get("ActiveState") in RUNNING
         verb = ""
         causes = run.causes(spec, "restart_on")
@@ -115,7 +115,7 @@ class UnitHandler(Handler):
         started_s = int(facts.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
         return started_s > 0 and time.monotonic() - started_s < spec["settle_s"]
 
-    def apply(self, spec: Spec, run: Run, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
         name = spec["name"]
         reload_units(run, facts=self.facts(spec, run))
         if "enable" in plan.data:
@@ -138,7 +138,7 @@ class UnitHandler(Handler):
     def unsettled(self) -> set[str]:
         return set(self._settling)
 
-    def settle(self, run: Run, only: set[str] | None = None) -> dict[str, Failed]:
+    def settle(self, run: PayloadRun, only: set[str] | None = None) -> dict[str, Failed]:
         """Watch what was started until it has stayed up long enough; the failures, by id."""
         waiting = {key: value for key, value in self._settling.items() if only is None or key in only}
         failures: dict[str, Failed] = {}
@@ -178,7 +178,7 @@ def judge(first: dict[str, str], now: dict[str, str], *, over: bool) -> str:
     return ""
 
 
-def reload_units(run: Run, *, facts: dict[str, str]) -> None:
+def reload_units(run: PayloadRun, *, facts: dict[str, str]) -> None:
     """daemon-reload where a unit file changed, in this run or in one that was killed."""
     if DAEMON_RELOAD in run.journal.pending or facts.get("NeedDaemonReload") == "yes":
         expect(run.child("systemctl", "daemon-reload"), "systemctl daemon-reload")

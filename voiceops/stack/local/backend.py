@@ -178,11 +178,13 @@ class ProcessBackend:
             if notify.ready and not not_worker_id:
                 record = msgspec.structs.replace(record, ready_at=processes.boot_clock())
                 if not service.is_agent:
-                    return observe.state_of(self._folder, service, observe.Run(record, main), {main.pid})
+                    return observe.state_of(
+                        self._folder, service, observe.ObservedLaunch(record, main), {main.pid}
+                    )
         own = {main.pid}
         if service.ports and service.forks:
             own |= {p.pid for p in processes.descendants(main.pid, processes.table())}
-        seen = observe.state_of(self._folder, service, observe.Run(record, main), own)
+        seen = observe.state_of(self._folder, service, observe.ObservedLaunch(record, main), own)
         if not_worker_id and seen.worker_id == not_worker_id:
             return replace(seen, state=ServiceState.STARTING, detail="not registered again yet")
         return seen

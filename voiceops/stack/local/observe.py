@@ -33,7 +33,7 @@ _SETTLED_S = 0.5
 
 
 @dataclass(slots=True)
-class Run:
+class ObservedLaunch:
     """One launch as it stands in the process table."""
 
     record: Record
@@ -75,7 +75,7 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
     return observed
 
 
-def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[Run], dict[str, str]]:
+def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[ObservedLaunch], dict[str, str]]:
     """All runs of this project, those included of which only a record is left, and what is stale, by service."""
     runs = {run.record.launch: run for run in _marked(folder, table)}
     records = Records(folder.state)
@@ -85,22 +85,26 @@ def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[Run], dict
         if damage:
             stale[name] = damage
             # Nothing carries the empty launch: to end this run is to remove the file.
-            runs[f"damaged {name}"] = Run(Record(launch="", service=name, kind="", digest=""), None)
+            runs[f"damaged {name}"] = ObservedLaunch(
+                Record(launch="", service=name, kind="", digest=""), None
+            )
         for record in known:
             run = runs.get(record.launch)
             if run is None and record.pid and processes.alive(record.key):
-                run = runs[record.launch] = Run(record, processes.find(record.pid))  # environment unreadable
+                run = runs[record.launch] = ObservedLaunch(
+                    record, processes.find(record.pid)
+                )  # environment unreadable
             if run is None and record.signalled_at is not None:
                 continue  # it was told to stop, and did
             if run is None or (record.pid and not processes.alive(record.key)):
                 stale.setdefault(name, _gone(record))
-            runs[record.launch] = _merge(run or Run(record, None), record)
+            runs[record.launch] = _merge(run or ObservedLaunch(record, None), record)
     return list(runs.values()), stale
 
 
-def _marked(folder: Folder, table: Sequence[Process]) -> list[Run]:
+def _marked(folder: Folder, table: Sequence[Process]) -> list[ObservedLaunch]:
     text = f"{protocol.SERVICE_ENV}={folder.mark}/".encode()
-    groups: dict[str, Run] = {}
+    groups: dict[str, ObservedLaunch] = {}
     for process in table:
         if not processes.has_environment(process.pid, text):
             continue
@@ -116,7 +120,7 @@ def _marked(folder: Folder, table: Sequence[Process]) -> list[Run]:
             digest=parts[2],
             log=str(folder.log_file(parts[1])),
         )
-        run = groups.setdefault(launch, Run(record, None))
+        run = groups.setdefault(launch, ObservedLaunch(record, None))
         run.tells_health = run.tells_health or protocol.HEALTH_SOCKET_ENV in environment
         run.members.append(process)
     for run in groups.values():
@@ -132,7 +136,7 @@ def _with_pid(record: Record, main: Process) -> Record:
     return msgspec.structs.replace(record, pid=main.pid, start=main.key.start)
 
 
-def _merge(run: Run, record: Record) -> Run:
+def _merge(run: ObservedLaunch, record: Record) -> ObservedLaunch:
     if not record.pid:  # the command was killed between the start and the note of it
         return replace(run, record=_with_pid(record, run.main) if run.main else record)
     main = run.main if run.main and run.main.key == record.key else processes.find(record.pid)
@@ -147,7 +151,7 @@ def _gone(record: Record) -> str:
     return f"pid {record.pid} is gone"
 
 
-def _leftover(run: Run) -> Instance:
+def _leftover(run: ObservedLaunch) -> Instance:
     pids = ", ".join(str(process.pid) for process in run.members) or "none"
     return Instance(
         service=run.record.service,
@@ -161,7 +165,7 @@ def _leftover(run: Run) -> Instance:
     )
 
 
-def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) -> Instance:
+def state_of(folder: Folder, service: Declared | None, run: ObservedLaunch, own: set[int]) -> Instance:
     """Ask one living run how it is."""
     assert run.main is not None
     record = run.record
@@ -192,7 +196,7 @@ def state_of(folder: Folder, service: Declared | None, run: Run, own: set[int]) 
     return replace(seen, state=state, detail=probed.detail)
 
 
-def _role(run: Run, service: Declared | None) -> Role:
+def _role(run: ObservedLaunch, service: Declared | None) -> Role:
     if service and not run.record.kind and not run.tells_health:
         return service.role
     return run.role

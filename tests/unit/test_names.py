@@ -1,0 +1,17 @@
+"""What a reader greps for is there once."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+
+def test_no_two_modules_name_a_class_alike(repository: Path) -> None:
+    homes: dict[str, list[str]] = defaultdict(list)
+    for path in sorted((repository / "voiceops").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].append(str(path.relative_to(repository)))
+    assert len(homes) > 300
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
