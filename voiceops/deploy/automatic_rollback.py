@@ -86,9 +86,9 @@ class AutomaticRollback:
             outcome.words.append(f"{', '.join(stays)} has no earlier good release to go back to")
         return self._error(failed, moves, outcome, doubted=doubted)
 
-    def _entries(self, failed: FailedRelease, result: str, why: str) -> list[ledger.Entry]:
+    def _entries(self, failed: FailedRelease, result: str, why: str) -> list[ledger.LedgerEntry]:
         return [
-            ledger.Entry(
+            ledger.LedgerEntry(
                 service=name,
                 release=self.state.releases[name],
                 result=result,

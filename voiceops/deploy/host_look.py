@@ -57,6 +57,6 @@ def recorded(state: HostState, look: Mapping[str, Any]) -> bool:
     return written(state, look) and not unproved_cause(state, look)
 
 
-def marked_bad(state: HostState, look: Mapping[str, Any]) -> dict[str, ledger.Entry]:
-    entries = {release: msgspec.convert(entry, ledger.Entry) for release, entry in look["bad"].items()}
+def marked_bad(state: HostState, look: Mapping[str, Any]) -> dict[str, ledger.LedgerEntry]:
+    entries = {release: msgspec.convert(entry, ledger.LedgerEntry) for release, entry in look["bad"].items()}
     return {name: entries[release] for name, release in state.releases.items() if release in entries}

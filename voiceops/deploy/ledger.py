@@ -20,7 +20,7 @@ from voiceops.systemd.names import Names
 from voiceops.systemd.programs import isolated_python
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the ledger: what happened to one release."""
 
     service: str
@@ -37,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """All that a host remembers of its releases."""
 
-    history: list[Entry] = []
+    history: list[LedgerEntry] = []
     current: dict[str, dict[str, str]] = {}
     """Service to its release and digest."""
     present: list[str] = []
@@ -45,9 +45,9 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     unproved: str = ""
     """Why nobody has proved that the current ones answer calls; empty: they do."""
 
-    def last_entries(self, service: str) -> dict[str, Entry]:
+    def last_entries(self, service: str) -> dict[str, LedgerEntry]:
         """The last word on each release of a service, the oldest word first."""
-        found: dict[str, Entry] = {}
+        found: dict[str, LedgerEntry] = {}
         for entry in self.history:
             if entry.service == service:
                 found.pop(entry.release, None)
@@ -93,10 +93,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
             return ""
 
 
-prepare(Entry, Ledger)  # hosts are asked side by side
+prepare(LedgerEntry, Ledger)  # hosts are asked side by side
 
 
-def marked_bad(service: str, entry: Entry) -> str:
+def marked_bad(service: str, entry: LedgerEntry) -> str:
     """Which release is bad, since when, by whose command and why."""
     at = datetime.fromtimestamp(entry.at).astimezone().isoformat(sep=" ", timespec="seconds")
     by = f" by {entry.action} of {entry.by}" if entry.by else ""
@@ -159,7 +159,7 @@ def record_only(
     ask(transport, names, "record", **request, tidy=False)
 
 
-def note(transport: Transport, names: Names, entries: Sequence[Entry]) -> None:
+def note(transport: Transport, names: Names, entries: Sequence[LedgerEntry]) -> None:
     """Add to the history; from now on no rollback chooses a release whose entry is bad."""
     ask(transport, names, "note", entries=[msgspec.to_builtins(entry) for entry in entries])
 

@@ -365,7 +365,7 @@ def roll_back(
         made = stacks.of(run, services)
         results = operations.start(made, only=list(moves), drop_calls=drop_calls, timeout_s=timeout_s)
         bad = [
-            ledger.Entry(
+            ledger.LedgerEntry(
                 service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from"
             )
             for name, (left, _) in moves.items()

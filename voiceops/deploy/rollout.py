@@ -40,7 +40,7 @@ class Deployed:
     """An earlier deploy ended before it wrote down what it had proved, or its proof failed."""
     unproved: str = ""
     """Why the last proof of what runs failed."""
-    bad: Mapping[str, ledger.Entry] = field(default_factory=dict)
+    bad: Mapping[str, ledger.LedgerEntry] = field(default_factory=dict)
     """Service to its entry, where the declared release is marked bad."""
     calls: Mapping[str, CallResult] = field(default_factory=dict)
     """The last call to each agent that was called."""

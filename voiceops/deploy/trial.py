@@ -189,7 +189,7 @@ class Trial:
 
 
 def still_serving(
-    bad: Mapping[str, ledger.Entry], observed: Mapping[str, Observed], unproved: str
+    bad: Mapping[str, ledger.LedgerEntry], observed: Mapping[str, Observed], unproved: str
 ) -> tuple[str, ...]:
     """Agents whose bad release serves since a run was ended before the host went back.
 
@@ -203,7 +203,7 @@ def still_serving(
     )
 
 
-def refusal(host: str, bad: Mapping[str, ledger.Entry]) -> ServiceError:
+def refusal(host: str, bad: Mapping[str, ledger.LedgerEntry]) -> ServiceError:
     """What to raise where a declared release is marked bad and nobody asked to try it again."""
     named = "; ".join(ledger.marked_bad(service, entry) for service, entry in bad.items())
     return ServiceError(

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from voiceops.deploy.ledger import Entry, Ledger
+from voiceops.deploy.ledger import Ledger, LedgerEntry
 from voiceops.errors import NotFoundError, UsageError
 from voiceops.remote.onhost import ledger as ledger_onhost
 
 
 def ledger(*entries: tuple[str, str], current: str, gone: str = "") -> Ledger:
-    history = [Entry(service="agent", release=release, result=result) for release, result in entries]
+    history = [LedgerEntry(service="agent", release=release, result=result) for release, result in entries]
     present = sorted({release for release, _ in entries} - {gone})
     return Ledger(
         history=history, current={"agent": {"release": current, "digest": current}}, present=present
