@@ -57,9 +57,11 @@ def test_a_lost_env_file_is_never_silent(stack: Project) -> None:
 def test_a_misspelled_variable_is_named_when_new_keys_are_made(stack: Project) -> None:
     stack.variables["livekit"]["api_key"] = {"env": "LIVEKIT_API_KEYS"}
     stack.write()
-    told = stack.inv("why", code=1).err
+    answer = stack.inv("why", code=1)
+    assert "[wrong-key]" in answer.out
+    told = answer.err
     assert "LIVEKIT_API_KEYS was set neither in the environment nor in .env" in told
-    assert "LIVEKIT_API_KEY is set there: if that is what was meant, write LIVEKIT_API_KEY" in told
+    assert "LIVEKIT_API_KEY is set there: if that is what was meant, correct the name" in told
     stack.variables["livekit"]["api_key"] = {"env": "LIVEKIT_API_KEY"}
     stack.write()
     (stack.folder / ".env").write_text(KEYS)

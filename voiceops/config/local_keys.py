@@ -64,8 +64,8 @@ def new_keys_notice(names: Sequence[str], environment: Environment, *, old_in: s
     others = [name for name in environment.dotenv() if name not in names]
     alike = {name: next((one for one in others if resembles(name, one)), "") for name in names}
     meant = [
-        f"{other} is set there: if that is what was meant, write {name}"
-        for name, other in alike.items()
+        f"{other} is set there: if that is what was meant, correct the name in .env or in inventory.yaml"
+        for other in alike.values()
         if other
     ]
     return "; ".join(

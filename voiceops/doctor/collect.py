@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from voiceops.deadline import deadline
 from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact, ServerFact, WorkerFact
-from voiceops.errors import VoiceopsError
+from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.model.rooms import Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
@@ -107,6 +107,8 @@ async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[
     try:
         async with deadline(timeout_s, f"looking at {what}"):
             return await look
+    except ConfigError:
+        raise  # a secret that can't be had: nothing here can be judged without it
     except VoiceopsError as error:
         problems.append(f"could not look at {what}: {error.message}")
         return None

@@ -57,6 +57,7 @@ def hands_on(
         stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
         rooms=LocalRooms(settings=host.settings, limit=limit),
         call=lambda: _call(host, limit),
+        before_look=lambda _since: _ensure_keys(project, say),
     )
 
 
@@ -88,6 +89,11 @@ def _hands_on_server(
             host=host.name,
             before_look=sources.look,
         )
+
+
+def _ensure_keys(project: Project, say: Callable[[str], None]) -> None:
+    """Make keys that are missing before anything is asked with them, and say so."""
+    project.ensure_local_keys(say)
 
 
 def _call(host: Host, limit: Deadline | None) -> CallResult:

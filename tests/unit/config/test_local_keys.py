@@ -118,6 +118,6 @@ def test_the_notice_names_the_variable_that_was_meant_and_where_the_old_keys_are
     (tmp_path / ".env").write_text("LIVEKIT_API_KEYS=a\nOTHER=b\n")
     told = new_keys_notice(("LIVEKIT_API_KEY",), Environment(tmp_path, {}), old_in=".voiceops")
     assert "LIVEKIT_API_KEY was set neither in the environment nor in .env" in told
-    assert "LIVEKIT_API_KEYS is set there: if that is what was meant, write LIVEKIT_API_KEY" in told
+    assert "LIVEKIT_API_KEYS is set there: if that is what was meant, correct the name" in told
     assert "started with stand in .voiceops" in told
     assert "OTHER" not in told

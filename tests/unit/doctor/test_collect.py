@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
+
 from tests.unit.doctor.scenes import NOW, server, worker, worker_line
 from voiceops.doctor.collect import UNCOUNTED_MOST, collect
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import event_of
-from voiceops.errors import StorageError, UnreachableError
+from voiceops.errors import ConfigError, StorageError, UnreachableError
 from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.stack.logs.files import Line
@@ -127,3 +129,21 @@ def test_of_a_line_only_plain_fields_and_pii_stay() -> None:
 def test_a_line_that_is_no_json_object_keeps_its_text() -> None:
     for text in ("[1, 2]", '{"cut', "plain words"):
         assert event_of(Line(1.0, "agent", text)).message == text
+
+
+async def test_a_key_that_is_not_set_ends_the_look_and_is_no_server_that_is_down() -> None:
+    class Keyless(Sources):
+        async def server(self) -> ServerFact:
+            raise ConfigError("the variable LIVEKIT_API_KEY is not set")
+
+    with pytest.raises(ConfigError, match="LIVEKIT_API_KEY"):
+        await collect(Keyless(), None, RoomsSettings())
+
+
+async def test_a_room_that_nobody_has_is_said_to_be_missing() -> None:
+    nobody: Any = Rooms(left=True)
+    facts = await collect(Sources(), nobody, RoomsSettings(), wanted_room="NOPE")
+    assert facts.room_is_missing
+    one: Any = Rooms("r", left=False)
+    facts = await collect(Sources(), one, RoomsSettings(), wanted_room="r")
+    assert not facts.room_is_missing
