@@ -101,7 +101,7 @@ class AutomaticRollback:
 
     def _record(self, services: Sequence[Declared], unproved: str) -> None:
         names = self.state.names
-        ledger.record_only(self.transport, names, services, by=self.by, action="deploy", unproved=unproved)
+        ledger.record(self.transport, names, services, by=self.by, action="deploy", unproved=unproved)
 
     def _restore(
         self, services: tuple[Declared, ...], moves: Mapping[str, str], outcome: _Outcome, *, unproved: str

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from voiceops.errors import HostError, NotFoundError, StorageError, UsageError
+from voiceops.errors import NotFoundError, UsageError
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.ports import Transport
-from voiceops.remote.onhost import ledger
-from voiceops.resources.report import DISK_HINT
+from voiceops.remote import verbs
+from voiceops.remote.call import call
+from voiceops.remote.messages import ListReleases, NoteReleases, RecordReleases, ReleasesRequest, TidyOptions
 from voiceops.systemd.names import Names
-from voiceops.systemd.programs import isolated_python
+
+_TIMEOUT_S = 120.0
+"""Removing old releases and environments takes a slow disk a while."""
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,12 +107,16 @@ def marked_bad(service: str, entry: LedgerEntry) -> str:
 
 def read_ledger(transport: Transport, names: Names, *, will_record: bool = False) -> Ledger:
     """Ask the host. ``will_record``: ``StorageError`` where its disk has no room to write the ledger."""
-    answer = ask(transport, names, "releases", will_record=will_record)
-    found = {"history": answer["history"], "present": answer["present"]}
+    request: ListReleases = {**_request(names), "will_record": will_record}
+    answer = call(transport, verbs.LIST_RELEASES, request, timeout_s=_TIMEOUT_S)
     current = answer["current"]
-    return msgspec.convert(
-        found | {"current": current.get("services", {}), "unproved": str(current.get("unproved", ""))}, Ledger
-    )
+    found = {
+        "history": answer["history"],
+        "present": answer["present"],
+        "current": current.get("services", {}),
+        "unproved": str(current.get("unproved", "")),
+    }
+    return msgspec.convert(found, Ledger)
 
 
 def record(
@@ -120,48 +124,33 @@ def record(
     names: Names,
     services: Sequence[Declared],
     *,
-    units: Sequence[str],
-    venv: str,
-    keep: int,
     by: str,
     action: str = "deploy",
     unproved: str = "",
+    tidy: TidyOptions | None = None,
 ) -> None:
-    """Write down what serves now, and let go of what nobody needs.
+    """Record what serves now; with ``tidy``, remove what nobody needs.
 
     ``unproved``: why nobody knows that it answers calls; the next deploy proves it again.
     """
-    ask(
-        transport,
-        names,
-        "record",
-        services=as_current(services),
-        units=list(units),
-        venv=venv,
-        keep=keep,
-        by=by,
-        action=action,
-        unproved=unproved,
-    )
-
-
-def record_only(
-    transport: Transport,
-    names: Names,
-    services: Sequence[Declared],
-    *,
-    by: str,
-    action: str,
-    unproved: str = "",
-) -> None:
-    """Write down what serves now; nothing is let go of."""
-    request = {"services": as_current(services), "by": by, "action": action, "unproved": unproved}
-    ask(transport, names, "record", **request, tidy=False)
+    request: RecordReleases = {
+        **_request(names),
+        "services": as_current(services),
+        "by": by,
+        "action": action,
+        "unproved": unproved,
+        "tidy": tidy,
+    }
+    call(transport, verbs.RECORD_RELEASES, request, timeout_s=_TIMEOUT_S)
 
 
 def note(transport: Transport, names: Names, entries: Sequence[LedgerEntry]) -> None:
     """Add to the history; from now on no rollback chooses a release whose entry is bad."""
-    ask(transport, names, "note", entries=[msgspec.to_builtins(entry) for entry in entries])
+    request: NoteReleases = {
+        **_request(names),
+        "entries": [msgspec.to_builtins(entry) for entry in entries],
+    }
+    call(transport, verbs.NOTE_RELEASES, request, timeout_s=_TIMEOUT_S)
 
 
 def as_current(services: Sequence[Declared]) -> dict[str, dict[str, str]]:
@@ -169,31 +158,11 @@ def as_current(services: Sequence[Declared]) -> dict[str, dict[str, str]]:
     return {one.name: {"release": one.release, "digest": one.digest} for one in services}
 
 
-def ask(transport: Transport, names: Names, verb: str, **request: Any) -> Mapping[str, Any]:
-    """One run of the ledger's program on the host."""
-    document = {
-        "do": verb,
+def _request(names: Names) -> ReleasesRequest:
+    return {
+        "state_dir": names.state,
         "project": names.project,
         "opt": names.opt,
         "etc": names.etc,
-        "state": names.state,
         "group": names.user,
-        **request,
     }
-    program = Path(ledger.__file__).read_text()
-    ended = transport.run(isolated_python(program, json.dumps(document)), root=True, timeout_s=120)
-    if ended.exit_code != 0:
-        raise HostError(
-            f"{transport.name}: its releases can't be read or written (exit {ended.exit_code})",
-            log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
-            data={"host": transport.name},
-        )
-    answer: Mapping[str, Any] = json.loads(ended.last_line)
-    if "error" in answer:
-        kind = StorageError if answer["full"] else HostError
-        raise kind(
-            f"{transport.name}: {answer['error']}",
-            hint=DISK_HINT if answer["full"] else None,
-            data={"host": transport.name},
-        )
-    return answer

@@ -166,7 +166,7 @@ class Deployer:
     def _unproved(self, run: HostRun, cause: str) -> None:
         assert run.state is not None
         names, by = run.state.names, self._options.by
-        ledger.record_only(run.transport, names, run.state.services, by=by, action="deploy", unproved=cause)
+        ledger.record(run.transport, names, run.state.services, by=by, action="deploy", unproved=cause)
         raise ServiceError(
             f"{run.name}: the deploy is not proved: {cause}",
             hint="`inv why` looks for the cause; the next deploy calls again",
@@ -372,7 +372,7 @@ def roll_back(
             if left
         ]
         ledger.note(run.transport, names, bad)
-        ledger.record_only(run.transport, names, services, by=by, action="rollback")
+        ledger.record(run.transport, names, services, by=by, action="rollback")
     return RolledBack(services=results, releases=moves)
 
 

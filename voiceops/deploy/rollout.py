@@ -1,6 +1,6 @@
 """Bring one host to its desired state, and prove that it is there.
 
-One exec carries payload and desired state, and looks at the units as well: where nothing differs,
+One exec carries payload and desired state, and observes the units as well: where nothing differs,
 that was all. Else the services follow by the same reconcile as everywhere, under the lock of that
 first exec, which falls with this process.
 """
@@ -10,16 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
-from voiceops.deploy.host_look import host_look, marked_bad, observed_in, recorded, unproved_cause, written
+from voiceops.deploy.host_observation import (
+    host_probe,
+    marked_bad,
+    observed_in,
+    recorded,
+    unproved_cause,
+    written,
+)
 from voiceops.deploy.trial import MakeStack, Proving, Rollout, Trial
 from voiceops.model.calls import CallResult
 from voiceops.ports import Transport
+from voiceops.remote import verbs
+from voiceops.remote.call import Event, call
+from voiceops.remote.messages import HostObservation
 from voiceops.resources import HostReport, Lease, ResourceResult, State, Venv, applied, apply, check
-from voiceops.resources.client import Event
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays
@@ -64,16 +72,17 @@ class Deployed:
 
 def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> Deployed:
     """What ``deploy`` would do. Changes nothing."""
-    report = check(transport, _payload_state(state), diff=diff, look=host_look(state))
+    report = check(transport, _payload_state(state), diff=diff, probe=host_probe(state))
     done = Deployed(host=transport.name, report=report, releases=state.releases)
-    if report.look is not None:
-        observed = observed_in(state, report.look)
+    found = report.observation
+    if found is not None:
+        observed = observed_in(state, found)
         done.actions = plan_start(state.services, observed) if state.services else ()
         done.observed = observed
-        done.unrecorded = not recorded(state, report.look)
-        done.unproved = unproved_cause(state, report.look)
-        done.bad = marked_bad(state, report.look)
-        done.report = _with_traces(report, report.look, state, done.actions)
+        done.unrecorded = not recorded(state, found)
+        done.unproved = unproved_cause(state, found)
+        done.bad = marked_bad(state, found)
+        done.report = _with_traces(report, found, state, done.actions)
     return done
 
 
@@ -114,19 +123,17 @@ def deploy_host(
         _payload_state(state),
         lease=lease,
         stay_s=rollout.timeout_s + _GOING_BACK_S,
-        look=host_look(state),
         diff=rollout.diff,
         on_event=on_event,
     ) as report:
         report.raise_for_failure()
-        look = report.look
-        assert look is not None
-        actions = plan_start(state.services, observed_in(state, look))
-        report = _with_traces(report, look, state, actions)
+        found = call(transport, verbs.OBSERVE, host_probe(state))
+        actions = plan_start(state.services, observed_in(state, found))
+        report = _with_traces(report, found, state, actions)
         done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
-        if not report.changed and recorded(state, look) and not any(_acts(one) for one in actions):
+        if not report.changed and recorded(state, found) and not any(_acts(one) for one in actions):
             return done  # somebody else was faster
-        trial = Trial(transport, state, make_stack, rollout, proving, look)
+        trial = Trial(transport, state, make_stack, rollout, proving, found)
         trial.refuse_bad()
         done.services = trial.bring_up(stack, report)
         done.calls = trial.call()
@@ -136,33 +143,31 @@ def deploy_host(
             transport,
             state.names,
             state.services,
-            units=_units(state),
-            venv=_venv(state),
-            keep=rollout.keep_releases,
             by=rollout.by,
+            tidy={"units": _units(state), "venv": _venv(state), "keep": rollout.keep_releases},
         )
     return done
 
 
 def _with_traces(
-    report: HostReport, look: Mapping[str, Any], state: HostState, actions: Sequence[Action]
+    report: HostReport, found: HostObservation, state: HostState, actions: Sequence[Action]
 ) -> HostReport:
     """The report, with what the ledger and systemd keep of each agent that goes on as it is.
 
     The ledger writes the link, and systemd's link to an instance is made once it has proved itself:
     neither is a resource, and yet both can be changed by hand.
     """
-    if not written(state, look):
+    if not written(state, found):
         return report
     names = state.names
     traces: list[ResourceResult] = []
-    enabled = {unit["unit"]: unit["enabled"] for unit in look["units"]["units"]}
+    enabled = {unit["unit"]: unit["enabled"] for unit in found["units"]}
     kept = {one.service: one.instance for one in actions if not _acts(one)}
     for service in state.services:
         running = kept.get(service.name)
         if not service.release or running is None:
             continue
-        target = look["links"].get(service.name, "nothing")
+        target = found["links"].get(service.name, "nothing")
         if target != f"../releases/{service.release}":
             link = f"{names.opt}/current/{service.name}"
             traces.append(_changed(f"symlink:{link}", f"{target} -> ../releases/{service.release}"))
@@ -183,7 +188,7 @@ def _payload_state(state: HostState) -> State:
     return State(state.names.project, state.resources)
 
 
-def _units(state: HostState) -> Sequence[str]:
+def _units(state: HostState) -> list[str]:
     prefix = "file:/etc/systemd/system/"
     return [one.id.removeprefix(prefix) for one in state.resources if one.id.startswith(prefix)]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.automatic_rollback import AutomaticRollback, FailedRelease
 from voiceops.deploy.desired import HostState
-from voiceops.deploy.host_look import marked_bad, observed_in, unproved_cause
+from voiceops.deploy.host_observation import marked_bad, observed_in, unproved_cause
 from voiceops.deploy.proof import Proof
 from voiceops.errors import ServiceError
 from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
 from voiceops.model.states import ServiceState
 from voiceops.ports import Transport
+from voiceops.remote.messages import HostObservation
 from voiceops.resources import HostReport
 from voiceops.stack import operations
 from voiceops.stack.model import Observed, judge
@@ -63,13 +63,13 @@ class Trial:
         make_stack: MakeStack,
         rollout: Rollout,
         proving: Proving,
-        look: Mapping[str, Any],
+        found: HostObservation,
     ) -> None:
         self._transport = transport
         self._state = state
         self._rollout = rollout
         self._proving = proving
-        self._look = look
+        self._found = found
         self._automatic = AutomaticRollback(
             transport=transport,
             state=state,
@@ -79,20 +79,20 @@ class Trial:
             say=proving.say,
             prove=proving.prove,
         )
-        current = look["current"].get("services", {})
+        current = found["current"].get("services", {})
         self._new = tuple(
             name
             for name, release in state.releases.items()
-            if current.get(name, {}).get("release") != release or unproved_cause(state, look)
+            if current.get(name, {}).get("release") != release or unproved_cause(state, found)
         )
 
     def refuse_bad(self) -> None:
         """Raise for releases that are marked bad; where one of them serves, the host goes back first."""
-        bad = marked_bad(self._state, self._look)
+        bad = marked_bad(self._state, self._found)
         if not bad or self._rollout.even_bad:
             return
-        observed = observed_in(self._state, self._look)
-        serving = still_serving(bad, observed, unproved_cause(self._state, self._look))
+        observed = observed_in(self._state, self._found)
+        serving = still_serving(bad, observed, unproved_cause(self._state, self._found))
         if not serving:
             raise refusal(self._transport.name, bad)
         why = "; ".join(bad[name].why for name in serving)
@@ -160,7 +160,7 @@ class Trial:
             )
             return self._automatic.go_back(failed)
         host = self._transport.name
-        ledger.record_only(
+        ledger.record(
             self._transport,
             self._state.names,
             self._state.services,
@@ -178,7 +178,7 @@ class Trial:
 
     def _require_proved(self) -> None:
         """Without a call, a state whose last call failed is still one that nobody has proved."""
-        unproved = unproved_cause(self._state, self._look)
+        unproved = unproved_cause(self._state, self._found)
         if unproved and self._rollout.call_left_out:
             host = self._transport.name
             raise ServiceError(

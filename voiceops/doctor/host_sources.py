@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import time
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,23 +15,24 @@ from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import event_of
 from voiceops.doctor.sighted import Closer, Sighted
-from voiceops.errors import HostError, UnreachableError
+from voiceops.errors import HostError
 from voiceops.health.agent import AgentHealth
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.model.roles import Role
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
-from voiceops.remote.onhost import facts, services
+from voiceops.remote import verbs
+from voiceops.remote.call import call
+from voiceops.remote.messages import DiagnoseRequest, HostDiagnosis
 from voiceops.stack.logs.files import Line
 from voiceops.stack.model import Instance
 from voiceops.stack.systemd import observe
 from voiceops.systemd.names import Names
-from voiceops.systemd.programs import isolated_python
 
 prepare(HostFact)  # hosts are asked side by side
 
-LOOK_TIMEOUT_S = 30.0
+DIAGNOSE_TIMEOUT_S = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,28 +45,21 @@ class HostSources:
     """Where its LiveKit is reached from here."""
     transport: Transport
     outline: Sequence[Declared]
-    _answer: Mapping[str, Any] | None = None
+    _answer: HostDiagnosis | None = None
 
     def look(self, since: float | None = None) -> None:
         """Ask the host, once for all, with the journal ``since`` then. ``UnreachableError`` when it is down; ``HostError`` when bare."""
         names = Names(self.settings.project)
         services = self.settings.services
         told = [one.name for one in self.outline if services[one.name].role is not Role.OTHER]
-        request = {
-            **observe.look_request(names, self.outline),
-            "state": names.state,
+        request: DiagnoseRequest = {
+            **observe.host_probe(names, self.outline),
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
             "window_s": LOG_WINDOW_S if since is None else max(1.0, self.now() - since),
         }
-        argv = isolated_python(_program(), json.dumps(request))
-        ended = self.transport.run(argv, root=True, timeout_s=LOOK_TIMEOUT_S)
-        if ended.exit_code != 0:
-            raise UnreachableError(
-                f"{self.transport.name}: can't be looked at (exit {ended.exit_code})",
-                log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-5:]),
-            )
-        answer = json.loads(zlib.decompress(base64.b64decode(ended.last_line)))
-        missing = [service.name for service in self.outline if service.name not in answer["current"]]
+        answer = call(self.transport, verbs.DIAGNOSE, request, timeout_s=DIAGNOSE_TIMEOUT_S)
+        current = answer["current"].get("services", {})
+        missing = [service.name for service in self.outline if service.name not in current]
         if missing:
             raise HostError(
                 f"{self.transport.name}: no deploy of {', '.join(missing)} has come to its end there",
@@ -79,7 +69,7 @@ class HostSources:
         self._answer = answer
 
     @property
-    def _seen(self) -> Mapping[str, Any]:
+    def _seen(self) -> HostDiagnosis:
         if self._answer is None:
             self.look()
             assert self._answer is not None
@@ -112,17 +102,19 @@ class HostSources:
         units = {unit["unit"]: unit for unit in seen["units"]}
 
         def closer(instance: Instance) -> Closer:
-            unit = units.get(instance.launch, {})
+            unit = units.get(instance.launch)
             return Closer(
-                url=unit.get("url", ""),
-                stopped=unit.get("stopped", False),
-                health=_agent_health(unit.get("health")),
+                url=unit.get("url", "") if unit else "",
+                stopped=unit.get("stopped", False) if unit else False,
+                health=_agent_health(unit.get("health")) if unit else None,
             )
 
         return Sighted(
             settings=self.settings,
             observed=observe.observed(names, self.outline, seen),
-            digests={service.name: seen["current"][service.name]["digest"] for service in self.outline},
+            digests={
+                service.name: seen["current"]["services"][service.name]["digest"] for service in self.outline
+            },
             now=seen["now"],
             closer=closer,
         )
@@ -134,10 +126,3 @@ def _agent_health(said: Any) -> AgentHealth | None:
         return msgspec.convert(said, AgentHealth) if said else None
     except msgspec.ValidationError:
         return None
-
-
-def _program() -> str:
-    """Both programs as one; the first one's own ``__main__`` must not run."""
-    parts = [Path(services.__file__).read_text().partition('if __name__ == "__main__":')[0]]
-    parts.append(Path(facts.__file__).read_text().replace("from __future__ import annotations\n", ""))
-    return "\n".join([*parts, "main(look)"])

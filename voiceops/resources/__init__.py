@@ -5,19 +5,9 @@ Also a toolkit for tasks of one's own: see docs/resources.md and examples/harden
 
 from __future__ import annotations
 
+from voiceops.remote.lease import Lease, default_owner, locked, release_lock, take_lock
 from voiceops.resources.bare import install_python
-from voiceops.resources.client import (
-    Lease,
-    Look,
-    applied,
-    apply,
-    check,
-    default_owner,
-    locked,
-    read_facts,
-    release_lock,
-    take_lock,
-)
+from voiceops.resources.client import applied, apply, check, read_facts
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
 from voiceops.resources.model import Content, Resource
 from voiceops.resources.report import HostReport, ResourceResult
@@ -35,7 +25,6 @@ __all__ = [
     "Group",
     "HostReport",
     "Lease",
-    "Look",
     "Package",
     "Resource",
     "ResourceResult",

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from voiceops.errors import ServiceError, StorageError, VoiceopsError
+from voiceops.remote.call import DISK_HINT
+from voiceops.remote.messages import HostObservation, ResourcesAnswer
 from voiceops.resources.state import State
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import ResourceEntry
-
-DISK_HINT = "free space there (`df -h` and `df -i` show where, `du -xh PATH | sort -h` what takes it), then run this again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class HostReport:
     results: tuple[ResourceResult, ...]
     failed: str = ""
     """The id of the first resource that failed."""
-    look: Mapping[str, Any] | None = None
-    """What ``client.Look`` found, when it was asked for and nothing failed."""
+    observation: HostObservation | None = None
+    """The services, when they were asked for and nothing failed."""
 
     @property
     def ok(self) -> bool:
@@ -90,11 +90,13 @@ class HostReport:
         )
 
 
-def read_report(host: str, state: State, document: Mapping[str, Any]) -> HostReport:
+def read_report(host: str, state: State, document: ResourcesAnswer) -> HostReport:
     """The payload's answer, with diffs made here: the new text never left this machine for them."""
     specs = {spec["id"]: spec for spec in state.specs}
     results = tuple(_result(state, specs[found["id"]], found) for found in document["results"])
-    return HostReport(host=host, results=results, failed=document["failed"], look=document.get("look"))
+    return HostReport(
+        host=host, results=results, failed=document["failed"], observation=document.get("observation")
+    )
 
 
 def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> ResourceResult:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from voiceops.errors import ConfigError
+from voiceops.remote.lease import state_folder
 from voiceops.resources.model import Content, Resource, Spec
 
 
@@ -23,7 +21,7 @@ class State:
     @property
     def folder(self) -> str:
         """Journal, lock and blobs on the host."""
-        return f"/var/lib/{self.project}"
+        return state_folder(self.project)
 
     @cached_property
     def specs(self) -> list[Spec]:
@@ -47,9 +45,3 @@ class State:
     def contents(self) -> dict[str, Content]:
         """Everything that the host may ask for, by hash."""
         return {content.sha256: content for resource in self.resources for content in resource.contents()}
-
-    def request(self, action: str, **more: Any) -> bytes:
-        """The document, as it follows the payload: its length in a line, then JSON in zlib."""
-        document = {"action": action, "state_dir": self.folder, "resources": self.specs, **more}
-        data = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
-        return b"%d\n%s" % (len(data), data)

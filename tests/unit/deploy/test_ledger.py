@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from voiceops.deploy.ledger import Ledger, LedgerEntry
 from voiceops.errors import NotFoundError, UsageError
-from voiceops.remote.onhost import ledger as ledger_onhost
+from voiceops.remote.messages import LedgerEntry, NoteReleases, RecordReleases
+from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.ledger import bad_releases, current_releases, release_history
+from voiceops.remote.onhost.releases import append_entries, note_releases, record_releases
 
 
 def ledger(*entries: tuple[str, str], current: str, gone: str = "") -> Ledger:
@@ -70,27 +72,53 @@ def test_before_a_failed_release_comes_the_current_one_and_else_the_last_good_on
     assert ledger(("r2", "bad"), current="r2").before("agent", "r2") == ""
 
 
-def host_with(folder: Path) -> dict[str, Any]:
-    return {"state": str(folder), "opt": str(folder), "by": "ann", "action": "deploy", "tidy": False}
+CHANNEL = Channel("")
+
+
+def record(folder: Path, unproved: str) -> None:
+    request: RecordReleases = {
+        "state_dir": str(folder),
+        "project": "frontdesk",
+        "opt": str(folder),
+        "etc": str(folder),
+        "group": "daemon",
+        "services": {"agent": {"release": "r1", "digest": "r1"}},
+        "by": "ann",
+        "action": "deploy",
+        "unproved": unproved,
+        "tidy": None,
+    }
+    record_releases(request, CHANNEL)
 
 
 def test_what_is_recorded_as_unproved_is_current_and_not_good_until_it_is_proved(tmp_path: Path) -> None:
-    request = host_with(tmp_path) | {"services": {"agent": {"release": "r1", "digest": "r1"}}}
-    ledger_onhost.record(request | {"unproved": "no agent joined"})
-    assert ledger_onhost.current(request)["unproved"] == "no agent joined"
-    assert ledger_onhost.history(request) == []
-    ledger_onhost.record(request)
-    assert "unproved" not in ledger_onhost.current(request)
-    assert [(one["release"], one["result"]) for one in ledger_onhost.history(request)] == [("r1", "ok")]
+    state = str(tmp_path)
+    record(tmp_path, "no agent joined")
+    assert current_releases(state)["unproved"] == "no agent joined"
+    assert release_history(state) == []
+    record(tmp_path, "")
+    assert "unproved" not in current_releases(state)
+    assert [(one["release"], one["result"]) for one in release_history(state)] == [("r1", "ok")]
+    assert (tmp_path / "current/agent").readlink() == Path("../releases/r1")
 
 
 def test_the_last_word_on_a_release_says_whether_it_is_bad(tmp_path: Path) -> None:
-    request = host_with(tmp_path) | {"releases": ["r1", "r2"]}
     words = [("r1", "bad"), ("r2", "bad"), ("r1", "ok"), ("r3", "bad")]
-    entries = [{"service": "agent", "release": name, "result": result} for name, result in words]
-    ledger_onhost.note(request | {"entries": entries})
-    assert set(ledger_onhost.bad(request)) == {"r2"}
-    assert ledger_onhost.bad(request)["r2"]["at"] > 0
+    entries: list[LedgerEntry] = [
+        {"service": "agent", "release": name, "result": result} for name, result in words
+    ]
+    request: NoteReleases = {
+        "state_dir": str(tmp_path),
+        "project": "",
+        "opt": "",
+        "etc": "",
+        "group": "",
+        "entries": entries,
+    }
+    note_releases(request, CHANNEL)
+    found = bad_releases(str(tmp_path), ["r1", "r2"])
+    assert set(found) == {"r2"}
+    assert found["r2"]["at"] > 0
 
 
 def test_a_ledger_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
@@ -104,14 +132,14 @@ def test_a_ledger_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Pat
     (tmp_path / "current.json").write_text(
         json.dumps({"services": {"agent": {"release": "r1", "digest": "d", "since": 3}, "odd": 7}, "at": 1})
     )
-    request = {"state": str(tmp_path)}
-    assert ledger_onhost.history(request) == [lines[0]]
-    assert ledger_onhost.current(request)["services"] == {"agent": {"release": "r1", "digest": "d"}}
-    ledger_onhost.append(request, [{"service": "agent", "release": "r2", "result": "ok"}])
-    assert ledger_onhost.history(request)[0] == lines[0], "what another version wrote is kept"
+    state = str(tmp_path)
+    assert release_history(state) == [lines[0]]
+    assert current_releases(state)["services"] == {"agent": {"release": "r1", "digest": "d"}}
+    append_entries(state, [{"service": "agent", "release": "r2", "result": "ok"}])
+    assert release_history(state)[0] == lines[0], "what another version wrote is kept"
 
 
 @pytest.mark.parametrize("text", ["[]", "7", "{}", '{"services": []}', "{"])
 def test_what_is_current_can_be_damaged_without_harm(tmp_path: Path, text: str) -> None:
     (tmp_path / "current.json").write_text(text)
-    assert ledger_onhost.current({"state": str(tmp_path)}) == {}
+    assert current_releases(str(tmp_path)) == {}

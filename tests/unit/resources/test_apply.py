@@ -343,7 +343,7 @@ def test_a_lock_is_held_over_several_runs_of_one_token(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = machine.at("state")
-    monkeypatch.setattr(State, "folder", property(lambda self: place))
+    monkeypatch.setattr("voiceops.remote.lease.state_folder", lambda project: place)
     lease = Lease(owner="ann", reason="maintenance")
     take_lock(machine.transport, "test", lease)
     with pytest.raises(LockedError, match=r"ann \(maintenance\)"):

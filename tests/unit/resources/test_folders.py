@@ -16,10 +16,9 @@ import pytest
 from tests.unit.resources.test_apply import Machine
 from voiceops.adapters.process.local import LocalTransport
 from voiceops.errors import ConfigError, StorageError
-from voiceops.remote.onhost import ledger
 from voiceops.remote.onhost.base import Failed
-from voiceops.remote.onhost.blobs import no_space
-from voiceops.remote.onhost.main import describe
+from voiceops.remote.onhost.disk import describe_failure, no_space
+from voiceops.remote.onhost.tidy import environment_files, restrict_to_services
 from voiceops.resources import Directory, File, Tree, Venv
 from voiceops.resources.bare import _SCRIPT
 
@@ -148,7 +147,7 @@ def test_older_releases_are_for_the_services_and_what_is_not_ours_is_left_alone(
     subprocess.run(["chmod", "-R", modes, tmp_path], check=True, timeout=10)
     theirs = [tmp_path / "releases/theirs/file", tmp_path / "venvs/mine"]
     before = [access(path) for path in theirs]
-    ledger.restrict({"opt": str(tmp_path), "group": "daemon"}, {"r1"})
+    restrict_to_services(str(tmp_path), "daemon", {"r1"})
     for path in (tmp_path / "releases/r1", tmp_path / "venvs/0123456789ab-0123456789ab"):
         assert {access(one) for one in files_below(path)} <= {(0o750, "daemon"), (0o640, "daemon")}
     assert [access(path) for path in theirs] == before
@@ -161,7 +160,7 @@ def test_environment_files_are_known_by_their_mark(tmp_path: Path) -> None:
     (tmp_path / "agent/r2.env").write_text('VOICEOPS_SERVICE="frontdesk-two/agent/r2"\n')
     (tmp_path / "agent/notes.env").write_text("A=1\n")
     (tmp_path / "agent/gone.env").symlink_to("nothing")
-    found = ledger.environment_files({"etc": str(tmp_path), "project": "frontdesk"})
+    found = environment_files(str(tmp_path), "frontdesk")
     assert {os.path.basename(path): release for path, release in found.items()} == {
         "r1.env": "r1",
         "r1.2.env": "r1",
@@ -169,11 +168,12 @@ def test_environment_files_are_known_by_their_mark(tmp_path: Path) -> None:
 
 
 def test_an_error_without_a_name_never_ends_without_a_path() -> None:
-    told = describe(OSError(errno.ENOSPC, "No space left on device"))
+    told = describe_failure(OSError(errno.ENOSPC, "No space left on device"))
     assert told["kind"] == "disk-full"
     assert told["error"].endswith("free on /")
     assert (
-        describe(OSError(errno.EACCES, "Permission denied", "/etc/x"))["error"] == "/etc/x: Permission denied"
+        describe_failure(OSError(errno.EACCES, "Permission denied", "/etc/x"))["error"]
+        == "/etc/x: Permission denied"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.remote.onhost import software
+from voiceops.remote.onhost import venv_build
 from voiceops.remote.onhost.base import Failed
 
 
@@ -15,10 +15,10 @@ from voiceops.remote.onhost.base import Failed
 def pip_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only configuration of the host, still empty."""
     for name in list(os.environ):
-        if software.PASSED.fullmatch(name):
+        if venv_build.PASSED.fullmatch(name):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(software, "PIP_FILES", (str(tmp_path / "pip.conf"),))
-    monkeypatch.setattr(software, "UV_FILES", (str(tmp_path / "uv.toml"),))
+    monkeypatch.setattr(venv_build, "PIP_FILES", (str(tmp_path / "pip.conf"),))
+    monkeypatch.setattr(venv_build, "UV_FILES", (str(tmp_path / "uv.toml"),))
     (tmp_path / "pip.conf").touch()
     return tmp_path / "pip.conf"
 
@@ -26,7 +26,7 @@ def pip_conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def told() -> dict[str, str]:
     """What uv is told, without what it is always told."""
     return {
-        name: value for name, value in software.index_environment().items() if name != "UV_INDEX_STRATEGY"
+        name: value for name, value in venv_build.index_environment().items() if name != "UV_INDEX_STRATEGY"
     }
 
 
@@ -71,4 +71,4 @@ def test_a_configuration_that_can_not_be_read_is_named(pip_conf: Path) -> None:
 
 def test_what_an_installer_says_is_shown_without_the_password_of_the_index() -> None:
     said = "error: http://reader:s3cret@index.test/simple/av/ and user@example.com"
-    assert software.masked(said) == "error: http://****@index.test/simple/av/ and user@example.com"
+    assert venv_build.masked(said) == "error: http://****@index.test/simple/av/ and user@example.com"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from voiceops.remote.onhost.base import PAYLOAD_FORMAT, Failed
 from voiceops.remote.onhost.hashes import Hashes
-from voiceops.remote.onhost.journal import JOURNAL_LIMIT, Journal, Lock, check_format, read_lease
+from voiceops.remote.onhost.journal import JOURNAL_LIMIT, Journal
+from voiceops.remote.onhost.lock import Lock
+from voiceops.remote.onhost.state_folder import check_format, read_lease
 
 
 def reopened(folder: Path) -> Journal:
@@ -69,8 +72,9 @@ def test_a_state_of_a_newer_format_is_refused(tmp_path: Path) -> None:
         check_format(str(tmp_path))
 
 
-def take(folder: Path, **options: object) -> Lock:
-    lock = Lock(str(folder), {"owner": "ann", "reason": "test", "token": "one", **options})
+def take(folder: Path, **options: Any) -> Lock:
+    request: Any = {"owner": "ann", "reason": "test", "token": "one", **options}
+    lock = Lock(str(folder), request)
     lock.take(lambda holder: None, lambda: None)
     return lock
 

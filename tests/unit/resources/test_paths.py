@@ -12,7 +12,7 @@ import pytest
 from tests.unit.resources.test_apply import Machine
 from voiceops.adapters.process.local import LocalTransport
 from voiceops.remote.onhost.base import Failed
-from voiceops.remote.onhost.paths import look, pinned, remove_all, switch_link
+from voiceops.remote.onhost.paths import pinned, remove_all, stat_of, switch_link
 from voiceops.resources import Absent, Directory, File, Resource, Symlink, Tree
 from voiceops.resources.model import Content
 
@@ -86,7 +86,7 @@ def test_a_ring_of_links_ends_and_messages_name_the_path(tmp_path: Path) -> None
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(Failed, match="/a/x: root does not follow"):
-        look(f"{tmp_path}/a/x")
+        stat_of(f"{tmp_path}/a/x")
     with pytest.raises(OSError, match="ring/missing") as failed, pinned(f"{tmp_path}/ring/missing"):
         pass
     assert failed.value.filename == f"{tmp_path}/ring/missing"
@@ -96,5 +96,5 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     switch_link(f"{tmp_path}/link", "one")
     remove_all(f"{tmp_path}/link")
-    assert look(f"{tmp_path}/none/x") is None
+    assert stat_of(f"{tmp_path}/none/x") is None
     assert len(os.listdir("/proc/self/fd")) == before

@@ -1,8 +1,9 @@
 """What runs on a host: standard library only, Python 3.9, no import of anything else of voiceops.
 
-``voiceops.remote.payload`` joins these modules, in the order of their floors, into the
-one file that is sent. So a name at module level is unique in the folder, imports from the
-folder rename nothing, and a text in triple quotes is a docstring.
+``voiceops.remote.payload`` joins the modules that a program needs into one text. So a name at module level
+is unique in the folder, imports from the folder stand at the top and rename nothing, and a text that stands
+alone is a docstring. Types of requests and answers come from ``voiceops.remote.messages``, for type checkers
+only. ``ready`` is installed as a program of its own.
 """
 
 from pathlib import Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import grp
 import pwd
 
-from voiceops.remote.onhost.base import Plan, expect
-from voiceops.remote.onhost.host import Handler, PayloadRun
+from voiceops.remote.onhost.base import expect
+from voiceops.remote.onhost.host import ResourceHandler, ResourcePlan, ResourceRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def _group(name: str) -> grp.struct_group | None:
         return None
 
 
-class GroupHandler(Handler):
+class GroupHandler(ResourceHandler):
     """A group; one that exists under another number is left alone and reported."""
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
+        plan = ResourcePlan()
         found = _group(spec["name"])
         if found is None:
             plan.changes.append("create")
@@ -34,7 +34,7 @@ class GroupHandler(Handler):
         plan.data["found"] = found
         return plan
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         argv = ["groupadd" if plan.data["found"] is None else "groupmod"]
         if spec.get("gid") is not None:
             argv += ["--gid", str(spec["gid"])]
@@ -43,11 +43,11 @@ class GroupHandler(Handler):
         expect(run.child(*argv, spec["name"]), argv[0])
 
 
-class UserHandler(Handler):
+class UserHandler(ResourceHandler):
     """A user. Its groups are at least those named: others that it has stay."""
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
+        plan = ResourcePlan()
         try:
             found = pwd.getpwnam(spec["name"])
         except KeyError:
@@ -66,7 +66,7 @@ class UserHandler(Handler):
         plan.changes += [f"join {name}" for name in plan.data["groups"]]
         return plan
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         found = plan.data["found"]
         argv = ["useradd"] if found is None else ["usermod"]
         for key, flag in (("uid", "--uid"), ("home", "--home-dir"), ("shell", "--shell"), ("group", "--gid")):

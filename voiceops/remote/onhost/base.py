@@ -38,24 +38,6 @@ class Failed(Exception):
         self.kind = kind
 
 
-class Plan:
-    """What a resource would do; no changes means that it is as desired."""
-
-    __slots__ = ("before", "blobs", "changes", "data", "note", "unknown")
-
-    def __init__(self) -> None:
-        self.changes: list[str] = []
-        self.unknown = ""
-        """Why check mode can't tell."""
-        self.note = ""
-        self.before: str | None = None
-        """The old text, for a diff."""
-        self.blobs: list[tuple[str, int]] = []
-        """Content that applying needs: hash and size."""
-        self.data: Spec = {}
-        """What apply reuses from planning."""
-
-
 class Child:
     """How a child process ended, with the end of its output."""
 
@@ -90,8 +72,9 @@ def run_child(
     timeout_s: float = 60.0,
     errors: bool = True,
     whole: bool = False,
+    limit: int = OUTPUT_LIMIT,
 ) -> Child:
-    """Run a program to its end; its output is bounded, and so is its time. ``whole``: it is never cut."""
+    """Run a program to its end; of its output the last ``limit`` bytes count. ``whole``: it is never cut."""
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C.UTF-8",
@@ -118,14 +101,15 @@ def run_child(
             process.stdin.close()
         except BrokenPipeError:
             pass  # it ended without reading: its exit code says why
-    output = _drain(process, Cancel() if whole else cancel, time.monotonic() + timeout_s, argv[0], timeout_s)
+    output = _drain(process, Cancel() if whole else cancel, argv[0], timeout_s, limit)
     return Child(process.wait(), output.decode("utf-8", "replace"))
 
 
 def _drain(
-    process: subprocess.Popen[bytes], cancel: Cancel, ends_at: float, name: str, timeout_s: float
+    process: subprocess.Popen[bytes], cancel: Cancel, name: str, timeout_s: float, limit: int
 ) -> bytes:
     """Read until the pipe closes or the process ends (a daemon may keep the pipe open)."""
+    ends_at = time.monotonic() + timeout_s
     assert process.stdout is not None
     fd = process.stdout.fileno()
     kept = b""
@@ -135,7 +119,7 @@ def _drain(
                 data = os.read(fd, 65536)
                 if not data:
                     return kept
-                kept = (kept + data)[-OUTPUT_LIMIT:]
+                kept = (kept + data)[-limit:]
             elif process.poll() is not None:
                 return kept
             if cancel.reason or time.monotonic() > ends_at:

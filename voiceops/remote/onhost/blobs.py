@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
 from voiceops.remote.onhost.base import Failed
 from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.disk import expect_space, no_space, remove_quietly, sync_path, write_all
 from voiceops.remote.onhost.hashes import file_sha256
-from voiceops.remote.onhost.journal import sync_path, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,26 +18,6 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = 256 * 1024
 """Smaller content, and all secret content, never touches the blob folder."""
-
-
-def no_space(error: OSError, path: str) -> Failed:
-    """The failure for an ``OSError`` on ``path``, with the free space where that is the cause."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return Failed(f"{path}: {error.strerror or error}")
-    while path != "/" and not os.path.isdir(path):
-        path = os.path.dirname(path)
-    stat = os.statvfs(path)
-    free = f"{stat.f_bavail * stat.f_frsize} bytes" if stat.f_favail or not stat.f_files else "no inode"
-    return Failed(f"the disk is full: {free} free on {path}", kind="disk-full")
-
-
-def expect_space(folder: str, size: int) -> None:
-    stat = os.statvfs(folder)
-    free = stat.f_bavail * stat.f_frsize
-    if free < size:
-        raise Failed(
-            f"the disk is too full: {size} bytes to write, {free} bytes free on {folder}", kind="disk-full"
-        )
 
 
 class Blobs:
@@ -208,11 +187,6 @@ class _Sink:
         if self._path is not None:
             remove_quietly(self._path + ".part")
         raise Failed("an upload arrived damaged; run again", kind="damaged")
-
-
-def remove_quietly(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def _moved(source: str, target: str) -> bool:

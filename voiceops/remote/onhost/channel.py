@@ -6,9 +6,11 @@ the rc files of a shell print can neither break nor fake one.
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import select
+import signal
 import sys
 import threading
 import time
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHUNK = 1 << 18
+PACK_BYTES = 16 * 1024
+"""Longer frames are compressed."""
 
 
 class Channel:
@@ -35,18 +39,26 @@ class Channel:
         self._reading = threading.Lock()
         self.cancel = Cancel()
 
-    def request(self) -> dict[str, Any]:
-        """The desired state, which follows the payload's own text."""
+    def request(self) -> tuple[str, dict[str, Any]]:
+        """Read the verb and its request, which follow the program's own text."""
         size = int(self._in.readline() or b"0")
         data = self._in.read(size)
         if not size or len(data) != size:
-            raise Failed("the connection was cut before the desired state arrived", kind="cancelled")
-        document: dict[str, Any] = json.loads(zlib.decompress(data))
-        return document
+            raise Failed("the connection was cut before the request arrived", kind="cancelled")
+        verb, request = json.loads(zlib.decompress(data))
+        return verb, request
+
+    def note_signals(self) -> None:
+        """From now on a signal stops the run before its next step, not in the middle."""
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: setattr(self.cancel, "reason", "it was told to end"))
 
     def send(self, kind: str, value: object) -> None:
         """One frame. A reader that is gone stops the run before its next step, not in the middle."""
-        line = f"\n{self._mark}{json.dumps([kind, value])}\n".encode()
+        text = json.dumps([kind, value])
+        if len(text) > PACK_BYTES:  # logs repeat themselves
+            text = json.dumps(["packed", binascii.b2a_base64(zlib.compress(text.encode())).decode()])
+        line = f"\n{self._mark}{text}\n".encode()
         with self._writing:
             try:
                 self._out.write(line)

@@ -6,7 +6,7 @@ import json
 import os
 import time
 
-from voiceops.remote.onhost.journal import write_file
+from voiceops.remote.onhost.disk import write_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -14,18 +14,36 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from voiceops.remote.onhost.base import Plan, Spec
+    from voiceops.remote.messages import ApplyRequest, CheckRequest
+    from voiceops.remote.onhost.base import Spec
 
 
-class PayloadRun:
+class ResourcePlan:
+    """What a resource would do; no changes means that it is as desired."""
+
+    __slots__ = ("before", "blobs", "changes", "data", "note", "unknown")
+
+    def __init__(self) -> None:
+        self.changes: list[str] = []
+        self.unknown = ""
+        """Why check mode can't tell."""
+        self.note = ""
+        self.before: str | None = None
+        """The old text, for a diff."""
+        self.blobs: list[tuple[str, int]] = []
+        """Content that applying needs: hash and size."""
+        self.data: Spec = {}
+        """What apply reuses from planning."""
+
+
+class ResourceRun:
     """One run over the desired state of a host."""
 
-    def __init__(self, request: Spec, channel: Channel, journal: Journal) -> None:
-        self.check = request["action"] == "check"
+    def __init__(self, request: CheckRequest | ApplyRequest, channel: Channel, journal: Journal) -> None:
         self.guessing = True
         """While surveying: what an earlier step would make may be missing."""
-        self.diff = bool(request.get("diff"))
-        self.folder: str = request["state_dir"]
+        self.diff = request["diff"]
+        self.folder = request["state_dir"]
         self.specs: dict[str, Spec] = {spec["id"]: spec for spec in request["resources"]}
         self.channel = channel
         self.cancel: Cancel = channel.cancel
@@ -38,10 +56,10 @@ class PayloadRun:
         """Users and groups that this run creates: check mode can't look them up."""
         self.facts: dict[str, dict[str, str]] = {}
         """Units, as ``systemctl show`` last printed them; read once for all, dropped when stale."""
-        asked = (request.get("look") or {}).get("request", {})
-        self.look_units = (asked.get("patterns", []), asked.get("properties", ""))
-        """What the look wants to know of units: patterns and properties. One question serves both."""
-        self.looked: list[dict[str, str]] | None = None
+        self.observed_units: list[str] = []
+        """Units that are observed after planning, as patterns: one ``systemctl show`` serves both."""
+        self.shown: list[dict[str, str]] | None = None
+        """What it printed of all of them."""
 
     def child(
         self,
@@ -71,13 +89,13 @@ class PayloadRun:
         return listed + sorted(cause for cause in left if cause not in listed)
 
 
-class Handler:
+class ResourceHandler:
     """How one type of resource is planned and applied. ``apply`` gets the plan just made."""
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
         raise NotImplementedError
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         raise NotImplementedError
 
 

@@ -7,8 +7,7 @@ import os
 import stat
 
 from voiceops.remote.onhost.base import Failed
-from voiceops.remote.onhost.blobs import remove_quietly
-from voiceops.remote.onhost.journal import sync_path
+from voiceops.remote.onhost.disk import remove_quietly, sync_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def only_ours(found: os.stat_result) -> bool:
     return found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
 
 
-def look(path: str) -> os.stat_result | None:
+def stat_of(path: str) -> os.stat_result | None:
     """What is at the path itself, a link not followed; None for nothing."""
     try:
         with pinned(path) as at:
@@ -101,7 +100,7 @@ def switch_link(path: str, target: str) -> None:
 
 
 def remove_all(path: str) -> None:
-    found = look(path)
+    found = stat_of(path)
     if found is None:
         return
     with pinned(path) as at:
@@ -111,3 +110,16 @@ def remove_all(path: str) -> None:
             shutil.rmtree(at)
         else:
             os.unlink(at)
+
+
+def restrict_below(path: str, uid: int, gid: int, mode: int) -> None:
+    """Set owner, group and mode of a folder and all that is in it; files that are no programs lose the x bits.
+
+    The folder itself comes last: as long as it differs, the walk is not over.
+    """
+    for folder, _, names in os.walk(path, topdown=False):
+        for full in (*(os.path.join(folder, name) for name in names), folder):
+            found = os.lstat(full).st_mode
+            if not stat.S_ISLNK(found):
+                os.chown(full, uid, gid)
+                os.chmod(full, mode if found & 0o40100 else mode & 0o666)

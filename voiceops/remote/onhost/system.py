@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import os
 
-from voiceops.remote.onhost.base import Failed, Plan, expect
-from voiceops.remote.onhost.host import Handler, PayloadRun
+from voiceops.remote.onhost.base import Failed, expect
+from voiceops.remote.onhost.host import ResourceHandler, ResourcePlan, ResourceRun
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from voiceops.remote.onhost.base import Spec
 
 
-class CommandHandler(Handler):
+class CommandHandler(ResourceHandler):
     """A command with a reason to run: something is missing, a question says no, or a change happened."""
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
+        plan = ResourcePlan()
         causes = run.causes(spec, "on_change")
         if causes:
             plan.changes.append(f"run, because of {', '.join(causes)}")
@@ -27,7 +27,7 @@ class CommandHandler(Handler):
             self._ask(spec, run, plan)
         return plan
 
-    def _ask(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def _ask(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         first = [need for need in spec.get("needs", ()) if need in run.changed]
         if run.guessing and first:
             plan.unknown = f"its question can't be asked before {', '.join(first)} changed"
@@ -38,7 +38,7 @@ class CommandHandler(Handler):
         if child.code != 0:
             plan.changes.append(f"run: {spec['unless'][0]} exited {child.code}")
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         child = run.child(
             *spec["argv"],
             stdin=spec.get("stdin", "").encode(),
@@ -51,11 +51,11 @@ class CommandHandler(Handler):
             raise Failed(f"{spec['argv'][0]} exited 0 and did not create {spec['creates']}", child.tail())
 
 
-class SysctlHandler(Handler):
+class SysctlHandler(ResourceHandler):
     """Kernel settings of the running kernel; the file that keeps them is a resource of its own."""
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
+        plan = ResourcePlan()
         refused = []
         for key, wanted in spec["values"].items():
             found = _read(_proc(key))
@@ -72,7 +72,7 @@ class SysctlHandler(Handler):
             plan.note = f"this host is a container: set {', '.join(refused)} on the machine that runs it"
         return plan
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         for key, wanted in spec["values"].items():
             if any(change.startswith(f"{key} ") for change in plan.changes):
                 try:

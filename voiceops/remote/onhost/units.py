@@ -4,60 +4,58 @@ from __future__ import annotations
 
 import time
 
-from voiceops.remote.onhost.base import Failed, Plan, expect
-from voiceops.remote.onhost.files import DAEMON_RELOAD
-from voiceops.remote.onhost.host import Handler, PayloadRun
+from voiceops.remote.onhost.base import Failed, expect
+from voiceops.remote.onhost.host import ResourceHandler, ResourcePlan, ResourceRun
+from voiceops.remote.onhost.unit_state import OBSERVED_PROPERTIES, shown_units
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from voiceops.remote.onhost.base import Spec
 
-PROPERTIES = (
-    "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,NRestarts,Result,"
-    "ExecMainStatus,ExecMainStartTimestampMonotonic,Type"
+DAEMON_RELOAD = "systemd:daemon-reload"
+"""In the journal: unit files that systemd has not read yet."""
+PROPERTIES = "Names,NeedDaemonReload," + OBSERVED_PROPERTIES
+UNIT_FOLDERS = (
+    "/etc/systemd/system/",
+    "/usr/lib/systemd/system/",
+    "/lib/systemd/system/",
+    "/run/systemd/system/",
 )
 RUNNING = ("active", "reloading", "refreshing")
 
 
-def show_units(run: PayloadRun, names: list[str]) -> dict[str, dict[str, str]]:
-    """The state of units, by one question for all of them and for those that the look asks about."""
-    patterns, properties = run.look_units
-    wanted = ",".join(filter(None, (PROPERTIES, properties)))
-    others = [one for one in patterns if one not in names]
-    child = run.child("systemctl", "show", "--no-pager", "-p", wanted, "--", *names, *others, errors=False)
-    if child.code != 0:
-        raise Failed("systemctl does not answer: is systemd running on this host?", child.tail())
-    blocks = child.output.split("\n\n")
-    facts = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
+def show_units(run: ResourceRun, names: list[str]) -> dict[str, dict[str, str]]:
+    """The state of units, by one ``systemctl show`` for all of them and for those that are observed afterwards."""
+    others = [one for one in run.observed_units if one not in names]
     # systemctl prints units that are named first, in their order, and then those that match patterns.
-    run.looked = facts
-    return dict(zip(names, facts))  # noqa: B905 - strict= came with Python 3.10
+    run.shown = shown_units(PROPERTIES, *names, *others, cancel=run.cancel)
+    return dict(zip(names, run.shown))  # noqa: B905 - strict= came with Python 3.10
 
 
-def unit_log(run: PayloadRun, name: str) -> list[str]:
+def unit_log(run: ResourceRun, name: str) -> list[str]:
     """The last lines that the unit wrote."""
     return run.child("journalctl", "-u", name, "-n", "20", "-o", "cat", "--no-pager", errors=False).tail()
 
 
-def forget_facts(run: PayloadRun) -> None:
+def forget_facts(run: ResourceRun) -> None:
     run.facts.clear()
-    run.looked = None
+    run.shown = None
 
 
-class UnitHandler(Handler):
+class UnitHandler(ResourceHandler):
     """One unit. A start counts only once it has stayed up for ``settle_s``."""
 
     def __init__(self) -> None:
         self._settling: dict[str, tuple[Spec, float, dict[str, str]]] = {}
 
-    def facts(self, spec: Spec, run: PayloadRun) -> dict[str, str]:
+    def facts(self, spec: Spec, run: ResourceRun) -> dict[str, str]:
         if spec["name"] not in run.facts:
             names = [other["name"] for other in run.specs.values() if other["type"] == "unit"]
             run.facts.update(show_units(run, names))
         return run.facts[spec["name"]]
 
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
+    def plan(self, spec: Spec, run: ResourceRun) -> ResourcePlan:
+        plan = ResourcePlan()
         facts = self.facts(spec, run)
         if facts.get("LoadState") in ("not-found", "bad-setting", "error"):
             # What an earlier step of this run brings or fixes is loaded by daemon-reload, which comes first.
@@ -73,7 +71,7 @@ class UnitHandler(Handler):
         if wanted:
             raise Failed(f"unit {spec['name']} can't be loaded: {facts['LoadState']}")
 
-    def _plan_enabled(self, spec: Spec, facts: dict[str, str], plan: Plan) -> None:
+    def _plan_enabled(self, spec: Spec, facts: dict[str, str], plan: ResourcePlan) -> None:
         is_now = facts.get("UnitFileState", "")
         if spec.get("enabled") is None:
             return
@@ -83,7 +81,7 @@ class UnitHandler(Handler):
             plan.changes.append("enable" if spec["enabled"] else "disable")
             plan.data["enable"] = spec["enabled"]
 
-    def _plan_running(self, spec: Spec, facts: dict[str, str], run: PayloadRun, plan: Plan) -> None:
+    def _plan_running(self, spec: Spec, facts: dict[str, str], run: ResourceRun, plan: ResourcePlan) -> None:
         up = facts.get("ActiveState") in RUNNING
         verb = ""
         causes = run.causes(spec, "restart_on")
@@ -115,7 +113,7 @@ class UnitHandler(Handler):
         started_s = int(facts.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
         return started_s > 0 and time.monotonic() - started_s < spec["settle_s"]
 
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         name = spec["name"]
         reload_units(run, facts=self.facts(spec, run))
         if "enable" in plan.data:
@@ -138,7 +136,7 @@ class UnitHandler(Handler):
     def unsettled(self) -> set[str]:
         return set(self._settling)
 
-    def settle(self, run: PayloadRun, only: set[str] | None = None) -> dict[str, Failed]:
+    def settle(self, run: ResourceRun, only: set[str] | None = None) -> dict[str, Failed]:
         """Watch what was started until it has stayed up long enough; the failures, by id."""
         waiting = {key: value for key, value in self._settling.items() if only is None or key in only}
         failures: dict[str, Failed] = {}
@@ -178,7 +176,7 @@ def judge(first: dict[str, str], now: dict[str, str], *, over: bool) -> str:
     return ""
 
 
-def reload_units(run: PayloadRun, *, facts: dict[str, str]) -> None:
+def reload_units(run: ResourceRun, *, facts: dict[str, str]) -> None:
     """daemon-reload where a unit file changed, in this run or in one that was killed."""
     if DAEMON_RELOAD in run.journal.pending or facts.get("NeedDaemonReload") == "yes":
         expect(run.child("systemctl", "daemon-reload"), "systemctl daemon-reload")

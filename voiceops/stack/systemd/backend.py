@@ -1,33 +1,31 @@
 """The systemd backend: services as units on a host, behind the same reconcile as plain processes.
 
-The units are there already: ``deploy`` writes them. Each method is one program run on the host
-(``voiceops/remote/onhost/services.py``), which looks, acts and waits there.
+The units are there already: ``deploy`` writes them. Each method is one call to the host, which observes, acts
+and waits there.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from voiceops.deadline import Deadline
-from voiceops.errors import ServiceError, UnreachableError
+from voiceops.errors import ServiceError
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.ports import Transport
-from voiceops.remote.onhost import services as onhost
+from voiceops.remote import verbs
+from voiceops.remote.call import call
+from voiceops.remote.messages import EndAnswer, EndProcess, EndUnit, ReadyAnswer, StartUnit, WaitForUnit
 from voiceops.stack.backend import Force
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
 from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.stack.systemd import observe
 from voiceops.systemd.names import Names
-from voiceops.systemd.programs import isolated_python
 
 _ANSWER_S = 30.0
 """What an answer may take beyond the wait that it is about."""
-_LOOK_S = 60.0
+_OBSERVE_S = 60.0
 _TAIL_LINES = 15
 _STOP_S = 15.0
 """How long an agent without calls may take to end before it is killed."""
@@ -44,7 +42,8 @@ class SystemdBackend:
         """How long a unit has to stay up before it counts: a restart loop is active half of the time."""
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
-        answer = self._ask("look", _LOOK_S, **observe.look_request(self._names, services))
+        probe = observe.host_probe(self._names, services)
+        answer = call(self._transport, verbs.OBSERVE, probe, timeout_s=_OBSERVE_S + _ANSWER_S)
         return observe.observed(self._names, services, answer)
 
     def start(self, service: Declared) -> Instance:
@@ -55,7 +54,12 @@ class SystemdBackend:
             if instance
             else []
         )
-        answer = self._ask("start", _LOOK_S, unit=unit, instance=instance, twins=twins)
+        answer = call(
+            self._transport,
+            verbs.START_UNIT,
+            StartUnit(state_dir=self._names.state, unit=unit, instance=instance, twins=twins),
+            timeout_s=_OBSERVE_S + _ANSWER_S,
+        )
         return observe.instance(self._names, service, answer["unit"])
 
     def wait_ready(
@@ -63,22 +67,27 @@ class SystemdBackend:
     ) -> Instance:
         timeout_s = min(limit.remaining_s, service.ready_timeout_s + self._settle_s)
         log = service.probe.log if service.probe and service.probe.log else ""
-        answer = self._ask(
-            "wait",
-            timeout_s,
-            unit=instance.launch,
-            timeout_s=timeout_s,
-            settle_s=self._settle_s,
-            log=log,
-            not_worker_id=not_worker_id,
-            # Only what has proved itself starts with the host; the one before it does no longer.
-            enable=self._names.template_unit(service.name).replace("@.", "@*.") if service.is_agent else "",
+        instances = self._names.template_unit(service.name).replace("@.", "@*.") if service.is_agent else ""
+        answer = call(
+            self._transport,
+            verbs.WAIT_FOR_UNIT,
+            WaitForUnit(
+                state_dir=self._names.state,
+                unit=instance.launch,
+                timeout_s=timeout_s,
+                settle_s=self._settle_s,
+                log=log,
+                not_worker_id=not_worker_id,
+                # Only what has proved itself starts with the host; the one before it does no longer.
+                enable=instances,
+            ),
+            timeout_s=timeout_s + _ANSWER_S,
         )
         if not answer["ready"]:
             raise self._not_ready(service, instance, answer)
         return observe.instance(self._names, service, answer["unit"])
 
-    def _not_ready(self, service: Declared, instance: Instance, answer: Mapping[str, Any]) -> ServiceError:
+    def _not_ready(self, service: Declared, instance: Instance, answer: ReadyAnswer) -> ServiceError:
         ended = ""
         if service.is_agent and answer["unit"]["enabled"] != "enabled":
             # It never served: systemd must not go on restarting it beside the one that does.
@@ -121,38 +130,26 @@ class SystemdBackend:
             return False  # one came in at the last moment, or it can't say
         return bool(self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"])
 
-    def _end(
-        self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False
-    ) -> Mapping[str, Any]:
-        return self._ask(
-            "end",
-            timeout_s,
-            unit=instance.launch,
-            kill=kill,
-            begin=begin,
-            timeout_s=timeout_s,
-            again_s=instance.repeat_signal_s,
+    def _end(self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False) -> EndAnswer:
+        return call(
+            self._transport,
+            verbs.END_UNIT,
+            EndUnit(
+                state_dir=self._names.state,
+                unit=instance.launch,
+                kill=kill,
+                begin=begin,
+                timeout_s=timeout_s,
+                again_s=instance.repeat_signal_s,
+            ),
+            timeout_s=timeout_s + _ANSWER_S,
         )
 
     def end_stray(self, stray: Stray, limit: Deadline) -> None:
         timeout_s = min(limit.remaining_s, _STOP_S)
-        self._ask("end_stray", timeout_s, pid=stray.pid, start=stray.start, timeout_s=timeout_s)
-
-    def _ask(self, verb: str, patience_s: float, **request: Any) -> Mapping[str, Any]:
-        """One program run on the host."""
-        program = Path(onhost.__file__).read_text()
-        argv = isolated_python(program, json.dumps({"do": verb, **request}))
-        ended = self._transport.run(argv, root=True, timeout_s=patience_s + _ANSWER_S)
-        try:
-            if ended.exit_code == 0:
-                answer: dict[str, Any] = json.loads(ended.last_line)
-                return answer
-        except ValueError:
-            pass  # cut off: told below, with what there is
-        tail = ended.stderr.decode(errors="replace").splitlines()[-5:]
-        missing = " (python3 is missing)" if ended.exit_code == 127 else ""
-        raise UnreachableError(
-            f"{self._transport.name}: looking at its units failed with exit {ended.exit_code}{missing}",
-            hint=f"`inv setup --host {self._transport.name}` installs what is missing" if missing else None,
-            log_tail=tuple(tail),
+        call(
+            self._transport,
+            verbs.END_PROCESS,
+            EndProcess(state_dir=self._names.state, pid=stray.pid, start=stray.start, timeout_s=timeout_s),
+            timeout_s=timeout_s + _ANSWER_S,
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from voiceops.kinds import stop_behaviour
 from voiceops.kinds.model import Declared
 from voiceops.model.quoting import printable
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.remote.onhost import services as onhost
+from voiceops.remote.messages import HostObservation, HostProbe, PortOwner, StrayWorker, UnitState
 from voiceops.stack.model import Instance, Observed, Stray, Usage
 from voiceops.systemd.names import UNIT_MARK, Names
 from voiceops.util.words import counted
@@ -18,7 +17,7 @@ from voiceops.util.words import counted
 _RUNNING = ("active", "activating", "reloading")
 
 
-def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, Any]) -> dict[str, Observed]:
+def observed(names: Names, services: Sequence[Declared], answer: HostObservation) -> dict[str, Observed]:
     """Each declared service, and each other one whose units run on the host."""
     declared = {service.name: service for service in services}
     units = [
@@ -27,10 +26,10 @@ def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, An
         # A masked unit has lost its mark: only its name tells whose it is.
         if _ours(names, unit) or (unit.get("masked") and names.split(unit["unit"])[0] in declared)
     ]
-    by_service: dict[str, list[Mapping[str, Any]]] = {name: [] for name in declared}
+    by_service: dict[str, list[UnitState]] = {name: [] for name in declared}
     for unit in units:
         by_service.setdefault(names.split(unit["unit"])[0], []).append(unit)
-    strays = _strays(names, services, answer["owners"], answer.get("workers", ()))
+    strays = _strays(names, services, answer["owners"], answer["workers"])
     return {
         name: Observed(
             instances=tuple(
@@ -46,35 +45,36 @@ def observed(names: Names, services: Sequence[Declared], answer: Mapping[str, An
     }
 
 
-def look_request(names: Names, services: Sequence[Declared]) -> dict[str, Any]:
-    """What ``onhost.look`` is asked for these services."""
+def host_probe(names: Names, services: Sequence[Declared]) -> HostProbe:
+    """Return what to ask a host for, to observe these services."""
     agents = [service for service in services if service.is_agent]
     return {
+        "state_dir": names.state,
         # A masked unit is not loaded, so that no pattern finds it.
         "patterns": [
             f"{names.project}-*.service",
             *(names.unit(service.name) for service in services if not service.is_agent),
         ],
-        "properties": onhost.PROPERTIES,
         "ports": sorted({port for service in services for port in service.ports}),
         "entries": sorted({service.entry.name for service in agents if service.entry}),
         "url": agents[0].livekit_url.rstrip("/") if agents else "",
         "opt": names.opt,
+        "releases": [],
     }
 
 
-def _ours(names: Names, unit: Mapping[str, Any]) -> bool:
+def _ours(names: Names, unit: UnitState) -> bool:
     service = names.split(unit["unit"])[0]
     return (
         unit["type"] != "oneshot" and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
     )
 
 
-def _alive(unit: Mapping[str, Any]) -> bool:
+def _alive(unit: UnitState) -> bool:
     return unit["active"] in _RUNNING or unit["active"] == "deactivating"
 
 
-def _failure(units: Sequence[Mapping[str, Any]]) -> str:
+def _failure(units: Sequence[UnitState]) -> str:
     masked = [unit["unit"] for unit in units if unit.get("masked")]
     if masked:
         return f"{masked[0]} is masked: `systemctl unmask {masked[0]}` on the host takes that back"
@@ -85,7 +85,7 @@ def _failure(units: Sequence[Mapping[str, Any]]) -> str:
     return f"{last['unit']} failed: {last['result']} (status {last['status']}, {counted(last['restarts'], 'restart')})"
 
 
-def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) -> Instance:
+def instance(names: Names, service: Declared | None, unit: UnitState) -> Instance:
     """One unit that runs, starts or stops."""
     name, which = names.split(unit["unit"])
     state, detail = _state(service, unit, is_agent=bool(which))
@@ -112,7 +112,7 @@ def instance(names: Names, service: Declared | None, unit: Mapping[str, Any]) ->
     )
 
 
-def _usage(unit: Mapping[str, Any]) -> Usage | None:
+def _usage(unit: UnitState) -> Usage | None:
     """systemd's own counters; None where its accounting is off."""
     cpu_ns, memory = unit.get("cpu_ns"), unit.get("memory_bytes")
     if cpu_ns is None or memory is None:
@@ -120,13 +120,13 @@ def _usage(unit: Mapping[str, Any]) -> Usage | None:
     return Usage(cpu_s=cpu_ns / 1e9, memory_bytes=memory)
 
 
-def _digest(unit: Mapping[str, Any]) -> str:
+def _digest(unit: UnitState) -> str:
     """Of what the process was started with, not of the files as they are now."""
     parts = str(unit.get("service", "")).split("/")
     return parts[2] if len(parts) == 3 else ""
 
 
-def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool) -> tuple[ServiceState, str]:
+def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tuple[ServiceState, str]:
     if unit["active"] == "deactivating":
         health = unit.get("health") or {}
         calls = (
@@ -142,12 +142,12 @@ def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool)
         return ServiceState.STARTING, unit["text"] or unit["sub"]
     if not is_agent:
         return ServiceState.READY, ""
-    health = unit.get("health")
-    if health is None:
+    answer = unit.get("health")
+    if answer is None:
         return ServiceState.UNRESPONSIVE, "does not answer its health check"
-    if health.get("draining"):
-        return ServiceState.DRAINING, f"drains, {counted(health.get('calls', 0), 'call')} left"
-    if not health.get("registered"):
+    if answer.get("draining"):
+        return ServiceState.DRAINING, f"drains, {counted(answer.get('calls', 0), 'call')} left"
+    if not answer.get("registered"):
         return ServiceState.STARTING, "not registered with LiveKit"
     return ServiceState.READY, ""
 
@@ -155,8 +155,8 @@ def _state(service: Declared | None, unit: Mapping[str, Any], *, is_agent: bool)
 def _strays(
     names: Names,
     services: Sequence[Declared],
-    owners: Sequence[Mapping[str, Any]],
-    workers: Sequence[Mapping[str, Any]],
+    owners: Sequence[PortOwner],
+    workers: Sequence[StrayWorker],
 ) -> dict[str, tuple[Stray, ...]]:
     found: dict[str, dict[int, Stray]] = {}
     for service in services:

@@ -11,7 +11,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Observed, judge
-from voiceops.stack.systemd.observe import look_request, observed
+from voiceops.stack.systemd.observe import host_probe, observed
 from voiceops.systemd.names import Names
 
 NAMES = Names("front")
@@ -57,7 +57,7 @@ def see(
     owners: tuple[dict[str, Any], ...] = (),
     workers: tuple[dict[str, Any], ...] = (),
 ) -> dict[str, Observed]:
-    seen = {"units": list(units), "owners": list(owners), "workers": list(workers)}
+    seen: Any = {"units": list(units), "owners": list(owners), "workers": list(workers)}
     return observed(NAMES, [AGENT, LIVEKIT], seen)
 
 
@@ -136,7 +136,7 @@ def test_a_masked_unit_is_said_with_what_takes_it_back() -> None:
 
 
 def test_a_host_is_asked_for_what_these_services_need() -> None:
-    asked = look_request(NAMES, [AGENT, LIVEKIT])
+    asked = host_probe(NAMES, [AGENT, LIVEKIT])
     assert (asked["entries"], asked["url"]) == (["desk.py"], "ws://lk:7880")
     assert (asked["patterns"], asked["ports"]) == (["front-*.service", "front-livekit.service"], [7880, 7881])
-    assert look_request(NAMES, [LIVEKIT])["entries"] == []
+    assert host_probe(NAMES, [LIVEKIT])["entries"] == []

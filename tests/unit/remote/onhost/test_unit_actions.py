@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from voiceops.remote.onhost import services
-from voiceops.remote.onhost.services import NOISE, died
+from voiceops.remote.onhost.unit_actions import died
+from voiceops.remote.onhost.unit_state import NOISE, counter
 
 
-def unit(**changes: Any) -> dict[str, Any]:
-    running = {
+def unit(**changes: Any) -> Any:
+    running: dict[str, Any] = {
         "active": "active",
         "sub": "running",
         "restarts": 0,
@@ -54,7 +54,7 @@ def test_what_systemd_says_of_each_process_that_is_left_is_no_cause() -> None:
 
 
 def test_a_counter_that_systemd_does_not_keep_is_none() -> None:
-    assert services.counter("12000") == 12000
-    assert services.counter("[not set]") is None
-    assert services.counter(str(2**64 - 1)) is None
-    assert services.counter(None) is None
+    assert counter("12000") == 12000
+    assert counter("[not set]") is None
+    assert counter(str(2**64 - 1)) is None
+    assert counter(None) is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from voiceops.remote.onhost import services
+from voiceops.remote.onhost import agents
 
 HEAD = b"HTTP/1.0 200 OK\r\n\r\n"
 MEGABYTE = 1 << 20
@@ -41,7 +41,7 @@ def served(act: Callable[[socket.socket], None]) -> Iterator[tuple[str, int]]:
 
 def asked(act: Callable[[socket.socket], None], *, within_s: float = 5.0) -> Any:
     with served(act) as address, socket.socket() as connection:
-        return services.answer(connection, address, "/health", time.monotonic() + within_s)
+        return agents.http_answer(connection, address, "/health", time.monotonic() + within_s)
 
 
 def says(text: str) -> Callable[[socket.socket], None]:

@@ -1,51 +1,47 @@
-"""Runs on a host behind ``onhost.py``: what ``why`` wants to know of it, in one exec.
-
-Standard library only, Python 3.9; as root. The answer is compressed: logs repeat themselves.
-"""
+"""What ``why`` needs to know of a host, in one exec: services, logs, the machine."""
 
 from __future__ import annotations
 
-import base64
 import collections
 import json
 import os
 import subprocess
-import sys
 import time
-import zlib
-from typing import Any
 
-LOG_BYTES = 4_000_000
-"""Of the newest lines; an answer has its bounds."""
+from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.entry import answers
+from voiceops.remote.onhost.observe import observe_services
+from voiceops.remote.onhost.processes import process_variable
+from voiceops.remote.onhost.unit_state import LOG_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from voiceops.remote.messages import DiagnoseRequest, HostDiagnosis, MachineState
+
 LINE_CHARACTERS = 8_000
 
 
-def facts(request: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
-    """``seen`` and what the doctor adds: the state of processes, logs, the machine, what was deployed."""
+@answers("host.diagnose")
+def diagnose_host(request: DiagnoseRequest, channel: Channel) -> HostDiagnosis:
+    """Observe the services, and add the state of their processes, logs and the machine."""
     began = cpu_times()
-    for unit in seen["units"]:
+    found = observe_services(request)
+    for unit in found["units"]:
         if unit["pid"]:
-            unit["url"] = variable(unit["pid"], "LIVEKIT_URL")
-            unit["stopped"] = state_of(unit["pid"]) in ("T", "t")
-    return dict(
-        seen,
-        now=time.time(),
-        lines=log_lines(request["units"], time.time() - request["window_s"]),
-        current=deployed(request["state"]),
-        machine=machine(request["state"], began),
-    )
+            unit["url"] = process_variable(unit["pid"], "LIVEKIT_URL")
+            unit["stopped"] = process_state(unit["pid"]) in ("T", "t")
+    now = time.time()
+    return {
+        **found,
+        "now": now,
+        "lines": unit_lines(request["units"], now - request["window_s"]),
+        "machine": machine_state(request["state_dir"], began),
+    }
 
 
-def variable(pid: int, name: str) -> str:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            found = dict(one.partition(b"=")[::2] for one in file.read(1 << 20).split(b"\0"))
-            return found.get(name.encode(), b"").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def state_of(pid: int) -> str:
+def process_state(pid: int) -> str:
     """One letter, as ps prints it: T is stopped."""
     try:
         with open(f"/proc/{pid}/stat") as file:
@@ -54,7 +50,7 @@ def state_of(pid: int) -> str:
         return ""
 
 
-def log_lines(units: list[str], since: float) -> list[list[Any]]:
+def unit_lines(units: list[str], since: float) -> list[list[Any]]:
     """[seconds, unit, text], oldest first."""
     # What was written a moment ago may still be on its way.
     subprocess.run(["journalctl", "--sync"], stderr=subprocess.DEVNULL, timeout=10, check=False)
@@ -77,16 +73,6 @@ def log_lines(units: list[str], since: float) -> list[list[Any]]:
     return list(kept)
 
 
-def deployed(state: str) -> dict[str, Any]:
-    """Service to the release and digest that it was deployed with."""
-    try:
-        with open(state + "/current.json") as file:
-            found: dict[str, Any] = json.load(file)["services"]
-            return found
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
 def cpu_times() -> tuple[int, int]:
     """(busy, all) ticks of all cores."""
     with open("/proc/stat") as file:
@@ -94,7 +80,7 @@ def cpu_times() -> tuple[int, int]:
     return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
 
 
-def machine(folder: str, began: tuple[int, int]) -> dict[str, Any]:
+def machine_state(folder: str, began: tuple[int, int]) -> MachineState:
     """Load since ``began``, at least a quarter second, and the free disk space."""
     ends_at = time.monotonic() + 0.25
     while cpu_times()[1] - began[1] < 10 and time.monotonic() < ends_at:
@@ -105,13 +91,3 @@ def machine(folder: str, began: tuple[int, int]) -> dict[str, Any]:
         "cpu_share": (busy - began[0]) / max(1, every - began[1]),
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
     }
-
-
-def packed(answer: dict[str, Any]) -> str:
-    """On a line of its own: shells print things before it."""
-    return "\n" + base64.b64encode(zlib.compress(json.dumps(answer).encode())).decode()
-
-
-def main(look: Any) -> None:
-    request = json.loads(sys.argv[1])
-    print(packed(facts(request, look(request))))

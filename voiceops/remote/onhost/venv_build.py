@@ -1,15 +1,16 @@
-"""Python environments."""
+"""Build Python environments."""
 
 from __future__ import annotations
 
 import os
 import re
 
-from voiceops.remote.onhost.base import Failed, Plan, expect
-from voiceops.remote.onhost.files import STAMP, label_by_policy, plan_access, set_access_below
-from voiceops.remote.onhost.host import Handler, PayloadRun
-from voiceops.remote.onhost.journal import sync_path, write_all
-from voiceops.remote.onhost.paths import look, remove_all, switch_link, temporary
+from voiceops.remote.onhost.access import label_by_policy, set_access_below
+from voiceops.remote.onhost.base import Failed, expect
+from voiceops.remote.onhost.disk import sync_path, write_all
+from voiceops.remote.onhost.host import ResourcePlan, ResourceRun
+from voiceops.remote.onhost.paths import remove_all, switch_link, temporary
+from voiceops.remote.onhost.venvs import STAMP, VenvHandler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,43 +31,10 @@ PASSED = re.compile(
 )
 
 
-class VenvHandler(Handler):
-    """A Python environment, complete or absent.
+class VenvBuilder(VenvHandler):
+    """Python environments, built where they stay."""
 
-    ``path`` is a link to a folder named after the content. Scripts in an environment know
-    their own place, so it is built where it stays, stamped last, and then the link moves.
-    A folder without its stamp is half made and is built anew.
-    """
-
-    def plan(self, spec: Spec, run: PayloadRun) -> Plan:
-        plan = Plan()
-        real = f"{spec['path']}-{spec['key']}"
-        complete = os.path.exists(os.path.join(real, STAMP)) and os.path.exists(
-            os.path.join(real, "bin/python")
-        )
-        plan.data.update(real=real, complete=complete, lacking=[])
-        if not complete:
-            text = spec["requirements"]
-            if text["size"]:
-                plan.blobs.append((text["sha256"], text["size"]))
-            for file in spec.get("files", ()):
-                found = look(os.path.join(spec["wheels"], file["name"]))
-                if found is None or run.hashes.sha256(
-                    os.path.join(spec["wheels"], file["name"]), found
-                ) != str(file["sha256"]):
-                    plan.blobs.append((file["sha256"], file["size"]))
-                    plan.data["lacking"].append(file)
-            plan.changes.append("rebuild what was left half made" if look(real) else "build")
-        else:
-            plan_access(spec, run, look(real), plan)
-        found = look(spec["path"])
-        if found is not None and not os.path.islink(spec["path"]):
-            raise Failed(f"{spec['path']} exists and is no link to an environment")
-        if found is None or os.readlink(spec["path"]) != os.path.basename(real):
-            plan.changes.append(f"link -> {os.path.basename(real)}")
-        return plan
-
-    def apply(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def apply(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         real = plan.data["real"]
         if not plan.data["complete"]:
             remove_all(real)
@@ -81,7 +49,7 @@ class VenvHandler(Handler):
         switch_link(spec["path"], os.path.basename(real))
         self._clean(spec["path"], {os.path.basename(real), before})
 
-    def _bring_wheels(self, spec: Spec, run: PayloadRun, plan: Plan) -> None:
+    def _bring_wheels(self, spec: Spec, run: ResourceRun, plan: ResourcePlan) -> None:
         names = {file["name"] for file in spec.get("files", ())}
         if not names:
             return
@@ -112,7 +80,7 @@ class VenvHandler(Handler):
         os.chmod(target, 0o755)
         return target
 
-    def _build(self, spec: Spec, run: PayloadRun, real: str) -> None:
+    def _build(self, spec: Spec, run: ResourceRun, real: str) -> None:
         python = spec["python"]
         uv = self._uv(spec)
         env = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "UV_NO_PROGRESS": "1"}

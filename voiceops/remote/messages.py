@@ -1,0 +1,345 @@
+"""What travels to a host and back, verb by verb: the requests and answers of ``verbs``.
+
+Both sides are checked against these types: the programs in ``onhost`` import them for type checkers only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class HostRequest(TypedDict):
+    """What every request has."""
+
+    state_dir: str
+    """Journal, lock, ledger and caches of the project on the host."""
+
+
+class HostFacts(TypedDict):
+    """A host before anything was sent to it."""
+
+    python: list[int]
+    executable: str
+    machine: str
+    libc: list[str]
+    os: str
+    os_version: str
+    hostname: str
+    uid: int
+    systemd: bool
+    format: int
+    lease: dict[str, Any] | None
+    """Who holds the host's lock."""
+
+
+# -- units and processes ---------------------------------------------------------
+
+
+class _UnitProperties(TypedDict):
+    unit: str
+    type: str
+    loaded: bool
+    masked: bool
+    job: int
+    active: str
+    sub: str
+    pid: int
+    restarts: int
+    cpu_ns: int | None
+    memory_bytes: int | None
+    result: str
+    code: int
+    status: int
+    environment: str
+    files: list[str]
+    enabled: str
+    text: str
+    invocation: str
+    age_s: float
+
+
+class UnitState(_UnitProperties, total=False):
+    """One unit as systemd describes it, and what was asked of its process."""
+
+    service: str
+    """``PROJECT/SERVICE/DIGEST`` that the process was started with."""
+    health: dict[str, Any] | None
+    """An agent's answer; None: it gave none that makes sense."""
+    url: str
+    stopped: bool
+
+
+class ProcessEntry(TypedDict):
+    """One process; ``start`` is in clock ticks since boot."""
+
+    pid: int
+    start: int
+    unit: str
+    command: str
+    age_s: float
+
+
+class PortOwner(ProcessEntry):
+    """A process that listens on a port."""
+
+    port: int
+
+
+class StrayWorker(ProcessEntry):
+    """A worker of ours that no unit runs."""
+
+    entry: str
+    parent: int
+    calls: int | None
+
+
+class CurrentReleases(TypedDict, total=False):
+    """``current.json``: service to its release and digest, and why they are not proved."""
+
+    services: dict[str, dict[str, str]]
+    at: float
+    unproved: str
+
+
+class LedgerLine(TypedDict, total=False):
+    """One line of the ledger, as ``deploy.ledger.LedgerEntry`` reads it."""
+
+    service: str
+    release: str
+    result: str
+    at: float
+    by: str
+    action: str
+    why: str
+
+
+class HostProbe(HostRequest):
+    """What to observe on a host."""
+
+    patterns: list[str]
+    """Units, by name or pattern."""
+    ports: list[int]
+    entries: list[str]
+    """File names of agents, to find those that were started by hand."""
+    url: str
+    """LiveKit that they serve."""
+    opt: str
+    releases: list[str]
+    """Releases of which to tell whether they are marked bad."""
+
+
+class HostObservation(TypedDict):
+    """The services of a host."""
+
+    units: list[UnitState]
+    owners: list[PortOwner]
+    workers: list[StrayWorker]
+    current: CurrentReleases
+    links: dict[str, str]
+    bad: dict[str, LedgerLine]
+
+
+class DiagnoseRequest(HostProbe):
+    """What ``why`` asks beyond."""
+
+    units: list[str]
+    """Whose log lines to read."""
+    window_s: float
+
+
+class MachineState(TypedDict):
+    """Load and free disk space."""
+
+    cpu_share: float
+    disk_free_bytes: int
+
+
+class HostDiagnosis(HostObservation):
+    """A host as ``why`` sees it."""
+
+    now: float
+    lines: list[list[Any]]
+    """[seconds, unit, text], oldest first."""
+    machine: MachineState
+
+
+class StartUnit(HostRequest):
+    """Start a unit, or an instance beside those that still drain."""
+
+    unit: str
+    instance: str
+    twins: list[str]
+    """Files of the instance, of which another one of the same release gets links."""
+
+
+class UnitAnswer(TypedDict):
+    """A unit right after it was acted on."""
+
+    unit: UnitState
+
+
+class WaitForUnit(HostRequest):
+    """Wait until a unit is ready."""
+
+    unit: str
+    timeout_s: float
+    settle_s: float
+    log: str
+    """A regular expression that a line of its log must match; empty: none."""
+    not_worker_id: str
+    enable: str
+    """Pattern of the instances of which only this one starts with the host; empty for what is no agent."""
+
+
+class _Ready(TypedDict):
+    unit: UnitState
+    ready: bool
+
+
+class ReadyAnswer(_Ready, total=False):
+    """Whether it is ready, else why not, with the end of its log."""
+
+    died: bool
+    why: str
+    log: list[str]
+
+
+class EndUnit(HostRequest):
+    """Stop a unit and wait for its end."""
+
+    unit: str
+    kill: bool
+    begin: bool
+    """Answer as soon as it drains."""
+    timeout_s: float
+    again_s: float
+    """Send a second signal after so long; 0: never."""
+
+
+class EndAnswer(TypedDict, total=False):
+    """Whether it is gone, else its last answer to a health check."""
+
+    gone: bool
+    health: dict[str, Any] | None
+
+
+class EndProcess(HostRequest):
+    """End a process that no unit runs."""
+
+    pid: int
+    start: str
+    timeout_s: float
+
+
+# -- releases -------------------------------------------------------------------
+
+
+class ReleasesRequest(HostRequest):
+    """What each request about releases has: names of the project on the host."""
+
+    project: str
+    opt: str
+    etc: str
+    group: str
+
+
+class ListReleases(ReleasesRequest):
+    """``will_record``: fail where the disk has no room to write the ledger."""
+
+    will_record: bool
+
+
+class ReleasesAnswer(TypedDict):
+    """The ledger of a host."""
+
+    history: list[LedgerLine]
+    current: CurrentReleases
+    present: list[str]
+
+
+class TidyOptions(TypedDict):
+    """What must stay when releases are tidied up."""
+
+    units: list[str]
+    venv: str
+    keep: int
+
+
+class RecordReleases(ReleasesRequest):
+    """What serves now."""
+
+    services: dict[str, dict[str, str]]
+    by: str
+    action: str
+    unproved: str
+    tidy: TidyOptions | None
+    """None: nothing is removed."""
+
+
+class RecordAnswer(TypedDict):
+    """What was removed."""
+
+    removed: list[str]
+
+
+class NoteReleases(ReleasesRequest):
+    """Entries for the ledger."""
+
+    entries: list[LedgerLine]
+
+
+# -- resources ------------------------------------------------------------------
+
+
+class LeaseRequest(TypedDict, total=False):
+    """How to hold the host's lock; see ``lease.Lease``."""
+
+    owner: str
+    reason: str
+    token: str
+    lease_s: float
+    hold: bool
+    wait_s: float
+    force: bool
+
+
+class LockRequest(HostRequest):
+    """Take the lock, and keep it for ``stay_s`` or until the controller hangs up."""
+
+    lock: LeaseRequest
+    stay_s: float
+
+
+class LockAnswer(TypedDict):
+    """Who holds the lock now."""
+
+    lease: dict[str, Any] | None
+
+
+class _Resources(HostRequest):
+    resources: list[dict[str, Any]]
+    diff: bool
+
+
+class CheckRequest(_Resources):
+    """Compare the host with these resources."""
+
+    probe: HostProbe | None
+
+
+class ApplyRequest(_Resources):
+    """Bring the host to these resources."""
+
+    lock: LeaseRequest
+    stay_s: float
+
+
+class _Results(TypedDict):
+    results: list[dict[str, Any]]
+    failed: str
+
+
+class ResourcesAnswer(_Results, total=False):
+    """One result for each resource, in their order; the first that failed; what the probe asked for."""
+
+    observation: HostObservation

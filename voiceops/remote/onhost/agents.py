@@ -1,0 +1,99 @@
+"""Ask agents for their health. Whoever answers may be hostile: time, size and place are fixed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import stat
+import threading
+import time
+
+from voiceops.remote.onhost.processes import ANSWER_BYTES, listeners
+from voiceops.remote.onhost.unit_state import instance_of, is_instance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from voiceops.remote.messages import UnitState
+
+ANSWER_S = 2.0
+"""For a whole answer of an agent, however slowly it drips."""
+
+
+def agent_health(unit: UnitState) -> Any:
+    """agentkit's answer, or None: whoever answers may be hostile, so time, size and place are fixed.
+
+    The place follows from the unit's own names, which are root's. The last step of it is the service's, and
+    no link there is followed.
+    """
+    mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
+    if not mark or not is_instance(unit):
+        return None
+    which = instance_of(unit["unit"])
+    descriptor = -1
+    try:
+        descriptor = os.open(f"/run/{mark[1]}/{mark[2]}-{which}/health", os.O_PATH | os.O_NOFOLLOW)
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            return None
+        with socket.socket(socket.AF_UNIX) as connection:
+            place = f"/proc/self/fd/{descriptor}"
+            said = http_answer(connection, place, "/health", time.monotonic() + ANSWER_S) or {}
+            kinds = {"calls": int, "rooms": list, "worker_id": str, "registered": bool, "draining": bool}
+            return (
+                said
+                if said and all(isinstance(said.get(name, kind()), kind) for name, kind in kinds.items())
+                else None
+            )
+    except OSError:
+        return None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def http_answer(connection: socket.socket, address: Any, path: str, ends_at: float) -> Any:
+    """The JSON object that ``GET path`` brings, or None unless all of it comes in time and within bounds."""
+    data = b""
+    try:
+        connection.settimeout(max(0.001, ends_at - time.monotonic()))
+        connection.connect(address)
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        while len(data) <= ANSWER_BYTES:
+            connection.settimeout(max(0.001, ends_at - time.monotonic()))
+            piece = connection.recv(65536)
+            if not piece:
+                # Older Pythons take minutes for a number of a million digits.
+                found = json.loads(data.partition(b"\r\n\r\n")[2], parse_int=lambda text: int(text[:18]))
+                return found if isinstance(found, dict) else None
+            data += piece
+    except (OSError, ValueError, RecursionError):
+        pass  # no answer that makes sense: as good as none
+    return None
+
+
+def add_healths(asked: list[UnitState]) -> None:
+    """Add ``health`` to the units, asked all at once: one that does not answer must not use up the others' time."""
+
+    def ask(unit: UnitState) -> None:
+        unit["health"] = agent_health(unit)
+
+    threads = [threading.Thread(target=ask, args=(unit,)) for unit in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def active_jobs(pid: int, ends_at: float) -> int | None:
+    """``active_jobs`` of a livekit-agents worker: left out at 0, a float otherwise; None: it does not answer."""
+    for port, owner in listeners(None):
+        if owner == pid and time.monotonic() < ends_at:
+            with socket.socket() as connection:
+                found = http_answer(connection, ("127.0.0.1", port), "/worker", ends_at)
+            active = found.get("active_jobs", 0) if found else None
+            if isinstance(active, (int, float)) and 0 <= active < 1e6:
+                return int(active)
+    return None

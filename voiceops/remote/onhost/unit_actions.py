@@ -1,0 +1,208 @@
+"""Start, await and end units, one request for each exec.
+
+Waiting is done here, not over the network: a restart loop that is active half of the time is seen only by
+who looks all the time.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import signal
+import time
+
+from voiceops.remote.onhost.agents import agent_health
+from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.entry import answers
+from voiceops.remote.onhost.processes import process_variable, start_time
+from voiceops.remote.onhost.unit_state import run_lines, systemctl, unit_state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from voiceops.remote.messages import (
+        EndAnswer,
+        EndProcess,
+        EndUnit,
+        ReadyAnswer,
+        StartUnit,
+        UnitAnswer,
+        UnitState,
+        WaitForUnit,
+    )
+
+DRAIN_BEGINS_S = 3.0
+POLL_S = 0.05
+RUN_LOG_LINES = 200
+"""Of a run that failed: enough for a whole traceback."""
+MASKED = "its unit is masked (`systemctl unmask` takes that back)"
+
+
+@answers("units.start")
+def start_unit(request: StartUnit, channel: Channel) -> UnitAnswer:
+    """Start a unit and return at once; an instance that is still there gets a twin beside it."""
+    unit = request["unit"]
+    number = 1
+    while request["instance"] and busy(unit):
+        number += 1
+        twin = f"{request['instance']}.{number}"
+        unit = request["unit"].replace(f"@{request['instance']}.service", f"@{twin}.service")
+        for path in request["twins"]:
+            link_neighbour(path, path.replace(request["instance"], twin))
+    if unit_state(unit)["sub"].startswith("auto-restart"):
+        systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
+    systemctl("reset-failed", unit)
+    systemctl("start", "--no-block", unit)
+    return {"unit": unit_state(unit)}
+
+
+def busy(unit: str) -> bool:
+    return unit_state(unit)["active"] not in ("inactive", "failed")
+
+
+def link_neighbour(target: str, path: str) -> None:
+    """Make ``path`` a link to its neighbour ``target``."""
+    if not os.path.islink(path):
+        os.symlink(os.path.basename(target), path)
+
+
+@answers("units.wait")
+def wait_for_unit(request: WaitForUnit, channel: Channel) -> ReadyAnswer:
+    """Wait until the unit can do its job and has stayed so; else say why not, with the log's end."""
+    ends_at = time.monotonic() + request["timeout_s"]
+    seen = unit_state(request["unit"])
+    first = seen["restarts"]
+    settled: tuple[int, float] = (0, 0.0)
+    missing = ""
+    last_run = seen["invocation"]
+    while True:
+        failed = died(seen, first)
+        if failed:
+            log = run_lines(last_run, RUN_LOG_LINES)
+            return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
+        now = time.monotonic()
+        missing = unready(seen, request)
+        if missing or seen["pid"] != settled[0]:
+            settled = (0 if missing else seen["pid"], now)
+        elif now - settled[1] >= request["settle_s"]:
+            if request["enable"]:
+                enable_only(request["unit"], request["enable"])
+            return {"unit": observed_unit(seen), "ready": True}
+        if now > ends_at:
+            log = run_lines(last_run, RUN_LOG_LINES)
+            return {"unit": seen, "ready": False, "died": False, "why": missing, "log": log}
+        time.sleep(POLL_S)
+        seen = unit_state(request["unit"])
+        # Between two runs there is none, and the lines that tell why are those of the last one.
+        last_run = seen["invocation"] or last_run
+
+
+def observed_unit(unit: UnitState) -> UnitState:
+    unit["service"] = process_variable(unit["pid"], "VOICEOPS_SERVICE")
+    unit["health"] = agent_health(unit)
+    return unit
+
+
+def died(unit: UnitState, first: int) -> str:
+    """Why a start has failed, empty while it may still succeed."""
+    if unit["active"] == "failed":
+        return f"{unit['result']}, {ending_of(unit)}"
+    if unit["sub"].startswith("auto-restart") or unit["restarts"] > first:
+        return f"it ended and was restarted, {ending_of(unit)}"
+    if unit["active"] == "inactive" and not unit["job"]:  # with a job it waits for its turn
+        return (
+            "it was stopped" if unit["loaded"] else MASKED if unit["masked"] else "the host has no such unit"
+        )
+    if unit["active"] == "deactivating":
+        return f"it ended, {ending_of(unit)}" if unit["code"] else "it stops"
+    return ""
+
+
+def ending_of(unit: UnitState) -> str:
+    """How the main process ended: CLD_EXITED is 1."""
+    return f"exit {unit['status']}" if unit["code"] <= 1 else f"signal {unit['status']}"
+
+
+def unready(unit: UnitState, request: WaitForUnit) -> str:
+    """What is missing, empty when it is ready."""
+    if unit["active"] != "active":
+        return unit["text"] or f"systemd says {unit['sub']}"
+    if request["log"] and not re.search(
+        request["log"], "\n".join(run_lines(unit["invocation"], 10_000)), re.MULTILINE
+    ):
+        return f"no line of the log matches {request['log']!r}"
+    if request["enable"]:
+        # An agent stays active when it loses its server: systemd knows of its first registration only.
+        said = agent_health(unit)
+        if said is None:
+            # Its loop is blocked: the one before it must not stop taking calls for it.
+            return "does not answer its health check"
+        if not said.get("registered"):
+            return "not registered with LiveKit"
+        if request["not_worker_id"] and said.get("worker_id") == request["not_worker_id"]:
+            return "not registered again yet"
+    return ""
+
+
+def enable_only(unit: str, pattern: str) -> None:
+    """Of the instances that the pattern names, make this the one that starts with the host."""
+    present = {os.path.basename(path) for path in glob.glob(f"/etc/systemd/system/*.wants/{pattern}")}
+    if unit not in present:
+        systemctl("enable", "--quiet", unit)
+    if present - {unit}:
+        systemctl("disable", "--quiet", *sorted(present - {unit}))
+
+
+@answers("units.end")
+def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
+    """Stop a unit: one signal in its life, unless that was swallowed; then wait.
+
+    ``again_s``: after that long a second one, which makes a livekit-server end although rooms are left.
+    """
+    name = request["unit"]
+    seen = unit_state(name)
+    if seen["active"] in ("inactive", "failed"):
+        return {"gone": True}
+    if seen["active"] != "deactivating":
+        systemctl("stop", "--no-block", name)
+    if request["kill"]:
+        systemctl("kill", "--signal=KILL", name)
+    began = time.monotonic()
+    asked_again = False
+    again_s = request["again_s"]
+    while busy(name):
+        waited_s = time.monotonic() - began
+        if again_s and waited_s > again_s:
+            again_s = 0.0
+            systemctl("kill", "--signal=TERM", "--kill-who=main", name)
+        if waited_s > DRAIN_BEGINS_S and not asked_again:
+            asked_again = True
+            said = agent_health(seen)
+            if said and not said.get("draining"):
+                systemctl("kill", "--signal=TERM", "--kill-who=main", name)
+        if waited_s > request["timeout_s"]:
+            return {"gone": False, "health": agent_health(seen)}
+        if request["begin"]:
+            said = agent_health(seen)
+            if said and said.get("draining"):
+                return {"gone": False, "health": said}
+        time.sleep(POLL_S)
+    return {"gone": True}
+
+
+@answers("processes.end")
+def end_process(request: EndProcess, channel: Channel) -> dict[str, Any]:
+    """Ask a foreign process to end, then kill it. A pid that names another process now is left alone."""
+    pid = request["pid"]
+    began = start_time(pid)
+    if not began or str(began) != request["start"]:
+        return {}
+    os.kill(pid, signal.SIGTERM)
+    ends_at = time.monotonic() + request["timeout_s"]
+    while start_time(pid) == began and time.monotonic() < ends_at:
+        time.sleep(POLL_S)
+    if start_time(pid) == began:
+        os.kill(pid, signal.SIGKILL)
+    return {}

@@ -1,0 +1,104 @@
+"""Read the state of systemd units, and what they wrote."""
+
+from __future__ import annotations
+
+import re
+import time
+
+from voiceops.remote.onhost.base import Cancel, Failed, run_child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from voiceops.remote.messages import UnitState
+
+OBSERVED_PROPERTIES = (
+    "Id,Type,LoadState,Job,ActiveState,SubState,MainPID,NRestarts,Result,ExecMainCode,ExecMainStatus,Environment,"
+    "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles,CPUUsageNSec,MemoryCurrent"
+)
+SHOWN_BYTES = 4_000_000
+LOG_BYTES = 4_000_000
+"""Of the journal, the newest."""
+NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
+"""What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
+
+
+def systemctl(*arguments: str) -> None:
+    """Run systemctl, whatever comes of it: the state of the unit tells."""
+    run_child(["systemctl", *arguments], Cancel())
+
+
+def shown_units(properties: str, *names: str, cancel: Cancel | None = None) -> list[dict[str, str]]:
+    """Return what ``systemctl show`` prints of units, given by names or patterns."""
+    argv = ["systemctl", "show", "--no-pager", "-p", properties, "--", *names]
+    child = run_child(argv, cancel or Cancel(), errors=False, limit=SHOWN_BYTES)
+    if child.code != 0:
+        raise Failed("systemctl does not answer: is systemd running on this host?", child.tail())
+    blocks = child.output.split("\n\n")
+    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in blocks]
+
+
+def unit_states(*patterns: str, shown: list[dict[str, str]] | None = None) -> list[UnitState]:
+    """Return the loaded units of these names or patterns; ``shown``: as ``systemctl`` has printed them already."""
+    if shown is None:
+        shown = shown_units(OBSERVED_PROPERTIES, *patterns)
+    # One that matches two names is shown twice.
+    return list({block["Id"]: _typed(block) for block in shown if block.get("Id")}.values())
+
+
+def unit_state(name: str) -> UnitState:
+    return unit_states(name)[0]
+
+
+def counter(text: str | None) -> int | None:
+    """A number that systemd keeps; None for ``[not set]``, which older ones write as 2**64-1."""
+    number = int(text) if text and text.isdigit() else -1
+    return number if 0 <= number < 2**63 else None
+
+
+def _typed(block: dict[str, str]) -> UnitState:
+    started_us = int(block.get("ExecMainStartTimestampMonotonic") or 0)
+    pid = int(block.get("MainPID") or 0)
+    return {
+        "unit": block["Id"],
+        "type": block.get("Type", ""),
+        "loaded": block.get("LoadState", "") == "loaded",
+        "masked": block.get("LoadState", "") == "masked",
+        "job": int(block.get("Job") or 0),
+        "active": block.get("ActiveState", ""),
+        "sub": block.get("SubState", ""),
+        "pid": pid,
+        "restarts": int(block.get("NRestarts") or 0),
+        "cpu_ns": counter(block.get("CPUUsageNSec")),
+        "memory_bytes": counter(block.get("MemoryCurrent")),
+        "result": block.get("Result", ""),
+        "code": int(block.get("ExecMainCode") or 0),
+        "status": int(block.get("ExecMainStatus") or 0),
+        "environment": block.get("Environment", ""),
+        "files": re.findall(r"(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", "")),
+        "enabled": block.get("UnitFileState", ""),
+        "text": block.get("StatusText", ""),
+        "invocation": block.get("InvocationID", ""),
+        "age_s": time.monotonic() - started_us / 1e6 if pid and started_us else 0.0,
+    }
+
+
+def is_instance(unit: UnitState) -> bool:
+    """Whether it is an agent's: only their units are instances of a template."""
+    return "@" in unit["unit"]
+
+
+def instance_of(name: str) -> str:
+    """``PROJECT-SERVICE@INSTANCE.service`` to INSTANCE."""
+    return name.partition("@")[2].rpartition(".service")[0]
+
+
+def run_lines(invocation: str, count: int) -> list[str]:
+    """Return the last lines of one run of a unit."""
+    if not invocation:
+        return []
+    # What a unit wrote right before it died may still be on its way to the journal.
+    run_child(["journalctl", "--sync"], Cancel(), timeout_s=30.0)
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}"]
+    argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
+    lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()
+    return [line for line in lines if not NOISE.match(line)][-count:]

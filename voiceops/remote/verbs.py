@@ -1,0 +1,63 @@
+"""What a host can be asked to do: each verb with its program, its request and its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from voiceops.remote import messages
+
+Request = TypeVar("Request", bound="messages.HostRequest")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class HostVerb(Generic[Request, Answer]):
+    """One verb. ``program`` is the part of the payload that answers it."""
+
+    name: str
+    program: str
+    doing: str
+    """For error messages: what failed when it fails."""
+
+
+FACTS: HostVerb[messages.HostRequest, messages.HostFacts] = HostVerb(
+    "host.facts", "check", "reading what the host is"
+)
+CHECK: HostVerb[messages.CheckRequest, messages.ResourcesAnswer] = HostVerb(
+    "resources.check", "check", "comparing the host with its desired state"
+)
+APPLY: HostVerb[messages.ApplyRequest, messages.ResourcesAnswer] = HostVerb(
+    "resources.apply", "apply", "bringing the host to its desired state"
+)
+LOCK: HostVerb[messages.LockRequest, messages.LockAnswer] = HostVerb("lock.hold", "apply", "locking the host")
+OBSERVE: HostVerb[messages.HostProbe, messages.HostObservation] = HostVerb(
+    "host.observe", "services", "observing its services"
+)
+DIAGNOSE: HostVerb[messages.DiagnoseRequest, messages.HostDiagnosis] = HostVerb(
+    "host.diagnose", "services", "reading its units and logs"
+)
+START_UNIT: HostVerb[messages.StartUnit, messages.UnitAnswer] = HostVerb(
+    "units.start", "services", "starting a unit"
+)
+WAIT_FOR_UNIT: HostVerb[messages.WaitForUnit, messages.ReadyAnswer] = HostVerb(
+    "units.wait", "services", "waiting for a unit"
+)
+END_UNIT: HostVerb[messages.EndUnit, messages.EndAnswer] = HostVerb("units.end", "services", "ending a unit")
+END_PROCESS: HostVerb[messages.EndProcess, dict[str, Any]] = HostVerb(
+    "processes.end", "services", "ending a process"
+)
+LIST_RELEASES: HostVerb[messages.ListReleases, messages.ReleasesAnswer] = HostVerb(
+    "releases.list", "services", "reading its releases"
+)
+RECORD_RELEASES: HostVerb[messages.RecordReleases, messages.RecordAnswer] = HostVerb(
+    "releases.record", "services", "recording its releases"
+)
+NOTE_RELEASES: HostVerb[messages.NoteReleases, dict[str, Any]] = HostVerb(
+    "releases.note", "services", "recording its releases"
+)
+VERBS: tuple[HostVerb[Any, Any], ...] = (
+    FACTS, CHECK, APPLY, LOCK, OBSERVE, DIAGNOSE, START_UNIT, WAIT_FOR_UNIT, END_UNIT, END_PROCESS,
+    LIST_RELEASES, RECORD_RELEASES, NOTE_RELEASES,
+)  # fmt: skip
