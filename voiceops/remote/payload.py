@@ -27,7 +27,7 @@ LIMIT_BYTES = 58_000
 """Of each program as text."""
 
 ONHOST = Path(__file__).with_name("onhost")
-_PACKAGE = "voiceops.remote.onhost."
+PACKAGE = "voiceops.remote.onhost."
 
 BOOT = """\
 import gc,marshal,os,sys,zlib
@@ -60,36 +60,17 @@ work for nothing. The umask is 022: root's own may be 077, and what is built wou
 is ever part of this."""
 
 
-def modules(program: str) -> tuple[str, ...]:
-    """Return the modules of a program, each after those that it imports."""
-    import ast  # only where a program is made: a no-op takes it from the cache
-
-    ordered: dict[str, None] = {}
-
-    def visit(name: str) -> None:
-        if name in ordered:
-            return
-        for node in ast.parse(_text(name)).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_PACKAGE):
-                visit((node.module or "").removeprefix(_PACKAGE))
-        ordered[name] = None
-
-    visit("entry")
-    for root in PROGRAMS[program]:
-        visit(root)
-    return tuple(ordered)
-
-
-def _text(module: str) -> str:
+def module_text(module: str) -> str:
+    """Return the text of a module of ``onhost``."""
     return (ONHOST / f"{module}.py").read_text(encoding="utf-8")
 
 
 @functools.lru_cache(maxsize=len(PROGRAMS))
 def source(program: str) -> str:
     """Return a program as text."""
-    from voiceops.remote.shorten import join
+    from voiceops.remote.shorten import join, with_imports  # a no-op takes the text from the cache
 
-    return join([_text(module) for module in modules(program)])
+    return join(list(with_imports(("entry", *PROGRAMS[program]), PACKAGE, module_text).values()))
 
 
 @functools.lru_cache(maxsize=len(PROGRAMS))

@@ -16,7 +16,7 @@ import re
 import string
 import tokenize
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _INDENT = re.compile(r"^(?:    )+", re.MULTILINE)
 _EMPTY_LINES = re.compile(r"\n\n+")
@@ -82,6 +82,24 @@ class _Rename(ast.NodeTransformer):
         if node.name:
             node.name = self._names.get(node.name, node.name)
         return node
+
+
+def with_imports(roots: Sequence[str], package: str, text_of: Callable[[str], str]) -> dict[str, str]:
+    """Return modules of ``package`` with those that they import, each after its own imports, and their texts."""
+    ordered: dict[str, str] = {}
+
+    def visit(name: str) -> None:
+        if name in ordered:
+            return
+        text = text_of(name)
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package):
+                visit((node.module or "").removeprefix(package))
+        ordered[name] = text
+
+    for root in roots:
+        visit(root)
+    return ordered
 
 
 def join(texts: Sequence[str]) -> str:

@@ -19,11 +19,16 @@ import pytest
 from tests.support import parts
 from voiceops.adapters.process.local import LocalTransport
 from voiceops.remote import payload, verbs
-from voiceops.remote.shorten import join
+from voiceops.remote.shorten import join, with_imports
 from voiceops.resources import Command, File, State, Symlink, Tree, apply, check, read_facts
 
 ONHOST = payload.ONHOST
 PROGRAMS = sorted(payload.PROGRAMS)
+
+
+def modules(program: str) -> dict[str, str]:
+    roots = ("entry", *payload.PROGRAMS[program])
+    return with_imports(roots, payload.PACKAGE, payload.module_text)
 
 
 def python39() -> str:  # noqa: RET503 - missing() does not return
@@ -55,7 +60,7 @@ def test_each_program_keeps_its_limit(program: str) -> None:
 
 
 def test_every_module_of_the_folder_travels() -> None:
-    sent = {name for program in PROGRAMS for name in payload.modules(program)}
+    sent = {name for program in PROGRAMS for name in modules(program)}
     assert {file.stem for file in ONHOST.glob("*.py")} - {"__init__"} == {*sent, *payload.INSTALLED}
 
 
@@ -102,7 +107,7 @@ def test_no_name_is_defined_twice_over_all_modules() -> None:
 def test_joined_programs_run_the_same_instructions(program: str) -> None:
     """Function by function: the same constants, names of attributes and globals, and operations."""
     joined = functions(compile(payload.source(program), "joined", "exec"))
-    for name in payload.modules(program):
+    for name in modules(program):
         tree = WithoutTyping().visit(ast.parse((ONHOST / f"{name}.py").read_text()))
         for function, code in functions(compile(ast.fix_missing_locations(tree), name, "exec")).items():
             assert joined[function] == code, f"{name}{function}"
