@@ -9,7 +9,7 @@ import pytest
 
 from voiceops.deploy.ledger import Ledger, LedgerEntry
 from voiceops.errors import NotFoundError, UsageError
-from voiceops.remote.messages import LedgerEntry, NoteReleases, RecordReleases
+from voiceops.remote.messages import LedgerLine, NoteReleases, RecordReleases
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.ledger import bad_releases, current_releases, release_history
 from voiceops.remote.onhost.releases import append_entries, note_releases, record_releases
@@ -104,7 +104,7 @@ def test_what_is_recorded_as_unproved_is_current_and_not_good_until_it_is_proved
 
 def test_the_last_word_on_a_release_says_whether_it_is_bad(tmp_path: Path) -> None:
     words = [("r1", "bad"), ("r2", "bad"), ("r1", "ok"), ("r3", "bad")]
-    entries: list[LedgerEntry] = [
+    entries: list[LedgerLine] = [
         {"service": "agent", "release": name, "result": result} for name, result in words
     ]
     request: NoteReleases = {
