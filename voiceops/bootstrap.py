@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,11 +127,12 @@ def _prefix(lock: bytes) -> str:
 
 def _build(root: Path, folder: Path, lock: bytes) -> Path:
     started = time.monotonic()
-    _say(f"building the environment with Python {sys.version.split()[0]} (once; again when the lock changes)")
+    _say(f"building the environment with Python {sys.version.split()[0]} (once per lock file)")
     _sweep(root, folder)
     environment = folder / f"{_prefix(lock)}-{secrets.token_hex(4)}"
     try:
-        _install(environment, lock)
+        with _Bar(environment, lock.decode().count("==")):
+            _install(environment, lock)
         site = next((environment / "lib").glob("python3.*")) / "site-packages"
         (site / "voiceops-checkout.pth").write_text(_path_line(os.path.relpath(root, site)))
         _write_durably(environment / STAMP, lock)
@@ -169,13 +171,48 @@ def _install(environment: Path, lock: bytes) -> None:
     options = ["--python", python, "--require-hashes", "--no-deps", "--compile-bytecode"]
     try:
         _run(
-            [str(uv), "pip", "install", *options, "-r", str(requirements)],
+            [str(uv), "pip", "install", "--quiet", *options, "-r", str(requirements)],
             "install the dependencies with uv",
-            show=sys.stderr.isatty(),
         )
     except BootstrapError as error:
         _say(f"{error.message}; trying pip")
         _run([*pip, str(requirements)], "install the dependencies", hint=registry)
+
+
+class _Bar:
+    """One line on a terminal that shows how many packages are installed; nothing anywhere else."""
+
+    def __init__(self, environment: Path, total: int) -> None:
+        self._environment = environment
+        self._total = max(1, total)
+        self._began = time.monotonic()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._draw, daemon=True)
+        dumb = os.environ.get("TERM", "dumb") == "dumb" or os.environ.get("NO_COLOR")
+        self._drawn = sys.stderr.isatty() and not dumb
+
+    def __enter__(self) -> None:
+        if self._drawn:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        if self._drawn:
+            self._thread.join()
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _draw(self) -> None:
+        while not self._end.wait(0.2):
+            sys.stderr.write(f"\r\033[K{self._text()}")
+            sys.stderr.flush()
+
+    def _text(self) -> str:
+        installed = len(list(self._environment.glob("lib/python3.*/site-packages/*.dist-info")))
+        done = min(20, installed * 20 // self._total)
+        # The lock holds the packages of all platforms: this one takes some fewer.
+        count = f"{installed} packages" if installed > 1 else "downloading packages"
+        return f"voiceops: [{'#' * done}{'.' * (20 - done)}] {count}, {time.monotonic() - self._began:.0f} s"
 
 
 def _uv_of_another(folder: Path, lock: bytes) -> Path | None:
@@ -281,14 +318,14 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
-def _run(command: Sequence[str], doing: str, *, hint: str = "", show: bool = False) -> None:
-    """Run a command to its end; it dies with us. ``show``: it draws its own progress."""
+def _run(command: Sequence[str], doing: str, *, hint: str = "") -> None:
+    """Run a command to its end; it dies with us."""
     try:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=None if show else subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=installer_environment(os.environ),
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             check=False,
