@@ -47,7 +47,7 @@ def test_a_plan_of_several_hosts_is_a_table_that_masks_secrets_and_changes_nothi
 def test_every_command_prints_one_document_and_nothing_else(servers: Servers) -> None:
     servers.deploy()
     looking = ["status", "check-running", "logs", "releases", "render", "drift", "why", "rollback", "call"]
-    changing = ["start", "lock", "unlock"]
+    changing = ["setup", "start", "lock", "unlock"]
 
     def ask(command: str) -> object:
         return servers.inv(command, "--group", "servers", "--json", code=None).json
