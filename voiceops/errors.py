@@ -42,6 +42,7 @@ class ErrorEntry(_ErrorText, total=False):
     log: list[str]
     """The last lines of the log that show the cause, oldest first."""
     host: str
+    address: str
     service: str
     services: list[str]
     unit: str
@@ -74,6 +75,8 @@ class ErrorEntry(_ErrorText, total=False):
     restarts: int
     exit_status: int | None
     exit_code: int
+    code: str
+    """LiveKit's word for what it refused."""
     lacks: str
     bad: dict[str, str]
     """Service to its release that is marked bad."""

@@ -199,7 +199,7 @@ async def test_behind_a_certificate_that_is_not_valid_the_calls_are_unknown(
             for command in (["stop"], ["stop", "--now"]):
                 error = await refusal(server, *command)
                 assert error["type"] == "CallsUnknownError"
-                assert "certificate" in error["cause"]["message"]
+                assert "certificate" in error["caused_by"]["message"]
 
 
 async def test_where_livekit_speaks_no_tls_the_calls_are_unknown(server: Project) -> None:

@@ -47,6 +47,8 @@ ON_SERVERS = {"deploy", "drift", "lock", "releases", "render", "rollback", "setu
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with project(tmp_path_factory.mktemp("documents"), AGENTS / "faulty.py") as made:
+        keys = "".join(f"{name}={value}\n" for name, value in made.env.items() if name.startswith("LIVEKIT_"))
+        (made.folder / ".env").write_text(keys)  # what is set in this shell only would be refused by schedule
         yield made
 
 

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 from tests.support.documents import checked, command_of, problem
 from tests.support.json_schemas import FOLDER, as_files
 from tests.support.results import Outcome
+from voiceops.adapters.livekit import api
 from voiceops.cli.command import Report, Run, command
 from voiceops.cli.program import VoiceopsProgram
 from voiceops.commands import test as tests_command
@@ -142,15 +143,35 @@ def test_a_name_means_the_same_in_every_document() -> None:
             assert name.endswith(("_count", "_s")) or name in NUMBERS, where
 
 
+def error_data_keys(function: ast.AST) -> set[str]:
+    """The keys of what a function gives to errors as ``data``, written there or in a variable before."""
+    given = [
+        node.value for node in ast.walk(function) if isinstance(node, ast.keyword) and node.arg == "data"
+    ]
+    names = {node.id for value in given for node in ast.walk(value) if isinstance(node, ast.Name)} & {"data"}
+    given += [
+        node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign) and {getattr(one, "id", "") for one in node.targets} & names
+    ]
+    tables = [node for value in given for node in ast.walk(value) if isinstance(node, ast.Dict)]
+    return {str(key.value) for one in tables for key in one.keys if isinstance(key, ast.Constant)}
+
+
 def test_errors_carry_only_what_their_schema_names() -> None:
     known = set(get_type_hints(ErrorEntry))
     unknown = []
     for path in sorted((FOLDER.parents[1] / "voiceops").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.keyword) and node.arg == "data" and isinstance(node.value, ast.Dict):
-                keys = {str(key.value) for key in node.value.keys if isinstance(key, ast.Constant)}
-                unknown += [f"{path.name}:{node.value.lineno}: {key}" for key in keys - known]
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                unknown += [f"{path.name}: {node.name}: {key}" for key in error_data_keys(node) - known]
     assert unknown == []
+    assert {"method", "code"} <= {
+        key
+        for node in ast.walk(ast.parse(Path(api.__file__).read_text()))
+        if isinstance(node, ast.FunctionDef)
+        for key in error_data_keys(node)
+    }
 
 
 def test_a_call_has_the_fields_of_its_type() -> None:
