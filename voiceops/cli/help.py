@@ -48,7 +48,7 @@ def page(name: str, collection: Any, contexts: Iterable[Any], invocation: Invoca
     usage = [invocation.program, context.name, *(one.name.upper() for one in context.positional_args)]
     usage += ["[SERVICE ...]"] if "--only" in context.flags else []
     sections = [
-        ("NAME", ", ".join([context.name, *context.aliases]) + f" - {summary(task)}"),
+        ("NAME", _filled(f"{', '.join([context.name, *context.aliases])} - {summary(task)}")),
         ("USAGE", " ".join([*usage, "[--flags]"])),
         ("DESCRIPTION", text),
         ("FLAGS", "\n".join(_flags(context)).rstrip()),
@@ -95,7 +95,12 @@ def _parts(task: Any) -> tuple[str, list[str]]:
     found = re.sub(r"^s?:\s*", "", after).strip().removesuffix(".")
     examples = [one.strip() for one in found.split(", ") if one.strip().startswith("inv ")]
     paragraphs = [re.sub(r"\s+", " ", one).strip() for one in before.split("\n\n")]
-    return "\n\n".join(textwrap.fill(one, _width() - 4) for one in paragraphs if one), examples
+    return "\n\n".join(map(_filled, filter(None, paragraphs))), examples
+
+
+def _filled(text: str) -> str:
+    """A paragraph of a page, which is indented by 4."""
+    return textwrap.fill(text, _width() - 4)
 
 
 def _flags(context: Any) -> Iterator[str]:
@@ -113,7 +118,8 @@ def _metavariable(argument: Any) -> str:
 
 
 def _row(name: str, text: str, width: int) -> Iterable[str]:
-    lines = textwrap.wrap(text, max(_width() - width - 4, 30)) or [""]
+    # Pages are indented by 4, and the column begins at 2.
+    lines = textwrap.wrap(text, max(_width() - width - 6, 30)) or [""]
     first = (
         f"  {name.ljust(width)}{lines[0]}"
         if len(name) < width

@@ -73,6 +73,7 @@ def results_text(
                 took = f"{result.ready_s:.1f} s" if result.ready_s is not None else ""
                 pid = f"pid {result.pid}" if result.pid else ""
                 changed = _DONE.get(result.action, result.action) if result.changed else "ok"
+                changed = "" if changed == str(result.state) else changed
                 detail = result.detail if result.changed else ""
                 if detail and result.ready_s is not None:
                     detail = f"reason: {detail}"
