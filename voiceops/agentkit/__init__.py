@@ -18,7 +18,7 @@ watchdog, ``/health``, ``/metrics`` and ``MAX_CONCURRENT_JOBS`` around it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from voiceops.agentkit.cache.api import CacheError, cached
@@ -64,7 +64,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -59,7 +59,7 @@ class Call(Generic[T]):
         self._vacant = False
         self._grace: asyncio.TimerHandle | None = None
         """Runs while nobody is there: after the last person left, or until the first one comes."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._on_return: list[Callback] = []
         self._cleanups: list[Callback] = []
 
@@ -143,17 +143,17 @@ class Call(Generic[T]):
         room.on("disconnected", self._disconnected)
         self._await_somebody()
 
-    def fail(self, error: BaseException | str, **details: Any) -> None:
+    def fail(self, error: BaseException | str, **details: object) -> None:
         """Log that this phase failed; the call is not over by that."""
         self.failed = True
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         self.steps.emit(lifecycle.FAILED, level=logging.ERROR, phase=self.phase, error=text, **details)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Fields that say which call and what it was doing."""
         return {"call_id": self.id, "phase": self.phase}
 
-    def background(self, work: Awaitable[Any], name: str) -> None:
+    def background(self, work: Awaitable[object], name: str) -> None:
         """Run ``work`` beside the call; ended by ``clean_up``, its errors are logged."""
         task = asyncio.ensure_future(work)
         if isinstance(task, asyncio.Task):
@@ -316,7 +316,7 @@ class Call(Generic[T]):
         except Exception:
             log.warning("the ready signal could not be sent", exc_info=True, extra=self.describe())
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -23,9 +23,9 @@ _MAX_SOCKET_PATH = 103
 """Bytes of a unix socket's path that both Linux (107) and macOS (103) take."""
 
 
-def health_document(worker: Worker) -> dict[str, Any]:
+def health_document(worker: Worker) -> dict[str, object]:
     """What ``/health`` says; with a ``reason`` when the worker can't take a call."""
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "registered": worker.registered,
         "draining": worker.draining,
         "calls": worker.calls,

@@ -14,7 +14,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from voiceops.agentkit.cache import ipc
 
@@ -44,7 +43,7 @@ class CallEvent:
     """Since the previous step."""
     total_s: float
     """Since the worker got the offer."""
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, object] = field(default_factory=dict)
     pii: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,7 +86,7 @@ class Lifecycle:
     def seen(self, step: str) -> bool:
         return step in self._seen
 
-    def emit(self, step: str, *, level: int = logging.INFO, **details: Any) -> CallEvent:
+    def emit(self, step: str, *, level: int = logging.INFO, **details: object) -> CallEvent:
         """Log the step, tell the listeners and the worker's main process."""
         now = self._clock()
         event = CallEvent(
@@ -106,7 +105,7 @@ class Lifecycle:
 
 def publish(event: CallEvent, *, level: int = logging.INFO) -> None:
     """Log an event and hand it to the listeners and to the worker's main process."""
-    extra: dict[str, Any] = {
+    extra: dict[str, object] = {
         "call_id": event.call_id,
         "duration_s": event.duration_s,
         "total_s": event.total_s,

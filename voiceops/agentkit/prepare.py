@@ -135,7 +135,7 @@ async def _sweep(
     return removed
 
 
-def _about(request: JobRequest, **fields: Any) -> dict[str, Any]:
+def _about(request: JobRequest, **fields: object) -> dict[str, object]:
     return {"call_id": request.id, **fields, "pii": {"room": request.room.name}}
 
 

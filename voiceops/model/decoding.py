@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 
-def prepare(*types: Any) -> None:
+def prepare(*types: object) -> None:
     """Build what msgspec knows of these types, while one thread alone is at work: when their module is imported.
 
     It is built on first use otherwise, in steps between which other threads run; one that meets it half

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Union
 
 import msgspec
 
@@ -57,7 +57,7 @@ class UnitWriter:
         template: str,
         name: str,
         service: ServiceBase,
-        values: Mapping[str, Any],
+        values: Mapping[str, object],
         *,
         instances: bool = False,
     ) -> UnitFile:
@@ -110,7 +110,7 @@ class UnitWriter:
         lines = [line.strip() for text in texts for line in text.splitlines()]
         return [line for line in lines if line and not line.startswith("#")]
 
-    def _base(self, name: str) -> dict[str, Any]:
+    def _base(self, name: str) -> dict[str, object]:
         return {
             "project": self.names.project,
             "service": name,
@@ -124,10 +124,10 @@ class UnitWriter:
             "memory_max_bytes": None,
         }
 
-    def _render(self, template: str, name: str, values: Mapping[str, Any]) -> UnitFile:
+    def _render(self, template: str, name: str, values: Mapping[str, object]) -> UnitFile:
         return UnitFile(name=name, text=self._text(f"systemd/{template}", values))
 
-    def _text(self, template: str, values: Mapping[str, Any]) -> str:
+    def _text(self, template: str, values: Mapping[str, object]) -> str:
         import jinja2
 
         try:

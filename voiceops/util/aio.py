@@ -7,12 +7,12 @@ and cross here.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[object, object, T]) -> T:
     """Run ``main`` in a fresh event loop; Ctrl-C cancels it and lets it clean up."""
     import asyncio
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 import aiohttp
 from google.protobuf.message import DecodeError, Message
@@ -185,7 +185,7 @@ class LivekitApi:
         await self._call(_DISPATCHES, "DeleteDispatch", request, _admin(room), agent_dispatch.AgentDispatch)
 
     async def _call(
-        self, service: str, method: str, request: Message, grant: Mapping[str, Any], answer: type[Answer]
+        self, service: str, method: str, request: Message, grant: Mapping[str, object], answer: type[Answer]
     ) -> Answer:
         ends_at = time.monotonic() + (self._timeout.total or 0.0)
         for delay_s in RATE_LIMIT_DELAYS_S:
@@ -199,7 +199,7 @@ class LivekitApi:
         return await self._call_once(service, method, request, grant, answer)
 
     async def _call_once(
-        self, service: str, method: str, request: Message, grant: Mapping[str, Any], answer: type[Answer]
+        self, service: str, method: str, request: Message, grant: Mapping[str, object], answer: type[Answer]
     ) -> Answer:
         if self._session is None:
             raise RuntimeError("LivekitApi is used outside its `async with` block")
@@ -346,5 +346,5 @@ def _named(room: str) -> str:
     return room
 
 
-def _admin(room: str) -> dict[str, Any]:
+def _admin(room: str) -> dict[str, object]:
     return {"roomAdmin": True, "room": room}

@@ -11,7 +11,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
 
 from livekit import rtc
 
@@ -238,7 +237,7 @@ class RtcPhone:
             await source.capture_frame(frame)
             await asyncio.sleep(max(0.0, source.queued_duration - _CHUNK_S / 5))
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         return task

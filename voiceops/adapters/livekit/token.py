@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def sign_token(
-    api_key: Secret, api_secret: Secret, video: Mapping[str, Any], *, ttl_s: float, **claims: Any
+    api_key: Secret, api_secret: Secret, video: Mapping[str, object], *, ttl_s: float, **claims: object
 ) -> str:
     """Return a JWT with the grants of ``video`` that expires in ``ttl_s`` seconds; ``claims`` go in as they are."""
     body = {"iss": api_key.reveal(), "exp": int(time.time() + ttl_s), "video": video, **claims}
@@ -54,7 +54,7 @@ def _caller_token(target: CallTarget, room: str, identity: str, ttl_s: float) ->
         "canSubscribe": True,
         "canPublishData": True,
     }
-    claims: dict[str, Any] = {"sub": identity}
+    claims: dict[str, object] = {"sub": identity}
     if target.agent_name:
         # Ignored for a room that exists (livekit issue 4390): those get an explicit dispatch.
         claims["roomConfig"] = {"agents": [{"agentName": target.agent_name}]}

@@ -49,7 +49,7 @@ class Store(Protocol):
 
     async def claim(self, key: str) -> Answer: ...
 
-    async def put(self, ticket: int, value: Any) -> None: ...
+    async def put(self, ticket: int, value: object) -> None: ...
 
     async def fail(self, ticket: int, message: str) -> CacheHit | None: ...
 
@@ -67,7 +67,7 @@ class _LocalStore:
     async def claim(self, key: str) -> Answer:
         return await self._shelf.claim(key)
 
-    async def put(self, ticket: int, value: Any) -> None:
+    async def put(self, ticket: int, value: object) -> None:
         self._shelf.put(ticket, value)
 
     async def fail(self, ticket: int, message: str) -> CacheHit | None:
@@ -150,7 +150,7 @@ def _hit(header: dict[str, Any], payload: bytes) -> CacheHit:
     return CacheHit(_decoded(header["form"], payload), stale=bool(header.get("stale")))
 
 
-def _encoded(value: Any) -> tuple[str, bytes]:
+def _encoded(value: object) -> tuple[str, bytes]:
     """The simplest form that gives the value back as it is, and its bytes; pickle only where nothing else does."""
     if type(value) is bytes:
         return "bytes", value
@@ -162,14 +162,14 @@ def _encoded(value: Any) -> tuple[str, bytes]:
     return "pickle", pickle.dumps(value)
 
 
-def _decoded(form: str, payload: bytes) -> Any:
+def _decoded(form: str, payload: bytes) -> object:
     """The value; pickles come from a process of our own user only, see ``hub.connect``."""
     if form == "bytes":
         return payload
     return json.loads(payload) if form == "json" else pickle.loads(payload)
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     """Whether JSON gives back the same value: a tuple would become a list, a key of 1 the key "1"."""
     if type(value) is dict:
         return all(type(key) is str and _is_json(item) for key, item in value.items())
@@ -198,7 +198,7 @@ class Cached(Generic[P, T]):
         self._name = f"{function.__module__}.{function.__qualname__}"
         self._local: _LocalStore | None = None
         self._hub: _HubStore | None = None
-        self._fetches: set[asyncio.Task[Any]] = set()
+        self._fetches: set[asyncio.Task[object]] = set()
         self.counters = Counters()
         """What this process got: hits, misses, old values, errors of its fetches, failures of others."""
 
@@ -220,7 +220,7 @@ class Cached(Generic[P, T]):
         """
         await self._store().invalidate(self._key_of(args, kwargs) if args or kwargs else None)
 
-    async def _through(self, store: Store, key: str, args: Any, kwargs: Any) -> T:
+    async def _through(self, store: Store, key: str, args: object, kwargs: object) -> T:
         answer = await store.claim(key)
         self._count(answer)
         if isinstance(answer, CacheHit):
@@ -243,7 +243,7 @@ class Cached(Generic[P, T]):
             raise CacheError(f"the source did not answer within {timeout_s:g} s")
         return cast(T, await asyncio.shield(fetch))
 
-    async def _ask_source(self, args: Any, kwargs: Any) -> T:
+    async def _ask_source(self, args: object, kwargs: object) -> T:
         """Call the function; for longer than anybody waits, but not without end."""
         limit_s = self.options.timeout_s + self.options.retry_after_s
         work = asyncio.ensure_future(self._call(args, kwargs))
@@ -262,7 +262,7 @@ class Cached(Generic[P, T]):
             # asyncio lets it out of a task and through the loop: the job would die in the middle.
             raise CacheError(f"sys.exit({error.code!r}) in {self._name}") from error
 
-    async def _fetch(self, store: Store, ticket: int, args: Any, kwargs: Any) -> Any:
+    async def _fetch(self, store: Store, ticket: int, args: object, kwargs: object) -> object:
         try:
             value = await self._ask_source(args, kwargs)
         except BaseException as error:
@@ -286,7 +286,7 @@ class Cached(Generic[P, T]):
             log.exception("a result could not be kept", extra={"function": self._name})
         return value
 
-    def _fetched(self, fetch: asyncio.Task[Any]) -> None:
+    def _fetched(self, fetch: asyncio.Task[object]) -> None:
         self._fetches.discard(fetch)
         if not fetch.cancelled():
             fetch.exception()  # whoever waited has it; nobody may be waiting any more
@@ -300,7 +300,7 @@ class Cached(Generic[P, T]):
             self._local = _LocalStore(self.options)
         return self._local
 
-    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _key_of(self, args: tuple[object, ...], kwargs: dict[str, object]) -> str:
         if self._key is not None:
             return self._key(*args, **kwargs)
         text = repr(
@@ -319,7 +319,7 @@ class Cached(Generic[P, T]):
             self.counters.failed += 1
 
 
-def _stable(value: Any) -> Any:
+def _stable(value: object) -> object:
     """``value`` when its repr is the same in every process and for every equal value."""
     if isinstance(value, (tuple, list)):
         return [_stable(item) for item in value]

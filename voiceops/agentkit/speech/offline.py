@@ -95,7 +95,7 @@ class _Espeak:
             return b"".join(self._chunks)
 
 
-class OfflineVoice(tts.TTS[Any]):
+class OfflineVoice(tts.TTS[object]):
     """espeak-ng as a LiveKit TTS."""
 
     def __init__(self, *, voice: str = "en-us") -> None:
@@ -128,7 +128,7 @@ class _Speech(tts.ChunkedStream):
         output_emitter.flush()
 
 
-class OfflineEars(stt.STT[Any]):
+class OfflineEars(stt.STT[object]):
     """Keeps what the caller said last in ``heard``, and reports how long it was."""
 
     def __init__(self) -> None:

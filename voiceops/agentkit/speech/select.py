@@ -38,10 +38,10 @@ class MissingPackageError(Exception):
 class Speech:
     """What ``speech_from_environment`` chose. ``session()`` makes an AgentSession of it."""
 
-    stt: Callable[[], Any]
-    llm: Callable[[], Any] | None
+    stt: Callable[[], object]
+    llm: Callable[[], object] | None
     """None: there is no mind; the agent follows a script."""
-    tts: Callable[[], Any]
+    tts: Callable[[], object]
     providers: Mapping[str, str] = field(default_factory=dict)
     """Who hears, thinks and speaks."""
 
@@ -102,7 +102,7 @@ def _cloud(environment: Mapping[str, str], **providers: str) -> Speech:
     return Speech(stt=makers["stt"], llm=makers["llm"], tts=makers["tts"], providers=providers)
 
 
-def _maker(environment: Mapping[str, str], kind: str, provider: str) -> Callable[[], Any]:
+def _maker(environment: Mapping[str, str], kind: str, provider: str) -> Callable[[], object]:
     if provider == "inference":
         module = import_module("livekit.agents.inference")
     else:

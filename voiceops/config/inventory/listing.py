@@ -25,7 +25,7 @@ def listed(inventory: Inventory, limit: str = "") -> dict[str, Any]:
             f"the pattern {limit!r} matches no host", hint="`inv inventory --graph` shows them all"
         )
     chosen = set(names)
-    document: dict[str, Any] = {}
+    document: dict[str, object] = {}
     for name in inventory.descendants("all"):
         group = inventory.groups[name]
         hosts = [host for host in group.hosts if host in chosen] if name != "all" else []
@@ -40,7 +40,7 @@ def listed(inventory: Inventory, limit: str = "") -> dict[str, Any]:
     return document
 
 
-def host_variables(inventory: Inventory, name: str) -> dict[str, Any]:
+def host_variables(inventory: Inventory, name: str) -> dict[str, object]:
     """The document of ``--host``: the variables of one host."""
     hosts = [name] if name in inventory.hosts else match(inventory, name)
     if len(hosts) != 1:
@@ -48,7 +48,7 @@ def host_variables(inventory: Inventory, name: str) -> dict[str, Any]:
             f"{name!r} is {len(hosts)} hosts of the inventory, not one",
             hint=None if hosts else did_you_mean(name, inventory.hosts),
         )
-    values: dict[str, Any] = shown(inventory.variables(hosts[0]), mark_unsafe=False)
+    values: dict[str, object] = shown(inventory.variables(hosts[0]), mark_unsafe=False)
     if hosts[0] in LOCAL_NAMES and hosts[0] not in inventory.hosts:
         values["ansible_connection"] = "local"
     return values
@@ -77,7 +77,7 @@ def _branch(inventory: Inventory, name: str, depth: int, with_variables: bool) -
         yield from _variables(own, depth + 1)
 
 
-def _variables(values: Mapping[Any, Any], depth: int) -> Iterator[str]:
+def _variables(values: Mapping[object, object], depth: int) -> Iterator[str]:
     for name, value in sorted(values.items(), key=lambda item: str(item[0])):
         yield _line(f"{{{name} = {masked(name, value)}}}", depth)
 
@@ -86,12 +86,12 @@ def _line(text: str, depth: int) -> str:
     return "  |" * depth + ("--" if depth else "") + text
 
 
-def shown(values: Mapping[Any, Any], *, mark_unsafe: bool) -> dict[str, Any]:
+def shown(values: Mapping[object, object], *, mark_unsafe: bool) -> dict[str, object]:
     """Variables as JSON can carry them; text under the name of a secret is masked."""
     return {_key(name): _json(masked(name, value), mark_unsafe) for name, value in values.items()}
 
 
-def masked(name: Any, value: Any) -> Any:
+def masked(name: object, value: object) -> object:
     """A variable's value without the texts that stand under the name of a secret."""
     if isinstance(value, str) and value and is_secret_name(name):
         return MASK
@@ -102,7 +102,7 @@ def masked(name: Any, value: Any) -> Any:
     return value
 
 
-def _json(value: Any, mark_unsafe: bool) -> Any:
+def _json(value: object, mark_unsafe: bool) -> object:
     if isinstance(value, UnsafeText) and mark_unsafe:
         return {"__ansible_unsafe": str(value)}
     if isinstance(value, dict):
@@ -114,7 +114,7 @@ def _json(value: Any, mark_unsafe: bool) -> Any:
     return value
 
 
-def _key(key: Any) -> str:
+def _key(key: object) -> str:
     # As json.dumps writes keys, so that text and other keys can be sorted together.
     if isinstance(key, str):
         return key
