@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from voiceops.doctor.evidence import (
     CallHistory,
+    FailedCall,
     call_error,
     call_history,
     logged,
@@ -144,12 +145,14 @@ def failing_calls(facts: Facts) -> Iterator[Finding]:
         if facts.wanted_room:
             gone = [one for one in gone if one.room == facts.wanted_room]
         if gone:
-            yield _failing(facts, worker, history, gone[-1].error, len(gone))
+            yield _failing(facts, worker, history, gone)
 
 
-def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, error: str, count: int) -> Finding:
+def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, gone: Sequence[FailedCall]) -> Finding:
+    error, count = gone[-1].error, len(gone)
+    answered_since = history.answered_at > max(one.offered_at for one in gone)
     calls = "call" if count == 1 else f"{count} calls"
-    if history.answered_since:
+    if answered_since:
         sentence = f"{calls.capitalize() if count > 1 else 'A call'} of {worker.service} failed and a later one was answered: {error}."
     else:
         sentence = f"The last {calls} of {worker.service} failed: {error}."
@@ -157,14 +160,14 @@ def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, error: str,
     changed = not worker.release_current
     return Finding(
         rule="calls-failed",
-        severity="warning" if history.answered_since else "error",
+        severity="warning" if answered_since else "error",
         sentence=sentence,
         evidence=(
             *(
                 logged("worker", one.event, f"{one.event.message.splitlines()[0]}: {one.error}")
-                for one in history.failed[-3:]
+                for one in gone[-3:]
             ),
-            f"{len(history.failed)} of {history.count} {'call' if history.count == 1 else 'calls'}{since}",
+            f"{count} of {history.count} {'call' if history.count == 1 else 'calls'}{since}",
         ),
         fixes=(
             Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)

@@ -87,6 +87,7 @@ class FailedCall:
     room: str
     error: str
     """What was raised and where, or how the process ended."""
+    offered_at: float
     event: LogEvent
 
 
@@ -96,8 +97,8 @@ class CallHistory:
 
     failed: tuple[FailedCall, ...]
     count: int
-    answered_since: bool
-    """A later call than the last failed one has been answered."""
+    answered_at: float
+    """When the last answered call was offered; 0 for none."""
 
     def alike(self, error: str) -> int:
         """How many calls failed with this error."""
@@ -124,15 +125,16 @@ def call_history(facts: Facts, worker: WorkerFact) -> CallHistory:
         error = call_error(event, worker.code_folder)
         known = failed.get(event.job_id)
         if error and not (known and place_of(known.error)) and not _left(facts, room, event.at):
-            failed[event.job_id] = FailedCall(job_id=event.job_id, room=room, error=error, event=event)
-    last = max((offered[job] for job in failed), default=0.0)
+            failed[event.job_id] = FailedCall(
+                job_id=event.job_id, room=room, error=error, offered_at=offered[event.job_id], event=event
+            )
+    answered = [
+        at for job, at in offered.items() if job not in failed and (job in ready or facts.now - at > SERVED_S)
+    ]
     return CallHistory(
         failed=tuple(sorted(failed.values(), key=lambda one: one.event.at)),
         count=len(offered),
-        answered_since=any(
-            at > last and job not in failed and (job in ready or facts.now - at > SERVED_S)
-            for job, at in offered.items()
-        ),
+        answered_at=max(answered, default=0.0),
     )
 
 

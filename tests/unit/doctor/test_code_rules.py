@@ -163,3 +163,16 @@ def test_a_worker_whose_folder_was_deleted_is_not_called_slow_or_frozen() -> Non
     (finding,) = diagnose(scene(workers=(mute,), host=HostFact(cpu_share=1.0)))
     assert (finding.rule, finding.severity) == ("state-folder-deleted", "warning")
     assert ".voiceops was deleted" in finding.sentence
+
+
+def test_a_call_that_fails_now_does_not_bring_back_failures_that_were_answered_since() -> None:
+    events = (
+        offered(90),
+        raised(89.8),
+        offered(60, "AJ_2", "other"),
+        offered(9, "AJ_3", "now"),
+        worker_line("process exited with non-zero exit code -9", 8, job_id="AJ_3", room="now"),
+    )
+    here = room(caller(9), name="now", age_s=9)
+    found = {one.rule: one.severity for one in diagnose(scene(here, workers=(HERE,), events=events))}
+    assert found["calls-failed"] == "warning"
