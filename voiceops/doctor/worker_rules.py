@@ -66,6 +66,7 @@ def frozen_worker(facts: Facts) -> Iterator[Finding]:
             sentence=f"The worker of {worker.service} (pid {worker.pid}) is frozen: it is still offered calls and loses them.",
             evidence=(
                 how,
+                *_blocked_at(facts, worker),
                 *_lost_jobs(failed),
             ),
             fixes=(
@@ -94,6 +95,15 @@ def _lost_jobs(failed: Sequence[LogEvent]) -> tuple[str, ...]:
     return (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",) if failed else ()
 
 
+def _blocked_at(facts: Facts, worker: WorkerFact) -> Iterator[str]:
+    """The line of code that blocks the worker's own loop; its jobs log such lines with their job's id."""
+    for event in reversed(facts.events):
+        own = event.service == worker.service and not event.job_id and event.at >= (worker.started_at or 0.0)
+        if own and event.message == "event loop blocked":
+            yield f"worker log: event loop blocked at {event.fields.get('where', 'an unknown line')}"
+            return
+
+
 def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[LogEvent]) -> Finding:
     """A drain ends with the worker's last call, but only a worker that runs notices that."""
     listed = {room for one in facts.workers if one.answers for room in one.rooms}
@@ -105,7 +115,7 @@ def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[Lo
         severity="error" if failed else "warning",
         sentence=f"A worker of {worker.service} (pid {worker.pid}) was told to stop and does not answer: "
         "its drain never ends, and calls that LiveKit still offers it are lost.",
-        evidence=(how, *stays, *_lost_jobs(failed)),
+        evidence=(how, *_blocked_at(facts, worker), *stays, *_lost_jobs(failed)),
         fixes=(start, *new_agents(facts, worker)),
         rank=8 if failed else 42,
     )

@@ -304,8 +304,10 @@ def test_a_worker_that_was_told_to_stop_and_is_mute_is_named_with_the_calls_that
     assert "1 call(s) may be its own: it is ended only after them" in finding.evidence
     assert [fix.action for fix in finding.fixes] == ["start"]
     lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="lost")
-    (finding,) = diagnose(scene(workers=(new, old), events=(lost,)))
+    blocked = worker_line("event loop blocked", 60, level="WARNING", where="/a/agent.py:7 in look_up")
+    (finding,) = diagnose(scene(workers=(new, old), events=(blocked, lost)))
     assert finding.severity == "error"
+    assert "worker log: event loop blocked at /a/agent.py:7 in look_up" in finding.evidence
     assert not any("its own" in line for line in finding.evidence)
 
 
