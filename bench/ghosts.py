@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.support.projects import REPOSITORY, Project, project
 
@@ -33,8 +34,8 @@ def replace_agent(made: Project, number: int, seconds: float) -> None:
         made.inv("start", "--only", "agent", code=None, timeout_s=120)
 
 
-def call_beside_overlaps(made: Project, number: int, seconds: float) -> tuple[int, int]:
-    """Calls that were answered, and all."""
+def call_beside_overlaps(made: Project, number: int, seconds: float) -> list[dict[str, Any]]:
+    """All calls, as `inv call` tells them."""
     replacing = threading.Thread(target=replace_agent, args=(made, number, seconds))
     replacing.start()
     flags = ["--duration", f"{seconds:g}", "--concurrency", "6", "--hangup", HANGUPS, "--expect-success", "0"]
@@ -47,8 +48,8 @@ def call_beside_overlaps(made: Project, number: int, seconds: float) -> tuple[in
         timeout=seconds + 120,
     )
     replacing.join()
-    calls = json.loads(done.stdout)["calls"]
-    return sum(call["ok"] for call in calls), len(calls)
+    calls: list[dict[str, Any]] = json.loads(done.stdout)["calls"]
+    return calls
 
 
 def main() -> int:
@@ -64,19 +65,27 @@ def main() -> int:
     ):
         made.inv("start")
         for number in range(options.rounds):
-            answered, calls = call_beside_overlaps(made, number, options.seconds)
+            calls = call_beside_overlaps(made, number, options.seconds)
+            answered = sum(call["ok"] for call in calls)
             time.sleep(AFTER_S)
             (host,) = made.inv("status", "--json").json["hosts"].values()
             rooms = made.inv("rooms.list", "--json").json["rooms"]
             draining = host["services"]["agent"].get("draining") or []
             left += len(rooms) + len(draining)
             print(
-                f"round {number + 1}: {answered} of {calls} calls answered; {AFTER_S:g} s later "
+                f"round {number + 1}: {answered} of {len(calls)} calls answered; {AFTER_S:g} s later "
                 f"{len(rooms)} rooms, {len(draining)} draining workers",
                 flush=True,
             )
+            for call in calls:
+                if not call["ok"]:
+                    print(f"  {json.dumps(call.get('failure'))}")
             for room in rooms:
                 print(f"  {json.dumps(room)}")
+            log = (made.folder / ".voiceops" / "logs" / "agent.log").read_text(errors="replace")
+            print(
+                f"  event loop blocked: {log.count('event loop blocked')} line(s) in the agent's log so far"
+            )
     return 0 if left == 0 else 1
 
 

@@ -88,34 +88,41 @@ async def diagnosis(made: Project) -> str:
     return (await asyncio.to_thread(made.inv, "why", code=None)).out
 
 
+async def fix(made: Project) -> None:
+    """`why --fix`, again where it could not look at everything within its deadlines (a full machine)."""
+    for _ in range(3):
+        answer = await asyncio.to_thread(made.inv, "why", "--fix", "--json", code=None)
+        if answer.json["fixed"] or not answer.json["problems"]:
+            break
+    assert [one["done"] for one in answer.json["fixed"]] == [True], answer.out
+
+
 @pytest.mark.parametrize("how", ["600", "stopped"])
 async def test_why_replaces_a_worker_that_does_not_answer_and_its_call_is_heard_all_the_while(
     stack: Project, how: str
 ) -> None:
+    # Not for long: a job that gets no ping from its worker for 70 s ends itself (livekit/agents/ipc/proc_client.py).
     async with a_call(stack, f"held-{how}"):
         old = await asyncio.to_thread(freeze, stack, how)
         await lose_a_call(stack, f"lost-{how}")
-        answer = await asyncio.to_thread(stack.inv, "why", "--fix", "--json", code=None)
-        assert [one["done"] for one in answer.json["fixed"]] == [True], answer.out
+        await fix(stack)
         assert await asyncio.to_thread(stack.pid, "agent") != old.pid
         assert old.is_running()
-        if how == "600":
-            said = await diagnosis(stack)
-            assert "[worker-drain-stuck]" in said
-            assert f"pid {old.pid}" in said
-            assert "1 call(s) may be its own" in said
-            await asyncio.to_thread(stack.inv, "why", "--fix", code=None)
-            assert old.is_running()
-            for number in range(5):  # it has left LiveKit, which else would offer it every second call
-                async with caller(stack.url, f"beside-{number}", identity="next") as person:
-                    await agent_in(person)
-    if how == "600":
-        assert processes.find(old.pid)  # only a worker that runs notices that its last call is over
-        await asyncio.to_thread(stack.inv, "why", "--fix", code=None)
-        assert processes.find(old.pid) is None
-        assert "worker-drain-stuck" not in await diagnosis(stack)
-    else:
+        said = await diagnosis(stack) if how == "600" else ""
+    if how == "stopped":
         await asyncio.to_thread(old.wait, 60)
+        return
+    assert "[worker-drain-stuck]" in said
+    assert f"pid {old.pid}" in said
+    assert "1 call(s) may be its own" in said
+    assert "agent.py" in said  # the line that blocks
+    assert processes.find(old.pid)  # only a worker that runs notices that its last call is over
+    for number in range(5):  # it has left LiveKit, which else would offer it every second call
+        async with caller(stack.url, f"beside-{number}", identity="next") as person:
+            await agent_in(person)
+    await fix(stack)
+    assert processes.find(old.pid) is None
+    assert "worker-drain-stuck" not in await diagnosis(stack)
 
 
 @pytest.mark.parametrize("command", [["why", "--fix"], ["start"], ["stop", "--only", "agent"]], ids=" ".join)
