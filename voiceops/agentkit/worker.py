@@ -24,6 +24,7 @@ from voiceops.agentkit.loopwatch import LoopWatch
 from voiceops.model.protocol import TARGET_LOAD
 
 if TYPE_CHECKING:
+    from aiohttp import ClientWebSocketResponse
     from livekit.agents import AgentServer
 
 log = logging.getLogger("voiceops.agentkit")
@@ -50,7 +51,7 @@ PRIVATE_NAMES = (
 )
 
 
-def shut_down(ws: Any) -> None:
+def shut_down(ws: ClientWebSocketResponse) -> None:
     """Close a connection from outside of its loop, which may be blocked; the loop finds it closed."""
     transport = ws.get_extra_info("socket")
     with suppress(OSError), socket.socket(fileno=os.dup(transport.fileno())) as connection:
