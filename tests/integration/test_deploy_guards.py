@@ -114,7 +114,7 @@ async def test_a_server_that_stands_still_for_seconds_keeps_its_calls(
 def test_an_empty_server_takes_its_new_secret_without_a_question(servers: Servers) -> None:
     with rotated_secret(servers):
         servers.deploy("--no-call")
-        assert servers.deploy("--no-call")["changed"] == 0
+        assert servers.deploy("--no-call")["changed_count"] == 0
     servers.deploy("--no-call")
 
 

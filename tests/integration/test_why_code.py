@@ -77,7 +77,7 @@ def test_failed_calls_are_forgotten_with_the_run_and_shown_when_asked_for(stack:
     stack.inv("start")
     assert found(stack, code=0) == {}
     earlier = found(stack, "--since", "10m", code=1)["calls-failed"]
-    assert "no database" in earlier["sentence"]
+    assert "no database" in earlier["cause"]
     assert "--since" in stack.inv("why", "--since", "5x", code=3).err
 
 
@@ -95,13 +95,13 @@ def test_a_syntax_error_is_named_by_start_why_call_and_recover(stack: Project) -
     for answer in said:
         assert re.search(rf"SyntaxError: '\(' was never closed {re.escape(where)}", answer.out + answer.err)
         assert "inv recover" not in answer.out + answer.err
-    steps = stack.inv("recover", "--json", code=1).json
+    steps = stack.inv("recover", "--json", code=1).json["hosts"]["localhost"]
     assert [step["step"] for step in steps["steps"]] == ["diagnose", "fix"]
     assert stack.pid("livekit") == livekit
-    failed = stack.inv("why", "--fix", "--json", code=1).json["fixed"]
-    assert "SyntaxError" in failed[0]["error"]
+    failed = stack.inv("why", "--fix", "--json", code=1).json["hosts"]["localhost"]["fixes"]
+    assert "SyntaxError" in failed[0]["detail"]
     code(stack, GOOD)
-    assert stack.inv("recover", "--json").json["helped"] == "fix"
+    assert stack.inv("recover", "--json").json["hosts"]["localhost"]["helped"] == "fix"
 
 
 def test_an_exception_at_import_is_named_with_its_line(stack: Project) -> None:
@@ -110,7 +110,7 @@ def test_an_exception_at_import_is_named_with_its_line(stack: Project) -> None:
     where = f"agent/agent.py:{line_of(GOOD, 'RATE = 48_000')}"
     stack.inv("stop", "--only", "agent", "--yes")
     assert f"({where})" in stack.inv("start", code=1).err
-    assert f"({where})" in found(stack)["agent-code"]["sentence"]
+    assert f"({where})" in found(stack)["agent-code"]["cause"]
     code(stack, GOOD)
     stack.inv("start")
     assert found(stack, code=0) == {}
