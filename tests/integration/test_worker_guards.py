@@ -92,7 +92,7 @@ async def fix(made: Project) -> None:
     """`why --fix`, again where it could not look at everything within its deadlines (a full machine)."""
     for _ in range(3):
         answer = await asyncio.to_thread(made.inv, "why", "--fix", "--json", code=None)
-        if answer.json["hosts"]["localhost"]["fixes"] or not answer.json["problems"]:
+        if answer.json["hosts"]["localhost"]["fixes"] or not answer.json["hosts"]["localhost"]["problems"]:
             break
     assert [one["done"] for one in answer.json["hosts"]["localhost"]["fixes"]] == [True], answer.out
 
