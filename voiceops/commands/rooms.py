@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceops.adapters.livekit.api import LivekitApi
+from voiceops.cli import output
 from voiceops.cli.command import Report, Run
 from voiceops.commands.rooms_view import (
     cleanup_document,
@@ -235,7 +237,8 @@ def selftest(run: Run) -> Report:
             if not run.json:
                 mark = "ok    " if step.ok else "FAILED"
                 detail = f" ({printable(step.detail)})" if step.detail else ""
-                print(f"{mark} {step.took_s:7.3f} s  {step.name}{detail}", flush=True)
+                output.show(f"{mark} {step.took_s:7.3f} s  {step.name}{detail}")
+                sys.stdout.flush()
 
         _on(run, server, lambda api, tell=tell: room_library.selftest(api, tell=tell), "the self-test")  # type: ignore[misc]
     ok = all(step["ok"] for step in steps)
