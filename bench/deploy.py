@@ -26,7 +26,7 @@ from tests.support import hosts
 from tests.support.hosts import Machine
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.servers import Servers, agent_servers, sleeper
-from voiceops.deploy.operations import DeployRun, Options
+from voiceops.deploy.operations import DeployOptions, DeployRun
 from voiceops.wiring.deploy import deployer
 from voiceops.wiring.fleet import open_fleet
 from voiceops.wiring.project import Project
@@ -55,7 +55,7 @@ def deploy(servers: Servers, machines: Sequence[Machine], *, call: bool = False)
     names = ",".join(machine.name for machine in machines)
     project = Project.load(inventory=str(servers.folder / "inventory.yaml"), host=names)
     fleet = open_fleet(project.hosts)
-    done = deployer(project, Options(by="bench", call=call), Silent()).deploy(fleet)
+    done = deployer(project, DeployOptions(by="bench", call=call), Silent()).deploy(fleet)
     for run in done.fleet.runs:
         if run.error is not None:
             raise run.error

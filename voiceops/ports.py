@@ -75,7 +75,7 @@ class AgentRoomApi(RoomApi, DispatchApi, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ProgramResult:
     """How a program on a host ended. Output is bounded: of more than the limit, the end is kept."""
 
     exit_code: int
@@ -99,7 +99,7 @@ class RemoteProcess(Protocol):
         """Some of its output, empty at its end; ``DeadlineError`` when nothing comes for so long."""
         ...
 
-    def wait(self) -> Ended:
+    def wait(self) -> ProgramResult:
         """Its exit code and error output, once ``read`` returned nothing."""
         ...
 
@@ -129,7 +129,7 @@ class Transport(Protocol):
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
-    ) -> Ended:
+    ) -> ProgramResult:
         """Run a program to its end; exit 127 means that the host does not have it."""
         ...
 

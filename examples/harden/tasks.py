@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 from voiceops.tasks import namespace
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ KERNEL = {"kernel.kptr_restrict": "2", "net.ipv4.conf.all.rp_filter": "1"}
 
 
 @command(*TARGETS, "check", "diff", help={"accept-new": "Trust hosts that are seen for the first time."})
-def harden(run: Run, accept_new: bool = False) -> Report:
+def harden(run: CommandRun, accept_new: bool = False) -> Report:
     """Close what a voice host does not need.
 
     Example: inv harden --group voice --check --diff

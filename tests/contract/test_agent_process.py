@@ -14,8 +14,8 @@ from voiceops.adapters.process import processes
 from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
 from voiceops.model.states import ServiceState
-from voiceops.stack.backend import Force
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.backend import StopForce
+from voiceops.stack.local.folder import ProjectFolder
 
 pytestmark = pytest.mark.timeout(480)
 
@@ -43,13 +43,13 @@ def test_an_agent_gets_ready_says_so_drains_on_one_signal_and_leaves_no_process(
     backend = stacks.stack_of(folder, agent).backend
     run = backend.wait_ready(agent, backend.start(agent), stacks.soon(60))
     assert run.state is ServiceState.READY
-    health = read_health(Folder(folder).health_socket(run.launch))
+    health = read_health(ProjectFolder(folder).health_socket(run.launch))
     assert health is not None
     assert (health.registered, health.draining, health.calls, health.pid) == (True, False, 0, run.pid)
     assert health.worker_id
     main = processes.find(run.pid)
     assert main is not None
     assert len(stacks.marked(folder)) > 1
-    assert backend.end(run, stacks.soon(30), Force.STOP)
+    assert backend.end(run, stacks.soon(30), StopForce.STOP)
     assert not processes.alive(main.key)
     assert stacks.marked(folder) == []

@@ -10,10 +10,10 @@ from pathlib import Path
 from tests.support import hosts
 from voiceops.remote.onhost import ready
 from voiceops.systemd.escape import environment_file
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitFile, UnitWriter
 
-NAMES = Names("frontdesk")
+NAMES = HostNames("frontdesk")
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 SECRET = "a-secret-for-tests-only-32-characters-long"
 

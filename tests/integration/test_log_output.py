@@ -15,7 +15,7 @@ from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import Process
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.logs import rotation
 
 HOSTILE = b"2026-01-01T00:00:01Z red \x1b[31m\x1b]0;title\x07 \xff\xfe \xc2\x9b2J end"
@@ -85,7 +85,7 @@ def test_logs_rotate_while_services_run_and_the_process_that_does_it_ends_with_t
     loud = sleeper("loud", tmp_path, argv=("sh", "-c", flood), log_max_bytes=200_000, log_keep=2)
     quiet = sleeper("quiet", tmp_path)
     stack = stack_of(tmp_path, loud, quiet)
-    folder = Folder(tmp_path)
+    folder = ProjectFolder(tmp_path)
     try:
         operations.start(stack)
         rotated = folder.logs / "loud.log.2"
@@ -108,7 +108,7 @@ def test_logs_rotate_while_services_run_and_the_process_that_does_it_ends_with_t
 
 def test_a_log_is_rotated_by_one_process_and_by_the_next_when_it_was_killed(tmp_path: Path) -> None:
     stack = stack_of(tmp_path, sleeper("one", tmp_path), sleeper("two", tmp_path))
-    folder = Folder(tmp_path)
+    folder = ProjectFolder(tmp_path)
     try:
         operations.start(stack)
         first = _rotator(folder)
@@ -121,7 +121,7 @@ def test_a_log_is_rotated_by_one_process_and_by_the_next_when_it_was_killed(tmp_
         stacks.end_all(tmp_path)
 
 
-def _rotator(folder: Folder) -> Process:
+def _rotator(folder: ProjectFolder) -> Process:
     patience = stacks.soon(20)
     while not rotation.lock_held(folder.base):
         patience.check("nobody holds the lock of the rotation")

@@ -68,7 +68,7 @@ def room() -> str:
 
 
 def rules(report: CleanupReport) -> dict[str, Rule]:
-    return {one.look.room.name: one.rule for one in (*report.deleted, *report.kept)}
+    return {one.snapshot.room.name: one.rule for one in (*report.deleted, *report.kept)}
 
 
 async def test_each_kind_of_room_is_kept_or_deleted_for_its_own_reason(
@@ -142,7 +142,7 @@ async def test_a_room_that_an_agent_in_flight_makes_anew_is_gone_at_the_end(
         await api.create_room(name, agents=[AGENT])
         await asyncio.sleep(0.05 * (index > 0))
     report = await cleanup_stale_rooms(api, EAGER, force=True)
-    assert {one.look.room.name for one in report.deleted} == set(rooms)
+    assert {one.snapshot.room.name for one in report.deleted} == set(rooms)
     assert await list_rooms(api, rooms) == ()
 
 

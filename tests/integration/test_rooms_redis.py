@@ -19,9 +19,9 @@ import pytest_asyncio
 from tests.integration.rooms import half_open_join
 from tests.support import live, parts
 from voiceops.adapters.livekit.api import LivekitApi
-from voiceops.doctor.collect import look_at_rooms
+from voiceops.doctor.collect import observe_rooms
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import Facts, ServerFact
+from voiceops.doctor.facts import ServerFact, StackFacts
 from voiceops.model.secret import Secret
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms import rules
@@ -92,10 +92,10 @@ async def test_rooms_of_a_dead_node_go_for_good_and_those_of_the_living_stay(
     served = await asyncio.gather(*(answers(api, name) for name in names))
     orphans = {name for name, alive in zip(names, served, strict=True) if not alive}
     assert 0 < len(orphans) < len(names), "both nodes should have got rooms"
-    seen = Facts(
+    seen = StackFacts(
         now=time.time() + 60,  # the rule gives a young room time to be served
         server=ServerFact(url=api.url, reachable=True, status=200),
-        rooms=(await look_at_rooms(api))[0],
+        rooms=(await observe_rooms(api))[0],
     )
     named = {finding.room for finding in diagnose(seen) if finding.rule == "orphan-room"}
     assert named - {"ghost"} == orphans
@@ -103,7 +103,7 @@ async def test_rooms_of_a_dead_node_go_for_good_and_those_of_the_living_stay(
     settings = RoomsSettings(stale_after_s=0.0, keep=[name for name in names if name not in orphans])
     report = await cleanup_stale_rooms(api, settings)
     assert not report.failed
-    gone = {one.look.room.name: one.rule for one in report.deleted}
+    gone = {one.snapshot.room.name: one.rule for one in report.deleted}
     assert {name: gone.get(name) for name in orphans} == dict.fromkeys(orphans, Rule.EMPTY)
     if ghost_is_orphan:
         assert gone["ghost"] is Rule.ORPHAN

@@ -26,7 +26,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import Probe, Settings
 from voiceops.model.states import ServiceState
 from voiceops.resources import Directory, File, State, apply
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.systemd.units import TimerJob
 
@@ -184,7 +184,7 @@ def test_a_hostile_health_socket_is_bounded_and_counts_as_no_answer(
         # What does not answer may have calls: None, not 0.
         assert (seen.state, seen.calls, seen.rooms) == (ServiceState.UNRESPONSIVE, None, ())
         assert ready_host.shell("test -e /run/private/was-asked", check=False).returncode == 1
-        assert backend.end(seen, Deadline(20, "the test"), Force.KILL)
+        assert backend.end(seen, Deadline(20, "the test"), StopForce.KILL)
     finally:
         ready_host.shell(f"systemctl stop {private}; rm -rf /run/private", check=False)
 

@@ -15,7 +15,7 @@ from tests.support.stacks import fake_agent, observed, stack_of
 from voiceops.adapters.process import processes
 from voiceops.errors import CallsInProgressError, CallsUnknownError, UnreachableError, VoiceopsError
 from voiceops.stack import operations
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import CallKnowledge, OccupiedRooms
 
@@ -85,6 +85,6 @@ def test_start_replaces_an_agent_that_does_not_answer_and_lets_it_finish_its_cal
     assert (result.action, result.draining) == ("overlap", [mute])
     assert operations.check(stack)["agent"].ok
     assert processes.find(mute) is not None
-    log = Folder(folder).log_file("agent").read_text()
+    log = ProjectFolder(folder).log_file("agent").read_text()
     assert log.count("got SIGTERM") == 1
     assert "second signal" not in log

@@ -29,7 +29,7 @@ from voiceops.model.secret import Secret
 from voiceops.ports import Transport
 from voiceops.resources import install_python, read_facts
 from voiceops.stack.systemd.backend import SystemdBackend
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 
 @pytest.fixture
@@ -242,8 +242,8 @@ def test_noise_from_rc_files_breaks_nothing(fresh_host: hosts.Machine) -> None:
 def test_noise_from_rc_files_hides_no_answer_of_units_or_releases(fresh_host: hosts.Machine) -> None:
     fresh_host.write("/home/deploy/.bashrc", "echo hello; printf 'no newline'\n")
     with closing(SshTransport(target(fresh_host))) as transport:
-        assert SystemdBackend(Names("demo"), transport).observe([]) == {}
-        assert read_ledger(transport, Names("demo")).history == []
+        assert SystemdBackend(HostNames("demo"), transport).observe([]) == {}
+        assert read_ledger(transport, HostNames("demo")).history == []
 
 
 def test_a_host_that_vanishes_is_noticed_by_the_keepalive_while_nobody_speaks(

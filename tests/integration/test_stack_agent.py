@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import callers, live, parts, stacks
 from voiceops.adapters.process import ports_in_use, processes
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 
 ROUNDS = int(os.environ.get("VOICEOPS_AGENT_ROUNDS", "2"))
 pytestmark = pytest.mark.timeout(480)
@@ -144,7 +144,7 @@ def test_stop_ends_all_of_it_agents_first(project: stacks.Project) -> None:
     project.json("start")
     assert list(project.json("stop")["hosts"]["localhost"]["services"]) == ["agent", "livekit"]
     assert stacks.marked(project.folder) == []
-    assert list(Folder(project.folder).sockets.glob("*")) == []
+    assert list(ProjectFolder(project.folder).sockets.glob("*")) == []
 
 
 def test_a_server_that_was_just_ready_does_not_swallow_its_stop_signal(project: stacks.Project) -> None:

@@ -17,7 +17,7 @@ import pytest
 from tests.support import stacks
 from tests.support.documents import problem
 from voiceops.adapters.process import processes
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 
 ROUNDS = int(os.environ.get("VOICEOPS_STACK_ROUNDS", "6"))
 NAMES = ("one", "two", "three")
@@ -118,7 +118,7 @@ def test_a_command_that_waits_for_the_lock_too_long_exits_4_and_names_the_owner(
     slow = stacks.cheap_services(["one"], command=["sh", "-c", "sleep 1000"], ready_timeout_s=50)
     stacks.write_inventory(project.folder, slow)
     first = project.spawn("start")
-    lock = Folder(project.folder).base / "lock"
+    lock = ProjectFolder(project.folder).base / "lock"
     while not (lock.exists() and lock.read_text()):
         assert first.poll() is None
         time.sleep(0.01)
@@ -169,7 +169,7 @@ def test_status_counts_services_and_calls_per_host(project: stacks.Project) -> N
 
 
 def test_logs_are_merged_filtered_and_followed(project: stacks.Project) -> None:
-    logs = Folder(project.folder).logs
+    logs = ProjectFolder(project.folder).logs
     logs.mkdir(parents=True)
     (logs / "one.log").write_text("2026-01-01T00:00:01Z a\n2026-01-01T00:00:03Z c\n")
     (logs / "two.log").write_text("2026-01-01T00:00:02Z b\n")

@@ -24,9 +24,9 @@ from voiceops.kinds.model import Declared
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.local.backend import ProcessBackend
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Stray, judge
 
 
@@ -179,7 +179,7 @@ def test_stop_names_the_calls_and_needs_yes_or_a_drain(folder: Path) -> None:
     threading.Timer(0.3, calls.unlink).start()
     operations.stop(stack, drain_s=20)
     assert stacks.marked(folder) == []
-    assert Folder(folder).log_file("agent").read_text().count("got SIGTERM") == 1
+    assert ProjectFolder(folder).log_file("agent").read_text().count("got SIGTERM") == 1
 
 
 def test_stop_with_yes_drops_the_calls_at_once(folder: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_agent_is_replaced_by_overlap_and_the_old_one_gets_exactly_one_signal
     calls.unlink()
     assert processes.wait_gone([p.key for p in [processes.find(first.pid)] if p], 5) == []
     assert not operations.start(stack)["agent"].changed
-    log = Folder(folder).log_file("agent").read_text()
+    log = ProjectFolder(folder).log_file("agent").read_text()
     assert log.index("registered worker", log.index("registered worker") + 1) < log.index("got SIGTERM")
     assert log.count("got SIGTERM") == 1
     assert "second signal" not in log
@@ -217,14 +217,14 @@ def test_a_swallowed_stop_signal_is_noticed_and_sent_again(folder: Path) -> None
     stack = stack_of(folder, fake_agent(folder, env={"FAKE_DEAF": "1"}))
     operations.start(stack)
     operations.stop(stack)
-    log = Folder(folder).log_file("agent").read_text()
+    log = ProjectFolder(folder).log_file("agent").read_text()
     assert log.count("got SIGTERM") == 2
     assert "second signal" not in log
 
 
 def test_an_agent_whose_starter_was_killed_is_waited_for_by_its_health(folder: Path) -> None:
     agent = fake_agent(folder, env={"FAKE_SLOW_S": "0.7"})
-    starter = ProcessBackend(Folder(folder))
+    starter = ProcessBackend(ProjectFolder(folder))
     started = starter.start(agent)
     starter.close()
     result = operations.start(stack_of(folder, agent))["agent"]
@@ -325,9 +325,9 @@ def test_a_very_long_path_still_has_sockets(tmp_path: Path) -> None:
         stack = stack_of(folder, agent)
         assert operations.start(stack)["agent"].state is ServiceState.READY
         assert operations.check(stack)["agent"].ok
-        assert Folder(folder).sockets.parent != folder / ".voiceops"
+        assert ProjectFolder(folder).sockets.parent != folder / ".voiceops"
         operations.stop(stack)
-        assert not Folder(folder).sockets.exists()
+        assert not ProjectFolder(folder).sockets.exists()
     finally:
         stacks.end_all(folder)
 
@@ -336,8 +336,8 @@ def test_backends_end_a_run_once_and_again_without_harm(folder: Path) -> None:
     service = sleeper("one", folder)
     backend = stack_of(folder, service).backend
     run = backend.wait_ready(service, backend.start(service), soon())
-    assert backend.end(run, soon(), Force.STOP)
-    assert backend.end(run, soon(), Force.KILL)
+    assert backend.end(run, soon(), StopForce.STOP)
+    assert backend.end(run, soon(), StopForce.KILL)
     assert stacks.marked(folder) == []
     with socket.socket() as _, pytest.raises(ServiceError):
         backend.wait_ready(service, run, Deadline(1, "x"))

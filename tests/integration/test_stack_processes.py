@@ -19,8 +19,8 @@ from voiceops.errors import ServiceError
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.local.folder import Folder
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.model import judge
 
 
@@ -46,8 +46,8 @@ def test_start_stop_and_each_a_second_time_change_nothing_more(folder: Path) -> 
     assert all(result.changed for result in operations.stop(stack).values())
     assert stacks.marked(folder) == []
     assert not any(result.changed for result in operations.stop(stack).values())
-    assert Records(Folder(folder).state).services() == []
-    assert list(Folder(folder).sockets.glob("*")) == []
+    assert Records(ProjectFolder(folder).state).services() == []
+    assert list(ProjectFolder(folder).sockets.glob("*")) == []
 
 
 def test_what_needs_another_starts_after_it_and_what_does_not_starts_beside_it(folder: Path) -> None:
@@ -117,13 +117,13 @@ def test_an_exit_before_ready_is_a_failure_also_with_code_0_and_shows_the_log(fo
     with pytest.raises(ServiceError, match=r"ended before it was ready \(exit 0\)") as caught:
         operations.start(stack_of(folder, service))
     assert caught.value.log_tail == ("could not bind",)
-    assert Records(Folder(folder).state).services() == []
+    assert Records(ProjectFolder(folder).state).services() == []
 
 
 def test_a_program_that_does_not_exist_fails_clearly_and_leaves_no_record(folder: Path) -> None:
     with pytest.raises(ServiceError, match="can't run nonexistent-program"):
         operations.start(stack_of(folder, sleeper("one", folder, argv=("nonexistent-program",))))
-    assert Records(Folder(folder).state).services() == []
+    assert Records(ProjectFolder(folder).state).services() == []
 
 
 def test_what_needs_a_failed_service_is_not_started_and_the_rest_is(folder: Path) -> None:
@@ -173,10 +173,10 @@ def test_every_kind_of_probe_waits_until_the_service_can_do_its_job(folder: Path
 def test_a_recycled_pid_in_the_state_is_never_signalled(folder: Path) -> None:
     service = sleeper("one", folder)
     with foreign("sleep", "1000") as other:
-        Folder(folder).create()
-        records = Records(Folder(folder).state)
+        ProjectFolder(folder).create()
+        records = Records(ProjectFolder(folder).state)
         records.update(
-            Record(
+            LaunchRecord(
                 launch="x",
                 service="one",
                 kind="command",
@@ -201,7 +201,7 @@ def test_a_recycled_pid_in_the_state_is_never_signalled(folder: Path) -> None:
 def test_a_damaged_state_file_neither_loses_nor_doubles_a_service(folder: Path, damage: str) -> None:
     stack = stack_of(folder, sleeper("one", folder))
     pid = operations.start(stack)["one"].pid
-    file = Folder(folder).state / "one.json"
+    file = ProjectFolder(folder).state / "one.json"
     if damage == "cut":
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     elif damage == "gone":
@@ -209,7 +209,7 @@ def test_a_damaged_state_file_neither_loses_nor_doubles_a_service(folder: Path, 
     elif damage == "binary":
         file.write_bytes(b"\xff\x00" * 50)
     else:  # as a start leaves it that is killed between the birth of the process and the note of its pid
-        Records(Folder(folder).state).update(
+        Records(ProjectFolder(folder).state).update(
             msgspec.structs.replace(record_of(folder, "one"), pid=0, start="", ready_at=None)
         )
     again = operations.start(stack)
@@ -222,8 +222,8 @@ def test_a_damaged_state_file_neither_loses_nor_doubles_a_service(folder: Path, 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"format": 1, "records": [{"launch": 3}]}'])
 def test_a_state_file_that_makes_no_sense_is_replaced(folder: Path, text: str) -> None:
-    Folder(folder).create()
-    (Folder(folder).state / "one.json").write_text(text)
+    ProjectFolder(folder).create()
+    (ProjectFolder(folder).state / "one.json").write_text(text)
     stack = stack_of(folder, sleeper("one", folder))
     assert operations.check(stack)["one"].state is ServiceState.STALE
     operations.stop(stack)

@@ -25,7 +25,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.logs.journald import journal_argv
 from voiceops.stack.model import Instance, judge
 from voiceops.stack.systemd.backend import SystemdBackend
@@ -132,7 +132,7 @@ def test_a_service_starts_is_seen_with_its_digest_and_stops(backend: SystemdBack
     started = up(backend, web)
     seen = only(backend, web)
     assert (seen.state, seen.digest, seen.pid) == (ServiceState.READY, "d1", started.pid)
-    assert backend.end(seen, limit(), Force.STOP)
+    assert backend.end(seen, limit(), StopForce.STOP)
     assert not backend.observe([web])["web"].instances
 
 
@@ -160,15 +160,15 @@ def test_agents_overlap_and_the_old_one_drains_with_one_signal(
     old = up(backend, agent("r1"))
     ready_host.shell("touch /var/lib/frontdesk/data/calls-r1")
     new = up(backend, agent("r2"))
-    assert not backend.end(old, limit(0.5), Force.DRAIN)
-    assert not backend.end(old, limit(0.5), Force.DRAIN), "asked twice"
+    assert not backend.end(old, limit(0.5), StopForce.DRAIN)
+    assert not backend.end(old, limit(0.5), StopForce.DRAIN), "asked twice"
 
     seen = {one.release: one for one in backend.observe([agent("r2")])["agent"].instances}
 
     assert (seen["r2"].state, seen["r2"].pid, seen["r2"].digest) == (ServiceState.READY, new.pid, "d-r2")
     assert (seen["r1"].state, seen["r1"].calls, seen["r1"].signalled) == (ServiceState.DRAINING, 1, True)
     ready_host.shell("rm /var/lib/frontdesk/data/calls-r1")
-    assert backend.end(old, limit(), Force.DRAIN)
+    assert backend.end(old, limit(), StopForce.DRAIN)
     assert ready_host.read("/var/lib/frontdesk/data/signals-r1") == "1"
     assert only(backend, agent("r2")).pid == new.pid, "its runtime folder went with the old one's"
 
@@ -200,7 +200,7 @@ def test_the_same_release_can_be_replaced_by_overlap(backend: SystemdBackend) ->
     new = up(backend, agent("r1"))
     assert new.pid != old.pid
     assert new.release == "r1"
-    assert backend.end(old, limit(), Force.DRAIN)
+    assert backend.end(old, limit(), StopForce.DRAIN)
     assert only(backend, agent("r1")).pid == new.pid
 
 
@@ -209,8 +209,8 @@ def test_an_agent_with_a_call_is_not_killed_by_a_stop_but_by_force(
 ) -> None:
     running = up(backend, agent("r1"))
     ready_host.shell("touch /var/lib/frontdesk/data/calls-r1")
-    assert not backend.end(running, limit(1), Force.STOP)
-    assert backend.end(running, limit(), Force.KILL)
+    assert not backend.end(running, limit(1), StopForce.STOP)
+    assert backend.end(running, limit(), StopForce.KILL)
     assert ready_host.read("/var/lib/frontdesk/data/signals-r1") == "1"
 
 

@@ -22,9 +22,9 @@ from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
 from voiceops.stack.local.backend import ProcessBackend
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.model import Observed
 from voiceops.stack.stack import Stack
 
@@ -55,7 +55,7 @@ def fake_agent(folder: Path, **changes: Any) -> Declared:
 
 def marked(folder: Path) -> list[Process]:
     """Every live process of this project."""
-    text = f"{protocol.SERVICE_ENV}={Folder(folder).mark}/".encode()
+    text = f"{protocol.SERVICE_ENV}={ProjectFolder(folder).mark}/".encode()
     return [process for process in processes.table() if processes.has_environment(process.pid, text)]
 
 
@@ -64,15 +64,15 @@ def end_all(folder: Path) -> None:
     for process in marked(folder):
         processes.send_signal(process.key, signal.SIGKILL)
     processes.wait_gone([process.key for process in marked(folder)], 5)
-    sockets = Folder(folder).sockets
+    sockets = ProjectFolder(folder).sockets
     for path in sockets.glob("*"):
         path.unlink(missing_ok=True)
-    Folder(folder).tidy()
+    ProjectFolder(folder).tidy()
 
 
 def stack_of(folder: Path, *services: Declared, say: Callable[[str], None] = lambda line: None) -> Stack:
     """A stack of these services on the process backend, in this process."""
-    place = Folder(folder)
+    place = ProjectFolder(folder)
     return Stack(
         services=lambda: services,
         outline=services,
@@ -83,7 +83,7 @@ def stack_of(folder: Path, *services: Declared, say: Callable[[str], None] = lam
 
 def observed(folder: Path, service: Declared) -> Observed:
     """What a fresh look finds."""
-    return ProcessBackend(Folder(folder)).observe([service])[service.name]
+    return ProcessBackend(ProjectFolder(folder)).observe([service])[service.name]
 
 
 @contextmanager
@@ -98,8 +98,8 @@ def foreign(*argv: str, **options: object) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def record_of(folder: Path, name: str) -> Record:
-    return Records(Folder(folder).state).read(name)[0][-1]
+def record_of(folder: Path, name: str) -> LaunchRecord:
+    return Records(ProjectFolder(folder).state).read(name)[0][-1]
 
 
 def soon(timeout_s: float = 10.0) -> Deadline:

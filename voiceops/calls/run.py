@@ -37,12 +37,12 @@ async def run_calls(
     target: CallTarget,
     *,
     callers: Callers,
-    desk: CallRooms,
+    call_rooms: CallRooms,
     why: Why | None = None,
     on_result: OnResult | None = None,
 ) -> CallReport:
     """Carry the plan out. Rooms that it made are gone afterwards, also after an interruption."""
-    run = _CallRun(plan, target, callers, desk, why, on_result)
+    run = _CallRun(plan, target, callers, call_rooms, why, on_result)
     machine = asyncio.get_running_loop().create_task(run.watch_machine())
     try:
         await run.carry_out()
@@ -75,14 +75,14 @@ class _CallRun:
         plan: CallPlan,
         target: CallTarget,
         callers: Callers,
-        desk: CallRooms,
+        call_rooms: CallRooms,
         why: Why | None,
         on_result: OnResult | None,
     ) -> None:
         self.plan = plan
         self.target = target
         self.callers = callers
-        self.desk = desk
+        self.call_rooms = call_rooms
         self.why = why
         self.on_result = on_result
         self.started_at = time.monotonic()
@@ -131,7 +131,7 @@ class _CallRun:
         job = CallJob(
             id=index,
             url=self.target.url,
-            token=self.desk.token(
+            token=self.call_rooms.token(
                 room=room, identity=identity, ttl_s=plan.timeout_s * 2 + plan.hold_s + TOKEN_SPARE_S
             ),
             room=room,
@@ -149,7 +149,7 @@ class _CallRun:
                 verdict = await self._ask(room, result.failure.kind)
 
         if self.target.room:
-            await self.desk.invite(room)
+            await self.call_rooms.invite(room)
         else:
             self.open_rooms[room] = identity
         started_s = time.monotonic() - self.started_at
@@ -191,7 +191,7 @@ class _CallRun:
     async def _discard(self, room: str, identity: str, *, agent_came: bool) -> None:
         try:
             async with deadline(DISCARD_S if room not in self.never_in else NEVER_IN_S, "deleting a room"):
-                gone = await self.desk.discard(room, identity)
+                gone = await self.call_rooms.discard(room, identity)
             if gone:
                 self.open_rooms.pop(room, None)
                 self.deleted.append(room)
@@ -212,7 +212,7 @@ class _CallRun:
                 for room, identity in list(self.open_rooms.items()):
                     await self._discard(room, identity, agent_came=room in agents)
                 if self.deleted:
-                    await self.desk.discard_again(tuple(self.deleted), settle=self.restless)
+                    await self.call_rooms.discard_again(tuple(self.deleted), settle=self.restless)
         except (DeadlineError, VoiceopsError):
             return
 

@@ -67,7 +67,7 @@ class Report:
 
 
 @dataclass(slots=True)
-class Run:
+class CommandRun:
     """One invocation: the common flags and the project they select."""
 
     inventory: str = ""
@@ -110,7 +110,7 @@ class Run:
         output.show(self.invocation.text(line), sys.stderr)
 
 
-class Number:
+class NumberFlag:
     """Converts the value of a numeric flag; an error names the flag."""
 
     __name__ = "number"
@@ -146,7 +146,7 @@ class VoiceopsTask(Task):  # type: ignore[type-arg]
         if name in self.shorts:
             opts["names"].append(self.shorts[name])
         if opts.get("kind") in (int, float):
-            opts["kind"] = Number(name.strip("_").replace("_", "-"), opts["kind"])
+            opts["kind"] = NumberFlag(name.strip("_").replace("_", "-"), opts["kind"])
         return opts
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
@@ -181,14 +181,14 @@ def command(
         def body(context: Context, **arguments: Any) -> None:
             given = {flag: arguments.pop(flag) for flag in wanted}
             empty = [flag for flag in ("inventory", *TARGETS) if given.get(flag) == ""]
-            run = Run(
+            run = CommandRun(
                 **{flag: value for flag, value in given.items() if value is not None},
                 empty=empty,
                 invocation=_invocation(context, given),
                 quiet=bool(arguments.get("quiet")),
             )
 
-            def checked(run: Run, **values: Any) -> Report | None:
+            def checked(run: CommandRun, **values: Any) -> Report | None:
                 refuse_core_options(context)
                 named = [(flag, values[flag]) for flag in {*required, "room"} & set(values)]
                 refuse_flag_like(public_name, named)
@@ -245,7 +245,7 @@ def _invocation(context: Context, given: Mapping[str, Any]) -> Invocation:
     return Invocation(program=typed.get("program", "inv"), flags=flags, accepts=accepts)
 
 
-def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[str, Any]) -> None:
+def _execute(function: Callable[..., Report | None], run: CommandRun, arguments: dict[str, Any]) -> None:
     try:
         report = function(run, **arguments)
         if report is not None:
@@ -281,7 +281,7 @@ def _execute(function: Callable[..., Report | None], run: Run, arguments: dict[s
         raise Exit(code=report.exit_code)
 
 
-def _print(report: Report, run: Run) -> None:
+def _print(report: Report, run: CommandRun) -> None:
     if run.json:
         print(json_text(run.invocation.data(report.document), indent=2))
     elif text := report.text() if callable(report.text) else report.text:

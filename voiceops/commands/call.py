@@ -15,7 +15,7 @@ from voiceops.calls.plan import flags_of, longest_s, make_plan
 from voiceops.calls.progress import progress
 from voiceops.calls.stats import CallReport, until_interrupted
 from voiceops.calls.text import summary
-from voiceops.cli.command import Report, Run, names
+from voiceops.cli.command import CommandRun, Report, names
 from voiceops.cli.flags import CallFlags
 from voiceops.deploy.host_calls import calls_from_host
 from voiceops.errors import StorageError, UsageError
@@ -27,7 +27,7 @@ from voiceops.wiring.calls import run_calls
 from voiceops.wiring.why import why_of
 
 
-def place_calls(run: Run, flags: CallFlags) -> Report:
+def place_calls(run: CommandRun, flags: CallFlags) -> Report:
     """Place the calls, write the files that are asked for, and report them."""
     plan = make_plan(
         count=flags.count,
@@ -60,7 +60,7 @@ def place_calls(run: Run, flags: CallFlags) -> Report:
     return Report(done.as_json(), summary(done), done.exit_code)
 
 
-def _place(run: Run, target: CallTarget, plan: CallPlan) -> CallReport:
+def _place(run: CommandRun, target: CallTarget, plan: CallPlan) -> CallReport:
     """Place the calls; on Ctrl-C the report has those that were finished until then."""
     results: list[CallResult] = []
     with progress(plan, run.say, quiet=run.json) as on_result:
@@ -87,7 +87,7 @@ def _refuse_files(given: Mapping[str, str]) -> None:
             )
 
 
-def _from_host(run: Run, flags: Sequence[str], service: str, longest_s: float) -> Report:
+def _from_host(run: CommandRun, flags: Sequence[str], service: str, longest_s: float) -> Report:
     """The same calls, placed by the host, whose LiveKit listens on loopback only."""
     if len(run.project.hosts) != 1:
         raise UsageError("each of these hosts has a LiveKit of its own", hint="choose one with --host NAME")
@@ -101,7 +101,7 @@ def _from_host(run: Run, flags: Sequence[str], service: str, longest_s: float) -
     return Report(document, text, code)
 
 
-def _save(run: Run, done: CallReport, target: CallTarget, *, report: str, plot: str) -> None:
+def _save(run: CommandRun, done: CallReport, target: CallTarget, *, report: str, plot: str) -> None:
     if report:
         save_page(done, report, url=target.url, made_at=datetime.now().astimezone().isoformat(" ", "seconds"))
         run.say(f"report: {report}")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
-from voiceops.commands.deploy_view import View
+from voiceops.commands.deploy_view import DeployView
 from voiceops.fleet.servers import servers
 from voiceops.wiring.fleet import open_fleet
 
 
-def deploy_hosts(run: Run, what: str, flags: SetupFlags, *, call: bool, check: bool) -> Report:
+def deploy_hosts(run: CommandRun, what: str, flags: SetupFlags, *, call: bool, check: bool) -> Report:
     """Run ``deploy``, ``setup`` or ``drift`` on the selected servers; with ``check`` change nothing."""
-    view = View(run, what)
+    view = DeployView(run, what)
     hosts = servers(run.project.hosts, what=what)
     fleet = open_fleet(hosts, parallel=flags.parallel, accept_new=flags.accept_new, on_done=view.done)
     # Imported while the connections are being opened: connecting is mostly waiting.

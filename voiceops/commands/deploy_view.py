@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from voiceops.cli.command import Report, Run, show_error
+from voiceops.cli.command import CommandRun, Report, show_error
 from voiceops.commands.documents import host_failure
 from voiceops.errors import ServiceError
 from voiceops.model.quoting import printable
@@ -16,7 +16,7 @@ from voiceops.util.times import iso_time
 if TYPE_CHECKING:
     from voiceops.deploy.fleet import Fleet, HostRun
     from voiceops.deploy.operations import DeployRun
-    from voiceops.deploy.rollout import Deployed
+    from voiceops.deploy.rollout import HostDeployment
     from voiceops.model.calls import CallResult
     from voiceops.model.documents.common import HostFailure
     from voiceops.model.documents.servers import DeployDocument, DeployedHost
@@ -26,10 +26,10 @@ WIDE = 160
 """Columns where there is no terminal."""
 
 
-class View:
+class DeployView:
     """Lines on stderr; uploads redraw their line in a terminal."""
 
-    def __init__(self, run: Run, what: str) -> None:
+    def __init__(self, run: CommandRun, what: str) -> None:
         self.run = run
         self.what = what
         self._redraws = styled(sys.stderr)
@@ -134,7 +134,7 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}...{text[len(text) - (width - 3 - head) :]}"
 
 
-def deploy_report(view: View, done: DeployRun, *, check: bool) -> Report:
+def deploy_report(view: DeployView, done: DeployRun, *, check: bool) -> Report:
     """The JSON of DESIGN, the text for people, and the exit code."""
     fleet = done.fleet
     document: DeployDocument = {
@@ -183,14 +183,14 @@ def _host(run: HostRun, *, check: bool) -> DeployedHost | HostFailure:
     return host
 
 
-def release_of(result: Deployed) -> str:
+def release_of(result: HostDeployment) -> str:
     """One word for what the agents of a host run: of several, each with its name."""
     if len(result.releases) == 1:
         return next(iter(result.releases.values()))
     return ",".join(f"{name}={release}" for name, release in result.releases.items())
 
 
-def _text(view: View, done: DeployRun, *, check: bool) -> list[str]:
+def _text(view: DeployView, done: DeployRun, *, check: bool) -> list[str]:
     lines = []
     several = len(done.fleet.runs) > 1
     for one in done.fleet.runs:
@@ -210,7 +210,7 @@ def _calls_of(run: HostRun) -> Mapping[str, CallResult]:
     return run.deployed.calls if run.deployed is not None else {}
 
 
-def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[str]:
+def _host_text(name: str, result: HostDeployment, view: DeployView, *, check: bool) -> list[str]:
     release = release_of(result)
     told = f", release {release}" if release else ""
     if view.what == "drift":
@@ -231,7 +231,7 @@ def _host_text(name: str, result: Deployed, view: View, *, check: bool) -> list[
     return lines
 
 
-def _doubt_lines(result: Deployed) -> list[str]:
+def _doubt_lines(result: HostDeployment) -> list[str]:
     from voiceops.deploy.ledger import marked_bad
 
     lines = [f"  {marked_bad(service, entry)}" for service, entry in result.bad.items()]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.commands.hosts import values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
@@ -22,13 +22,13 @@ from voiceops.model.findings import Finding
 from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
 from voiceops.stack.logs.files import parse_since
-from voiceops.wiring.doctor import hands_on
+from voiceops.wiring.doctor import recovery_actions
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost
 
 
-def diagnose(run: Run, room: str, *, fix: bool, since: str = "") -> Report:
+def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Report:
     """Findings of all selected hosts; with ``fix`` carry out what they propose and look again.
 
     ``NotFoundError`` where nobody has the room and nothing else is wrong.
@@ -100,15 +100,15 @@ def _no_room(room: str) -> str:
     return f"there is no room {room!r}"
 
 
-def _look(run: Run, host: Host, room: str, *, fix: bool, since: float | None) -> _Seen:
-    with hands_on(run.project, host, say=run.say, drop_calls=run.yes) as hands:
-        facts = hands.facts(room, since=since)
-        findings = hands.findings(facts)
+def _look(run: CommandRun, host: Host, room: str, *, fix: bool, since: float | None) -> _Seen:
+    with recovery_actions(run.project, host, say=run.say, drop_calls=run.yes) as actions:
+        facts = actions.facts(room, since=since)
+        findings = actions.findings(facts)
         results: tuple[FixResult, ...] = ()
         if fix and findings:
-            results = carry_out(steps(findings), hands.stack, hands.rooms)
-            facts = hands.facts(room, since=since)
-            findings = hands.findings(facts)
+            results = carry_out(steps(findings), actions.stack, actions.rooms)
+            facts = actions.facts(room, since=since)
+            findings = actions.findings(facts)
     problems = [*facts.problems, *([_no_room(room)] if facts.room_is_missing else [])]
     return _Seen(findings=findings, results=results, problems=problems, room_is_missing=facts.room_is_missing)
 
@@ -138,7 +138,7 @@ def _finding_lines(finding: Finding) -> list[str]:
     ]
 
 
-def recover(run: Run, *, hard: bool) -> Report:
+def recover(run: CommandRun, *, hard: bool) -> Report:
     """Recover host after host, and say of each which step helped."""
     several = len(run.project.hosts) > 1
     given = Deadline(run.timeout, "recover") if run.timeout else None
@@ -155,19 +155,19 @@ def recover(run: Run, *, hard: bool) -> Report:
     return with_problems(run, done, Report(document, text, code))
 
 
-def _climb(run: Run, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
+def _climb(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
     def say(line: str) -> None:
         run.say(f"{name}: {line}" if name else line)
 
     def tell(step: StepResult) -> None:
         call = "" if step.proof is None else f" - call: {step.proof.detail}"
         error = f" - failed: {step.error}" if step.error else ""
-        say(f"{step.rung}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
+        say(f"{step.level}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
     if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
         raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
-    with hands_on(run.project, host, say=say, drop_calls=run.yes, limit=limit) as hands:
-        return climb(hands, live_rooms=hands.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit)
+    with recovery_actions(run.project, host, say=say, drop_calls=run.yes, limit=limit) as actions:
+        return climb(actions, live_rooms=actions.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit)
 
 
 def _outcome(outcome: Recovery) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from voiceops.cli.command import Report, Run, show_error
+from voiceops.cli.command import CommandRun, Report, show_error
 from voiceops.commands.documents import host_failure
 from voiceops.errors import CallsInProgressError, UsageError
 from voiceops.fleet.order import services_of
@@ -19,7 +19,7 @@ from voiceops.wiring.stack import build_stack
 T = TypeVar("T")
 
 
-def values_of(run: Run, results: Mapping[str, HostResult[T]]) -> dict[str, T]:
+def values_of(run: CommandRun, results: Mapping[str, HostResult[T]]) -> dict[str, T]:
     """The values of the hosts that have one, in the inventory's order; of a host alone its error is raised."""
     alone = len(run.project.hosts) == 1
     names = [host.name for host in run.project.hosts if host.name in results]
@@ -31,7 +31,7 @@ def all_ok(results: Mapping[str, HostResult[T]]) -> bool:
     return all(result.ok for result in results.values())
 
 
-def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report) -> Report:
+def with_problems(run: CommandRun, results: Mapping[str, HostResult[T]], report: Report) -> Report:
     """``report`` of the values, and the errors of the other hosts with the gravest exit code."""
     problems = {host: one.problem for host, one in results.items() if one.problem is not None}
     if not problems:
@@ -46,7 +46,7 @@ def with_problems(run: Run, results: Mapping[str, HostResult[T]], report: Report
 
 
 @contextmanager
-def stack_on(run: Run, host: Host, progress: Progress = silent) -> Iterator[Stack]:
+def stack_on(run: CommandRun, host: Host, progress: Progress = silent) -> Iterator[Stack]:
     """The stack of one host, closed in the end; of several hosts each says its name in ``progress``."""
     shown = progress if len(run.project.hosts) == 1 else _named(host.name, progress)
     stack = build_stack(run.project, host, progress=shown, say=run.say)
@@ -56,7 +56,7 @@ def stack_on(run: Run, host: Host, progress: Progress = silent) -> Iterator[Stac
         stack.close()
 
 
-def chosen_hosts(run: Run, among: Container[str]) -> list[Host]:
+def chosen_hosts(run: CommandRun, among: Container[str]) -> list[Host]:
     """The selected hosts that are ``among`` these."""
     return [host for host in run.project.hosts if host.name in among]
 
@@ -80,7 +80,7 @@ def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]
     return {host: chosen for host, chosen in own.items() if chosen}
 
 
-def refuse_all(run: Run, hosts: Sequence[Host], refuse: Callable[[Host, Stack], None]) -> None:
+def refuse_all(run: CommandRun, hosts: Sequence[Host], refuse: Callable[[Host, Stack], None]) -> None:
     """Ask everywhere before anything ends anywhere: a call that one host would drop keeps all of them."""
 
     def ask(host: Host) -> None:

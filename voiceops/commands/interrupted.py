@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.errors import VoiceopsError
 from voiceops.stack import operations
 from voiceops.wiring.stack import build_stack
 
 
 @contextmanager
-def reporting_interrupt(run: Run, *, go_on: str) -> Iterator[None]:
+def reporting_interrupt(run: CommandRun, *, go_on: str) -> Iterator[None]:
     """On Ctrl-C say which services do not run and that the command ``go_on`` finishes the work; raise again."""
     try:
         yield

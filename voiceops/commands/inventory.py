@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.config.inventory import listing
 from voiceops.config.project import find_inventory
 from voiceops.config.source.sources import read_inventory
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def inventory_report(
-    run: Run, *, as_list: bool, graph: bool, host: str, group: str, with_variables: bool
+    run: CommandRun, *, as_list: bool, graph: bool, host: str, group: str, with_variables: bool
 ) -> Report:
     """The variables of one host, the list of everything, or the tree of groups."""
     if sum((as_list, graph, bool(host))) > 1:

@@ -6,12 +6,12 @@ import contextlib
 import sys
 import time
 
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.cli.flags import LogFlags
 from voiceops.commands.logs_query import query_of, tell_if_none
-from voiceops.commands.logs_view import Printer, last
+from voiceops.commands.logs_view import LogPrinter, last
 from voiceops.errors import StorageError
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.logs import files as log_files
 from voiceops.stack.reconcile import choose
 from voiceops.wiring.stack import build_stack
@@ -19,7 +19,7 @@ from voiceops.wiring.stack import build_stack
 _PAUSE_S = 0.2
 
 
-def show_logs(run: Run, flags: LogFlags) -> None:
+def show_logs(run: CommandRun, flags: LogFlags) -> None:
     """Print what is there, then, with ``follow``, what comes.
 
     ``--json`` prints one document; while following, one object per line.
@@ -31,7 +31,7 @@ def show_logs(run: Run, flags: LogFlags) -> None:
 
         show_server_logs(run, query)
         return
-    folder = Folder(run.project.root)
+    folder = ProjectFolder(run.project.root)
     files = []
     for host in run.project.hosts:
         chosen = choose(build_stack(run.project, host).outline, query.only)
@@ -40,7 +40,7 @@ def show_logs(run: Run, flags: LogFlags) -> None:
         for service in chosen:
             files.append((service.name, folder.log_file(service.name), service.log_keep))
     followers = [log_files.Follower(name, path) for name, path, _ in files] if query.follow else []
-    printer = Printer(run, [name for name, _, _ in files], raw=query.raw)
+    printer = LogPrinter(run, [name for name, _, _ in files], raw=query.raw)
     try:
         lines = query.filter.select(log_files.merged(files, query.since))
         printer.show_all(last(lines, query.count), document=not query.follow)

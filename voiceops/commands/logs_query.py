@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from voiceops.cli.command import Run, names
+from voiceops.cli.command import CommandRun, names
 from voiceops.cli.flags import LogFlags
-from voiceops.commands.logs_view import Printer
+from voiceops.commands.logs_view import LogPrinter
 from voiceops.errors import UsageError
 from voiceops.stack.logs import files as log_files
 from voiceops.stack.logs.entry import LEVELS
@@ -64,7 +64,7 @@ def query_of(flags: LogFlags) -> LogQuery:
     )
 
 
-def tell_if_none(run: Run, query: LogQuery, printer: Printer) -> None:
+def tell_if_none(run: CommandRun, query: LogQuery, printer: LogPrinter) -> None:
     """Say on stderr that nothing was found: an empty answer to a filter looks like an empty log."""
     if printer.shown_count or not query.filter.asked or query.follow or run.json:
         return

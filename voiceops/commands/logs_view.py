@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.cli import output
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.commands.documents import host_failure
 from voiceops.errors import VoiceopsError
 from voiceops.model.quoting import json_text, printable, printable_lines
 from voiceops.stack.logs.entry import entry_of, redacted, shown_fields
-from voiceops.stack.logs.files import Line, show_time, tells_time
+from voiceops.stack.logs.files import TimedLine, show_time, tells_time
 from voiceops.util.terminal import ERROR, FAINT, WARNING, columns, paint, styled
 
 if TYPE_CHECKING:
@@ -25,19 +25,19 @@ _SERVICE_COLOURS = ("36", "34", "35", "96", "94", "95")
 _LEVEL_STYLES = {"error": ERROR, "warning": WARNING, "debug": FAINT}
 
 
-def last(lines: Iterable[Line], count: int) -> Iterable[Line]:
+def last(lines: Iterable[TimedLine], count: int) -> Iterable[TimedLine]:
     """The last ``count`` of them; 0: all, each as soon as it is read."""
     return deque(lines, maxlen=count) if count else lines
 
 
-class Printer:
+class LogPrinter:
     """Lines for a terminal, a file, or as JSON.
 
     A terminal shows what is not printable as escapes, unless ``raw``; files and pipes get the bytes that
     the services wrote.
     """
 
-    def __init__(self, run: Run, services: Sequence[str], *, raw: bool) -> None:
+    def __init__(self, run: CommandRun, services: Sequence[str], *, raw: bool) -> None:
         self.shown_count = 0
         self._raw = raw
         self._json = run.json
@@ -48,7 +48,7 @@ class Printer:
         repeated = _SERVICE_COLOURS * (len(services) // len(_SERVICE_COLOURS) + 1)
         self._colours = dict(zip(services, repeated, strict=False))
 
-    def fields(self, line: Line) -> LogLine:
+    def fields(self, line: TimedLine) -> LogLine:
         text = line.text.encode(errors="surrogateescape").decode(errors="replace")
         host, _, service = line.service.rpartition(" ")
         entry: LogLine = {
@@ -61,7 +61,7 @@ class Printer:
         return entry
 
     def show_all(
-        self, lines: Iterable[Line], *, document: bool, errors: Mapping[str, VoiceopsError] | None = None
+        self, lines: Iterable[TimedLine], *, document: bool, errors: Mapping[str, VoiceopsError] | None = None
     ) -> None:
         """Each line as it comes; as JSON one ``document``, or one for each line.
 
@@ -83,7 +83,7 @@ class Printer:
         # Last, because the lines are printed as they are read: until then nobody knows.
         print(f',\n  "ok": {json_text(not errors)}\n}}')
 
-    def show(self, line: Line) -> None:
+    def show(self, line: TimedLine) -> None:
         """One line of a log; a message of several lines has the service before each."""
         self.shown_count += 1
         if self._json:
@@ -105,7 +105,7 @@ class Printer:
                 sys.stdout.buffer.write(whole + b"\n")
 
 
-def readable(line: Line) -> tuple[str, str]:
+def readable(line: TimedLine) -> tuple[str, str]:
     """A structured line as date, level, message and its own fields, and its level; any other as it is."""
     entry = entry_of(line.text)
     if entry is None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
-from voiceops.cli.command import Report, Run, names
-from voiceops.commands.deploy_view import View
+from voiceops.cli.command import CommandRun, Report, names
+from voiceops.commands.deploy_view import DeployView
 from voiceops.commands.documents import host_failure
 from voiceops.commands.hosts import named_on
 from voiceops.deploy.desired import host_outline
@@ -24,7 +24,7 @@ from voiceops.errors import UsageError
 from voiceops.fleet.servers import servers
 from voiceops.kinds.model import Declared
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
 from voiceops.wiring.deploy import host_stacks
 from voiceops.wiring.fleet import open_fleet
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _fleet(run: Run, what: str, work: Callable[[HostRun], None]) -> Fleet:
+def _fleet(run: CommandRun, what: str, work: Callable[[HostRun], None]) -> Fleet:
     """``work`` on all selected hosts at once; errors stay with their hosts."""
 
-    fleet = open_fleet(servers(run.project.hosts, what=what), on_done=View(run, what).done)
+    fleet = open_fleet(servers(run.project.hosts, what=what), on_done=DeployView(run, what).done)
     try:
         fleet.run(work)
     finally:
@@ -61,9 +61,9 @@ def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
     return {run.name: found[run.name] if run.error is None else host_failure(run.error) for run in fleet.runs}
 
 
-def rollback(run: Run, *, only: str, to: str, wait: float) -> Report:
+def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
     """Bring the agents of the selected servers back to an earlier release."""
-    stacks = host_stacks(run.project, View(run, "rollback"))
+    stacks = host_stacks(run.project, DeployView(run, "rollback"))
     found: dict[str, RolledBackHost] = {}
     own = named_on(run.project.hosts, names(only))
     outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
@@ -126,12 +126,12 @@ def _hosts_with_agents(outlines: Mapping[str, Sequence[Declared]], own: Mapping[
     }
 
 
-def releases(run: Run) -> Report:
+def releases(run: CommandRun) -> Report:
     """The history of each server, and which release serves."""
     ledgers: dict[str, Ledger] = {}
 
     def work(one: HostRun) -> None:
-        ledgers[one.name] = read_ledger(one.transport, Names(one.host.settings.project))
+        ledgers[one.name] = read_ledger(one.transport, HostNames(one.host.settings.project))
 
     fleet = _fleet(run, "releases", work)
     rows = {host: _rows(ledger) for host, ledger in ledgers.items()}
@@ -183,7 +183,7 @@ def _rows(ledger: Ledger) -> list[ReleaseEntry]:
     return rows
 
 
-def lock(run: Run, *, reason: str, minutes: float) -> Report:
+def lock(run: CommandRun, *, reason: str, minutes: float) -> Report:
     """Take the lock of each server for that long."""
     if not 0 < minutes <= 7 * 24 * 60:
         raise UsageError("--minutes is more than 0 and at most a week")
@@ -209,7 +209,7 @@ def lock(run: Run, *, reason: str, minutes: float) -> Report:
     return Report(document, text, fleet.exit_code())
 
 
-def unlock(run: Run) -> Report:
+def unlock(run: CommandRun) -> Report:
     """Release the lock of each server, whoever holds it."""
     held: dict[str, Mapping[str, Any]] = {}
 
@@ -242,7 +242,7 @@ def _freed(name: str, lease: Mapping[str, Any]) -> str:
     return f"{name}: unlocked, it was held by {lease['owner']}{reason}"
 
 
-def render(run: Run, *, out: str) -> Report:
+def render(run: CommandRun, *, out: str) -> Report:
     """The files that a deploy would write, printed or written below ``out``."""
     facts, states = FactsCache(run.project.root), HostStates(run.project.configuration, run.say)
     texts: dict[str, dict[str, str]] = {}

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from voiceops.adapters.ssh.transports import transport_to
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.commands.documents import host_failure
 from voiceops.fleet.run import HostResult, exit_code, on_hosts
 from voiceops.model.settings import Host
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def bring_hosts(
-    run: Run, resources: Callable[[Host], Sequence[Resource]], *, reason: str, accept_new: bool = False
+    run: CommandRun, resources: Callable[[Host], Sequence[Resource]], *, reason: str, accept_new: bool = False
 ) -> Report:
     """Bring the selected hosts to what ``resources(host)`` lists; see ``voiceops.tasks.resources``."""
 

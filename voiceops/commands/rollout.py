@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
-from voiceops.commands.deploy_view import View, deploy_report
+from voiceops.commands.deploy_view import DeployView, deploy_report
 from voiceops.deploy.fleet import Fleet
-from voiceops.deploy.operations import Options
+from voiceops.deploy.operations import DeployOptions
 from voiceops.fleet.order import serial_of
 from voiceops.resources import default_owner
 from voiceops.wiring.deploy import deployer
 
 
-def roll_out(run: Run, view: View, fleet: Fleet, flags: SetupFlags, *, call: bool, check: bool) -> Report:
+def roll_out(
+    run: CommandRun, view: DeployView, fleet: Fleet, flags: SetupFlags, *, call: bool, check: bool
+) -> Report:
     """Bring the hosts of ``fleet`` to what is declared, and report what changed."""
-    options = Options(
+    options = DeployOptions(
         by=default_owner(),
         serial=serial_of(flags.serial) if flags.serial else None,
         max_fail=flags.max_fail if flags.max_fail >= 0 else None,

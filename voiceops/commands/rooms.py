@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.cli import output
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.commands.rooms_view import (
     cleanup_document,
     cleanup_text,
@@ -54,7 +54,7 @@ CLEANUP_TIMEOUT_S = 240.0
 """Below the five minutes after which cron starts the next one."""
 
 
-def cleanup(run: Run, *, every: bool, quiet: bool) -> Report:
+def cleanup(run: CommandRun, *, every: bool, quiet: bool) -> Report:
     """Delete unused rooms on each LiveKit of the selected hosts, or ``every`` room that is not kept."""
     servers = room_servers(run.project.hosts)
     if every and not run.yes and not run.check:
@@ -88,7 +88,7 @@ def cleanup(run: Run, *, every: bool, quiet: bool) -> Report:
     )
 
 
-def _refuse_to_cut_off(run: Run, servers: Sequence[RoomServer]) -> None:
+def _refuse_to_cut_off(run: CommandRun, servers: Sequence[RoomServer]) -> None:
     """``CallsInProgressError`` if a person is in a room that is not among the kept ones."""
     found: list[str] = []
     for server in servers:
@@ -102,7 +102,7 @@ def _refuse_to_cut_off(run: Run, servers: Sequence[RoomServer]) -> None:
         raise calls_error(found, "this would cut them off", hint="give --yes to drop them")
 
 
-def list_rooms(run: Run) -> Report:
+def list_rooms(run: CommandRun) -> Report:
     """All rooms of these servers, with who is in them."""
     rooms: list[RoomEntry] = []
     for server in room_servers(run.project.hosts):
@@ -124,14 +124,14 @@ def list_rooms(run: Run) -> Report:
     return Report(document, lambda: print_rooms(rooms))
 
 
-def show(run: Run, room: str) -> Report:
+def show(run: CommandRun, room: str) -> Report:
     """Participants and dispatches of one room."""
     server = the_room_server(run.project.hosts)
     info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
     return Report(room_document(info, server.url), lambda: print_room(info))
 
 
-def delete(run: Run, room: str) -> Report:
+def delete(run: CommandRun, room: str) -> Report:
     """Delete one room, unless a person is in it."""
     server = the_room_server(run.project.hosts)
     gone = _on(
@@ -145,7 +145,7 @@ def delete(run: Run, room: str) -> Report:
     return Report(document, f"room {printable(room)} {said}")
 
 
-def kick(run: Run, room: str, identity: str) -> Report:
+def kick(run: CommandRun, room: str, identity: str) -> Report:
     """Disconnect one participant."""
     server = the_room_server(run.project.hosts)
     gone = _on(run, server, lambda api: remove_participant(api, room, identity), "removing the participant")
@@ -156,7 +156,7 @@ def kick(run: Run, room: str, identity: str) -> Report:
     )
 
 
-def ensure_clean(run: Run, room: str) -> Report:
+def ensure_clean(run: CommandRun, room: str) -> Report:
     """Delete the room unless it is fresh."""
     server = the_room_server(run.project.hosts)
     changed = _on(
@@ -170,7 +170,7 @@ def ensure_clean(run: Run, room: str) -> Report:
     return Report(document, f"room {printable(room)} {said}")
 
 
-def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
+def dispatch(run: CommandRun, room: str, agent: str | None, *, metadata: str, wait: bool) -> Report:
     """Dispatch one agent to a room, unless one is there or on its way."""
     server = the_room_server(run.project.hosts)
     name = server.agent(agent)
@@ -200,7 +200,7 @@ def dispatch(run: Run, room: str, agent: str | None, *, metadata: str, wait: boo
     return Report(document, said)
 
 
-def wait_agent(run: Run, room: str, agent: str | None) -> Report:
+def wait_agent(run: CommandRun, room: str, agent: str | None) -> Report:
     """Wait until an agent in the room is ready."""
     server = the_room_server(run.project.hosts)
     limit_s = run.timeout or server.rooms.agent_wait_timeout_s
@@ -219,7 +219,7 @@ def wait_agent(run: Run, room: str, agent: str | None) -> Report:
     return Report(document, f"{printable(ready.participant.identity)} is ready in room {printable(room)}")
 
 
-def selftest(run: Run) -> Report:
+def selftest(run: CommandRun) -> Report:
     """Run the self-test on each LiveKit of the selected hosts."""
     steps: list[SelftestStep] = []
     for server in room_servers(run.project.hosts):
@@ -247,7 +247,7 @@ def selftest(run: Run) -> Report:
 
 
 def _on(
-    run: Run,
+    run: CommandRun,
     server: RoomServer,
     act: Callable[[LivekitApi], Awaitable[Any]],
     what: str,

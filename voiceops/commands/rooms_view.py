@@ -59,7 +59,7 @@ def cleanup_document(
 
 
 def _verdict(url: str, one: RoomDecision) -> RoomVerdict:
-    return {"room": one.look.room.name, "reason": one.reason, "rule": one.rule.value, "url": url}
+    return {"room": one.snapshot.room.name, "reason": one.reason, "rule": one.rule.value, "url": url}
 
 
 def room_entry(room: Room, people: Sequence[Participant], server: RoomServer, now: float) -> RoomEntry:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.commands.resources import bring_hosts
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.host_states import HostStates
@@ -15,7 +15,7 @@ from voiceops.errors import UsageError
 from voiceops.fleet.servers import servers
 from voiceops.schedule.jobs import jobs
 from voiceops.schedule.plan import ScheduleChange
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.logs import files
 from voiceops.wiring.schedule import project_schedule
 from voiceops.wiring.stack import build_stack
@@ -28,7 +28,7 @@ SCHEDULE_LOG_BYTES = 1_000_000
 DEFAULT_EVERY_MIN = 5
 
 
-def schedule(run: Run, *, systemd: bool, remove: bool, every: int) -> Report:
+def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int) -> Report:
     """Install or remove the entries of cron or systemd; on servers the timers of the deploy."""
     if not all(host.local for host in run.project.hosts):
         return _on_servers(run, remove=remove, every=every)
@@ -57,7 +57,7 @@ def schedule(run: Run, *, systemd: bool, remove: bool, every: int) -> Report:
     return Report(document, text, 2 if run.check and changes else 0)
 
 
-def _on_servers(run: Run, *, remove: bool, every: int) -> Report:
+def _on_servers(run: CommandRun, *, remove: bool, every: int) -> Report:
     hosts = servers(run.project.hosts, what="a schedule of both")
     if every:
         raise UsageError(
@@ -105,9 +105,9 @@ def _text(data: ScheduleHost, changes: Sequence[ScheduleChange], *, check: bool,
     return "\n".join(lines)
 
 
-def rotate_logs(run: Run, *, quiet: bool) -> Report:
+def rotate_logs(run: CommandRun, *, quiet: bool) -> Report:
     """Rotate what has grown over its limit in the logs of this machine."""
-    folder = Folder(run.project.root)
+    folder = ProjectFolder(run.project.root)
     here = [host for host in run.project.hosts if host.local]
     servers = [host.name for host in run.project.hosts if not host.local]
     if here:

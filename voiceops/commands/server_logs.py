@@ -12,27 +12,27 @@ from heapq import merge
 from invoke import Exit
 
 from voiceops.adapters.ssh.transports import transport_to
-from voiceops.cli.command import Run, show_error
+from voiceops.cli.command import CommandRun, show_error
 from voiceops.commands.hosts import named_on
 from voiceops.commands.logs_query import LogQuery, tell_if_none
-from voiceops.commands.logs_view import Printer, last
+from voiceops.commands.logs_view import LogPrinter, last
 from voiceops.deploy.desired import host_outline
 from voiceops.errors import HostError, VoiceopsError
 from voiceops.fleet.run import run_on
 from voiceops.model.settings import Host
-from voiceops.ports import Ended, RemoteProcess, Transport
-from voiceops.stack.logs.files import Line
+from voiceops.ports import ProgramResult, RemoteProcess, Transport
+from voiceops.stack.logs.files import TimedLine
 from voiceops.stack.logs.journald import journal_argv, parsed
 from voiceops.stack.logs.select import LineFilter
 from voiceops.stack.reconcile import choose
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 _SILENCE_S = 86_400.0
 _READ_S = 60.0
 """A journal that is read to its end is not silent for so long."""
 
 
-def show_server_logs(run: Run, query: LogQuery) -> None:
+def show_server_logs(run: CommandRun, query: LogQuery) -> None:
     """As for this machine; a host that can't be reached does not keep back the lines of the others."""
     several = len(run.project.hosts) > 1
     own = named_on(run.project.hosts, query.only)
@@ -40,7 +40,7 @@ def show_server_logs(run: Run, query: LogQuery) -> None:
     transports = {host.name: transport_to(host) for host in hosts}
     errors: dict[str, VoiceopsError] = {}
 
-    def lines_of(host: Host, process: RemoteProcess) -> Iterator[Line]:
+    def lines_of(host: Host, process: RemoteProcess) -> Iterator[TimedLine]:
         try:
             yield from _parsed(_raw_lines(process, _READ_S), host, several=several)
             _check(host, process.wait())
@@ -56,7 +56,7 @@ def show_server_logs(run: Run, query: LogQuery) -> None:
         )
         lines = merge(*(lines_of(host, process) for host, process in reading), key=lambda line: line.at)
         services = [name for host in hosts for name in _services(host, own[host.name], several=several)]
-        shown = Printer(run, services, raw=query.raw)
+        shown = LogPrinter(run, services, raw=query.raw)
         chosen = last(query.filter.select(lines), query.count)
         shown.show_all(chosen, document=not query.follow, errors=errors)
         sys.stdout.flush()
@@ -99,7 +99,7 @@ def _raw_lines(process: RemoteProcess, silence_s: float) -> Iterator[bytes]:
         yield from whole
 
 
-def _check(host: Host, ended: Ended) -> None:
+def _check(host: Host, ended: ProgramResult) -> None:
     if ended.exit_code and ended.stderr.strip():
         raise HostError(
             f"{host.name}: its journal can't be read (exit {ended.exit_code})",
@@ -115,25 +115,25 @@ def _services(host: Host, only: Sequence[str], *, several: bool) -> list[str]:
 def _argv(host: Host, only: Sequence[str], start: float, limit: int, *, follow: bool = False) -> list[str]:
     chosen = choose(host_outline(host.settings), only)
     since = f"@{start:.6f}" if start else ""
-    return journal_argv(Names(host.settings.project), chosen, since=since, lines=limit, follow=follow)
+    return journal_argv(HostNames(host.settings.project), chosen, since=since, lines=limit, follow=follow)
 
 
-def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[Line]:
+def _parsed(lines: Iterable[bytes], host: Host, *, several: bool) -> Iterator[TimedLine]:
     texts = (line.decode(errors="replace") for line in lines)
-    return parsed(texts, Names(host.settings.project), host=host.name if several else "")
+    return parsed(texts, HostNames(host.settings.project), host=host.name if several else "")
 
 
 def _follow(
-    run: Run,
+    run: CommandRun,
     hosts: Sequence[Host],
     transports: dict[str, Transport],
     own: Mapping[str, Sequence[str]],
     several: bool,
     selected: LineFilter,
-    shown: Printer,
+    shown: LogPrinter,
 ) -> None:
     """New lines of all hosts as they come."""
-    lines: queue.Queue[Line | None] = queue.Queue()
+    lines: queue.Queue[TimedLine | None] = queue.Queue()
 
     def tail(host: Host) -> None:
         try:

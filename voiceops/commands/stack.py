@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Report, Run, names
+from voiceops.cli.command import CommandRun, Report, names
 from voiceops.commands.hosts import (
     all_ok,
     chosen_hosts,
@@ -29,7 +29,7 @@ from voiceops.fleet.order import start_order, stop_order
 from voiceops.fleet.run import go_on, run_on, skip_after_failure
 from voiceops.model.settings import Host
 from voiceops.stack import operations
-from voiceops.stack.model import Verdict
+from voiceops.stack.model import ServiceVerdict
 from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
 
 
-def start(run: Run, *, only: str, verify: bool, replace: bool = False, renew: bool = False) -> Report:
+def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, renew: bool = False) -> Report:
     """Make the services run as declared; with ``renew`` restart them, host after host."""
 
     chosen = named_on(run.project.hosts, names(only))
@@ -89,7 +89,7 @@ def _stack_document(results: Mapping[str, Results]) -> StackDocument:
     }
 
 
-def stop(run: Run, *, only: str, drain: float, now: bool) -> Report:
+def stop(run: CommandRun, *, only: str, drain: float, now: bool) -> Report:
     """Stop the services in reverse order; ``drain`` below 0 stands for what the inventory says."""
 
     if now and drain >= 0:
@@ -119,12 +119,12 @@ def stop(run: Run, *, only: str, drain: float, now: bool) -> Report:
     return with_problems(run, done, Report(_stack_document(found), results_text(found, "stop", None)))
 
 
-def check_running(run: Run, *, only: str) -> Report:
+def check_running(run: CommandRun, *, only: str) -> Report:
     """Compare what runs with what is declared; change nothing."""
 
     chosen = named_on(run.project.hosts, names(only))
 
-    def check_on(host: Host) -> dict[str, Verdict]:
+    def check_on(host: Host) -> dict[str, ServiceVerdict]:
         own = chosen[host.name]
         with stack_on(run, host) as stack:
             choose(stack.outline, own)
@@ -138,7 +138,7 @@ def check_running(run: Run, *, only: str) -> Report:
     return with_problems(run, done, Report(document, verdicts_text(found), exit_code=0 if ok else 2))
 
 
-def _checked(verdicts: Mapping[str, Verdict]) -> CheckedHost:
+def _checked(verdicts: Mapping[str, ServiceVerdict]) -> CheckedHost:
     return {
         "ok": all(verdict.ok for verdict in verdicts.values()),
         "services": {
@@ -148,7 +148,7 @@ def _checked(verdicts: Mapping[str, Verdict]) -> CheckedHost:
     }
 
 
-def status(run: Run, *, watch: bool) -> Report:
+def status(run: CommandRun, *, watch: bool) -> Report:
     """Services, releases, rooms and calls of each host, once or until Ctrl-C."""
 
     if watch and run.json:

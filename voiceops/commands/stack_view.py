@@ -10,10 +10,10 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.commands.status import status_data
 from voiceops.model.quoting import printable
-from voiceops.stack.model import Verdict
+from voiceops.stack.model import ServiceVerdict
 from voiceops.stack.results import Progress, Results
 from voiceops.util.terminal import styled
 from voiceops.util.words import counted
@@ -26,7 +26,7 @@ _DONE = {"keep": "kept", "start": "started", "restart": "restarted", "overlap": 
 
 
 @contextmanager
-def live_progress(run: Run) -> Iterator[Progress]:
+def live_progress(run: CommandRun) -> Iterator[Progress]:
     """A table that lives on a terminal; plain lines, one per change, anywhere else; silent with --json."""
     if run.json:
         yield lambda service, state, words: None
@@ -102,7 +102,7 @@ def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str,
     return "inv status" if verified is not None or not running else "inv call"
 
 
-def verdicts_text(found: Mapping[str, Mapping[str, Verdict]]) -> Callable[[], str]:
+def verdicts_text(found: Mapping[str, Mapping[str, ServiceVerdict]]) -> Callable[[], str]:
     """One line per service: name, state, pids, what is wrong."""
 
     def show() -> str:
@@ -190,7 +190,7 @@ def _alternate_screen() -> Iterator[None]:
         sys.stdout.flush()
 
 
-def watch_status(run: Run) -> None:
+def watch_status(run: CommandRun) -> None:
     """Draw the status every second until Ctrl-C; where nothing can be drawn over, one after the other."""
     redraws = styled(sys.stdout)
     try:

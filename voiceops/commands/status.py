@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.commands.documents import host_failure
 from voiceops.commands.hosts import stack_on, values_of
 from voiceops.fleet.run import HostResult, run_on
@@ -26,7 +26,7 @@ _USAGE_S = 0.3
 """At least so long the CPU time of a service is watched."""
 
 
-def status_data(run: Run) -> StatusDocument:
+def status_data(run: CommandRun) -> StatusDocument:
     """Services, releases, rooms and calls per host; a host that can't be asked says why."""
     done = status_of(run)
     errors = {name: host_failure(one.problem) for name, one in done.items() if one.problem is not None}
@@ -34,7 +34,7 @@ def status_data(run: Run) -> StatusDocument:
     return {"hosts": {**found, **errors}}
 
 
-def status_of(run: Run) -> dict[str, HostResult[StatusHost]]:
+def status_of(run: CommandRun) -> dict[str, HostResult[StatusHost]]:
     """What `inv status --json` prints for each host."""
 
     def status_on(host: Host) -> StatusHost:

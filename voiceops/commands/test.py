@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceops.bootstrap import DEV_LOCK, BootstrapError, ensure
-from voiceops.cli.command import Report, Run, names
+from voiceops.cli.command import CommandRun, Report, names
 from voiceops.errors import UsageError, VoiceopsError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("checks", "unit", "integration")
 
 
-def run_stages(run: Run, *, only: str, fast: bool, k: str, repeat: int) -> Report:
+def run_stages(run: CommandRun, *, only: str, fast: bool, k: str, repeat: int) -> Report:
     """Run the selected stages in a process of their own and report what it wrote."""
     stages = _stages(only, k=k, repeat=repeat)
     try:

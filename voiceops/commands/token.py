@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from voiceops.adapters.livekit.token import caller_token
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 from voiceops.errors import UsageError
 from voiceops.fleet.call_target import call_target
 from voiceops.util.times import iso_time
@@ -21,7 +21,9 @@ LINK = "https://meet.livekit.io/custom"
 MAX_LIFE_S = 24 * 3600.0
 
 
-def make_token(run: Run, *, room: str, identity: str, life_s: float, service: str, as_link: bool) -> Report:
+def make_token(
+    run: CommandRun, *, room: str, identity: str, life_s: float, service: str, as_link: bool
+) -> Report:
     """A token for ``room``, usable for ``life_s`` seconds, as text or as a link.
 
     ``UsageError`` for a life of 0 or more than a day; ``ConfigError`` without keys.

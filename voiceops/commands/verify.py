@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from voiceops.calls.text import one_call
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.errors import ServiceError
 from voiceops.wiring.agent_calls import agent_calls
 from voiceops.wiring.why import why_of
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from voiceops.model.documents.common import CallEntry
 
 
-def verified_call(run: Run) -> CallEntry:
+def verified_call(run: CommandRun) -> CallEntry:
     """Place one call; ``ServiceError`` with the most likely cause if the agent is not heard."""
 
     logging.getLogger("livekit").setLevel(logging.CRITICAL)

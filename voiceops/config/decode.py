@@ -12,7 +12,7 @@ import msgspec
 from voiceops.config.port_use import PortUse
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
-from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, place_of
+from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, location_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import ServiceBase, Settings
@@ -47,7 +47,7 @@ class Decoder:
 
     def at(self, path: Path) -> SourceLocation:
         """Where ``path`` is written."""
-        return place_of(self.root, path, self.place)
+        return location_of(self.root, path, self.place)
 
     def error(self, path: Path, message: str, hint: str | None = None) -> ConfigError:
         """The ``ConfigError`` for a path."""

@@ -18,7 +18,7 @@ from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
-from voiceops.config.source.located import LocatedMapping, SourceLocation, place_of
+from voiceops.config.source.located import LocatedMapping, SourceLocation, location_of
 from voiceops.config.source.sources import read_inventory
 from voiceops.errors import ConfigError, UsageError
 from voiceops.model.secret import Secret
@@ -109,7 +109,7 @@ class Configuration:
         if implicit and name in LOCAL_NAMES and user is None:
             connection = "local"
         if connection not in (*_LOCAL_CONNECTIONS, *_SSH_CONNECTIONS, None):
-            raise place_of(variables, ("ansible_connection",), place).error(
+            raise location_of(variables, ("ansible_connection",), place).error(
                 f"voiceops can't use the connection {connection!r} of host {name}",
                 path="ansible_connection",
                 hint="use local or ssh",
@@ -118,7 +118,7 @@ class Configuration:
         local = connection in _LOCAL_CONNECTIONS
         settings = self.settings_of(variables, place, complete=True)
         if not local and len(settings.project) > _PROJECT_MAX:
-            raise place_of(variables, ("project",), place).error(
+            raise location_of(variables, ("project",), place).error(
                 f"{settings.project!r} is too long to name a user on a server",
                 path="project",
                 hint=f"use at most {_PROJECT_MAX} characters",
@@ -145,7 +145,7 @@ class Configuration:
             if name in known:
                 own[name] = value
             elif isinstance(name, str) and not name.startswith("ansible_"):
-                _reject_near_miss(name, known, place_of(variables, (name,), place))
+                _reject_near_miss(name, known, location_of(variables, (name,), place))
         own.places = variables.places
         if complete and "project" not in own:
             own["project"] = ""
@@ -219,7 +219,7 @@ class Configuration:
         """The same error with the file and line where its path is written."""
         if error.file is not None or error.path is None:
             return error
-        place = place_of(self.inventory.variables(host), error.path.split("."), self.place(host))
+        place = location_of(self.inventory.variables(host), error.path.split("."), self.place(host))
         return place.error(error.bare, path=error.path, hint=error.hint)
 
     def template_variables(
@@ -227,7 +227,7 @@ class Configuration:
     ) -> dict[str, object]:
         """All variables of a host for templates, with the secrets among them as ``Secret``."""
         result = {
-            str(name): self._guarded(name, value, place_of(variables, (name,), place), str(name))
+            str(name): self._guarded(name, value, location_of(variables, (name,), place), str(name))
             for name, value in variables.items()
         }
         return result | {
@@ -366,7 +366,7 @@ def _text(variables: LocatedMapping, name: str, place: SourceLocation) -> str | 
     value = variables.get(name)
     if value is None or (isinstance(value, str) and value and "{{" not in value):
         return value
-    raise place_of(variables, (name,), place).error(
+    raise location_of(variables, (name,), place).error(
         f"{name} must be text" if "{{" not in str(value) else f"the template in {name} is not evaluated here",
         path=name,
     )
@@ -376,7 +376,7 @@ def _name(variables: LocatedMapping, name: str, place: SourceLocation) -> str | 
     """A name that ssh gets; what could be taken for a flag or read by a shell is refused."""
     value = _text(variables, name, place)
     if value is not None and not _harmless(value):
-        raise place_of(variables, (name,), place).error(
+        raise location_of(variables, (name,), place).error(
             f"{name} is no name that can be given to ssh: {value!r}",
             path=name,
             hint="no blanks, no '-' at its beginning, nothing that a shell would read",
@@ -394,7 +394,7 @@ def _port(variables: LocatedMapping, place: SourceLocation) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= 65535:
-        raise place_of(variables, ("ansible_port",), place).error(
+        raise location_of(variables, ("ansible_port",), place).error(
             f"ansible_port must be a port from 1 to 65535, not {value!r}", path="ansible_port"
         )
     return int(value)

@@ -15,7 +15,7 @@ from voiceops.deploy.host_calls import call_from_host
 from voiceops.errors import ConfigError, UsageError
 from voiceops.fleet.call_target import call_target
 from voiceops.model.calls import CallResult, CallTarget
-from voiceops.model.endpoint import known_as, reachable
+from voiceops.model.endpoint import reachable, server_id
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
@@ -93,7 +93,7 @@ class ProofCalls:
     def place(self, run: HostRun, service: str) -> CallResult:
         """One real call to an agent of the host, from here or from the host itself."""
         with self._guard:
-            turn = self._turns.setdefault(known_as(run.host), threading.Lock())
+            turn = self._turns.setdefault(server_id(run.host), threading.Lock())
         with turn:
             self._say(f"calling {service}{'' if reachable(run.host) else f' from {run.name}'}")
             logging.getLogger("livekit").setLevel(logging.CRITICAL)
@@ -134,4 +134,4 @@ def shares_livekit(everywhere: Sequence[Host], host: Host) -> bool:
 
 def _livekits(host: Host) -> set[str]:
     clusters = (each.cluster for each in host.settings.services.values())
-    return {known_as(host), *filter(None, clusters)}
+    return {server_id(host), *filter(None, clusters)}

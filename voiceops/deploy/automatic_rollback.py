@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
-from voiceops.deploy.proof import Proof
+from voiceops.deploy.proof import ReleaseProof
 from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.ports import Transport
@@ -53,7 +53,7 @@ class AutomaticRollback:
     by: str
     timeout_s: float
     say: Callable[[str], None]
-    prove: Callable[[Declared], Proof | None]
+    prove: Callable[[Declared], ReleaseProof | None]
     """Calls a service's agent; None where calls are left out."""
 
     def go_back(self, failed: FailedRelease) -> ServiceError:

@@ -10,7 +10,7 @@ from voiceops.errors import HostError
 from voiceops.kinds.model import Declared
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 
 def deployed_services(
@@ -21,7 +21,7 @@ def deployed_services(
     Nothing newer is brought along: that is what ``deploy`` is for. ``HostError`` for a service
     that no deploy has brought there to its end.
     """
-    current = read_ledger(transport, Names(settings.project)).current
+    current = read_ledger(transport, HostNames(settings.project)).current
     missing = [service.name for service in outline if service.name not in current]
     if missing:
         raise HostError(

@@ -38,7 +38,7 @@ from voiceops.resources import (
     Venv,
 )
 from voiceops.stack import declare
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import TimerJob, UnitWriter
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ CLEANUP = "cleanup-rooms"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Materials:
+class DeployInputs:
     """What of this machine goes into a host."""
 
     root: Path
@@ -71,7 +71,7 @@ class Materials:
 class HostState:
     """What a host should be: files and units for the payload, services for reconcile."""
 
-    names: Names
+    names: HostNames
     resources: tuple[Resource, ...]
     services: tuple[Declared, ...]
     ground: frozenset[str] = frozenset()
@@ -96,19 +96,19 @@ class HostState:
 
 def host_outline(settings: Settings) -> tuple[Declared, ...]:
     """The services of a host, as far as needed to look at them: no file is read for it."""
-    return declare.outline(settings, Path(Names(settings.project).opt))
+    return declare.outline(settings, Path(HostNames(settings.project).opt))
 
 
-def desired_state(settings: Settings, materials: Materials) -> HostState:
+def desired_state(settings: Settings, materials: DeployInputs) -> HostState:
     """Everything that a host gets; ``ConfigError`` for what can't be on a server."""
     return _Writer(settings, materials).state()
 
 
 class _Writer:
-    def __init__(self, settings: Settings, materials: Materials) -> None:
+    def __init__(self, settings: Settings, materials: DeployInputs) -> None:
         self.settings = settings
         self.materials = materials
-        self.names = Names(settings.project)
+        self.names = HostNames(settings.project)
         self.units = UnitWriter(self.names, materials.templates)
         self.outline = {service.name: service for service in host_outline(settings)}
         self.services = settings.running
@@ -263,7 +263,7 @@ class _Writer:
 
 def unscheduled(settings: Settings) -> list[Resource]:
     """A host without the timers. What else they used stays: a call from the host needs it too."""
-    unit = Names(settings.project).unit(CLEANUP)
+    unit = HostNames(settings.project).unit(CLEANUP)
     timer = unit.replace(".service", ".timer")
     stopped = Unit(name=timer, enabled=False, running=False, settle_s=0.0)
     return [stopped, Absent(path=f"{UNITS}/{timer}"), Absent(path=f"{UNITS}/{unit}")]
@@ -287,7 +287,7 @@ def host_call(
 
     The user is that of the services, so it runs in their sandbox.
     """
-    names = Names(settings.project)
+    names = HostNames(settings.project)
     folder = f"{names.etc}/schedule"
     program = f'exec "$(readlink -f {names.opt}/current/{service}/venv)/bin/python" "$@"'
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]

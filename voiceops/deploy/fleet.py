@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from voiceops.deploy.desired import HostState
-from voiceops.deploy.rollout import Deployed
+from voiceops.deploy.rollout import HostDeployment
 from voiceops.errors import VoiceopsError
 from voiceops.fleet.order import batches
 from voiceops.fleet.run import HostResult, SkipRest, exit_code, go_on, run_on
@@ -23,8 +23,8 @@ class HostRun:
     open: Callable[[], None]
     """Waits until it is connected."""
     state: HostState | None = None
-    planned: Deployed | None = None
-    deployed: Deployed | None = None
+    planned: HostDeployment | None = None
+    deployed: HostDeployment | None = None
     error: VoiceopsError | None = None
     skipped: str = ""
     """Why its turn never came."""
@@ -34,7 +34,7 @@ class HostRun:
         return self.host.name
 
     @property
-    def result(self) -> Deployed | None:
+    def result(self) -> HostDeployment | None:
         return self.deployed or self.planned
 
     @property

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from voiceops.adapters.binaries.progress import cache_folder
 from voiceops.config.project import Configuration
 from voiceops.config.shipped import shipped
-from voiceops.deploy.desired import HostState, Materials, desired_state
+from voiceops.deploy.desired import DeployInputs, HostState, desired_state
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
 from voiceops.errors import ConfigError
@@ -31,14 +31,14 @@ class HostStates:
         except ConfigError as error:
             raise self._configuration.pointed(host.name, error) from error
 
-    def _materials(self, host: Host, facts: HostPlatform) -> Materials:
+    def _materials(self, host: Host, facts: HostPlatform) -> DeployInputs:
         settings = host.settings.deploy
 
         def wheels() -> Wheelhouse:
             requirements = self._requirements(settings.requirements)
             return _wheels(facts, requirements, settings.wheels == "upload", self._say)
 
-        return Materials(
+        return DeployInputs(
             root=self._root,
             templates=(self._root / "templates", shipped("templates")),
             dotenv=self._configuration.environment.variables(),

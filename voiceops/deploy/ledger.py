@@ -14,7 +14,7 @@ from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
 from voiceops.remote.messages import ListReleases, NoteReleases, RecordReleases, ReleasesRequest, TidyOptions
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 _TIMEOUT_S = 120.0
 """Removing old releases and environments takes a slow disk a while."""
@@ -105,7 +105,7 @@ def marked_bad(service: str, entry: LedgerEntry) -> str:
     )
 
 
-def read_ledger(transport: Transport, names: Names, *, will_record: bool = False) -> Ledger:
+def read_ledger(transport: Transport, names: HostNames, *, will_record: bool = False) -> Ledger:
     """Ask the host. ``will_record``: ``StorageError`` where its disk has no room to write the ledger."""
     request: ListReleases = {**_request(names), "will_record": will_record}
     answer = call(transport, verbs.LIST_RELEASES, request, timeout_s=_TIMEOUT_S)
@@ -121,7 +121,7 @@ def read_ledger(transport: Transport, names: Names, *, will_record: bool = False
 
 def record(
     transport: Transport,
-    names: Names,
+    names: HostNames,
     services: Sequence[Declared],
     *,
     by: str,
@@ -144,7 +144,7 @@ def record(
     call(transport, verbs.RECORD_RELEASES, request, timeout_s=_TIMEOUT_S)
 
 
-def note(transport: Transport, names: Names, entries: Sequence[LedgerEntry]) -> None:
+def note(transport: Transport, names: HostNames, entries: Sequence[LedgerEntry]) -> None:
     """Add to the history; from now on no rollback chooses a release whose entry is bad."""
     request: NoteReleases = {
         **_request(names),
@@ -158,7 +158,7 @@ def as_current(services: Sequence[Declared]) -> dict[str, dict[str, str]]:
     return {one.name: {"release": one.release, "digest": one.digest} for one in services}
 
 
-def _request(names: Names) -> ReleasesRequest:
+def _request(names: HostNames) -> ReleasesRequest:
     return {
         "state_dir": names.state,
         "project": names.project,

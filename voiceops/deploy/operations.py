@@ -16,9 +16,9 @@ from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.host_stacks import HostStacks
 from voiceops.deploy.host_states import HostStates
-from voiceops.deploy.proof import Proof, prove_agent, read_release_log
-from voiceops.deploy.rollout import Deployed, deploy_host, inspect, prepare_host
-from voiceops.deploy.trial import Proving, Rollout, refusal, still_serving
+from voiceops.deploy.proof import ReleaseProof, prove_agent, read_release_log
+from voiceops.deploy.rollout import HostDeployment, deploy_host, inspect, prepare_host
+from voiceops.deploy.trial import ProofSetup, Rollout, refusal, still_serving
 from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
@@ -30,14 +30,14 @@ from voiceops.stack import operations
 from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import choose, ends_a_server
 from voiceops.stack.results import Results
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 _PYTHON = ResourceResult(id="package:python3", result="changed", changes=("install python3",))
 _NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
 _REGISTER_AGAIN_S = 30.0
 
 
-class Shown(Protocol):
+class DeployDisplay(Protocol):
     """Whoever shows a deploy while it runs."""
 
     def say(self, line: str) -> None:
@@ -64,7 +64,7 @@ class DeployParts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class DeployOptions:
     """The flags of a deploy; None: what the inventory says."""
 
     by: str
@@ -91,7 +91,7 @@ class DeployRun:
 class Deployer:
     """One run over many hosts."""
 
-    def __init__(self, parts: DeployParts, options: Options, view: Shown) -> None:
+    def __init__(self, parts: DeployParts, options: DeployOptions, view: DeployDisplay) -> None:
         self._parts = parts
         self._options = options
         self._view = view
@@ -186,7 +186,9 @@ class Deployer:
             if error.data.get("lacks") != "python3":
                 raise
             if self._options.check:
-                run.planned = Deployed(host=run.name, report=HostReport(host=run.name, results=(_NO_PYTHON,)))
+                run.planned = HostDeployment(
+                    host=run.name, report=HostReport(host=run.name, results=(_NO_PYTHON,))
+                )
                 return
             self._view.say(f"{run.name}: installing python3")
             install_python(run.transport)
@@ -203,7 +205,7 @@ class Deployer:
             run.state = run.state.prepared()
         run.planned = inspect(run.transport, run.state, diff=self._options.diff)
 
-    def _with_python(self, run: HostRun, done: Deployed | None) -> Deployed | None:
+    def _with_python(self, run: HostRun, done: HostDeployment | None) -> HostDeployment | None:
         """What was done, and that the host got its Python before."""
         if done is None or run.name not in self._helped:
             return done
@@ -222,10 +224,10 @@ class Deployer:
             call_left_out=settings.call and not options.call,
         )
 
-    def _proving(self, run: HostRun) -> Proving:
-        names = Names(run.host.settings.project)
+    def _proving(self, run: HostRun) -> ProofSetup:
+        names = HostNames(run.host.settings.project)
 
-        def prove(service: Declared) -> Proof | None:
+        def prove(service: Declared) -> ReleaseProof | None:
             if not self._calls(run):
                 return None
             self._wait_for_agents()
@@ -241,7 +243,7 @@ class Deployer:
                 self._view.say(f"{run.name}: {service.name}: agents of other hosts answered the calls")
             return proof
 
-        return Proving(prove=prove, say=self._view.say)
+        return ProofSetup(prove=prove, say=self._view.say)
 
     def _event(self, run: HostRun) -> Callable[[str, Mapping[str, Any]], None]:
         return lambda kind, data: self._view.event(run.name, kind, data)
@@ -318,7 +320,7 @@ def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolledBack:
+class RollbackResult:
     """Where each agent of a host went."""
 
     services: Results
@@ -338,7 +340,7 @@ def roll_back(
     timeout_s: float,
     even_bad: bool = False,
     drop_calls: bool = False,
-) -> RolledBack:
+) -> RollbackResult:
     """Agents go back to their last good release, by overlap; the one left is marked bad.
 
     Servers and commands stay as they are: their files belong to no release.
@@ -353,7 +355,7 @@ def roll_back(
         )
     if not agents:
         raise ConfigError(f"{run.name} runs no agent to roll back", hint="`inv status` shows what runs")
-    names = Names(run.host.settings.project)
+    names = HostNames(run.host.settings.project)
     lease = Lease(owner=by, reason="rollback", wait_s=wait_s)
     with locked(run.transport, names.project, lease, stay_s=timeout_s):
         known = ledger.read_ledger(run.transport, names, will_record=True)
@@ -373,7 +375,7 @@ def roll_back(
         ]
         ledger.note(run.transport, names, bad)
         ledger.record(run.transport, names, services, by=by, action="rollback")
-    return RolledBack(services=results, releases=moves)
+    return RollbackResult(services=results, releases=moves)
 
 
 def _with_releases(

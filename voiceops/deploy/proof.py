@@ -11,7 +11,7 @@ from voiceops.model.calls import CallResult, FailureKind
 from voiceops.ports import Transport
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 ATTEMPTS = 3
 _FAILURES = 2
@@ -27,7 +27,7 @@ ReadLog = Callable[[], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class ReleaseProof:
     """What the calls to a release have shown."""
 
     call: CallResult | None = None
@@ -47,7 +47,7 @@ class Proof:
         return not self.cause
 
 
-def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bool) -> Proof:
+def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bool) -> ReleaseProof:
     """Call until this host's agent has answered, or has failed beyond doubt.
 
     ``shared``: agents of other hosts get calls of the same LiveKit, so an answer counts only once the
@@ -55,25 +55,25 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
     traceback or that this agent had it.
     """
     failures = 0
-    proof = Proof()
+    proof = ReleaseProof()
     for _ in range(ATTEMPTS):
         try:
             call = place(service)
         except VoiceopsError as error:
-            return Proof(cause=f"no call could be placed: {error.message}", log_tail=error.log_tail)
+            return ReleaseProof(cause=f"no call could be placed: {error.message}", log_tail=error.log_tail)
         if call.failure is None:
             taken = not shared or _names_room(read_log(), call)
-            proof = Proof(call=call, elsewhere=not taken)
+            proof = ReleaseProof(call=call, elsewhere=not taken)
             if taken:
                 return proof
             continue
         if call.failure.kind in _SAYS_NOTHING:
-            return Proof(call=call, cause=f"the call reached no agent ({call.failure.detail})")
+            return ReleaseProof(call=call, cause=f"the call reached no agent ({call.failure.detail})")
         log = read_log()
         failures += 1
         raised = raised_in(log)
         cause = f"{call.failure.detail}: {raised}" if raised else call.failure.detail
-        proof = Proof(
+        proof = ReleaseProof(
             call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=_tail(log, raised)
         )
         if raised or (shared and _names_room(log, call)) or failures >= _FAILURES:
@@ -81,7 +81,7 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
     return proof
 
 
-def read_release_log(transport: Transport, names: Names, service: Declared) -> tuple[str, ...]:
+def read_release_log(transport: Transport, names: HostNames, service: Declared) -> tuple[str, ...]:
     """The last lines that the instances of a release wrote to the host's journal."""
     unit = names.unit(service.name, service.release).replace(".service", "*.service")
     journal = [

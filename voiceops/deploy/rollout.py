@@ -21,7 +21,7 @@ from voiceops.deploy.host_observation import (
     unproved_cause,
     written,
 )
-from voiceops.deploy.trial import MakeStack, Proving, Rollout, Trial
+from voiceops.deploy.trial import MakeStack, ProofSetup, ReleaseTrial, Rollout
 from voiceops.model.calls import CallResult
 from voiceops.ports import Transport
 from voiceops.remote import verbs
@@ -38,7 +38,7 @@ _GOING_BACK_S = 180.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Deployed:
+class HostDeployment:
     """What a deploy did to one host, or would do."""
 
     host: str
@@ -70,10 +70,10 @@ class Deployed:
         return self.report.as_declared and not acts and not self.unrecorded
 
 
-def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> Deployed:
+def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> HostDeployment:
     """What ``deploy`` would do. Changes nothing."""
     report = check(transport, _payload_state(state), diff=diff, probe=host_probe(state))
-    done = Deployed(host=transport.name, report=report, releases=state.releases)
+    done = HostDeployment(host=transport.name, report=report, releases=state.releases)
     found = report.observation
     if found is not None:
         observed = observed_in(state, found)
@@ -88,24 +88,24 @@ def inspect(transport: Transport, state: HostState, *, diff: bool = False) -> De
 
 def prepare_host(
     transport: Transport, state: HostState, rollout: Rollout, *, on_event: Event | None = None
-) -> Deployed:
+) -> HostDeployment:
     """The host without its services: account, folders, programs, wheels, kernel settings."""
     lease = Lease(owner=rollout.by, reason="setup", wait_s=rollout.lock_wait_s)
     report = apply(transport, _payload_state(state), lease=lease, diff=rollout.diff, on_event=on_event)
     report.raise_for_failure()
-    return Deployed(host=transport.name, report=report)
+    return HostDeployment(host=transport.name, report=report)
 
 
 def deploy_host(
     transport: Transport,
     state: HostState,
-    planned: Deployed,
+    planned: HostDeployment,
     make_stack: MakeStack,
     rollout: Rollout,
-    proving: Proving,
+    proving: ProofSetup,
     *,
     on_event: Event | None = None,
-) -> Deployed:
+) -> HostDeployment:
     """Make the host as declared; safe to call again at any time, also after a run that was killed.
 
     Raises what failed, the log's end with it. An agent that does not become ready, or does not answer
@@ -130,10 +130,10 @@ def deploy_host(
         found = call(transport, verbs.OBSERVE, host_probe(state))
         actions = plan_start(state.services, observed_in(state, found))
         report = _with_traces(report, found, state, actions)
-        done = Deployed(host=transport.name, report=report, actions=actions, releases=state.releases)
+        done = HostDeployment(host=transport.name, report=report, actions=actions, releases=state.releases)
         if not report.changed and recorded(state, found) and not any(_acts(one) for one in actions):
             return done  # somebody else was faster
-        trial = Trial(transport, state, make_stack, rollout, proving, found)
+        trial = ReleaseTrial(transport, state, make_stack, rollout, proving, found)
         trial.refuse_bad()
         done.services = trial.bring_up(stack, report)
         done.calls = trial.call()

@@ -10,7 +10,7 @@ from voiceops.deploy import ledger
 from voiceops.deploy.automatic_rollback import AutomaticRollback, FailedRelease
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.host_observation import marked_bad, observed_in, unproved_cause
-from voiceops.deploy.proof import Proof
+from voiceops.deploy.proof import ReleaseProof
 from voiceops.errors import ServiceError
 from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
@@ -45,15 +45,15 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proving:
+class ProofSetup:
     """How the agents of a host are called, and who is told meanwhile."""
 
-    prove: Callable[[Declared], Proof | None]
+    prove: Callable[[Declared], ReleaseProof | None]
     """None where calls are left out."""
     say: Callable[[str], None]
 
 
-class Trial:
+class ReleaseTrial:
     """The new releases of a host until they have proved themselves, or the host is back where it was."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Trial:
         state: HostState,
         make_stack: MakeStack,
         rollout: Rollout,
-        proving: Proving,
+        proving: ProofSetup,
         found: HostObservation,
     ) -> None:
         self._transport = transport
@@ -149,7 +149,7 @@ class Trial:
                 raise self._failed(service, proof)
         return calls
 
-    def _failed(self, service: Declared, proof: Proof) -> ServiceError:
+    def _failed(self, service: Declared, proof: ReleaseProof) -> ServiceError:
         if proof.blames_agent and service.name in self._new:
             failed = FailedRelease(
                 services=(service.name,),

@@ -14,8 +14,8 @@ from voiceops.doctor.evidence import (
     occupied,
     place_of,
 )
-from voiceops.doctor.facts import Facts, LogEvent, WorkerFact, misnamed
-from voiceops.doctor.room_look import RoomDiagnosis, RoomEvidence, dead, new_agents
+from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact, misnamed
+from voiceops.doctor.room_evidence import RoomDiagnosis, RoomEvidence, dead, new_agents
 from voiceops.model.findings import Finding, Fix
 
 # --- one room -------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def waits_for_other_name(look: RoomEvidence) -> RoomDiagnosis | None:
 # --- the workers ----------------------------------------------------------------------
 
 
-def broken_code(facts: Facts, worker: WorkerFact, error: str, said: LogEvent) -> Finding:
+def broken_code(facts: StackFacts, worker: WorkerFact, error: str, said: LogEvent) -> Finding:
     """The code can't be loaded. It may have been corrected since, so that a start is worth its two seconds."""
     return Finding(
         rule="agent-code",
@@ -134,7 +134,7 @@ def _correct(error: str) -> str:
     return f"correct {place}" if place else "correct the agent's code"
 
 
-def failing_calls(facts: Facts) -> Iterator[Finding]:
+def failing_calls(facts: StackFacts) -> Iterator[Finding]:
     """The last calls failed in the agent's code, and their callers have given up since."""
     here = {room.name for room in occupied(facts)}
     for worker in facts.workers:
@@ -148,7 +148,9 @@ def failing_calls(facts: Facts) -> Iterator[Finding]:
             yield _failing(facts, worker, history, gone)
 
 
-def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, gone: Sequence[FailedCall]) -> Finding:
+def _failing(
+    facts: StackFacts, worker: WorkerFact, history: CallHistory, gone: Sequence[FailedCall]
+) -> Finding:
     error, count = gone[-1].error, len(gone)
     answered_since = history.answered_at > max(one.offered_at for one in gone)
     calls = "call" if count == 1 else f"{count} calls"
@@ -180,7 +182,7 @@ def _failing(facts: Facts, worker: WorkerFact, history: CallHistory, gone: Seque
     )
 
 
-def other_name(facts: Facts) -> Iterator[Finding]:
+def other_name(facts: StackFacts) -> Iterator[Finding]:
     """The agent's code names itself otherwise than the inventory, so that calls look for an agent nobody is."""
     for worker in facts.workers:
         if worker.draining or not misnamed(worker):

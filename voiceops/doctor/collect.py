@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from voiceops.deadline import deadline
-from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact, ServerFact, WorkerFact
+from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, ServerFact, StackFacts, WorkerFact
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.model.rooms import Room
 from voiceops.model.settings import RoomsSettings
@@ -27,7 +27,7 @@ UNCOUNTED_MOST = 200
 """Each costs two requests; so many are answered within half a second."""
 
 
-class Sources(Protocol):
+class FactSources(Protocol):
     """Where facts come from: the stack of one host and its LiveKit server."""
 
     async def server(self) -> ServerFact: ...
@@ -42,14 +42,14 @@ class Sources(Protocol):
 
 
 async def collect(
-    sources: Sources,
+    sources: FactSources,
     rooms: AgentRoomApi | None,
     settings: RoomsSettings,
     *,
     wanted_room: str = "",
     since: float | None = None,
     timeout_s: float = 5.0,
-) -> Facts:
+) -> StackFacts:
     """One look at everything. ``rooms`` may be None where the server's API can't be used.
 
     ``since`` reads the logs from then on, and the failed calls of earlier starts with them.
@@ -72,7 +72,7 @@ async def collect(
     looks: tuple[RoomFact, ...] = ()
     missing = False
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
-        looking = look_at_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
+        looking = observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
         seen = await _look("the rooms", looking, timeout_s * 2, problems)
         missing = bool(wanted_room) and seen is not None and not seen[0]
         looks, left_out = seen or ((), 0)
@@ -80,7 +80,7 @@ async def collect(
             problems.append(
                 f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`"
             )
-    return Facts(
+    return StackFacts(
         now=sources.now() + server.clock_skew_s,
         server=server,
         workers=tuple(_with_registration(worker, events or ()) for worker in workers or ()),
@@ -114,7 +114,7 @@ async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[
         return None
 
 
-async def look_at_rooms(
+async def observe_rooms(
     api: AgentRoomApi, wanted: str = "", *, now: float = 0.0
 ) -> tuple[tuple[RoomFact, ...], int]:
     """Rooms with their people and dispatches, or just the ``wanted`` one; and how many were left out.

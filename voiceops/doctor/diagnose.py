@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from voiceops.doctor import code_rules, server_rules, worker_rules
-from voiceops.doctor.facts import Facts
-from voiceops.doctor.room_look import RoomDiagnosis
+from voiceops.doctor.facts import StackFacts
+from voiceops.doctor.room_evidence import RoomDiagnosis
 from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
 
 SEVERITIES = ("error", "warning", "info")
 
-Rule = Callable[[Facts], Iterator[Finding]]
+Rule = Callable[[StackFacts], Iterator[Finding]]
 
 STACK_RULES: tuple[Rule, ...] = (
     server_rules.server_down,
@@ -41,7 +41,7 @@ STACK_RULES: tuple[Rule, ...] = (
 )
 
 
-def diagnose(facts: Facts) -> tuple[Finding, ...]:
+def diagnose(facts: StackFacts) -> tuple[Finding, ...]:
     """All findings, the most likely cause first; empty: whoever calls gets an agent."""
     findings = [finding for rule in STACK_RULES for finding in rule(facts)]
     explained = any(finding.severity == "error" and not finding.past for finding in findings)

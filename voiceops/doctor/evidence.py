@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
+from voiceops.doctor.facts import LogEvent, RoomFact, StackFacts, WorkerFact
 from voiceops.rooms.presence import persons
 from voiceops.stack.logs.cause import raised_in
 
@@ -51,7 +51,7 @@ def place_of(error: str) -> str:
     return error.rpartition(" (")[2][:-1] if error.endswith(")") and " (" in error else ""
 
 
-def last_error(facts: Facts, service: str) -> str:
+def last_error(facts: StackFacts, service: str) -> str:
     """The newest error that a service has logged since it was started last, with its time; empty without one."""
     for event in reversed(facts.since_start(service)):
         said = f"{event.message} {event.fields.get('error', '')}"
@@ -64,7 +64,7 @@ def last_error(facts: Facts, service: str) -> str:
     return ""
 
 
-def load_failure(facts: Facts, worker: WorkerFact) -> tuple[str, LogEvent] | None:
+def load_failure(facts: StackFacts, worker: WorkerFact) -> tuple[str, LogEvent] | None:
     """What was raised when the code was loaded last, and the line that says it; None for nothing."""
     events = facts.since_start(worker.service)
     if any(event.message.startswith("registered worker") for event in events):
@@ -105,7 +105,7 @@ class CallHistory:
         return sum(one.error == error for one in self.failed)
 
 
-def call_history(facts: Facts, worker: WorkerFact) -> CallHistory:
+def call_history(facts: StackFacts, worker: WorkerFact) -> CallHistory:
     """Calls that failed in the agent's code, and whether a later one was answered.
 
     What is raised after the caller has left is no failed call. With ``facts.history`` the calls of
@@ -154,7 +154,7 @@ def call_error(event: LogEvent, folder: str = "") -> str:
     return "it hung and was killed" if event.message.startswith(_KILLED) else ""
 
 
-def _left(facts: Facts, room: str, at: float) -> bool:
+def _left(facts: StackFacts, room: str, at: float) -> bool:
     """Whether a person had left the room by then."""
     return any(
         "participant closing" in event.message
@@ -164,6 +164,6 @@ def _left(facts: Facts, room: str, at: float) -> bool:
     )
 
 
-def occupied(facts: Facts) -> Iterator[RoomFact]:
+def occupied(facts: StackFacts) -> Iterator[RoomFact]:
     """Rooms in which a person is now."""
     return (room for room in facts.rooms if persons(room.participants, facts.settings))

@@ -152,7 +152,7 @@ class HostFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class StackFacts:
     """One look at the whole stack."""
 
     now: float

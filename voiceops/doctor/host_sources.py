@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from voiceops.adapters.livekit.server import look_at_server
+from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import event_of
-from voiceops.doctor.sighted import Closer, Sighted
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
 from voiceops.errors import HostError
 from voiceops.health.agent import AgentHealth
 from voiceops.kinds.model import Declared
@@ -25,10 +25,10 @@ from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
 from voiceops.remote.messages import DiagnoseRequest, HostDiagnosis
-from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.files import TimedLine
 from voiceops.stack.model import Instance
 from voiceops.stack.systemd import observe
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 prepare(HostFact)  # hosts are asked side by side
 
@@ -41,7 +41,7 @@ class HostSources:
 
     settings: Settings
     """As the inventory has them."""
-    near_url: str
+    endpoint_url: str
     """Where its LiveKit is reached from here."""
     transport: Transport
     outline: Sequence[Declared]
@@ -49,7 +49,7 @@ class HostSources:
 
     def look(self, since: float | None = None) -> None:
         """Ask the host, once for all, with the journal ``since`` then. ``UnreachableError`` when it is down; ``HostError`` when bare."""
-        names = Names(self.settings.project)
+        names = HostNames(self.settings.project)
         services = self.settings.services
         told = [one.name for one in self.outline if services[one.name].role is not Role.OTHER]
         request: DiagnoseRequest = {
@@ -81,42 +81,42 @@ class HostSources:
     async def server(self) -> ServerFact:
         """LiveKit as it answers here, and its unit if this host runs it."""
         livekit = self.settings.livekit
-        look = await look_at_server(self.near_url, livekit.api_key, livekit.api_secret)
-        return self._sighted().server(look)
+        look = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
+        return self._observed_stack().server(look)
 
     async def workers(self) -> Sequence[WorkerFact]:
-        return list(self._sighted().workers())
+        return list(self._observed_stack().workers())
 
     async def events(self, since: float) -> Sequence[LogEvent]:
         """The journal's lines of LiveKit and the agents, oldest first."""
-        names = Names(self.settings.project)
-        lines = [Line(at, names.split(unit)[0], text) for at, unit, text in self._seen["lines"]]
+        names = HostNames(self.settings.project)
+        lines = [TimedLine(at, names.split(unit)[0], text) for at, unit, text in self._seen["lines"]]
         return await asyncio.to_thread(lambda: [event_of(line) for line in lines])
 
     async def host(self) -> HostFact:
         return msgspec.convert(self._seen["machine"], HostFact)
 
-    def _sighted(self) -> Sighted:
+    def _observed_stack(self) -> ObservedStack:
         seen = self._seen
-        names = Names(self.settings.project)
+        names = HostNames(self.settings.project)
         units = {unit["unit"]: unit for unit in seen["units"]}
 
-        def closer(instance: Instance) -> Closer:
+        def details(instance: Instance) -> WorkerDetails:
             unit = units.get(instance.launch)
-            return Closer(
+            return WorkerDetails(
                 url=unit.get("url", "") if unit else "",
                 stopped=unit.get("stopped", False) if unit else False,
                 health=_agent_health(unit.get("health")) if unit else None,
             )
 
-        return Sighted(
+        return ObservedStack(
             settings=self.settings,
             observed=observe.observed(names, self.outline, seen),
             digests={
                 service.name: seen["current"]["services"][service.name]["digest"] for service in self.outline
             },
             now=seen["now"],
-            closer=closer,
+            details=details,
         )
 
 

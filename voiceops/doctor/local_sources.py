@@ -11,16 +11,16 @@ from pathlib import Path
 
 import psutil
 
-from voiceops.adapters.livekit.server import look_at_server
+from voiceops.adapters.livekit.server import check_server
 from voiceops.adapters.process import processes
 from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
 from voiceops.doctor.logs import read_events
-from voiceops.doctor.sighted import Closer, Sighted
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
 from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import Settings
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
@@ -31,7 +31,7 @@ class LocalSources:
     """Implements ``doctor.collect.Sources`` for the stack of one folder."""
 
     settings: Settings
-    folder: Folder
+    folder: ProjectFolder
     observe: Callable[[], Mapping[str, Observed]]
     declared: Callable[[], Sequence[Declared]]
     """Complete declarations, to tell what runs with old code."""
@@ -42,11 +42,11 @@ class LocalSources:
     async def server(self) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this stack runs it."""
         livekit = self.settings.livekit
-        look, sighted = await asyncio.gather(
-            look_at_server(livekit.url, livekit.api_key, livekit.api_secret),
-            asyncio.to_thread(self._sighted, dict.fromkeys(self.settings.running, "")),
+        look, observed_stack = await asyncio.gather(
+            check_server(livekit.url, livekit.api_key, livekit.api_secret),
+            asyncio.to_thread(self._observed_stack, dict.fromkeys(self.settings.running, "")),
         )
-        return sighted.server(look)
+        return observed_stack.server(look)
 
     async def workers(self) -> Sequence[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""
@@ -67,20 +67,20 @@ class LocalSources:
         ]
 
     def _workers(self) -> list[WorkerFact]:
-        return list(self._sighted({one.name: one.digest for one in self.declared()}).workers())
+        return list(self._observed_stack({one.name: one.digest for one in self.declared()}).workers())
 
-    def _sighted(self, digests: Mapping[str, str]) -> Sighted:
-        return Sighted(
+    def _observed_stack(self, digests: Mapping[str, str]) -> ObservedStack:
+        return ObservedStack(
             settings=self.settings,
             observed=self.observe(),
             digests=digests,
             now=self.now(),
             code_folder=str(self.folder.root),
-            closer=self._closer,
+            details=self._details,
         )
 
-    def _closer(self, instance: Instance) -> Closer:
-        return Closer(
+    def _details(self, instance: Instance) -> WorkerDetails:
+        return WorkerDetails(
             url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
             stopped=processes.is_stopped(instance.pid),
             folder_deleted=not self.folder.state.exists(),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from voiceops.doctor.facts import LogEvent
-from voiceops.stack.logs.files import Line, merged
+from voiceops.stack.logs.files import TimedLine, merged
 
 
 def read_events(logs: Sequence[tuple[str, Path, int]], *, since: float) -> tuple[LogEvent, ...]:
@@ -21,7 +21,7 @@ def read_events(logs: Sequence[tuple[str, Path, int]], *, since: float) -> tuple
     return tuple(event_of(line) for line in merged(logs, since))
 
 
-def event_of(line: Line) -> LogEvent:
+def event_of(line: TimedLine) -> LogEvent:
     """One line as an event; lines that are no JSON object keep their text as message.
 
     Of the fields only plain values stay, and ``pii``: livekit-server writes its whole configuration of

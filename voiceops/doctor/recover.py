@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT_S = 600.0
 
 
-class Rung(str, Enum):
+class RecoveryLevel(str, Enum):
     """One step of the ladder, least force first."""
 
     DIAGNOSE = "diagnose"
@@ -45,7 +45,7 @@ class ProofCallResult:
     audio_s: float | None = None
 
 
-class Hands(Protocol):
+class RecoveryActions(Protocol):
     """What recover can do; each method may be called again at any time."""
 
     def diagnose(self) -> Sequence[Finding]: ...
@@ -56,7 +56,7 @@ class Hands(Protocol):
 
     def clean_rooms(self) -> str: ...
 
-    def restart(self, rung: Rung) -> str:
+    def restart(self, level: RecoveryLevel) -> str:
         """Restart the agents (overlapping where they have calls) or the whole stack."""
         ...
 
@@ -67,7 +67,7 @@ class Hands(Protocol):
 class StepResult:
     """What one step did, and whether a call was answered after it."""
 
-    rung: Rung
+    level: RecoveryLevel
     did: str
     took_s: float
     proof: ProofCallResult | None = None
@@ -76,7 +76,7 @@ class StepResult:
     def as_json(self) -> StepEntry:
         """Return the step as documents have it."""
         entry: StepEntry = {
-            "step": str(self.rung),
+            "step": str(self.level),
             "did": self.did,
             "took_s": round(self.took_s, 3),
             "detail": self.error,
@@ -96,7 +96,7 @@ class Recovery:
     steps: tuple[StepResult, ...]
     findings: tuple[Finding, ...]
     took_s: float
-    helped: Rung | None
+    helped: RecoveryLevel | None
     stopped_by: tuple[Finding, ...] = ()
     """Causes that only a person can remove; the rungs above were not climbed for them."""
 
@@ -106,7 +106,7 @@ class Recovery:
 
     @property
     def changed(self) -> bool:
-        return any(step.rung is not Rung.DIAGNOSE for step in self.steps)
+        return any(step.level is not RecoveryLevel.DIAGNOSE for step in self.steps)
 
     def as_json(self) -> RecoverHost:
         """Return how it went on one host as documents have it."""
@@ -122,8 +122,8 @@ class Recovery:
 
 
 @dataclass(slots=True)
-class _Climb:
-    hands: Hands
+class _RecoveryRun:
+    actions: RecoveryActions
     live_rooms: Callable[[], Sequence[str]]
     yes: bool
     tell: Callable[[StepResult], None]
@@ -133,7 +133,7 @@ class _Climb:
     stopped_by: tuple[Finding, ...] = ()
 
     def diagnose(self) -> str:
-        self.findings = tuple(self.hands.diagnose())
+        self.findings = tuple(self.actions.diagnose())
         errors = [finding.rule for finding in self.findings if finding.severity == "error"]
         return f"found {', '.join(errors)}" if errors else "found nothing wrong"
 
@@ -154,54 +154,54 @@ class _Climb:
         self.stopped_by = self.by_hand(called=called)
         return bool(self.stopped_by)
 
-    def to_the_top(self) -> Rung | None:
+    def to_the_top(self) -> RecoveryLevel | None:
         """Restart everything at once."""
-        return Rung.STACK if self.step(Rung.STACK, self.restart_stack) else None
+        return RecoveryLevel.STACK if self.step(RecoveryLevel.STACK, self.restart_stack) else None
 
-    def climb(self) -> Rung | None:
+    def climb(self) -> RecoveryLevel | None:
         """From the least force up: the rung after which a call was answered."""
         broken = any(one.severity == "error" and not one.past for one in self.findings)
         if not broken:
-            if self.step(Rung.DIAGNOSE, lambda: "called to make sure"):
-                return Rung.DIAGNOSE
+            if self.step(RecoveryLevel.DIAGNOSE, lambda: "called to make sure"):
+                return RecoveryLevel.DIAGNOSE
             if self.stops(called=True):
                 return None
         if any(fix.action for finding in self.findings for fix in finding.fixes):
             # Code may have been corrected since it failed: one start tells, before 15 s go into a call.
             doubtful = bool(self.by_hand(called=False))
-            if self.step(Rung.FIX, lambda: self.hands.fix(self.findings), prove=not doubtful):
-                return Rung.FIX
+            if self.step(RecoveryLevel.FIX, lambda: self.actions.fix(self.findings), prove=not doubtful):
+                return RecoveryLevel.FIX
             if self.stops(called=not doubtful):
                 return None
-            if doubtful and self.step(Rung.FIX, lambda: "called to make sure"):
-                return Rung.FIX
+            if doubtful and self.step(RecoveryLevel.FIX, lambda: "called to make sure"):
+                return RecoveryLevel.FIX
         elif self.by_hand(called=False):
             self.stopped_by = self.by_hand(called=False)
             return None
-        for rung, act in (
-            (Rung.ROOMS, self.hands.clean_rooms),
-            (Rung.AGENTS, lambda: self.hands.restart(Rung.AGENTS)),
-            (Rung.STACK, self.restart_stack),
+        for level, act in (
+            (RecoveryLevel.ROOMS, self.actions.clean_rooms),
+            (RecoveryLevel.AGENTS, lambda: self.actions.restart(RecoveryLevel.AGENTS)),
+            (RecoveryLevel.STACK, self.restart_stack),
         ):
-            if self.step(rung, act):
-                return rung
+            if self.step(level, act):
+                return level
             if self.stops(called=True):
                 return None
         return None
 
-    def step(self, rung: Rung, act: Callable[[], str], *, prove: bool = True) -> bool:
+    def step(self, level: RecoveryLevel, act: Callable[[], str], *, prove: bool = True) -> bool:
         """Do one step and prove it; an error in the step is kept and the climb goes on while there is time."""
-        self.limit.check(f"the step {rung} was not begun")
+        self.limit.check(f"the step {level} was not begun")
         began = self.limit.clock()
         did, error, proof = "", "", None
         try:
             did = act()
-            proof = self.hands.prove() if prove else None
+            proof = self.actions.prove() if prove else None
         except CallsInProgressError:
             raise
         except VoiceopsError as failure:
             error = failure.message
-        result = StepResult(rung=rung, did=did, took_s=self.limit.clock() - began, proof=proof, error=error)
+        result = StepResult(level=level, did=did, took_s=self.limit.clock() - began, proof=proof, error=error)
         self.steps.append(result)
         self.tell(result)
         return proof is not None and proof.answered
@@ -214,11 +214,11 @@ class _Climb:
                 hint="run `inv recover --yes` to drop them, or wait until they have ended",
                 data={"rooms": list(rooms)},
             )
-        return self.hands.restart(Rung.STACK)
+        return self.actions.restart(RecoveryLevel.STACK)
 
 
 def recover(
-    hands: Hands,
+    actions: RecoveryActions,
     *,
     live_rooms: Callable[[], Sequence[str]],
     hard: bool = False,
@@ -230,13 +230,13 @@ def recover(
 
     Raises ``CallsInProgressError`` before a restart of the stack would drop calls that an
     agent serves (``live_rooms`` names them, or raises ``CallsUnknownError``), unless ``yes``, and
-    ``DeadlineError`` once ``limit`` is over and no call was answered; what ``hands`` do is bounded by
+    ``DeadlineError`` once ``limit`` is over and no call was answered; what ``actions`` do is bounded by
     whoever made them.
     """
     limit = limit or Deadline(DEFAULT_TIMEOUT_S, "recover")
     began = limit.clock()
-    climb = _Climb(hands=hands, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
-    climb.step(Rung.DIAGNOSE, climb.diagnose, prove=False)
+    climb = _RecoveryRun(actions=actions, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
+    climb.step(RecoveryLevel.DIAGNOSE, climb.diagnose, prove=False)
     helped = climb.to_the_top() if hard else climb.climb()
     return Recovery(
         steps=tuple(climb.steps),

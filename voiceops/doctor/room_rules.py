@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from voiceops.doctor import code_rules
 from voiceops.doctor.evidence import logged
-from voiceops.doctor.facts import Facts, RoomFact
-from voiceops.doctor.room_look import RoomDiagnosis, RoomEvidence, dead, inert
+from voiceops.doctor.facts import RoomFact, StackFacts
+from voiceops.doctor.room_evidence import RoomDiagnosis, RoomEvidence, dead, inert
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.rooms import ParticipantState
@@ -36,40 +36,40 @@ _PROVIDERS = {
 that name that says whose."""
 
 
-def judge_room(room: RoomFact, facts: Facts) -> RoomDiagnosis | None:
+def judge_room(room: RoomFact, facts: StackFacts) -> RoomDiagnosis | None:
     """The verdict on one room; None: nobody waits, or the agent serves, or it is too early to say."""
-    look = RoomEvidence(room, facts)
+    view = RoomEvidence(room, facts)
     for rule in _ANY_ROOM:
-        if (verdict := rule(look)) is not None:
+        if (verdict := rule(view)) is not None:
             return verdict
-    if not look.waits:
+    if not view.waits:
         return None
-    return next((verdict for rule in _WAITING_ROOM if (verdict := rule(look)) is not None), None)
+    return next((verdict for rule in _WAITING_ROOM if (verdict := rule(view)) is not None), None)
 
 
 # --- the rules, in order --------------------------------------------------------------
 
 
-def _orphan(look: RoomEvidence) -> RoomDiagnosis | None:
-    room = look.room
-    if room.participants or room.dispatches is not None or look.facts.now - room.created_at < 10:
+def _orphan(view: RoomEvidence) -> RoomDiagnosis | None:
+    room = view.room
+    if room.participants or room.dispatches is not None or view.facts.now - room.created_at < 10:
         return None
     return RoomDiagnosis(
         rule="orphan-room",
         sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
         evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
-        fixes=(look.delete(),),
+        fixes=(view.delete(),),
         rank=35,
     )
 
 
-def _duplicate(look: RoomEvidence) -> RoomDiagnosis | None:
-    if not look.people:
+def _duplicate(view: RoomEvidence) -> RoomDiagnosis | None:
+    if not view.people:
         return None  # nobody hears them: two that came back after a restart end by themselves
     live = [
         agent
-        for agent in look.room.agents
-        if agent.state is ParticipantState.ACTIVE and not dead(agent, look) and not inert(agent, look)
+        for agent in view.room.agents
+        if agent.state is ParticipantState.ACTIVE and not dead(agent, view) and not inert(agent, view)
     ]
     for name in {agent.agent_name for agent in live}:
         same = sorted(
@@ -83,48 +83,48 @@ def _duplicate(look: RoomEvidence) -> RoomDiagnosis | None:
             rule="duplicate-agents",
             sentence=f"{len(same)} agents of the same name are in the room and talk over each other.",
             evidence=tuple(
-                f"{agent.identity} joined {look.facts.now - agent.joined_at:.0f} s ago" for agent in same
+                f"{agent.identity} joined {view.facts.now - agent.joined_at:.0f} s ago" for agent in same
             ),
-            fixes=tuple(look.remove(agent) for agent in extra),
+            fixes=tuple(view.remove(agent) for agent in extra),
             rank=25,
         )
     return None
 
 
-def _never_joined(look: RoomEvidence) -> RoomDiagnosis | None:
+def _never_joined(view: RoomEvidence) -> RoomDiagnosis | None:
     """Agents that wait for a person who never comes, as LiveKit leaves them in a room that it made anew."""
-    room, agents = look.room, look.room.agents
+    room, agents = view.room, view.room.agents
     if not agents or len(agents) != len(room.participants) or room.empty_timeout_s > EMPTY_TIMEOUT_S:
         return None
-    if any(serving(agent) is not AgentPresence.READY for agent in agents) or look.person_left:
+    if any(serving(agent) is not AgentPresence.READY for agent in agents) or view.person_left:
         return None
-    waited_s = look.facts.now - max(agent.joined_at for agent in agents)
+    waited_s = view.facts.now - max(agent.joined_at for agent in agents)
     if waited_s < NOBODY_TIMEOUT_S:
         return None
     count = "a ready agent" if len(agents) == 1 else f"{len(agents)} ready agents"
     return RoomDiagnosis(
         rule="never-joined",
         # Without the server's log it may be a call whose caller has left seconds ago.
-        severity="warning" if look.server_log_seen else "info",
+        severity="warning" if view.server_log_seen else "info",
         sentence=f"The room holds {count} and nobody else: no person ever joined"
-        + (", and none is expected." if look.server_log_seen else ", or the last one left just now."),
+        + (", and none is expected." if view.server_log_seen else ", or the last one left just now."),
         evidence=(
             *(
-                f"{agent.identity} joined {look.facts.now - agent.joined_at:.0f} s ago and is ready"
+                f"{agent.identity} joined {view.facts.now - agent.joined_at:.0f} s ago and is ready"
                 for agent in agents
             ),
             "server log: no person has left the room"
-            if look.server_log_seen
+            if view.server_log_seen
             else "the server's log is not at hand",
         ),
-        fixes=(look.delete(),),
+        fixes=(view.delete(),),
         rank=60,
     )
 
 
-def _inert_agent(look: RoomEvidence) -> RoomDiagnosis | None:
-    for agent in look.room.agents:
-        evidence = inert(agent, look)
+def _inert_agent(view: RoomEvidence) -> RoomDiagnosis | None:
+    for agent in view.room.agents:
+        evidence = inert(agent, view)
         if evidence:
             return RoomDiagnosis(
                 rule="inert-agent",
@@ -133,17 +133,17 @@ def _inert_agent(look: RoomEvidence) -> RoomDiagnosis | None:
                     evidence,
                     f"{agent.identity} still says {agent.attributes.get('lk.agent.state', 'nothing')}",
                 ),
-                fixes=(look.remove(agent), look.dispatch()),
+                fixes=(view.remove(agent), view.dispatch()),
             )
     return None
 
 
-def _provider_failed(look: RoomEvidence) -> RoomDiagnosis | None:
+def _provider_failed(view: RoomEvidence) -> RoomDiagnosis | None:
     """An agent that is there and mute: its voice, ears or mind give nothing (a wrong key, no network)."""
     failed = [
         event
-        for event in look.events(*_PROVIDERS)
-        if look.people and look.facts.now - event.at < PROVIDER_RECENT_S
+        for event in view.events(*_PROVIDERS)
+        if view.people and view.facts.now - event.at < PROVIDER_RECENT_S
     ]
     if len(failed) < 2:  # a single retry is what the retries are for
         return None
@@ -171,10 +171,10 @@ def _provider_failed(look: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _wrong_name(look: RoomEvidence) -> RoomDiagnosis | None:
-    declared = sorted({worker.agent_name for worker in look.facts.workers})
-    dispatches = look.room.dispatches or ()
-    if look.room.agents or not declared or look.assigned:
+def _wrong_name(view: RoomEvidence) -> RoomDiagnosis | None:
+    declared = sorted({worker.agent_name for worker in view.facts.workers})
+    dispatches = view.room.dispatches or ()
+    if view.room.agents or not declared or view.assigned:
         return None
     if any(dispatch.agent_name in declared for dispatch in dispatches):
         return None
@@ -187,9 +187,9 @@ def _wrong_name(look: RoomEvidence) -> RoomDiagnosis | None:
                 f"dispatch for {', '.join(map(repr, asked))}",
                 f"declared: {', '.join(map(repr, declared))}",
             ),
-            fixes=(look.dispatch(),),
+            fixes=(view.dispatch(),),
         )
-    if "" in declared or (look.room.dispatches is None):
+    if "" in declared or (view.room.dispatches is None):
         return None
     return RoomDiagnosis(
         rule="no-dispatch",
@@ -200,14 +200,14 @@ def _wrong_name(look: RoomEvidence) -> RoomDiagnosis | None:
             else "the room has no dispatch",
             f"declared: {', '.join(map(repr, declared))}",
         ),
-        fixes=(look.dispatch(),),
+        fixes=(view.dispatch(),),
     )
 
 
-def _worker_at_fault(look: RoomEvidence) -> RoomDiagnosis | None:
+def _worker_at_fault(view: RoomEvidence) -> RoomDiagnosis | None:
     """Silence that a stack rule explains; said here only where that rule did not fire."""
-    worker = look.worker
-    if worker is None or look.room.agents:
+    worker = view.worker
+    if worker is None or view.room.agents:
         return None
     unwell = worker.state in (
         ServiceState.MISSING,
@@ -223,22 +223,22 @@ def _worker_at_fault(look: RoomEvidence) -> RoomDiagnosis | None:
         evidence=(f"service {worker.service} is {worker.state}",),
         fixes=(
             Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
-            look.dispatch(),
+            view.dispatch(),
         ),
         from_below=True,
     )
 
 
-def _lost(look: RoomEvidence) -> RoomDiagnosis | None:
+def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
     """No worker took the job when it was offered; LiveKit does not offer it again."""
-    if look.room.agents or look.assigned or any(d.jobs for d in look.room.dispatches or ()):
+    if view.room.agents or view.assigned or any(d.jobs for d in view.room.dispatches or ()):
         return None
     asked_at = max(
-        (d.created_at for d in look.room.dispatches or () if d.created_at), default=look.room.created_at
+        (d.created_at for d in view.room.dispatches or () if d.created_at), default=view.room.created_at
     )
-    if look.facts.now - asked_at < (ASSIGNMENT_S if look.server_log_seen else JOB_STATE_LAG_S):
+    if view.facts.now - asked_at < (ASSIGNMENT_S if view.server_log_seen else JOB_STATE_LAG_S):
         return None
-    said = look.events(
+    said = view.events(
         "no servers available",
         "failed to assign job",
         "not dispatching agent job",
@@ -251,22 +251,22 @@ def _lost(look: RoomEvidence) -> RoomDiagnosis | None:
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(logged("server", said[-1], reason.strip()),),
-            fixes=(look.dispatch(),),
+            fixes=(view.dispatch(),),
         )
     if "deadline" in reason:
         return RoomDiagnosis(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
             evidence=(logged("server", said[-1], reason.strip()),),
-            fixes=(look.dispatch(),),
+            fixes=(view.dispatch(),),
         )
-    worker = look.worker
+    worker = view.worker
     if worker is not None and worker.full:
         return RoomDiagnosis(
             rule="worker-over-load",
             sentence="The worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(f"the worker of {worker.service} is full",),
-            fixes=(look.dispatch(),),
+            fixes=(view.dispatch(),),
             from_below=True,
         )
     registered_at = worker.registered_at if worker else None
@@ -275,27 +275,27 @@ def _lost(look: RoomEvidence) -> RoomDiagnosis | None:
         rule="dispatch-lost",
         sentence="The call came while no worker was registered; one is now, but LiveKit never offers a job twice.",
         evidence=(
-            f"caller came {look.facts.now - asked_at:.0f} s ago, no job was ever assigned",
-            f"the worker registered {look.facts.now - registered_at:.0f} s ago"
+            f"caller came {view.facts.now - asked_at:.0f} s ago, no job was ever assigned",
+            f"the worker registered {view.facts.now - registered_at:.0f} s ago"
             if late and registered_at
             else "a worker is registered now",
         ),
-        fixes=(look.dispatch(),),
+        fixes=(view.dispatch(),),
     )
 
 
-def _hung(look: RoomEvidence) -> RoomDiagnosis | None:
+def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
     """A job was assigned and nothing has come of it."""
-    killed = look.events("killing process")
-    assigned_at = max((event.at for event in look.assigned), default=None)
-    since = look.facts.now - assigned_at if assigned_at is not None else look.waited_s
-    busy = look.facts.host.cpu_share > 0.85
-    if not killed and since < (PATIENCE_S if busy or look.room.agents else HUNG_S):
+    killed = view.events("killing process")
+    assigned_at = max((event.at for event in view.assigned), default=None)
+    since = view.facts.now - assigned_at if assigned_at is not None else view.waited_s
+    busy = view.facts.host.cpu_share > 0.85
+    if not killed and since < (PATIENCE_S if busy or view.room.agents else HUNG_S):
         return None
-    in_room = any(agent.state is ParticipantState.ACTIVE for agent in look.room.agents)
-    unlike_others = _ready_elsewhere(look) if in_room else ""
+    in_room = any(agent.state is ParticipantState.ACTIVE for agent in view.room.agents)
+    unlike_others = _ready_elsewhere(view) if in_room else ""
     if in_room and not killed and not unlike_others:
-        return _silent_agent(look, since)
+        return _silent_agent(view, since)
     return RoomDiagnosis(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."
@@ -307,25 +307,25 @@ def _hung(look: RoomEvidence) -> RoomDiagnosis | None:
             else f"caller waits for {since:.0f} s",
             logged("worker", killed[-1]) if killed else unlike_others or "no error in the worker's log",
         ),
-        fixes=(*(look.remove(agent) for agent in look.room.agents), look.dispatch()),
+        fixes=(*(view.remove(agent) for agent in view.room.agents), view.dispatch()),
     )
 
 
-def _ready_elsewhere(look: RoomEvidence) -> str:
+def _ready_elsewhere(view: RoomEvidence) -> str:
     """Evidence that this agent says when it is ready, here or in other calls; empty: it may never say so."""
-    if look.events("call connected") and not look.events("call ready"):
+    if view.events("call connected") and not view.events("call ready"):
         return "worker log: agentkit connected the call, and it never became ready"
-    names = {agent.agent_name for agent in look.room.agents}
-    for room in look.facts.rooms:
+    names = {agent.agent_name for agent in view.room.agents}
+    for room in view.facts.rooms:
         for agent in room.agents:
-            if room is not look.room and agent.agent_name in names and serving(agent) is AgentPresence.READY:
+            if room is not view.room and agent.agent_name in names and serving(agent) is AgentPresence.READY:
                 return "the same agent is ready in another room"
     return ""
 
 
-def _silent_agent(look: RoomEvidence, since: float) -> RoomDiagnosis:
+def _silent_agent(view: RoomEvidence, since: float) -> RoomDiagnosis:
     """An agent that only listens looks like one that hangs: a question, and nothing that a fix would do."""
-    agent = look.room.agents[0]
+    agent = view.room.agents[0]
     return RoomDiagnosis(
         rule="silent-agent",
         severity="info",
@@ -335,7 +335,7 @@ def _silent_agent(look: RoomEvidence, since: float) -> RoomDiagnosis:
         fixes=(
             Fix(
                 command="run the agent under agentkit's guard, or set the attribute voiceops.ready=1 once it "
-                f"listens; where it hangs: {look.remove(agent).command} && {look.dispatch().command}",
+                f"listens; where it hangs: {view.remove(agent).command} && {view.dispatch().command}",
                 action="",
             ),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voiceops.doctor.evidence import last_error, logged
-from voiceops.doctor.facts import Facts
+from voiceops.doctor.facts import StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
@@ -18,7 +18,7 @@ NOW_S = 60.0
 """A caller who was turned away this long ago may still be trying."""
 
 
-def server_down(facts: Facts) -> Iterator[Finding]:
+def server_down(facts: StackFacts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable:
         return
@@ -57,7 +57,7 @@ def server_down(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def stray_server(facts: Facts) -> Iterator[Finding]:
+def stray_server(facts: StackFacts) -> Iterator[Finding]:
     """Somebody else's server on our port answers 200 to everybody, and knows neither our keys nor our rooms."""
     server = facts.server
     if not server.declared or server.state is not ServiceState.STRAY:
@@ -83,7 +83,7 @@ def stray_server(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def server_not_ready(facts: Facts) -> Iterator[Finding]:
+def server_not_ready(facts: StackFacts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable and server.status not in (None, 200):
         fix = (
@@ -103,7 +103,7 @@ def server_not_ready(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def credentials(facts: Facts) -> Iterator[Finding]:
+def credentials(facts: StackFacts) -> Iterator[Finding]:
     server = facts.server
     if not server.reachable or server.credentials in ("ok", "unknown") or server.state is ServiceState.STRAY:
         return
@@ -123,7 +123,7 @@ def credentials(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def clock_skew(facts: Facts) -> Iterator[Finding]:
+def clock_skew(facts: StackFacts) -> Iterator[Finding]:
     skew = facts.server.clock_skew_s
     if abs(skew) > MAX_CLOCK_SKEW_S:
         yield Finding(
@@ -138,7 +138,7 @@ def clock_skew(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def secret_too_short(facts: Facts) -> Iterator[Finding]:
+def secret_too_short(facts: StackFacts) -> Iterator[Finding]:
     size = facts.server.secret_bytes
     if 0 < size < MIN_SECRET_BYTES:
         yield Finding(
@@ -157,7 +157,7 @@ def secret_too_short(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def refused_tokens(facts: Facts) -> Iterator[Finding]:
+def refused_tokens(facts: StackFacts) -> Iterator[Finding]:
     """Callers whose token the server turned away: they never get as far as a room."""
     refused = [
         event
@@ -205,7 +205,7 @@ def _reason(fields: dict[str, object]) -> str:
     return str(fields.get("error", "")).rsplit("error: ", 1)[-1]
 
 
-def low_disk(facts: Facts) -> Iterator[Finding]:
+def low_disk(facts: StackFacts) -> Iterator[Finding]:
     if facts.host.disk_free_bytes < MIN_FREE_BYTES:
         yield Finding(
             rule="disk-full",

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from voiceops.doctor.code_rules import broken_code, state_of
 from voiceops.doctor.evidence import last_error, load_failure, logged
-from voiceops.doctor.facts import Facts, LogEvent, WorkerFact
-from voiceops.doctor.room_look import new_agents, served_rooms, waiting_rooms
+from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact
+from voiceops.doctor.room_evidence import new_agents, served_rooms, waiting_rooms
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
@@ -15,7 +15,7 @@ RECENT_S = 300.0
 FULL_CPU = 0.95
 
 
-def no_worker(facts: Facts) -> Iterator[Finding]:
+def no_worker(facts: StackFacts) -> Iterator[Finding]:
     gone = (ServiceState.MISSING, ServiceState.FAILED, ServiceState.STALE, ServiceState.STOPPED)
     for worker in facts.workers:
         if worker.state not in gone:
@@ -39,7 +39,7 @@ def no_worker(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def frozen_worker(facts: Facts) -> Iterator[Finding]:
+def frozen_worker(facts: StackFacts) -> Iterator[Finding]:
     for worker in facts.workers:
         mute_drain = worker.draining and not worker.answers
         if not (worker.stopped or mute_drain or worker.state is ServiceState.UNRESPONSIVE):
@@ -95,7 +95,7 @@ def _lost_jobs(failed: Sequence[LogEvent]) -> tuple[str, ...]:
     return (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",) if failed else ()
 
 
-def _blocked_at(facts: Facts, worker: WorkerFact) -> Iterator[str]:
+def _blocked_at(facts: StackFacts, worker: WorkerFact) -> Iterator[str]:
     """The line of code that blocks the worker's own loop; its jobs log such lines with their job's id."""
     for event in reversed(facts.events):
         own = event.service == worker.service and not event.job_id and event.at >= (worker.started_at or 0.0)
@@ -104,7 +104,7 @@ def _blocked_at(facts: Facts, worker: WorkerFact) -> Iterator[str]:
             return
 
 
-def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[LogEvent]) -> Finding:
+def _stuck_drain(facts: StackFacts, worker: WorkerFact, how: str, failed: Sequence[LogEvent]) -> Finding:
     """A drain ends with the worker's last call, but only a worker that runs notices that."""
     listed = {room for one in facts.workers if one.answers for room in one.rooms}
     unclaimed = [room for room in served_rooms(facts) if room.name not in listed]
@@ -121,7 +121,7 @@ def _stuck_drain(facts: Facts, worker: WorkerFact, how: str, failed: Sequence[Lo
     )
 
 
-def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:
+def _slow_worker(facts: StackFacts, worker: WorkerFact) -> Finding:
     """Silence on a machine without a free core proves nothing, and a second worker would fill it further."""
     return Finding(
         rule="worker-slow",
@@ -136,7 +136,7 @@ def _slow_worker(facts: Facts, worker: WorkerFact) -> Finding:
     )
 
 
-def unregistered_worker(facts: Facts) -> Iterator[Finding]:
+def unregistered_worker(facts: StackFacts) -> Iterator[Finding]:
     if not facts.server.reachable:
         return  # server_down says it
     for worker in facts.workers:
@@ -172,7 +172,7 @@ def unregistered_worker(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _unregistered_because(facts: Facts, worker: WorkerFact) -> tuple[str, str]:
+def _unregistered_because(facts: StackFacts, worker: WorkerFact) -> tuple[str, str]:
     if worker.url and worker.url.rstrip("/") != facts.server.url.rstrip("/"):
         return "worker-wrong-url", f"it was given {worker.url}, the server is {facts.server.url}"
     retry = _last_retry(facts, worker)
@@ -192,7 +192,7 @@ def _unregistered_because(facts: Facts, worker: WorkerFact) -> tuple[str, str]:
     return "worker-not-registered", "it does not reach the server"
 
 
-def _last_retry(facts: Facts, worker: WorkerFact) -> str:
+def _last_retry(facts: StackFacts, worker: WorkerFact) -> str:
     for event in reversed(facts.since_start(worker.service)):
         if "failed to connect to livekit" in event.message:
             error = f"{event.message}: {event.fields.get('error', '')}".rstrip(": ")
@@ -200,7 +200,7 @@ def _last_retry(facts: Facts, worker: WorkerFact) -> str:
     return ""
 
 
-def _port_taken(facts: Facts, worker: WorkerFact) -> str:
+def _port_taken(facts: StackFacts, worker: WorkerFact) -> str:
     for event in reversed(facts.since_start(worker.service)):
         text = event.message + "\n" + str(event.fields.get("exc_info") or "")
         if facts.now - event.at <= RECENT_S and "address already in use" in text:
@@ -208,7 +208,7 @@ def _port_taken(facts: Facts, worker: WorkerFact) -> str:
     return ""
 
 
-def several_workers(facts: Facts) -> Iterator[Finding]:
+def several_workers(facts: StackFacts) -> Iterator[Finding]:
     for worker in facts.workers:
         if worker.state not in (ServiceState.DUPLICATE, ServiceState.STRAY):
             continue
@@ -229,7 +229,7 @@ def several_workers(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def old_code(facts: Facts) -> Iterator[Finding]:
+def old_code(facts: StackFacts) -> Iterator[Finding]:
     for worker in facts.workers:
         if worker.state is ServiceState.READY and not worker.release_current:
             yield Finding(
@@ -247,14 +247,14 @@ def old_code(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def _started_in_vain(facts: Facts, worker: WorkerFact) -> tuple[str, ...]:
+def _started_in_vain(facts: StackFacts, worker: WorkerFact) -> tuple[str, ...]:
     failure = load_failure(facts, worker)
     return (
         () if failure is None else (logged("its", failure[1], f"the new code can't be loaded: {failure[0]}"),)
     )
 
 
-def over_load(facts: Facts) -> Iterator[Finding]:
+def over_load(facts: StackFacts) -> Iterator[Finding]:
     for worker in facts.workers:
         turned_away = [
             e

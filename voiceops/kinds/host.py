@@ -11,7 +11,7 @@ from voiceops.model import protocol
 from voiceops.model.settings import Settings
 from voiceops.resources import Blob, Content, File, Unit, Venv
 from voiceops.systemd.escape import environment_file
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitFile, UnitWriter
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class HostContext:
     """What the declaration of a service for a server needs besides its settings."""
 
     settings: Settings
-    names: Names
+    names: HostNames
     units: UnitWriter
     root: Path
     """The inventory's folder, on this machine."""

@@ -13,7 +13,7 @@ def reachable(host: Host) -> bool:
     return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
 
 
-def known_as(host: Host) -> str:
+def server_id(host: Host) -> str:
     """What its LiveKit is called in locks and observations: two hosts may have one on the same loopback address."""
     url = host.settings.livekit.url
     return url if reachable(host) else f"{url} on {host.name}"

@@ -14,7 +14,7 @@ from voiceops.rooms.observations import ObservationFile
 from voiceops.util import aio
 
 
-def clean_rooms(host: Host, memory: Path, say: Callable[[str], None], *, known_as: str = "") -> None:
+def clean_rooms(host: Host, memory: Path, say: Callable[[str], None], *, server_id: str = "") -> None:
     """Delete what can be proved to be unused; no start fails for it.
 
     ``memory``: the file of what earlier cleanups observed.
@@ -24,7 +24,7 @@ def clean_rooms(host: Host, memory: Path, say: Callable[[str], None], *, known_a
     async def clean() -> int:
         async with (
             deadline(15.0, "cleaning up rooms"),
-            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret, known_as=known_as) as api,
+            LivekitApi(livekit.url, livekit.api_key, livekit.api_secret, server_id=server_id) as api,
         ):
             report = await cleanup_stale_rooms(
                 api, host.settings.rooms, memory=ObservationFile(memory), confirm_within_s=0.0

@@ -90,13 +90,13 @@ async def cleanup_stale_rooms(
     unripe = [one for one in done.kept if one.ripe_in_s is not None and one.ripe_in_s <= confirm_within_s]
     if unripe:
         await asyncio.sleep(max(one.ripe_in_s or 0.0 for one in unripe) + 0.1)
-        again = await api.list_rooms([one.look.room.name for one in unripe])
-        gone = {one.look.room.sid for one in unripe} - {room.sid for room in again}
+        again = await api.list_rooms([one.snapshot.room.name for one in unripe])
+        gone = {one.snapshot.room.sid for one in unripe} - {room.sid for room in again}
         done = run.joined(done, await run.once(again), gone)
     if not check:
         done = await run.read_back(done)
         if memory is not None:
-            kept = {one.look.room.sid for one in done.kept}
+            kept = {one.snapshot.room.sid for one in done.kept}
             others = before if names else {}
             memory.save(
                 api.url,
@@ -138,11 +138,11 @@ class _CleanupRun:
     @staticmethod
     def joined(first: CleanupReport, later: CleanupReport, gone: Collection[str] = ()) -> CleanupReport:
         """Both in one; of a room that was looked at again, the later verdict counts."""
-        again = {one.look.room.sid for one in (*later.kept, *later.deleted)} | set(gone)
+        again = {one.snapshot.room.sid for one in (*later.kept, *later.deleted)} | set(gone)
         return msgspec.structs.replace(
             first,
             deleted=first.deleted + later.deleted,
-            kept=tuple(one for one in first.kept if one.look.room.sid not in again) + later.kept,
+            kept=tuple(one for one in first.kept if one.snapshot.room.sid not in again) + later.kept,
             removed=first.removed + later.removed,
             failed=first.failed + later.failed,
         )
@@ -161,21 +161,21 @@ class _CleanupRun:
         plain = {room.sid for room in rooms if trust_list and self._plainly_empty(room)}
         blind = {room.sid for room in rooms if self._force or protected_by(room.name, self._settings)}
         need = [room for room in rooms if room.sid not in plain and room.sid not in blind]
-        looks, failed = await each(need, self._look, concurrency=self._settings.concurrency)
+        snapshots, failed = await each(need, self._take_snapshot, concurrency=self._settings.concurrency)
         now = self._now()
-        seen = observe(looks, self.observed, self._settings, now)
-        for look in looks:
-            self.observed.pop(look.room.sid, None)
+        seen = observe(snapshots, self.observed, self._settings, now)
+        for snapshot in snapshots:
+            self.observed.pop(snapshot.room.sid, None)
         self.observed |= seen
-        looks += [RoomSnapshot(room=room) for room in rooms if room.sid in plain or room.sid in blind]
-        plan = plan_cleanup(looks, self.observed, self._settings, now, force=self._force)
+        snapshots += [RoomSnapshot(room=room) for room in rooms if room.sid in plain or room.sid in blind]
+        plan = plan_cleanup(snapshots, self.observed, self._settings, now, force=self._force)
         return plan, [(room.name, error) for room, error in failed]
 
     def _plainly_empty(self, room: Room) -> bool:
         counted = room.num_participants or room.num_publishers
         return not counted and self._now() - room.created_at >= self._settings.stale_after_s
 
-    async def _look(self, room: Room) -> RoomSnapshot:
+    async def _take_snapshot(self, room: Room) -> RoomSnapshot:
         participants = await self._api.list_participants(room.name)
         dispatches: tuple[Dispatch, ...] = ()
         served = True
@@ -201,7 +201,7 @@ class _CleanupRun:
             judged += done
             stay += failed_here
         removed, remain = await each(plan.removals, self._remove, concurrency=width)
-        failed = [(verdict.look.room.name, error) for verdict, error in stay]
+        failed = [(verdict.snapshot.room.name, error) for verdict, error in stay]
         failed += [(removal.room, error) for removal, error in remain]
         return CleanupReport(
             deleted=tuple(one for one in judged if one.delete),
@@ -218,40 +218,41 @@ class _CleanupRun:
         DeleteRoom knows names only: a caller may have a new room under the name of the old one.
         """
         try:
-            listed = await self._api.list_rooms([verdict.look.room.name for verdict in verdicts])
+            listed = await self._api.list_rooms([verdict.snapshot.room.name for verdict in verdicts])
         except VoiceopsError as error:
             return [], [(verdict, error) for verdict in verdicts]
         fresh = {room.name: room for room in listed}
         there = [
             msgspec.structs.replace(
-                verdict, look=msgspec.structs.replace(verdict.look, room=fresh[verdict.look.room.name])
+                verdict,
+                snapshot=msgspec.structs.replace(verdict.snapshot, room=fresh[verdict.snapshot.room.name]),
             )
             for verdict in verdicts
-            if verdict.look.room.name in fresh
+            if verdict.snapshot.room.name in fresh
         ]
         return await each(there, self._delete, concurrency=self._settings.concurrency)
 
     async def _delete(self, verdict: RoomDecision) -> RoomDecision:
         """Delete one room after a second look; ``verdict`` carries the room as it is listed now."""
-        look = verdict.look
+        snapshot = verdict.snapshot
         if not self._force:
-            look = await self._look_again(verdict)
-            seen = self.observed.get(look.room.sid, Observation())
-            second = judge(look, seen, self._settings, self._now())
+            snapshot = await self._look_again(verdict)
+            seen = self.observed.get(snapshot.room.sid, Observation())
+            second = judge(snapshot, seen, self._settings, self._now())
             if not second.delete:
-                if not verdict.look.participants:
-                    self.surprises.append(look.room)
+                if not verdict.snapshot.participants:
+                    self.surprises.append(snapshot.room)
                 return second
             verdict = second
-        await delete_room(self._api, look.room.name)
+        await delete_room(self._api, snapshot.room.name)
         return verdict
 
     async def _look_again(self, verdict: RoomDecision) -> RoomSnapshot:
         if verdict.rule is not Rule.ORPHAN:
-            return await self._look(verdict.look.room)
+            return await self._take_snapshot(verdict.snapshot.room)
         # That no node answers for it would take 3 s to hear again.
-        participants = await self._api.list_participants(verdict.look.room.name)
-        return msgspec.structs.replace(verdict.look, participants=participants)
+        participants = await self._api.list_participants(verdict.snapshot.room.name)
+        return msgspec.structs.replace(verdict.snapshot, participants=participants)
 
     async def _remove(self, removal: Removal) -> Removal | None:
         """Disconnect one participant; a caller with an inert agent gets a new one first."""
@@ -268,7 +269,7 @@ class _CleanupRun:
         made anew is deleted again."""
         if not done.deleted:
             return done
-        gone = {one.look.room.name: one.look.room.sid for one in done.deleted}
+        gone = {one.snapshot.room.name: one.snapshot.room.sid for one in done.deleted}
         if any(self._may_revive(one) for one in done.deleted):
             for _ in range(_REVIVAL_ROUNDS):
                 await asyncio.sleep(SETTLE_S)
@@ -283,7 +284,7 @@ class _CleanupRun:
         left = [room.name for room in await self._api.list_rooms() if gone.get(room.name) == room.sid]
         return msgspec.structs.replace(
             done,
-            deleted=tuple(one for one in done.deleted if one.look.room.name not in left),
+            deleted=tuple(one for one in done.deleted if one.snapshot.room.name not in left),
             failed=done.failed + tuple((name, RoomsRemainError((name,))) for name in left),
         )
 
@@ -293,8 +294,8 @@ class _CleanupRun:
         The implicit dispatch of a room goes out when it is made, and is answered or lost within
         the server's and the worker's timeouts, together 11 s.
         """
-        young = self._now() - verdict.look.room.created_at < _IN_FLIGHT_S + SETTLE_S
-        return young or any(one.is_agent for one in verdict.look.participants)
+        young = self._now() - verdict.snapshot.room.created_at < _IN_FLIGHT_S + SETTLE_S
+        return young or any(one.is_agent for one in verdict.snapshot.participants)
 
     async def _back(self, gone: dict[str, str]) -> list[Room]:
         return [room for room in await self._api.list_rooms() if room.name in gone]

@@ -78,7 +78,7 @@ class Removal(msgspec.Struct, frozen=True, kw_only=True):
 class RoomDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one room, and why."""
 
-    look: RoomSnapshot
+    snapshot: RoomSnapshot
     delete: bool
     rule: Rule
     reason: str
@@ -99,7 +99,7 @@ class CleanupPlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_cleanup(
-    looks: Sequence[RoomSnapshot],
+    snapshots: Sequence[RoomSnapshot],
     observed: Mapping[str, Observation],
     settings: RoomsSettings,
     now: float,
@@ -108,7 +108,8 @@ def plan_cleanup(
 ) -> CleanupPlan:
     """Decide on all rooms. ``observed`` is by room sid, ``now`` the server's clock."""
     verdicts = [
-        judge(look, observed.get(look.room.sid, Observation()), settings, now, force=force) for look in looks
+        judge(snapshot, observed.get(snapshot.room.sid, Observation()), settings, now, force=force)
+        for snapshot in snapshots
     ]
     return CleanupPlan(
         delete=tuple(one for one in verdicts if one.delete),
@@ -117,25 +118,25 @@ def plan_cleanup(
 
 
 def judge(
-    look: RoomSnapshot, seen: Observation, settings: RoomsSettings, now: float, *, force: bool = False
+    snapshot: RoomSnapshot, seen: Observation, settings: RoomsSettings, now: float, *, force: bool = False
 ) -> RoomDecision:
     """Decide on one room."""
-    pattern = protected_by(look.room.name, settings)
+    pattern = protected_by(snapshot.room.name, settings)
     if pattern is not None:
-        return _keep(look, Rule.PROTECTED, f"its name matches the keep pattern {pattern!r}")
+        return _keep(snapshot, Rule.PROTECTED, f"its name matches the keep pattern {pattern!r}")
     if force:
-        return _delete(look, Rule.FORCED, "forced")
-    present = tuple(one for one in look.participants if one.state is not ParticipantState.DISCONNECTED)
+        return _delete(snapshot, Rule.FORCED, "forced")
+    present = tuple(one for one in snapshot.participants if one.state is not ParticipantState.DISCONNECTED)
     stuck = tuple(one for one in present if is_stuck_join(one, now))
     here = tuple(one for one in present if one not in stuck)
     people = persons(here, settings)
-    if here and not look.served:
-        return _judge_orphan(look, seen, now)
+    if here and not snapshot.served:
+        return _judge_orphan(snapshot, seen, now)
     if people:
-        return _judge_attended(look, people, stuck, now)
+        return _judge_attended(snapshot, people, stuck, now)
     if here:
-        return _judge_alone(look, here, seen, settings, now)
-    return _judge_empty(look, stuck, seen, settings, now)
+        return _judge_alone(snapshot, here, seen, settings, now)
+    return _judge_empty(snapshot, stuck, seen, settings, now)
 
 
 def protected_by(name: str, settings: RoomsSettings) -> str | None:
@@ -144,24 +145,24 @@ def protected_by(name: str, settings: RoomsSettings) -> str | None:
 
 
 def observe(
-    looks: Sequence[RoomSnapshot],
+    snapshots: Sequence[RoomSnapshot],
     before: Mapping[str, Observation],
     settings: RoomsSettings,
     now: float,
 ) -> dict[str, Observation]:
     """The observations after these looks; whoever is seen with a person starts anew."""
     after: dict[str, Observation] = {}
-    for look in looks:
-        old = before.get(look.room.sid, Observation())
-        here = [one for one in look.participants if not is_stuck_join(one, now)]
+    for snapshot in snapshots:
+        old = before.get(snapshot.room.sid, Observation())
+        here = [one for one in snapshot.participants if not is_stuck_join(one, now)]
         attended = bool(persons(here, settings))
-        counted = look.room.num_participants > 0 or look.room.num_publishers > 0
+        counted = snapshot.room.num_participants > 0 or snapshot.room.num_publishers > 0
         seen = Observation(
             alone_since=None if attended or not (here or counted) else _first(old.alone_since, now),
-            unserved_since=None if look.served else _first(old.unserved_since, now),
+            unserved_since=None if snapshot.served else _first(old.unserved_since, now),
         )
         if seen != Observation():
-            after[look.room.sid] = seen
+            after[snapshot.room.sid] = seen
     return after
 
 
@@ -170,24 +171,24 @@ def _first(since: float | None, now: float) -> float:
     return now if since is None or since > now else since
 
 
-def _judge_orphan(look: RoomSnapshot, seen: Observation, now: float) -> RoomDecision:
+def _judge_orphan(snapshot: RoomSnapshot, seen: Observation, now: float) -> RoomDecision:
     unserved_s = now - _first(seen.unserved_since, now)
     if unserved_s < ORPHAN_AFTER_S:
         return _keep(
-            look,
+            snapshot,
             Rule.UNCONFIRMED,
             "no node of LiveKit answers for it; its callers may be on the way back",
             ripe_in_s=ORPHAN_AFTER_S - unserved_s,
         )
-    return _delete(look, Rule.ORPHAN, f"no node of LiveKit has answered for it for {unserved_s:.0f} s")
+    return _delete(snapshot, Rule.ORPHAN, f"no node of LiveKit has answered for it for {unserved_s:.0f} s")
 
 
 def _judge_attended(
-    look: RoomSnapshot, people: tuple[Participant, ...], stuck: tuple[Participant, ...], now: float
+    snapshot: RoomSnapshot, people: tuple[Participant, ...], stuck: tuple[Participant, ...], now: float
 ) -> RoomDecision:
     removals = [
         Removal(
-            room=look.room.name,
+            room=snapshot.room.name,
             participant=one,
             rule=Rule.STUCK_JOIN,
             reason=f"began to join {now - one.joined_at:.0f} s ago and never became active",
@@ -196,59 +197,67 @@ def _judge_attended(
     ]
     removals += [
         Removal(
-            room=look.room.name,
+            room=snapshot.room.name,
             participant=one,
             rule=Rule.INERT_AGENT,
             reason="its session has ended, but it stays beside the caller",
         )
-        for one in look.participants
+        for one in snapshot.participants
         if one.is_agent and serving(one) is AgentPresence.INERT
     ]
     count = f"{len(people)} persons are" if len(people) > 1 else "a person is"
-    return _keep(look, Rule.PERSON, f"{count} in it", removals=tuple(removals))
+    return _keep(snapshot, Rule.PERSON, f"{count} in it", removals=tuple(removals))
 
 
 def _judge_alone(
-    look: RoomSnapshot, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+    snapshot: RoomSnapshot,
+    here: tuple[Participant, ...],
+    seen: Observation,
+    settings: RoomsSettings,
+    now: float,
 ) -> RoomDecision:
     """Only agents, monitors and bots: nobody is served."""
-    if _waits_for_nobody(look, here, now):
-        return _judge_never_joined(look, here, seen, settings, now)
+    if _waits_for_nobody(snapshot, here, now):
+        return _judge_never_joined(snapshot, here, seen, settings, now)
     agents = any(not is_idle(one, settings) for one in here)
     what = "only agents are" if agents else "only monitors or bots are"
     after_s = settings.stuck_agent_after_s if agents else settings.stale_after_s
     joined_s = now - max(one.joined_at for one in here)
     alone_s = now - _first(seen.alone_since, now)
     if joined_s < after_s and alone_s < after_s:
-        return _keep(look, Rule.YOUNG, f"{what} in it, for {joined_s:.0f} s (goes after {after_s:g} s)")
+        return _keep(snapshot, Rule.YOUNG, f"{what} in it, for {joined_s:.0f} s (goes after {after_s:g} s)")
     # Somebody may have left a moment ago and be about to return: that long the server itself would
     # wait. Where a room was made to wait longer, only the whole time alone is proof enough.
-    returns_s = REFRESH_S if look.room.departure_timeout_s <= REFRESH_S else after_s
+    returns_s = REFRESH_S if snapshot.room.departure_timeout_s <= REFRESH_S else after_s
     missing_s = min(returns_s, after_s) - alone_s
     if missing_s > 0:
         return _keep(
-            look,
+            snapshot,
             Rule.UNCONFIRMED,
             f"{what} in it, but a caller may have left just now",
             ripe_in_s=missing_s,
         )
     rule = Rule.AGENTS_ALONE if agents else Rule.IDLE_ONLY
-    return _delete(look, rule, f"{what} in it, for {max(joined_s, alone_s):.0f} s")
+    return _delete(snapshot, rule, f"{what} in it, for {max(joined_s, alone_s):.0f} s")
 
 
-def _waits_for_nobody(look: RoomSnapshot, here: tuple[Participant, ...], now: float) -> bool:
+def _waits_for_nobody(snapshot: RoomSnapshot, here: tuple[Participant, ...], now: float) -> bool:
     """Only ready agents of one name in a room as the server makes it by itself, with none on the way."""
     return (
         all(one.is_agent and serving(one) is AgentPresence.READY for one in here)
         and len({one.agent_name for one in here}) == 1
-        and look.room.empty_timeout_s <= EMPTY_TIMEOUT_S
-        and look.room.departure_timeout_s <= REFRESH_S
-        and all(now - one.created_at >= ON_THE_WAY_S for one in look.dispatches)
+        and snapshot.room.empty_timeout_s <= EMPTY_TIMEOUT_S
+        and snapshot.room.departure_timeout_s <= REFRESH_S
+        and all(now - one.created_at >= ON_THE_WAY_S for one in snapshot.dispatches)
     )
 
 
 def _judge_never_joined(
-    look: RoomSnapshot, here: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+    snapshot: RoomSnapshot,
+    here: tuple[Participant, ...],
+    seen: Observation,
+    settings: RoomsSettings,
+    now: float,
 ) -> RoomDecision:
     """Agents that wait for a person who never comes, as a room has that was made anew while it was deleted.
 
@@ -259,47 +268,53 @@ def _judge_never_joined(
     wait_s = min(NOBODY_TIMEOUT_S, settings.stuck_agent_after_s)
     if joined_s < wait_s:
         return _keep(
-            look, Rule.YOUNG, f"only agents are in it, for {joined_s:.0f} s (goes after {wait_s:g} s)"
+            snapshot, Rule.YOUNG, f"only agents are in it, for {joined_s:.0f} s (goes after {wait_s:g} s)"
         )
     missing_s = min(REFRESH_S, settings.stuck_agent_after_s) - (now - _first(seen.alone_since, now))
     if missing_s > 0:
         return _keep(
-            look,
+            snapshot,
             Rule.UNCONFIRMED,
             "only agents are in it, but a caller may have left just now",
             ripe_in_s=missing_s,
         )
-    return _delete(look, Rule.NEVER_JOINED, f"its agents have waited {joined_s:.0f} s and nobody ever came")
+    return _delete(
+        snapshot, Rule.NEVER_JOINED, f"its agents have waited {joined_s:.0f} s and nobody ever came"
+    )
 
 
 def _judge_empty(
-    look: RoomSnapshot, stuck: tuple[Participant, ...], seen: Observation, settings: RoomsSettings, now: float
+    snapshot: RoomSnapshot,
+    stuck: tuple[Participant, ...],
+    seen: Observation,
+    settings: RoomsSettings,
+    now: float,
 ) -> RoomDecision:
-    age_s = now - look.room.created_at
+    age_s = now - snapshot.room.created_at
     after_s = settings.stale_after_s
     if age_s < after_s:
-        return _keep(look, Rule.YOUNG, f"empty, but made {age_s:.0f} s ago (goes after {after_s:g} s)")
-    if not look.participants and (look.room.num_participants or look.room.num_publishers):
+        return _keep(snapshot, Rule.YOUNG, f"empty, but made {age_s:.0f} s ago (goes after {after_s:g} s)")
+    if not snapshot.participants and (snapshot.room.num_participants or snapshot.room.num_publishers):
         # Several nodes can under-report who is in a room (livekit issue 4316).
         counted_s = now - _first(seen.alone_since, now)
         if counted_s < after_s:
             return _keep(
-                look,
+                snapshot,
                 Rule.UNCONFIRMED,
                 "the server counts somebody in it, but lists nobody",
                 ripe_in_s=after_s - counted_s if counted_s >= COUNT_LAG_S else COUNT_LAG_S - counted_s,
             )
     if stuck:
-        return _delete(look, Rule.STUCK_JOIN, "only joins that never became active are in it")
-    return _delete(look, Rule.EMPTY, f"empty, made {age_s:.0f} s ago")
+        return _delete(snapshot, Rule.STUCK_JOIN, "only joins that never became active are in it")
+    return _delete(snapshot, Rule.EMPTY, f"empty, made {age_s:.0f} s ago")
 
 
-def _delete(look: RoomSnapshot, rule: Rule, reason: str) -> RoomDecision:
-    return RoomDecision(look=look, delete=True, rule=rule, reason=reason)
+def _delete(snapshot: RoomSnapshot, rule: Rule, reason: str) -> RoomDecision:
+    return RoomDecision(snapshot=snapshot, delete=True, rule=rule, reason=reason)
 
 
 def _keep(
-    look: RoomSnapshot,
+    snapshot: RoomSnapshot,
     rule: Rule,
     reason: str,
     *,
@@ -307,5 +322,5 @@ def _keep(
     removals: tuple[Removal, ...] = (),
 ) -> RoomDecision:
     return RoomDecision(
-        look=look, delete=False, rule=rule, reason=reason, ripe_in_s=ripe_in_s, removals=removals
+        snapshot=snapshot, delete=False, rule=rule, reason=reason, ripe_in_s=ripe_in_s, removals=removals
     )

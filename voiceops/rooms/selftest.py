@@ -112,7 +112,7 @@ class _Selftest:
 
     async def _keep(self) -> str:
         report = await cleanup_stale_rooms(self._api, RoomsSettings(stale_after_s=3600.0), names=[self._room])
-        verdict = [one for one in report.kept if one.look.room.name == self._room]
+        verdict = [one for one in report.kept if one.snapshot.room.name == self._room]
         _expect(len(verdict) == 1, "it would have been deleted")
         return verdict[0].reason
 
@@ -143,7 +143,7 @@ class _Selftest:
         rooms = await list_rooms(self._api)
         settings = RoomsSettings(stale_after_s=0.0)
         report = await cleanup_stale_rooms(self._api, settings, names=[self._room])
-        deleted = [(one.look.room.name, one.rule) for one in report.deleted]
+        deleted = [(one.snapshot.room.name, one.rule) for one in report.deleted]
         _expect(deleted == [(self._room, Rule.EMPTY)], f"{len(deleted)} rooms were deleted instead of one")
         return f"{len(rooms) - 1} others untouched"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voiceops.errors import UsageError
-from voiceops.model.endpoint import known_as
+from voiceops.model.endpoint import server_id
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host, LivekitSettings, RoomsSettings
 
@@ -42,7 +42,7 @@ def room_servers(hosts: Sequence[Host]) -> tuple[RoomServer, ...]:
     for host in hosts:
         settings = host.settings
         named = [one.agent_name for one in settings.services.values() if one.role is Role.AGENT]
-        url = known_as(host)
+        url = server_id(host)
         before = found.get(url)
         found[url] = RoomServer(
             livekit=settings.livekit,

@@ -14,7 +14,7 @@ from voiceops.kinds.model import Declared
 from voiceops.stack.model import Instance, Observed, Stray
 
 
-class Force(str, Enum):
+class StopForce(str, Enum):
     """How a service is ended."""
 
     DRAIN = "drain"
@@ -44,7 +44,7 @@ class Backend(Protocol):
         With ``not_worker_id`` an agent counts only once it has registered under another id.
         """
 
-    def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
+    def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
         """End this run and all that it left behind; False when it still drains at the deadline.
 
         Signals at most once in the life of a run, whoever calls and how often. Only one whose kind says so

@@ -93,7 +93,7 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ServiceVerdict:
     """What ``check-running`` says of one service."""
 
     state: ServiceState
@@ -108,18 +108,18 @@ class Verdict:
         return self.state is ServiceState.READY
 
 
-def judge(observed: Observed) -> Verdict:
+def judge(observed: Observed) -> ServiceVerdict:
     """The one word for a service. What is wrong wins over what is right."""
     current = observed.current
     pids = tuple(one.pid for one in current)
     first = current[0] if current else None
     if len(current) > 1:
         detail = f"{len(current)} instances run: pids {', '.join(map(str, pids))}"
-        return Verdict(state=ServiceState.DUPLICATE, detail=detail, pids=pids, instance=first)
+        return ServiceVerdict(state=ServiceState.DUPLICATE, detail=detail, pids=pids, instance=first)
     if observed.strays:
         stray = observed.strays[0]
         strays = tuple(one.pid for one in observed.strays if one.pid)
-        return Verdict(
+        return ServiceVerdict(
             state=ServiceState.STRAY,
             detail=stray.reason,
             pids=(*pids, *strays),
@@ -127,15 +127,15 @@ def judge(observed: Observed) -> Verdict:
             foreign_owner=stray.foreign_owner,
         )
     if first is not None:
-        return Verdict(state=first.state, detail=first.detail, pids=pids, instance=first)
+        return ServiceVerdict(state=first.state, detail=first.detail, pids=pids, instance=first)
     if observed.draining:
         last = observed.draining[-1]
-        return Verdict(
+        return ServiceVerdict(
             state=ServiceState.DRAINING,
             detail=last.detail or f"told to stop; {counted(last.calls, 'call')} left",
             pids=tuple(one.pid for one in observed.draining),
             instance=last,
         )
     if observed.stale:
-        return Verdict(state=ServiceState.STALE, detail=observed.stale)
-    return Verdict(state=ServiceState.MISSING, detail="not running")
+        return ServiceVerdict(state=ServiceState.STALE, detail=observed.stale)
+    return ServiceVerdict(state=ServiceState.MISSING, detail="not running")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from voiceops.deadline import Deadline
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.model import Observed, Verdict, judge
+from voiceops.stack.model import Observed, ServiceVerdict, judge
 from voiceops.stack.occupancy import CallRisk, running_servers, wait_for_people, weigh
 from voiceops.stack.reconcile import (
     Action,
@@ -29,12 +29,12 @@ from voiceops.stack.steps import Starter, Stopper
 DEFAULT_TIMEOUT_S = 120.0
 
 
-def check(stack: Stack) -> dict[str, Verdict]:
+def check(stack: Stack) -> dict[str, ServiceVerdict]:
     """One word for each service, those included that still run and are no longer declared. Read-only."""
     return verdicts(stack, stack.backend.observe(stack.outline))
 
 
-def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, Verdict]:
+def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, ServiceVerdict]:
     """The same, from what was observed already."""
     words = {service.name: judge(observed.get(service.name, Observed())) for service in stack.outline}
     for service in stack.outline:
@@ -46,7 +46,7 @@ def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, Verdic
     for name, seen in observed.items():
         if name not in words and seen.current:
             pids = tuple(one.pid for one in seen.current)
-            words[name] = Verdict(
+            words[name] = ServiceVerdict(
                 state=ServiceState.STRAY, detail="runs, and is no longer declared", pids=pids
             )
     return words

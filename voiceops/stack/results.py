@@ -23,7 +23,7 @@ def silent(service: str, state: str, words: str) -> None:
 
 
 @dataclass(slots=True)
-class Result:
+class ServiceResult:
     """What became of one service."""
 
     state: ServiceState
@@ -51,7 +51,7 @@ class Result:
         return entry
 
 
-Results = dict[str, Result]
+Results = dict[str, ServiceResult]
 
 
 def calls_error(

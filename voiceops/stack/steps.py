@@ -12,11 +12,11 @@ from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.model import Instance, Observed
 from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
-from voiceops.stack.results import Result, Results, side_by_side
+from voiceops.stack.results import Results, ServiceResult, side_by_side
 from voiceops.stack.stack import Stack
 from voiceops.util.words import counted
 
@@ -108,7 +108,7 @@ class Starter:
             if action.verb is Verb.RESTART and action.instance:
                 self._end(action.instance)
             if action.verb is Verb.STOP:
-                self._results[action.service] = Result(
+                self._results[action.service] = ServiceResult(
                     ServiceState.STOPPED, changed=True, detail=action.reason, action="stop"
                 )
 
@@ -116,12 +116,12 @@ class Starter:
         return Deadline(min(_DRAIN_BEGINS_S, self._limit.remaining_s), "beginning to drain")
 
     def _end(self, instance: Instance) -> None:
-        force = Force.KILL if instance.launch in self._abandoned else Force.STOP
+        force = StopForce.KILL if instance.launch in self._abandoned else StopForce.STOP
         if self._backend.end(instance, self._limit, force):
             return
         if not self._drop_calls:
             self._calls_left(instance).refuse(f"{instance.service} drains")
-        self._backend.end(instance, self._limit, Force.KILL)
+        self._backend.end(instance, self._limit, StopForce.KILL)
 
     def _calls_left(self, instance: Instance) -> CallRisk:
         return _calls_left(self._stack, tuple(self._services.values()), instance)
@@ -129,7 +129,7 @@ class Starter:
     def _keep(self, action: Action) -> None:
         assert action.instance is not None
         changed = bool(action.extra or action.strays)
-        self._results[action.service] = Result(
+        self._results[action.service] = ServiceResult(
             action.instance.state,
             changed=changed,
             pid=action.instance.pid,
@@ -152,7 +152,7 @@ class Starter:
                 # What its Redis has kept goes before the agents that need it are started.
                 self._stack.before_agents()
         except VoiceopsError as error:
-            self._results[service.name] = Result(
+            self._results[service.name] = ServiceResult(
                 ServiceState.FAILED,
                 changed=action.changes,
                 detail=error.message,
@@ -166,7 +166,7 @@ class Starter:
                 self._stack.progress(service.name, str(result.state), took)
             self._done[service.name].set()
 
-    def _bring_up(self, service: Declared, action: Action) -> Result:
+    def _bring_up(self, service: Declared, action: Action) -> ServiceResult:
         began = time.monotonic()
         old = action.instance
         if action.verb is Verb.WAIT:
@@ -178,7 +178,7 @@ class Starter:
             started = self._backend.start(service)
             new = self._wait_ready(service, started, replaced=old if action.verb is Verb.OVERLAP else None)
         ready_s = time.monotonic() - began
-        result = Result(
+        result = ServiceResult(
             ServiceState.READY,
             changed=action.changes,
             pid=new.pid,
@@ -198,7 +198,7 @@ class Starter:
 
         One that does not even begin is still offered calls and loses them: it ends unless it has some.
         """
-        if self._backend.end(replaced, self._shortly(), Force.BEGIN):
+        if self._backend.end(replaced, self._shortly(), StopForce.BEGIN):
             return True
         if replaced.calls is not None or not self._is_mute(replaced):
             return False
@@ -209,7 +209,7 @@ class Starter:
                 replaced.service, "draining", f"pid {replaced.pid} does not answer and is {said}: it stays"
             )
             return False
-        return self._backend.end(replaced, self._limit, Force.KILL)
+        return self._backend.end(replaced, self._limit, StopForce.KILL)
 
     def _end_mute(self, action: Action) -> None:
         """End those that were told to stop and can't: after their calls nobody else would."""
@@ -229,7 +229,9 @@ class Starter:
             return self._backend.wait_ready(service, started, self._limit)
         except VoiceopsError as error:
             if replaced:
-                self._backend.end(started, Deadline(service.stop_timeout_s, "ending the new one"), Force.KILL)
+                self._backend.end(
+                    started, Deadline(service.stop_timeout_s, "ending the new one"), StopForce.KILL
+                )
                 error.message += f"; the old one (pid {replaced.pid}) keeps serving"
             raise
 
@@ -259,12 +261,12 @@ class Stopper:
         results: Results = {}
         for action in actions:
             if action.verb is Verb.KEEP:
-                results[action.service] = Result(ServiceState.STOPPED, detail=action.reason)
+                results[action.service] = ServiceResult(ServiceState.STOPPED, detail=action.reason)
                 continue
             self._stack.progress(action.service, "stopping", "")
             began = time.monotonic()
             side_by_side([partial(self._end, instance) for instance in action.ended])
-            results[action.service] = Result(
+            results[action.service] = ServiceResult(
                 ServiceState.STOPPED,
                 changed=True,
                 detail=f"in {time.monotonic() - began:.1f} s",
@@ -276,17 +278,17 @@ class Stopper:
     def _end(self, instance: Instance) -> None:
         dropped = instance.calls and self._drop_calls and self._drain_s is None
         if self._now or dropped or instance.launch in self._abandoned:
-            self._backend.end(instance, self._limit, Force.KILL)
+            self._backend.end(instance, self._limit, StopForce.KILL)
             return
         if instance.calls != 0 and self._drain_s is not None:
             count = counted(instance.calls, "call")
             self._stack.progress(instance.service, "draining", f"{count}, up to {self._drain_s:g} s")
             patience = Deadline(min(self._drain_s, self._limit.remaining_s), "draining")
-            if self._backend.end(instance, patience, Force.DRAIN):
+            if self._backend.end(instance, patience, StopForce.DRAIN):
                 return
-        elif self._backend.end(instance, self._limit, Force.STOP):
+        elif self._backend.end(instance, self._limit, StopForce.STOP):
             return
         if not self._drop_calls:
             left = _calls_left(self._stack, self._stack.outline, instance)
             left.refuse(f"{instance.service} takes no new ones and ends with the last of them")
-        self._backend.end(instance, self._limit, Force.KILL)
+        self._backend.end(instance, self._limit, StopForce.KILL)

@@ -18,7 +18,7 @@ READY_PROGRAM = ONHOST / "ready.py"
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class HostNames:
     """All names of one project on its hosts; two projects share a host without knowing of each other."""
 
     project: str

@@ -17,7 +17,7 @@ from voiceops.errors import ConfigError
 from voiceops.model.settings import ServiceBase
 from voiceops.systemd import escape
 from voiceops.systemd.escape import time_span
-from voiceops.systemd.names import UNIT_MARK, Names
+from voiceops.systemd.names import UNIT_MARK, HostNames
 
 _READY_MARGIN_S = 5.0
 
@@ -46,7 +46,7 @@ class TimerJob(msgspec.Struct, frozen=True, kw_only=True):
 class UnitWriter:
     """Renders the units of one project. ``folders`` hold ``systemd/NAME``; the first that has it wins."""
 
-    def __init__(self, names: Names, folders: Sequence[Path]) -> None:
+    def __init__(self, names: HostNames, folders: Sequence[Path]) -> None:
         self.names = names
         self._jinja = templating.environment(folders)
         self._jinja.filters["word"] = escape.word

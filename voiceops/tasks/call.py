@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 from voiceops.cli.flags import CallFlags
 
 
@@ -27,7 +27,7 @@ from voiceops.cli.flags import CallFlags
         "timeout": "Seconds from dialling to hearing the agent, per call (default 15).",
     },
 )
-def call(run: Run, flags: CallFlags) -> Report:
+def call(run: CommandRun, flags: CallFlags) -> Report:
     """Call the agent as a caller does: times to connect, to agent, to first audio.
 
     Example: inv call --count 100 --concurrency 5 --hangup clean,abrupt --plot calls.png

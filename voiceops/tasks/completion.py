@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 
 
 @command(
@@ -11,7 +11,7 @@ from voiceops.cli.command import Report, Run, command
         "install": "Write it where the shell reads it at its next start.",
     }
 )
-def completion(run: Run, shell: str = "", install: bool = False) -> Report:
+def completion(run: CommandRun, shell: str = "", install: bool = False) -> Report:
     """Print or install the completion of commands, flags, services, hosts and rooms.
 
     Works for inv, ./inv and voiceops. Example: inv completion --install

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 from voiceops.cli.flags import DeployFlags, SetupFlags
 
 _CONNECT = {
@@ -30,7 +30,7 @@ _ROLL = {
         "yes": "Go ahead where live calls would be dropped, or with a release that is marked bad.",
     },
 )
-def deploy(run: Run, flags: DeployFlags) -> Report:
+def deploy(run: CommandRun, flags: DeployFlags) -> Report:
     """Bring servers to what the inventory declares, bare ones too, and prove it by a call.
 
     Changes only what differs; agents are replaced by overlap. A release that fails its call is marked bad, and
@@ -42,7 +42,7 @@ def deploy(run: Run, flags: DeployFlags) -> Report:
 
 
 @command(*TARGETS, "timeout", "check", "diff", own_flags=SetupFlags, help={**_CONNECT, **_ROLL})
-def setup(run: Run, flags: SetupFlags) -> Report:
+def setup(run: CommandRun, flags: SetupFlags) -> Report:
     """Prepare servers: Python, user, folders, programs, wheels, kernel settings; starts nothing.
 
     `inv deploy` does it as well. Example: inv setup --group voice --accept-new
@@ -53,7 +53,7 @@ def setup(run: Run, flags: SetupFlags) -> Report:
 
 
 @command(*TARGETS, "timeout", "diff", help=_CONNECT)
-def drift(run: Run, parallel: int = 0, accept_new: bool = False) -> Report:
+def drift(run: CommandRun, parallel: int = 0, accept_new: bool = False) -> Report:
     """Are the servers as declared? Exit 2 with what differs: files, units, services. Changes nothing.
 
     Example: inv drift --group voice --diff

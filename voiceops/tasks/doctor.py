@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 
 
 @command(
@@ -15,7 +15,7 @@ from voiceops.cli.command import TARGETS, Report, Run, command
         "since": "Failed calls since then, those before the last start too: 90s, 10m, 2h, 1d or an ISO time.",
     },
 )
-def why(run: Run, room: str = "", fix: bool = False, since: str = "") -> Report:
+def why(run: CommandRun, room: str = "", fix: bool = False, since: str = "") -> Report:
     """Why does a caller hear nothing? The most likely cause first, each with what fixes it.
 
     Exit 1 when callers hear silence now, or a fix failed. Example: inv why --room front-desk --fix
@@ -31,7 +31,7 @@ def why(run: Run, room: str = "", fix: bool = False, since: str = "") -> Report:
     "yes",
     help={"hard": "Restart the whole stack at once, strays and all."},
 )
-def recover(run: Run, hard: bool = False) -> Report:
+def recover(run: CommandRun, hard: bool = False) -> Report:
     """Bring calls back with the least force that helps; each step is proved by a real call.
 
     Diagnoses, fixes, cleans rooms, restarts the agents, restarts the stack; stops at the first

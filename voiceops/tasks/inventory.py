@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 
 
 @command(
@@ -17,7 +17,12 @@ from voiceops.cli.command import Report, Run, command
     },
 )
 def show_inventory(
-    run: Run, list_: bool = False, graph: bool = False, host: str = "", group: str = "", vars_: bool = False
+    run: CommandRun,
+    list_: bool = False,
+    graph: bool = False,
+    host: str = "",
+    group: str = "",
+    vars_: bool = False,
 ) -> Report:
     """Show the inventory as it is resolved; literal secrets are masked.
 

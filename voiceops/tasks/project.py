@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 
 
 @command(
     "yes", help={"yes": "Add the missing files to a folder that holds other things; overwrites nothing."}
 )
-def init(run: Run) -> Report:
+def init(run: CommandRun) -> Report:
     """Make a project in the current folder: inventory.yaml, tasks.py, an agent, ./inv, keys in .env.
 
     Writes only what is missing, so it can be run again. Example: inv init

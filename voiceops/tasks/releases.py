@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 
 
 @command(
@@ -16,7 +16,7 @@ from voiceops.cli.command import TARGETS, Report, Run, command
         "wait": "Seconds to wait for somebody else's deploy.",
     },
 )
-def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Report:
+def rollback(run: CommandRun, only: str = "", to: str = "", wait: float = 10.0) -> Report:
     """Agents go back to their last good release, by overlap: calls in progress go on.
 
     The one left is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
@@ -27,7 +27,7 @@ def rollback(run: Run, only: str = "", to: str = "", wait: float = 10.0) -> Repo
 
 
 @command(*TARGETS)
-def releases(run: Run) -> Report:
+def releases(run: CommandRun) -> Report:
     """Which releases were deployed, when, by whom, and which one serves.
 
     Example: inv releases --host web1
@@ -44,7 +44,7 @@ def releases(run: Run) -> Report:
         "minutes": "The lock falls by itself after that long.",
     },
 )
-def lock(run: Run, reason: str = "", minutes: float = 60.0) -> Report:
+def lock(run: CommandRun, reason: str = "", minutes: float = 60.0) -> Report:
     """Keep everybody from deploying to servers, until `inv unlock` or until the time is over.
 
     Example: inv lock --group voice --reason "load test" --minutes 30
@@ -55,7 +55,7 @@ def lock(run: Run, reason: str = "", minutes: float = 60.0) -> Report:
 
 
 @command(*TARGETS)
-def unlock(run: Run) -> Report:
+def unlock(run: CommandRun) -> Report:
     """Take the lock off servers, whoever holds it; a deploy that is at work keeps its own.
 
     Example: inv unlock --group voice
@@ -66,7 +66,7 @@ def unlock(run: Run) -> Report:
 
 
 @command(*TARGETS, help={"out": "Folder to write the files to, one below it for each host."})
-def render(run: Run, out: str = "") -> Report:
+def render(run: CommandRun, out: str = "") -> Report:
     """Every file that a deploy would write to servers; secrets are masked.
 
     Example: inv render --host web1 --out rendered

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from voiceops.cli.command import Report, Run
+from voiceops.cli.command import CommandRun, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def bring_hosts(
-    run: Run, resources: Callable[[Host], Sequence[Resource]], *, reason: str, accept_new: bool = False
+    run: CommandRun, resources: Callable[[Host], Sequence[Resource]], *, reason: str, accept_new: bool = False
 ) -> Report:
     """The selected hosts as ``resources(host)`` declares; honours --check, --diff and --json.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke import Collection
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 
 _YES = "Even if a person is in the room: the call is cut off."
 _ROOM = "Name of the room."
@@ -22,7 +22,7 @@ _AGENT = "Name of the agent (default: the one that the inventory declares)."
         "quiet": "Print nothing unless something failed: for cron.",
     },
 )
-def cleanup_rooms(run: Run, all_: bool = False, quiet: bool = False) -> Report:
+def cleanup_rooms(run: CommandRun, all_: bool = False, quiet: bool = False) -> Report:
     """Delete the rooms that nobody uses, and say why for each room kept or deleted.
 
     Example: inv cleanup-rooms --check
@@ -33,7 +33,7 @@ def cleanup_rooms(run: Run, all_: bool = False, quiet: bool = False) -> Report:
 
 
 @command(*TARGETS, "timeout")
-def list_(run: Run) -> Report:
+def list_(run: CommandRun) -> Report:
     """All rooms, with who is in them.
 
     Example: inv rooms.list --json
@@ -44,7 +44,7 @@ def list_(run: Run) -> Report:
 
 
 @command(*TARGETS, "timeout", help={"room": _ROOM})
-def show(run: Run, room: str) -> Report:
+def show(run: CommandRun, room: str) -> Report:
     """One room: who is in it, and which agents it has been promised.
 
     Example: inv rooms.show front-desk
@@ -55,7 +55,7 @@ def show(run: Run, room: str) -> Report:
 
 
 @command(*TARGETS, "timeout", "yes", help={"room": _ROOM, "yes": _YES})
-def delete(run: Run, room: str) -> Report:
+def delete(run: CommandRun, room: str) -> Report:
     """Delete one room; nothing to do if there is none.
 
     Example: inv rooms.delete front-desk
@@ -66,7 +66,7 @@ def delete(run: Run, room: str) -> Report:
 
 
 @command(*TARGETS, "timeout", help={"room": _ROOM, "identity": "Identity of the participant."})
-def kick(run: Run, room: str, identity: str) -> Report:
+def kick(run: CommandRun, room: str, identity: str) -> Report:
     """Disconnect one participant; nothing to do if it is not there.
 
     Example: inv rooms.kick front-desk monitor-7
@@ -77,7 +77,7 @@ def kick(run: Run, room: str, identity: str) -> Report:
 
 
 @command(*TARGETS, "timeout", "yes", help={"room": _ROOM, "yes": _YES})
-def ensure_clean(run: Run, room: str) -> Report:
+def ensure_clean(run: CommandRun, room: str) -> Report:
     """See to it that the next one to join gets a fresh room.
 
     Example: inv rooms.ensure-clean front-desk
@@ -97,7 +97,9 @@ def ensure_clean(run: Run, room: str) -> Report:
         "wait": "Wait until the agent is ready; if it does not come, a room made for it goes again.",
     },
 )
-def dispatch(run: Run, room: str, agent: str | None = None, metadata: str = "", wait: bool = False) -> Report:
+def dispatch(
+    run: CommandRun, room: str, agent: str | None = None, metadata: str = "", wait: bool = False
+) -> Report:
     """Bring one agent into a room, unless one is there or on its way.
 
     Example: inv rooms.dispatch front-desk --wait
@@ -108,7 +110,7 @@ def dispatch(run: Run, room: str, agent: str | None = None, metadata: str = "", 
 
 
 @command(*TARGETS, "timeout", name="wait-agent", help={"room": _ROOM, "agent": _AGENT})
-def wait_agent(run: Run, room: str, agent: str | None = None) -> Report:
+def wait_agent(run: CommandRun, room: str, agent: str | None = None) -> Report:
     """Wait until an agent in the room is ready, or say why none is.
 
     Example: inv rooms.wait-agent front-desk --timeout 15
@@ -119,7 +121,7 @@ def wait_agent(run: Run, room: str, agent: str | None = None) -> Report:
 
 
 @command(*TARGETS, "timeout")
-def selftest(run: Run) -> Report:
+def selftest(run: CommandRun) -> Report:
     """Prove the room library on the configured server, with rooms of its own: after an upgrade.
 
     Example: inv rooms.selftest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 
 
 @command(
@@ -15,7 +15,7 @@ from voiceops.cli.command import TARGETS, Report, Run, command
         "every": "Minutes between two cleanups of rooms (default 5; of servers: deploy.cleanup_every_min).",
     },
 )
-def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int = 0) -> Report:
+def schedule(run: CommandRun, systemd: bool = False, remove: bool = False, every: int = 0) -> Report:
     """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, here or on servers.
 
     On servers: the timer that `inv deploy` installs; the journal rotates its logs by itself.
@@ -27,7 +27,7 @@ def schedule(run: Run, systemd: bool = False, remove: bool = False, every: int =
 
 
 @command(*TARGETS, name="rotate-logs", help={"quiet": "Print nothing unless something failed: for cron."})
-def rotate_logs(run: Run, quiet: bool = False) -> Report:
+def rotate_logs(run: CommandRun, quiet: bool = False) -> Report:
     """Rotate the services' logs that have grown over their `log_max_bytes`; safe while they write.
 
     Logs of servers are in their journals, which rotate by themselves. Example: inv rotate-logs

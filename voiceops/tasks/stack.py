@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 from voiceops.cli.flags import LogFlags
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
@@ -20,7 +20,7 @@ _TARGETS = ("host", "group", "limit")
         "verify": "End with a real call that must hear the agent.",
     },
 )
-def start(run: Run, only: str = "", replace: bool = False, verify: bool = False) -> Report:
+def start(run: CommandRun, only: str = "", replace: bool = False, verify: bool = False) -> Report:
     """Make the stack run as declared and wait until each service is ready.
 
     Starts what is missing, restarts what runs with an old configuration, keeps the rest.
@@ -34,7 +34,7 @@ def start(run: Run, only: str = "", replace: bool = False, verify: bool = False)
 @command(
     *_TARGETS, "timeout", "yes", help={**_ONLY, "verify": "End with a real call that must hear the agent."}
 )
-def restart(run: Run, only: str = "", verify: bool = False) -> Report:
+def restart(run: CommandRun, only: str = "", verify: bool = False) -> Report:
     """Stop and start what is named; an agent with calls is replaced by overlap.
 
     Example: inv restart --only agent
@@ -55,7 +55,7 @@ def restart(run: Run, only: str = "", verify: bool = False) -> Report:
         "now": "Kill at once instead of asking; with calls it needs --yes.",
     },
 )
-def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Report:
+def stop(run: CommandRun, only: str = "", drain: float = -1.0, now: bool = False) -> Report:
     """Stop in reverse order, agents before the server, and leave nothing behind.
 
     Names the calls that it would drop, and then needs --yes or --drain. Example: inv stop --drain 600
@@ -66,7 +66,7 @@ def stop(run: Run, only: str = "", drain: float = -1.0, now: bool = False) -> Re
 
 
 @command(*_TARGETS, name="check-running", help=_ONLY)
-def check_running(run: Run, only: str = "") -> Report:
+def check_running(run: CommandRun, only: str = "") -> Report:
     """Is there exactly one live, ready instance of each service? Exit 2 with what is wrong.
 
     Changes nothing. Example: inv check-running --json
@@ -77,7 +77,7 @@ def check_running(run: Run, only: str = "") -> Report:
 
 
 @command(*_TARGETS, aliases=("ps",), help={"watch": "Draw again and again until Ctrl-C."})
-def status(run: Run, watch: bool = False) -> Report:
+def status(run: CommandRun, watch: bool = False) -> Report:
     """Services, releases, rooms and calls, per host.
 
     Example: inv status --watch
@@ -101,7 +101,7 @@ def status(run: Run, watch: bool = False) -> Report:
         "room": "Only lines of this room: of its server, its jobs and its calls.",
     },
 )
-def logs(run: Run, flags: LogFlags) -> None:
+def logs(run: CommandRun, flags: LogFlags) -> None:
     """Logs of all services, merged by time; rotated files are part of it.
 
     Examples: inv logs agent --follow --since 10m, inv logs --level warning --room front-desk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 
 
 @command(
@@ -14,7 +14,7 @@ from voiceops.cli.command import Report, Run, command
         "repeat": "Run each selected test so many times, to find what fails now and then.",
     },
 )
-def run_tests(run: Run, only: str = "", fast: bool = False, k: str = "", repeat: int = 1) -> Report:
+def run_tests(run: CommandRun, only: str = "", fast: bool = False, k: str = "", repeat: int = 1) -> Report:
     """Run linters, types, floors and all tests; installs what they need.
 
     Exit code 1 also for a test that fails and then passes.

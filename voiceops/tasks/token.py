@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.cli.command import TARGETS, Report, Run, command
+from voiceops.cli.command import TARGETS, CommandRun, Report, command
 
 
 @command(
@@ -16,7 +16,12 @@ from voiceops.cli.command import TARGETS, Report, Run, command
     },
 )
 def token(
-    run: Run, room: str = "", identity: str = "", minutes: int = 10, service: str = "", url: bool = False
+    run: CommandRun,
+    room: str = "",
+    identity: str = "",
+    minutes: int = 10,
+    service: str = "",
+    url: bool = False,
 ) -> Report:
     """Print a token with which a browser or `lk` joins one room; it is never logged.
 

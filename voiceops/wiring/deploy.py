@@ -6,12 +6,12 @@ from voiceops.deploy.agent_calls import ProofCalls
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.host_stacks import HostStacks
 from voiceops.deploy.host_states import HostStates
-from voiceops.deploy.operations import Deployer, DeployParts, Options, Shown
+from voiceops.deploy.operations import DeployDisplay, Deployer, DeployOptions, DeployParts
 from voiceops.wiring.agent_calls import agent_calls
 from voiceops.wiring.project import Project
 
 
-def deployer(project: Project, options: Options, view: Shown) -> Deployer:
+def deployer(project: Project, options: DeployOptions, view: DeployDisplay) -> Deployer:
     """A deploy with everything real."""
     parts = DeployParts(
         facts=FactsCache(project.root),
@@ -27,6 +27,6 @@ def deployer(project: Project, options: Options, view: Shown) -> Deployer:
     return Deployer(parts, options, view)
 
 
-def host_stacks(project: Project, view: Shown) -> HostStacks:
+def host_stacks(project: Project, view: DeployDisplay) -> HostStacks:
     """The stacks of servers, over connections that are open already."""
     return HostStacks(project.rooms_memory, view.service, view.say)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
-from voiceops.adapters.ssh.forward import near
+from voiceops.adapters.ssh.forward import reachable_endpoint
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.deadline import Deadline
 from voiceops.deploy.agent_calls import CALL_TIMEOUT_S
 from voiceops.doctor.host_sources import HostSources
-from voiceops.doctor.local_hands import LocalHands, LocalRooms, LocalStack
+from voiceops.doctor.local_recovery import LocalRecoveryActions, LocalRooms, LocalStack
 from voiceops.doctor.local_sources import LocalSources
 from voiceops.model.calls import CallResult
-from voiceops.model.endpoint import known_as
+from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.results import Progress
 from voiceops.wiring.agent_calls import agent_calls
 from voiceops.wiring.project import Project
@@ -24,14 +24,14 @@ from voiceops.wiring.stack import build_stack
 
 
 @contextlib.contextmanager
-def hands_on(
+def recovery_actions(
     project: Project,
     host: Host,
     *,
     say: Callable[[str], None],
     drop_calls: bool = False,
     limit: Deadline | None = None,
-) -> Iterator[LocalHands]:
+) -> Iterator[LocalRecoveryActions]:
     """Everything that ``why`` and ``recover`` look at and act with on one host, until the block ends.
 
     ``limit`` bounds what is done; without it each thing has its own deadline only.
@@ -41,17 +41,19 @@ def hands_on(
         say(f"{service}: {state} {words}".rstrip())
 
     if not host.local:
-        with _hands_on_server(project, host, progress, say, drop_calls=drop_calls, limit=limit) as hands:
-            yield hands
+        with _server_recovery_actions(
+            project, host, progress, say, drop_calls=drop_calls, limit=limit
+        ) as actions:
+            yield actions
         return
     stack = build_stack(project, host, say=say, progress=progress)
     sources = LocalSources(
         settings=host.settings,
-        folder=Folder(project.root),
+        folder=ProjectFolder(project.root),
         observe=lambda: stack.backend.observe(stack.outline),
         declared=stack.services,
     )
-    yield LocalHands(
+    yield LocalRecoveryActions(
         settings=host.settings,
         sources=sources,
         stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
@@ -62,7 +64,7 @@ def hands_on(
 
 
 @contextlib.contextmanager
-def _hands_on_server(
+def _server_recovery_actions(
     project: Project,
     host: Host,
     progress: Progress,
@@ -70,21 +72,21 @@ def _hands_on_server(
     *,
     drop_calls: bool,
     limit: Deadline | None,
-) -> Iterator[LocalHands]:
+) -> Iterator[LocalRecoveryActions]:
     with contextlib.closing(transport_to(host)) as transport:
-        asked = near(host, transport)
+        asked = reachable_endpoint(host, transport)
         stack = server_stack(project, host, progress=progress, say=say, transport=transport)
         sources = HostSources(
             settings=host.settings,
-            near_url=asked.settings.livekit.url,
+            endpoint_url=asked.settings.livekit.url,
             transport=transport,
             outline=stack.outline,
         )
-        yield LocalHands(
+        yield LocalRecoveryActions(
             settings=asked.settings,
             sources=sources,
             stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
-            rooms=LocalRooms(settings=asked.settings, known_as=known_as(host), limit=limit),
+            rooms=LocalRooms(settings=asked.settings, server_id=server_id(host), limit=limit),
             call=lambda: _call(host, limit),
             host=host.name,
             before_look=sources.look,

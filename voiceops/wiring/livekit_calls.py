@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.adapters.livekit.token import caller_token
-from voiceops.calls.desk import LivekitCallRooms
+from voiceops.calls.call_rooms import LivekitCallRooms
 from voiceops.calls.ports import Callers, Why
 from voiceops.calls.run import run_calls
 from voiceops.calls.stats import CallReport
@@ -23,5 +23,7 @@ async def run_on_livekit(
 ) -> CallReport:
     """Place the calls of ``plan`` with a session of their own on the server."""
     async with LivekitApi(target.url, target.api_key, target.api_secret) as api:
-        desk = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
-        return await run_calls(plan, target, callers=callers, desk=desk, why=why, on_result=on_result)
+        call_rooms = LivekitCallRooms(api, caller_token(target), agent_name=target.agent_name)
+        return await run_calls(
+            plan, target, callers=callers, call_rooms=call_rooms, why=why, on_result=on_result
+        )

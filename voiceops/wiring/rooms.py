@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voiceops.adapters.livekit.api import LivekitApi
-from voiceops.adapters.ssh.forward import near
+from voiceops.adapters.ssh.forward import reachable_endpoint
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.model.endpoint import reachable
 from voiceops.rooms.servers import RoomServer
@@ -16,5 +16,5 @@ def room_api(server: RoomServer) -> LivekitApi:
         return LivekitApi(server.url, *keys, concurrency=concurrency)
     transport = transport_to(server.host)
     transport.open()
-    url = near(server.host, transport).settings.livekit.url
-    return LivekitApi(url, *keys, concurrency=concurrency, known_as=server.url, on_close=transport.close)
+    url = reachable_endpoint(server.host, transport).settings.livekit.url
+    return LivekitApi(url, *keys, concurrency=concurrency, server_id=server.url, on_close=transport.close)

@@ -12,7 +12,7 @@ from voiceops.model.settings import Host
 from voiceops.stack import declare
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.local.backend import ProcessBackend
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked, this_command
 from voiceops.stack.local.usage import usage
 from voiceops.stack.model import Instance
@@ -34,7 +34,7 @@ def build_stack(
         from voiceops.wiring.server import server_stack
 
         return server_stack(project, host, progress=progress, say=say)
-    folder = Folder(project.root)
+    folder = ProjectFolder(project.root)
     context = _declaration_context(project, host, folder, progress)
 
     def services() -> tuple[Declared, ...]:
@@ -62,7 +62,7 @@ def build_stack(
     )
 
 
-def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
+def _livekit_of(host: Host, folder: ProjectFolder) -> LivekitOccupancy:
     """The LiveKit of this machine; its process was started with the file below ``.voiceops``."""
 
     def started_with(server: Instance) -> str:
@@ -81,7 +81,7 @@ def _livekit_of(host: Host, folder: Folder) -> LivekitOccupancy:
 
 
 def _declaration_context(
-    project: Project, host: Host, folder: Folder, progress: Progress
+    project: Project, host: Host, folder: ProjectFolder, progress: Progress
 ) -> DeclarationContext:
     environment = project.configuration.environment
 

@@ -16,9 +16,9 @@ def why_of(project: Project) -> Why | None:
 
     def diagnosed(room: str) -> DiagnosisEntry:
         # The rules and what they look at: only a call that failed needs them.
-        from voiceops.wiring.doctor import hands_on
+        from voiceops.wiring.doctor import recovery_actions
 
-        with hands_on(project, project.hosts[0], say=lambda _line: None) as hands:
+        with recovery_actions(project, project.hosts[0], say=lambda _line: None) as hands:
             facts = hands.facts(room)
             findings = hands.findings(facts)
         return {

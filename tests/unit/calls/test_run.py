@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.phone import FakeCallers, good
-from voiceops.calls import desk as desks
-from voiceops.calls.desk import LivekitCallRooms
+from voiceops.calls import call_rooms as desks
+from voiceops.calls.call_rooms import LivekitCallRooms
 from voiceops.calls.run import run_calls
 from voiceops.errors import UnreachableError
 from voiceops.model.calls import (
@@ -39,7 +39,7 @@ def api() -> FakeLivekitApi:
 
 
 @pytest.fixture
-def desk(api: FakeLivekitApi) -> LivekitCallRooms:
+def call_rooms(api: FakeLivekitApi) -> LivekitCallRooms:
     return LivekitCallRooms(api, lambda room, identity, ttl_s: f"{room}/{identity}", agent_name="")
 
 
@@ -53,43 +53,45 @@ def bad(kind: FailureKind, *, connect_s: float | None = 0.1) -> Callable[[CallJo
     return answer
 
 
-async def test_as_many_calls_at_once_as_the_plan_says(desk: LivekitCallRooms) -> None:
+async def test_as_many_calls_at_once_as_the_plan_says(call_rooms: LivekitCallRooms) -> None:
     callers = FakeCallers()
-    report = await run_calls(CallPlan(count=20, concurrency=4), TARGET, callers=callers, desk=desk)
+    report = await run_calls(
+        CallPlan(count=20, concurrency=4), TARGET, callers=callers, call_rooms=call_rooms
+    )
     assert (report.ok, callers.most_at_once) == (20, 4)
     assert [result.id for result in report.results] == list(range(20))
 
 
 async def test_each_call_has_a_fresh_room_and_a_redialling_caller_its_old_name(
-    desk: LivekitCallRooms,
+    call_rooms: LivekitCallRooms,
 ) -> None:
     callers = FakeCallers()
-    await run_calls(CallPlan(count=4, redial=True), TARGET, callers=callers, desk=desk)
+    await run_calls(CallPlan(count=4, redial=True), TARGET, callers=callers, call_rooms=call_rooms)
     assert len({job.room for job in callers.jobs}) == 4
     assert len({job.identity for job in callers.jobs}) == 1
     callers = FakeCallers()
-    await run_calls(CallPlan(count=4), TARGET, callers=callers, desk=desk)
+    await run_calls(CallPlan(count=4), TARGET, callers=callers, call_rooms=call_rooms)
     assert len({job.identity for job in callers.jobs}) == 4
 
 
-async def test_hangups_are_taken_in_turn(desk: LivekitCallRooms) -> None:
+async def test_hangups_are_taken_in_turn(call_rooms: LivekitCallRooms) -> None:
     callers = FakeCallers()
     turn = (Hangup.CLEAN, Hangup.CLEAN, Hangup.ABRUPT)
-    await run_calls(CallPlan(count=6, hangups=turn), TARGET, callers=callers, desk=desk)
+    await run_calls(CallPlan(count=6, hangups=turn), TARGET, callers=callers, call_rooms=call_rooms)
     assert [job.hangup for job in callers.jobs] == list(turn * 2)
 
 
-async def test_a_rate_spreads_the_calls_and_a_duration_ends_them(desk: LivekitCallRooms) -> None:
+async def test_a_rate_spreads_the_calls_and_a_duration_ends_them(call_rooms: LivekitCallRooms) -> None:
     callers = FakeCallers()
     plan = CallPlan(rate_per_s=50.0, duration_s=0.2, concurrency=3)
-    report = await run_calls(plan, TARGET, callers=callers, desk=desk)
+    report = await run_calls(plan, TARGET, callers=callers, call_rooms=call_rooms)
     assert 1 <= len(report.results) <= 10
     for result in report.results:
         assert result.started_s >= result.id / 50 - 0.001
 
 
 async def test_every_room_is_deleted_also_that_of_a_caller_who_vanished(
-    api: FakeLivekitApi, desk: LivekitCallRooms
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms
 ) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(
@@ -100,45 +102,45 @@ async def test_every_room_is_deleted_also_that_of_a_caller_who_vanished(
         return good(job)
 
     plan = CallPlan(count=4, hangups=(Hangup.CLEAN, Hangup.ABRUPT))
-    report = await run_calls(plan, TARGET, callers=FakeCallers(answer), desk=desk)
+    report = await run_calls(plan, TARGET, callers=FakeCallers(answer), call_rooms=call_rooms)
     assert api.rooms == {}
     assert report.rooms_kept == ()
 
 
 async def test_a_room_that_somebody_else_entered_is_kept_and_named(
-    api: FakeLivekitApi, desk: LivekitCallRooms
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms
 ) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(job.room, Participant(identity="a-person"))
         return good(job)
 
-    report = await run_calls(CallPlan(), TARGET, callers=FakeCallers(answer), desk=desk)
+    report = await run_calls(CallPlan(), TARGET, callers=FakeCallers(answer), call_rooms=call_rooms)
     assert list(api.rooms) == list(report.rooms_kept)
     assert len(api.rooms) == 1
 
 
-async def test_a_given_room_is_never_deleted(api: FakeLivekitApi, desk: LivekitCallRooms) -> None:
+async def test_a_given_room_is_never_deleted(api: FakeLivekitApi, call_rooms: LivekitCallRooms) -> None:
     api.put(f"{ROOM_PREFIX}mine")
     target = CallTarget(
         url="ws://fake", api_key=Secret("k"), api_secret=Secret("s"), room=f"{ROOM_PREFIX}mine"
     )
-    await run_calls(CallPlan(count=2), target, callers=FakeCallers(), desk=desk)
+    await run_calls(CallPlan(count=2), target, callers=FakeCallers(), call_rooms=call_rooms)
     assert list(api.rooms) == [f"{ROOM_PREFIX}mine"]
 
 
 async def test_a_named_agent_is_invited_once_into_a_room_that_exists(api: FakeLivekitApi) -> None:
-    desk = LivekitCallRooms(api, lambda *_: "token", agent_name="clerk")
-    await desk.invite("not-there-yet")
+    call_rooms = LivekitCallRooms(api, lambda *_: "token", agent_name="clerk")
+    await call_rooms.invite("not-there-yet")
     assert api.count("create_dispatch") == 0
     api.put("room")
-    await desk.invite("room")
-    await desk.invite("room")
+    await call_rooms.invite("room")
+    await call_rooms.invite("room")
     assert api.count("create_dispatch") == 1
     assert api.dispatches["room"][-1].agent_name == "clerk"
 
 
 async def test_a_room_that_a_late_dispatch_brings_back_is_deleted_again(
-    api: FakeLivekitApi, desk: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(job: CallJob) -> CallResult:
         api.put(job.room)
@@ -148,12 +150,12 @@ async def test_a_room_that_a_late_dispatch_brings_back_is_deleted_again(
 
     callers = FakeCallers(answer)
     monkeypatch.setattr(desks, "RESURRECTION_S", 0.05)
-    await run_calls(CallPlan(), TARGET, callers=callers, desk=desk)
+    await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms)
     assert api.rooms == {}
 
 
 async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
-    api: FakeLivekitApi, desk: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delete = api.delete_room
     revived: list[str] = []
@@ -169,35 +171,35 @@ async def test_a_room_that_is_made_anew_after_its_call_goes_at_the_end(
         return good(job)
 
     monkeypatch.setattr(api, "delete_room", meet_it_while_it_closes)
-    await run_calls(CallPlan(count=3), TARGET, callers=FakeCallers(answer), desk=desk)
+    await run_calls(CallPlan(count=3), TARGET, callers=FakeCallers(answer), call_rooms=call_rooms)
     assert len(revived) == 1
     assert api.rooms == {}
 
 
 @pytest.mark.parametrize("kind", [FailureKind.NO_AGENT, FailureKind.SILENT, FailureKind.DROPPED])
-async def test_a_failed_call_gets_a_verdict(desk: LivekitCallRooms, kind: FailureKind) -> None:
+async def test_a_failed_call_gets_a_verdict(call_rooms: LivekitCallRooms, kind: FailureKind) -> None:
     async def why(room: str) -> DiagnosisEntry:
         return {"ok": True, "findings": [], "problems": [room]}
 
     callers = FakeCallers(bad(kind))
-    report = await run_calls(CallPlan(), TARGET, callers=callers, desk=desk, why=why)
+    report = await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms, why=why)
     assert report.results[0].verdict == {"ok": True, "findings": [], "problems": [report.results[0].room]}
 
 
-async def test_rules_that_can_not_look_do_not_break_the_run(desk: LivekitCallRooms) -> None:
+async def test_rules_that_can_not_look_do_not_break_the_run(call_rooms: LivekitCallRooms) -> None:
     async def why(room: str) -> None:
         raise UnreachableError("no way in")
 
     callers = FakeCallers(bad(FailureKind.NO_AGENT))
-    report = await run_calls(CallPlan(), TARGET, callers=callers, desk=desk, why=why)
+    report = await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms, why=why)
     assert report.results[0].verdict == {"ok": False, "findings": [], "problems": ["no way in"]}
 
 
 async def test_no_room_is_reported_as_left_where_the_server_never_answered(
-    api: FakeLivekitApi, desk: LivekitCallRooms
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms
 ) -> None:
     api.failures["list_participants"] = [UnreachableError("gone")] * 2
     callers = FakeCallers(bad(FailureKind.NO_CONNECT, connect_s=None))
-    report = await run_calls(CallPlan(), TARGET, callers=callers, desk=desk)
+    report = await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms)
     assert report.rooms_kept == ()
     assert report.exit_code == 5

@@ -6,7 +6,7 @@ import pytest
 
 from voiceops.commands.deploy_view import plan_lines, shortened
 from voiceops.deploy.fleet import HostRun
-from voiceops.deploy.rollout import Deployed
+from voiceops.deploy.rollout import HostDeployment
 from voiceops.model.settings import Host, Settings
 from voiceops.resources.report import HostReport, ResourceResult
 from voiceops.stack.reconcile import Action, Verb
@@ -24,7 +24,7 @@ def planned(name: str, **results: str) -> HostRun:
     found = tuple(ResourceResult(id=f"file:/{key}", result=value) for key, value in results.items())
     run = HostRun(host=host, transport=Nowhere(name), open=lambda: None)  # type: ignore[arg-type]
     actions = (Action(service="web", verb=Verb.RESTART if "a" in results else Verb.KEEP),)
-    run.planned = Deployed(host=name, report=HostReport(host=name, results=found), actions=actions)
+    run.planned = HostDeployment(host=name, report=HostReport(host=name, results=found), actions=actions)
     return run
 
 

@@ -8,20 +8,20 @@ import sys
 
 import pytest
 
-from voiceops.cli.command import Run
+from voiceops.cli.command import CommandRun
 from voiceops.cli.flags import LogFlags
 from voiceops.commands.logs_query import query_of
-from voiceops.commands.logs_view import Printer, readable
+from voiceops.commands.logs_view import LogPrinter, readable
 from voiceops.errors import UsageError
 from voiceops.stack.logs.entry import redacted
-from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.files import TimedLine
 
 AT = 1_795_243_637.25
 
 
 def shown(**fields: object) -> str:
     """Without date and time."""
-    return readable(Line(AT, "agent", json.dumps(fields)))[0].split(" ", 2)[2]
+    return readable(TimedLine(AT, "agent", json.dumps(fields)))[0].split(" ", 2)[2]
 
 
 def test_a_structured_line_becomes_level_message_and_its_own_fields() -> None:
@@ -30,7 +30,7 @@ def test_a_structured_line_becomes_level_message_and_its_own_fields() -> None:
 
 
 def test_a_structured_line_begins_with_its_date() -> None:
-    text, level = readable(Line(AT, "agent", json.dumps({"message": "x", "level": "warn"})))
+    text, level = readable(TimedLine(AT, "agent", json.dumps({"message": "x", "level": "warn"})))
     assert level == "warning"
     assert text[:10].count("-") == 2
     assert text[10:].split()[0].endswith(".250")
@@ -66,14 +66,14 @@ def test_a_traceback_is_shown_line_by_line() -> None:
 
 
 def test_a_line_that_is_no_json_stays_as_it_is() -> None:
-    assert readable(Line(0, "web", "{not json"))[0] == "{not json"
-    assert readable(Line(0, "web", "plain words"))[0] == "plain words"
+    assert readable(TimedLine(0, "web", "{not json"))[0] == "{not json"
+    assert readable(TimedLine(0, "web", "plain words"))[0] == "plain words"
 
 
 def test_a_line_of_a_journal_gets_the_journals_time() -> None:
-    assert readable(Line(AT, "web", "plain words", journaled=True))[0].endswith(".250 plain words")
+    assert readable(TimedLine(AT, "web", "plain words", journaled=True))[0].endswith(".250 plain words")
     timed = "2026-01-01 00:00:00 plain words"
-    assert readable(Line(AT, "web", timed, journaled=True))[0] == timed
+    assert readable(TimedLine(AT, "web", timed, journaled=True))[0] == timed
 
 
 def test_a_token_is_never_shown() -> None:
@@ -94,9 +94,9 @@ def test_a_terminal_gets_folded_lines_and_levels_in_the_colours_of_all_commands(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    printer = Printer(Run(), ["agent", "web"], raw=False)
-    printer.show(Line(AT, "agent", json.dumps({"message": "word " * 20, "level": "error"})))
-    printer.show(Line(AT, "web", "plain"))
+    printer = LogPrinter(CommandRun(), ["agent", "web"], raw=False)
+    printer.show(TimedLine(AT, "agent", json.dumps({"message": "word " * 20, "level": "error"})))
+    printer.show(TimedLine(AT, "web", "plain"))
     written = stream.buffer.getvalue().decode()  # type: ignore[attr-defined]
     plain = written
     for code in ("36", "34", "31", "0"):

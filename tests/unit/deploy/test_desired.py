@@ -10,14 +10,14 @@ import pytest
 from tests.support.projects import REPOSITORY
 from voiceops import kinds
 from voiceops.config.project import Configuration
-from voiceops.deploy.desired import CLEANUP, HostState, Materials, desired_state
+from voiceops.deploy.desired import CLEANUP, DeployInputs, HostState, desired_state
 from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService
 from voiceops.model.secret import Secret
 from voiceops.model.settings import DeploySettings, LivekitSettings, ServiceBase, Settings
 from voiceops.resources import File, Package
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 
 def _never(*_: object) -> NoReturn:
@@ -26,7 +26,7 @@ def _never(*_: object) -> NoReturn:
 
 def state_of(**deploy: Any) -> HostState:
     """The host of a project with one command."""
-    materials = Materials(
+    materials = DeployInputs(
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
@@ -39,7 +39,7 @@ def state_of(**deploy: Any) -> HostState:
 
 
 def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(tmp_path: Path) -> None:
-    materials = Materials(
+    materials = DeployInputs(
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
@@ -84,7 +84,7 @@ def test_without_packages_no_package_manager_is_asked() -> None:
 
 def cleaned_state(url: str) -> HostState:
     """A host with LiveKit and the timer that cleans its rooms."""
-    materials = Materials(
+    materials = DeployInputs(
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv={},
@@ -98,8 +98,8 @@ def cleaned_state(url: str) -> HostState:
 
 def test_nothing_that_root_manages_lies_where_services_can_write() -> None:
     paths = [str(getattr(one, "path", "")) for one in cleaned_state("ws://127.0.0.1:7880").resources]
-    assert Names("frontdesk").schedule in paths
-    assert [path for path in paths if path.startswith(Names("frontdesk").data + "/")] == []
+    assert HostNames("frontdesk").schedule in paths
+    assert [path for path in paths if path.startswith(HostNames("frontdesk").data + "/")] == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_nothing_that_root_manages_lies_where_services_can_write() -> None:
     ],
 )
 def test_the_cleanup_talks_to_livekit_alone_where_its_address_is_known(url: str, allowed: list[str]) -> None:
-    unit = f"/etc/systemd/system/{Names('frontdesk').unit(CLEANUP)}"
+    unit = f"/etc/systemd/system/{HostNames('frontdesk').unit(CLEANUP)}"
     (text,) = [
         str(one.content) for one in cleaned_state(url).resources if isinstance(one, File) and one.path == unit
     ]

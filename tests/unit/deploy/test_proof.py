@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from voiceops.deploy.proof import ATTEMPTS, Proof, prove_agent
+from voiceops.deploy.proof import ATTEMPTS, ReleaseProof, prove_agent
 from voiceops.errors import UnreachableError
 from voiceops.model.calls import CallFailure, CallResult, FailureKind
 
@@ -20,7 +20,7 @@ def call(kind: FailureKind | None = None) -> CallResult:
 
 def proof_of(
     *calls: CallResult, log: Callable[[], tuple[str, ...]] = tuple, shared: bool = False
-) -> tuple[Proof, int]:
+) -> tuple[ReleaseProof, int]:
     """The proof, and how many of the calls it took."""
     left = list(calls)
     proof = prove_agent("agent", lambda service: left.pop(0), log, shared=shared)

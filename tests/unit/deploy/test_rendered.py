@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.support.projects import REPOSITORY
-from voiceops.deploy.desired import HostState, Materials, desired_state
+from voiceops.deploy.desired import DeployInputs, HostState, desired_state
 from voiceops.deploy.rendered import MASK, masked_settings, rendered_files
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService
@@ -23,7 +23,7 @@ def _never(*_: object) -> NoReturn:
 
 
 def state_of(settings: Settings, dotenv: dict[str, str]) -> HostState:
-    materials = Materials(
+    materials = DeployInputs(
         root=Path("/nowhere"),
         templates=(REPOSITORY / "templates",),
         dotenv=dotenv,

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from voiceops.doctor.facts import (
-    Facts,
     LogEvent,
     RoomFact,
     ServerFact,
+    StackFacts,
     WorkerFact,
 )
 from voiceops.model.rooms import (
@@ -87,10 +87,10 @@ def worker_line(message: str, ago_s: float = 10.0, *, level: str = "ERROR", **fi
     return LogEvent(service="agent", at=NOW - ago_s, level=level, message=message, fields=fields)
 
 
-def scene(*rooms: RoomFact, **changes: Any) -> Facts:
+def scene(*rooms: RoomFact, **changes: Any) -> StackFacts:
     """A healthy stack with these rooms, but for ``changes``."""
     values: dict[str, Any] = {"now": NOW, "server": server(), "workers": (worker(),), "rooms": rooms}
-    return Facts(**values | changes)
+    return StackFacts(**values | changes)
 
 
 def without_time(evidence: Iterable[str]) -> list[str]:

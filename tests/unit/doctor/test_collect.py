@@ -14,7 +14,7 @@ from voiceops.doctor.logs import event_of
 from voiceops.errors import ConfigError, StorageError, UnreachableError
 from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
-from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.files import TimedLine
 
 
 class Sources:
@@ -115,7 +115,7 @@ async def test_the_room_that_was_asked_for_is_looked_at_though_nobody_is_counted
 
 def test_of_a_line_only_plain_fields_and_pii_stay() -> None:
     text = '{"level":"INFO","msg":"starting RTC session","room":"r","client":{"sdk":"GO"},"pii":{"room":"r"},"n":1}'
-    event = event_of(Line(1.0, "livekit", text))
+    event = event_of(TimedLine(1.0, "livekit", text))
     assert (event.level, event.message) == ("info", "starting RTC session")
     assert event.fields == {
         "level": "INFO",
@@ -128,7 +128,7 @@ def test_of_a_line_only_plain_fields_and_pii_stay() -> None:
 
 def test_a_line_that_is_no_json_object_keeps_its_text() -> None:
     for text in ("[1, 2]", '{"cut', "plain words"):
-        assert event_of(Line(1.0, "agent", text)).message == text
+        assert event_of(TimedLine(1.0, "agent", text)).message == text
 
 
 async def test_a_key_that_is_not_set_ends_the_look_and_is_no_server_that_is_down() -> None:

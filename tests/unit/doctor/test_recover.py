@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from voiceops.deadline import Deadline
-from voiceops.doctor.recover import ProofCallResult, Rung, StepResult, recover
+from voiceops.doctor.recover import ProofCallResult, RecoveryLevel, StepResult, recover
 from voiceops.errors import CallsInProgressError, DeadlineError, ServiceError
 from voiceops.model.findings import Finding, Fix
 
@@ -23,28 +23,28 @@ BROKEN = Finding(
 class Hands:
     """A stack that works again after the step ``cured_by``."""
 
-    def __init__(self, cured_by: Rung | None, findings: Sequence[Finding] = (BROKEN,)) -> None:
+    def __init__(self, cured_by: RecoveryLevel | None, findings: Sequence[Finding] = (BROKEN,)) -> None:
         self.cured_by = cured_by
         self.findings = findings
         self.did: list[str] = []
-        self.works = cured_by is Rung.DIAGNOSE
+        self.works = cured_by is RecoveryLevel.DIAGNOSE
 
-    def _do(self, rung: Rung) -> str:
-        self.did.append(str(rung))
-        self.works = self.works or rung is self.cured_by
-        return f"did {rung}"
+    def _do(self, level: RecoveryLevel) -> str:
+        self.did.append(str(level))
+        self.works = self.works or level is self.cured_by
+        return f"did {level}"
 
     def diagnose(self) -> Sequence[Finding]:
         return self.findings
 
     def fix(self, findings: Sequence[Finding]) -> str:
-        return self._do(Rung.FIX)
+        return self._do(RecoveryLevel.FIX)
 
     def clean_rooms(self) -> str:
-        return self._do(Rung.ROOMS)
+        return self._do(RecoveryLevel.ROOMS)
 
-    def restart(self, rung: Rung) -> str:
-        return self._do(rung)
+    def restart(self, level: RecoveryLevel) -> str:
+        return self._do(level)
 
     def prove(self) -> ProofCallResult:
         return ProofCallResult(answered=self.works, detail="audio after 0.4 s" if self.works else "no agent")
@@ -53,14 +53,14 @@ class Hands:
 @pytest.mark.parametrize(
     ("cured_by", "did"),
     [
-        (Rung.FIX, ["fix"]),
-        (Rung.ROOMS, ["fix", "rooms"]),
-        (Rung.AGENTS, ["fix", "rooms", "agents"]),
-        (Rung.STACK, ["fix", "rooms", "agents", "stack"]),
+        (RecoveryLevel.FIX, ["fix"]),
+        (RecoveryLevel.ROOMS, ["fix", "rooms"]),
+        (RecoveryLevel.AGENTS, ["fix", "rooms", "agents"]),
+        (RecoveryLevel.STACK, ["fix", "rooms", "agents", "stack"]),
         (None, ["fix", "rooms", "agents", "stack"]),
     ],
 )
-def test_it_stops_at_the_first_step_that_helps(cured_by: Rung | None, did: list[str]) -> None:
+def test_it_stops_at_the_first_step_that_helps(cured_by: RecoveryLevel | None, did: list[str]) -> None:
     hands = Hands(cured_by)
     recovery = recover(hands, live_rooms=lambda: ())
     assert hands.did == did
@@ -68,27 +68,29 @@ def test_it_stops_at_the_first_step_that_helps(cured_by: Rung | None, did: list[
 
 
 def test_a_healthy_stack_is_left_alone() -> None:
-    hands = Hands(Rung.DIAGNOSE, findings=())
+    hands = Hands(RecoveryLevel.DIAGNOSE, findings=())
     recovery = recover(hands, live_rooms=lambda: ["r"])
     assert hands.did == []
     assert (recovery.ok, recovery.changed) == (True, False)
 
 
 def test_no_finding_but_an_unanswered_call_starts_the_climb_at_the_rooms() -> None:
-    hands = Hands(Rung.ROOMS, findings=())
-    assert recover(hands, live_rooms=lambda: ()).helped is Rung.ROOMS
+    hands = Hands(RecoveryLevel.ROOMS, findings=())
+    assert recover(hands, live_rooms=lambda: ()).helped is RecoveryLevel.ROOMS
     assert hands.did == ["rooms"]
 
 
 def test_live_calls_stop_the_climb_before_the_stack_and_yes_goes_on() -> None:
     with pytest.raises(CallsInProgressError) as caught:
-        recover(Hands(Rung.STACK), live_rooms=lambda: ["r1"])
+        recover(Hands(RecoveryLevel.STACK), live_rooms=lambda: ["r1"])
     assert caught.value.data["rooms"] == ["r1"]
-    assert recover(Hands(Rung.STACK), live_rooms=lambda: ["r1"], yes=True).helped is Rung.STACK
+    assert (
+        recover(Hands(RecoveryLevel.STACK), live_rooms=lambda: ["r1"], yes=True).helped is RecoveryLevel.STACK
+    )
 
 
 def test_hard_restarts_the_stack_at_once() -> None:
-    hands = Hands(Rung.STACK)
+    hands = Hands(RecoveryLevel.STACK)
     recover(hands, live_rooms=lambda: (), hard=True)
     assert hands.did == ["stack"]
 
@@ -98,20 +100,22 @@ def test_a_step_that_fails_is_reported_and_the_next_one_tried() -> None:
         def clean_rooms(self) -> str:
             raise ServiceError("the server is away")
 
-    recovery = recover(Clumsy(Rung.AGENTS), live_rooms=lambda: ())
-    assert recovery.helped is Rung.AGENTS
-    assert [step.error for step in recovery.steps if step.rung is Rung.ROOMS] == ["the server is away"]
+    recovery = recover(Clumsy(RecoveryLevel.AGENTS), live_rooms=lambda: ())
+    assert recovery.helped is RecoveryLevel.AGENTS
+    assert [step.error for step in recovery.steps if step.level is RecoveryLevel.ROOMS] == [
+        "the server is away"
+    ]
 
 
 def test_no_step_begins_once_the_time_of_the_command_is_over() -> None:
     now = [100.0]
 
     class Slow(Hands):
-        def _do(self, rung: Rung) -> str:
+        def _do(self, level: RecoveryLevel) -> str:
             now[0] += 4.0
-            return super()._do(rung)
+            return super()._do(level)
 
-    hands = Slow(Rung.STACK)
+    hands = Slow(RecoveryLevel.STACK)
     told: list[StepResult] = []
     with pytest.raises(DeadlineError, match="recover took longer than 6 s; the step agents was not begun"):
         recover(
@@ -121,7 +125,7 @@ def test_no_step_begins_once_the_time_of_the_command_is_over() -> None:
             limit=Deadline(6.0, "recover", clock=lambda: now[0]),
         )
     assert hands.did == ["fix", "rooms"]
-    assert [(str(step.rung), step.took_s) for step in told] == [("diagnose", 0), ("fix", 4), ("rooms", 4)]
+    assert [(str(step.level), step.took_s) for step in told] == [("diagnose", 0), ("fix", 4), ("rooms", 4)]
 
 
 RAISES = Finding(
@@ -157,14 +161,14 @@ def test_code_that_was_corrected_meanwhile_serves_after_the_start() -> None:
             self.findings = ()
             return super().fix(findings)
 
-    hands = Corrected(Rung.FIX, findings=(UNLOADABLE,))
+    hands = Corrected(RecoveryLevel.FIX, findings=(UNLOADABLE,))
     recovery = recover(hands, live_rooms=lambda: ())
-    assert (hands.did, recovery.helped, recovery.stopped_by) == (["fix"], Rung.FIX, ())
+    assert (hands.did, recovery.helped, recovery.stopped_by) == (["fix"], RecoveryLevel.FIX, ())
 
 
 def test_calls_that_failed_are_tried_again_first_and_nothing_is_restarted_for_them() -> None:
-    answered = Hands(Rung.DIAGNOSE, findings=(RAISES,))
-    assert recover(answered, live_rooms=lambda: ()).helped is Rung.DIAGNOSE
+    answered = Hands(RecoveryLevel.DIAGNOSE, findings=(RAISES,))
+    assert recover(answered, live_rooms=lambda: ()).helped is RecoveryLevel.DIAGNOSE
     failing = Hands(None, findings=(RAISES,))
     recovery = recover(failing, live_rooms=lambda: ())
     assert (failing.did, recovery.helped, recovery.stopped_by) == ([], None, (RAISES,))

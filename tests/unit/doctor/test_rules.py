@@ -19,7 +19,7 @@ from tests.unit.doctor.scenes import (
 )
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import Facts, HostFact, LogEvent, RoomFact
+from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, StackFacts
 from voiceops.model.rooms import Dispatch, Participant, ParticipantKind
 from voiceops.model.states import ServiceState
 
@@ -30,7 +30,7 @@ def dispatched(name: str) -> tuple[Dispatch, ...]:
     return (Dispatch(id="AD_1", room="r", agent_name=name, created_at=NOW - 60),)
 
 
-CASES: dict[str, Facts] = {
+CASES: dict[str, StackFacts] = {
     "server-down": scene(server=server(reachable=False, error="connection refused")),
     "stray-server": scene(
         server=server(state=ServiceState.STRAY, detail="port 7880 is taken by pid 7", credentials="refused")
@@ -195,7 +195,7 @@ def test_the_cause_is_named_first_with_evidence_and_a_fix(rule: str) -> None:
         "served by the old worker during an overlap",
     ],
 )
-def test_a_healthy_stack_gives_no_finding(facts: Facts) -> None:
+def test_a_healthy_stack_gives_no_finding(facts: StackFacts) -> None:
     assert diagnose(facts) == ()
 
 
@@ -365,7 +365,7 @@ def test_each_fix_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
                     assert parses(command.split("  #")[0]) == ""
 
 
-def silent(*, events: tuple[LogEvent, ...] = (), others: tuple[RoomFact, ...] = ()) -> Facts:
+def silent(*, events: tuple[LogEvent, ...] = (), others: tuple[RoomFact, ...] = ()) -> StackFacts:
     """A caller beside an agent without a track or a state, as one is that only listens."""
     return scene(
         room(caller(), agent(state="")),
@@ -390,7 +390,7 @@ def test_an_agent_that_may_only_listen_is_a_question_and_no_fix_touches_it() -> 
     ],
     ids=["ready in another room", "guarded and not ready", "killed for it"],
 )
-def test_an_agent_that_would_say_when_it_is_ready_and_did_not_hangs(facts: Facts) -> None:
+def test_an_agent_that_would_say_when_it_is_ready_and_did_not_hangs(facts: StackFacts) -> None:
     (finding,) = diagnose(facts)
     assert (finding.rule, finding.severity) == ("entrypoint-hung", "error")
 
@@ -422,7 +422,7 @@ def test_an_agent_that_would_say_when_it_is_ready_and_did_not_hangs(facts: Facts
         "recorded",
     ],
 )
-def test_an_agent_alone_for_a_reason_is_no_finding(facts: Facts) -> None:
+def test_an_agent_alone_for_a_reason_is_no_finding(facts: StackFacts) -> None:
     assert diagnose(facts) == ()
 
 

@@ -11,10 +11,10 @@ from tests.support.declarations import SETTINGS, declare, named, with_service
 from voiceops.kinds.agent import AgentService, agent_environment, agent_unit, agent_variables
 from voiceops.kinds.livekit import LivekitService
 from voiceops.kinds.model import DeclarationContext
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
 
-WRITER = UnitWriter(Names("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
+WRITER = UnitWriter(HostNames("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
 
 
 def test_an_agent_gets_what_agentkit_reads_and_is_set() -> None:

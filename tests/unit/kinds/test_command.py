@@ -12,10 +12,10 @@ from voiceops.errors import ConfigError
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.model import DeclarationContext
 from voiceops.model.settings import Probe
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
 
-WRITER = UnitWriter(Names("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
+WRITER = UnitWriter(HostNames("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
 
 
 def test_a_folder_that_is_missing_is_a_configuration_error(context: DeclarationContext) -> None:

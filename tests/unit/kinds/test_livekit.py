@@ -13,10 +13,10 @@ from voiceops.kinds.model import DeclarationContext
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Settings
 from voiceops.stack.declare import outline
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
 
-WRITER = UnitWriter(Names("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
+WRITER = UnitWriter(HostNames("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
 
 
 def server_config(settings: Settings, context: DeclarationContext) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.support.documents import checked, command_of, problem
 from tests.support.json_schemas import FOLDER, as_files
 from tests.support.results import Outcome
 from voiceops.adapters.livekit import api
-from voiceops.cli.command import Report, Run, command
+from voiceops.cli.command import CommandRun, Report, command
 from voiceops.cli.program import VoiceopsProgram
 from voiceops.commands import test as tests_command
 from voiceops.commands.hosts import with_problems
@@ -30,7 +30,7 @@ from voiceops.model.documents.common import CallEntry, CallFailureEntry
 from voiceops.model.documents.stack import StackDocument
 from voiceops.model.states import ServiceState
 from voiceops.resources.report import ResourceResult
-from voiceops.stack.results import Result as ServiceResult
+from voiceops.stack.results import ServiceResult as ServiceResult
 from voiceops.tasks import namespace
 from voiceops.tasks.test import run_tests
 
@@ -187,7 +187,7 @@ def test_ok_is_true_exactly_when_the_exit_code_is_0(code: int) -> None:
 
 def test_an_interrupted_command_prints_a_document_too(capsys: pytest.CaptureFixture[str]) -> None:
     @command()
-    def waits(run: Run) -> None:
+    def waits(run: CommandRun) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(Exit) as ended:
@@ -290,7 +290,7 @@ def test_the_report_of_the_tests_is_a_document(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(tests_command, "_run", write_report)
     monkeypatch.setattr(tests_command, "ensure", lambda root, lock: Path())
-    report = tests_command.run_stages(Run(json=True), only="unit", fast=False, k="", repeat=1)
+    report = tests_command.run_stages(CommandRun(json=True), only="unit", fast=False, k="", repeat=1)
     assert problem("test.json", report.document) == ""
     assert report.data["slowest"] == [{"test": "test_a", "took_s": 0.5}]
 
@@ -302,7 +302,7 @@ def test_hosts_that_fail_stand_beside_the_others() -> None:
         "web3": HostResult(host="web3", skipped="left as it is, because web2 failed"),
     }
     data: StackDocument = {"changed_count": 0, "hosts": {"web1": {"ok": True, "services": {}}}}
-    report = with_problems(Run(json=True), done, Report(data))
+    report = with_problems(CommandRun(json=True), done, Report(data))
     assert problem("start.json", report.document) == ""
     assert (report.exit_code, report.document["ok"]) == (5, False)
     assert isinstance(report.data["hosts"], dict)

@@ -12,7 +12,7 @@ import pytest
 
 from voiceops.adapters.process.local import LocalTransport
 from voiceops.errors import DeadlineError, HostError, StorageError
-from voiceops.ports import Ended, RemoteProcess
+from voiceops.ports import ProgramResult, RemoteProcess
 from voiceops.remote import payload, verbs
 from voiceops.remote.call import call
 from voiceops.remote.messages import HostRequest, ListReleases, StartUnit
@@ -44,7 +44,7 @@ class Ending:
 
     name = "web1"
 
-    def __init__(self, ended: Ended, said: bytes = b"") -> None:
+    def __init__(self, ended: ProgramResult, said: bytes = b"") -> None:
         self._ended = ended
         self._said = [said, b""]
 
@@ -57,7 +57,7 @@ class Ending:
     def read(self, silence_s: float) -> bytes:
         return self._said.pop(0)
 
-    def wait(self) -> Ended:
+    def wait(self) -> ProgramResult:
         return self._ended
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class Ending:
 
 @pytest.mark.parametrize("verb", verbs.VERBS, ids=lambda verb: verb.name)
 def test_the_error_of_a_program_that_broke_off_names_the_verb(verb: verbs.HostVerb[Any, Any]) -> None:
-    way: Any = Ending(Ended(3, stderr=b"Killed\n"), said=b"Welcome\n")
+    way: Any = Ending(ProgramResult(3, stderr=b"Killed\n"), said=b"Welcome\n")
     with pytest.raises(HostError) as caught:
         call(way, verb, HostRequest(state_dir="/nonexistent"))
     assert caught.value.message == f"web1: {verb.doing} failed: it ended without an answer (exit 3)"
@@ -75,7 +75,7 @@ def test_the_error_of_a_program_that_broke_off_names_the_verb(verb: verbs.HostVe
 
 
 def test_a_host_without_python_is_told_from_a_program_that_failed() -> None:
-    way: Any = Ending(Ended(127))
+    way: Any = Ending(ProgramResult(127))
     with pytest.raises(HostError, match="web1: python3 is not installed") as caught:
         call(way, verbs.OBSERVE, HostRequest(state_dir="/nonexistent"))  # type: ignore[misc]
     assert caught.value.hint is not None
@@ -98,7 +98,7 @@ def test_a_ledger_that_can_not_be_written_is_named_with_its_path(
 
 def test_a_full_disk_is_an_error_of_storage() -> None:
     mark = b'["error",{"kind":"disk-full","message":"the disk is full: 0 bytes free on /var"}]'
-    way: Any = Ending(Ended(0))
+    way: Any = Ending(ProgramResult(0))
 
     def start(argv: Sequence[str], *, root: bool = False) -> Any:
         way._said = [f"\n{argv[3]}".encode() + mark + b"\n", b""]
@@ -134,7 +134,7 @@ def test_a_host_that_stays_silent_is_given_up_after_the_time_of_the_call() -> No
             assert silence_s == 0.5
             raise DeadlineError("web1: no sign of life for 0.5 s")
 
-    way: Any = Silent(Ended(0))
+    way: Any = Silent(ProgramResult(0))
     with pytest.raises(DeadlineError):
         call(way, verbs.FACTS, HostRequest(state_dir="/nonexistent"), timeout_s=0.5)
 

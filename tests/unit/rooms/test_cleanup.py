@@ -56,7 +56,7 @@ async def test_stale_rooms_go_and_the_others_stay(api: FakeLivekitApi) -> None:
     api.put("young", age_s=10)
     api.put("called", caller(), age_s=4000)
     report = await cleanup_stale_rooms(api, SETTINGS)
-    assert [one.look.room.name for one in report.deleted] == ["old"]
+    assert [one.snapshot.room.name for one in report.deleted] == ["old"]
     assert set(api.rooms) == {"young", "called"}
     assert {one.rule for one in report.kept} == {Rule.YOUNG, Rule.PERSON}
 
@@ -73,8 +73,8 @@ async def test_check_says_the_same_and_changes_nothing(api: FakeLivekitApi) -> N
     planned = await cleanup_stale_rooms(api, SETTINGS, check=True)
     assert set(api.rooms) == {"old"}
     done = await cleanup_stale_rooms(api, SETTINGS)
-    assert [(one.look.room.name, one.reason) for one in planned.deleted] == [
-        (one.look.room.name, one.reason) for one in done.deleted
+    assert [(one.snapshot.room.name, one.reason) for one in planned.deleted] == [
+        (one.snapshot.room.name, one.reason) for one in done.deleted
     ]
 
 
@@ -83,16 +83,16 @@ async def test_a_caller_who_comes_between_list_and_delete_keeps_the_room(
 ) -> None:
     api.put("old", age_s=400)
     api.put("stays", agent(), age_s=4000)
-    look = api.list_participants
+    snapshot = api.list_participants
 
     async def join_meanwhile(room: str) -> tuple[Participant, ...]:
         api.participants["old"] = [caller()]
-        return await look(room)
+        return await snapshot(room)
 
     monkeypatch.setattr(api, "list_participants", join_meanwhile)
     report = await cleanup_stale_rooms(api, SETTINGS, confirm_within_s=0)
     assert not report.deleted
-    assert {one.look.room.name: one.rule for one in report.kept}["old"] is Rule.PERSON
+    assert {one.snapshot.room.name: one.rule for one in report.kept}["old"] is Rule.PERSON
 
 
 async def test_force_takes_all_but_the_kept_patterns(api: FakeLivekitApi) -> None:
@@ -116,7 +116,7 @@ async def test_one_room_that_fails_is_reported_and_stops_no_other(api: FakeLivek
     api.failures["delete_room"] = [VoiceopsError("broken")]
     report = await cleanup_stale_rooms(api, RoomsSettings(concurrency=1))
     assert [(name, error.message) for name, error in report.failed] == [("a", "broken")]
-    assert [one.look.room.name for one in report.deleted] == ["b"]
+    assert [one.snapshot.room.name for one in report.deleted] == ["b"]
 
 
 async def test_agents_alone_go_once_two_runs_have_seen_them_alone(
@@ -146,7 +146,7 @@ async def test_a_room_of_a_dead_node_is_moved_without_agents_and_deleted(api: Fa
     api.put("orphan", age_s=400)
     api.unserved.add("orphan")
     report = await cleanup_stale_rooms(api, SETTINGS)
-    assert [one.look.room.name for one in report.deleted] == ["orphan"]
+    assert [one.snapshot.room.name for one in report.deleted] == ["orphan"]
     assert "orphan" not in api.rooms
 
 
@@ -285,7 +285,7 @@ async def test_a_new_room_under_the_name_of_a_judged_one_is_judged_itself(
     monkeypatch.setattr(cleanup, "plan_cleanup", made_anew)
     report = await cleanup_stale_rooms(api, SETTINGS)
     assert not report.deleted
-    assert [(one.look.room.name, one.rule) for one in report.kept] == [("old", Rule.YOUNG)]
+    assert [(one.snapshot.room.name, one.rule) for one in report.kept] == [("old", Rule.YOUNG)]
     assert api.count("delete_room") == 0
 
 
@@ -315,7 +315,7 @@ async def test_agents_whom_nobody_joined_go_in_one_run(
     api.put("ghost", *two, departure_timeout_s=0)
     api.dispatches["ghost"].clear()
     report = await cleanup_stale_rooms(api, SETTINGS)
-    assert [(one.look.room.name, one.rule) for one in report.deleted] == [("ghost", Rule.NEVER_JOINED)]
+    assert [(one.snapshot.room.name, one.rule) for one in report.deleted] == [("ghost", Rule.NEVER_JOINED)]
 
 
 async def test_a_room_is_ended_only_under_the_sid_that_was_seen(api: FakeLivekitApi) -> None:

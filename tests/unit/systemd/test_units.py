@@ -13,11 +13,11 @@ from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, livekit_unit
 from voiceops.model.settings import Probe
 from voiceops.systemd import escape
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import TimerJob, UnitWriter
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
-NAMES = Names("frontdesk")
+NAMES = HostNames("frontdesk")
 
 
 def writer(*own: Path) -> UnitWriter:
@@ -83,7 +83,7 @@ def test_a_variable_that_a_template_misspells_is_an_error_with_its_place(tmp_pat
 @pytest.mark.parametrize("name", ["Front", "front desk", "f/d", "", "a" * 29, "1st"])
 def test_a_project_that_can_not_name_a_user_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
-        Names(name)
+        HostNames(name)
 
 
 def test_a_unit_name_gives_back_service_and_instance() -> None:

@@ -69,7 +69,7 @@ class LivekitApi:
         *,
         timeout_s: float = CALL_TIMEOUT_S,
         concurrency: int = CONCURRENCY,
-        known_as: str = "",
+        server_id: str = "",
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._base = http_base(url)
@@ -79,7 +79,7 @@ class LivekitApi:
                 path="livekit.api_key",
                 hint="set LIVEKIT_API_KEY and LIVEKIT_API_SECRET, or livekit.api_key and api_secret",
             )
-        self._url = known_as or url
+        self._url = server_id or url
         self._on_close = on_close
         self._key, self._secret = api_key, api_secret
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from voiceops.adapters.ssh.sudo import Sudo
 from voiceops.errors import DeadlineError, UnreachableError
 from voiceops.model.secret import Secret
-from voiceops.ports import Ended
+from voiceops.ports import ProgramResult
 
 LIMIT_BYTES = 1 << 20
 
@@ -49,7 +49,7 @@ class LocalTransport:
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
-    ) -> Ended:
+    ) -> ProgramResult:
         with contextlib.closing(self.start(argv, root=root)) as process:
             return process.finish(stdin, timeout_s)
 
@@ -108,20 +108,20 @@ class LocalProcess:
         except (ValueError, OSError):
             raise UnreachableError(f"{self._host}: the process was closed") from None
 
-    def wait(self) -> Ended:
+    def wait(self) -> ProgramResult:
         if self._process is None:
-            return Ended(127)
+            return ProgramResult(127)
         code = self._process.wait(timeout=30)
         self._drain.join(timeout=5)
         errors = self._stderr
         if self._sudo:
             errors = self._sudo.program_errors(self._host, errors, code)
-        return Ended(code, b"", errors)
+        return ProgramResult(code, b"", errors)
 
-    def finish(self, stdin: bytes, timeout_s: float) -> Ended:
+    def finish(self, stdin: bytes, timeout_s: float) -> ProgramResult:
         """Feed it, read it to its end, within the deadline."""
         if self._process is None:
-            return Ended(127)
+            return ProgramResult(127)
         assert self._process.stdin is not None
         writer = threading.Thread(target=self._feed, args=(stdin,), daemon=True)
         writer.start()
@@ -131,7 +131,7 @@ class LocalProcess:
             output = (output + data)[-LIMIT_BYTES:]
         writer.join(timeout=5)
         ended = self.wait()
-        return Ended(ended.exit_code, output, ended.stderr)
+        return ProgramResult(ended.exit_code, output, ended.stderr)
 
     def _feed(self, stdin: bytes) -> None:
         assert self._process is not None

@@ -10,7 +10,7 @@ from voiceops.model.settings import Host
 from voiceops.ports import Transport
 
 
-def near(host: Host, transport: Transport) -> Host:
+def reachable_endpoint(host: Host, transport: Transport) -> Host:
     """The host with an address of its LiveKit that is good on this machine, while ``transport`` is open.
 
     What is on loopback there would otherwise be looked for here, and a LiveKit of this machine be

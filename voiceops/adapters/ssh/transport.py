@@ -19,7 +19,7 @@ from voiceops.adapters.ssh.sudo import Sudo, SudoRefusal
 from voiceops.adapters.ssh.target import SshTarget
 from voiceops.adapters.ssh.tunnel import Tunnel
 from voiceops.errors import DeadlineError, UnreachableError
-from voiceops.ports import Ended
+from voiceops.ports import ProgramResult
 
 if TYPE_CHECKING:
     from fabric import Connection
@@ -125,7 +125,7 @@ class SshTransport:
 
     def run(
         self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float = 60.0
-    ) -> Ended:
+    ) -> ProgramResult:
         with contextlib.closing(self.start(argv, root=root)) as process:
             process.write(stdin)
             process.end_input()
@@ -240,26 +240,26 @@ class SshProcess:
                 return True
         return False
 
-    def wait(self) -> Ended:
+    def wait(self) -> ProgramResult:
         if not self._channel.status_event.wait(30.0) or self._channel.exit_status < 0:
             raise connection_lost(self._host)
         self._take_errors()
         code: int = self._channel.exit_status
         if not self._marks:
-            return Ended(code, b"", self._stderr)
+            return ProgramResult(code, b"", self._stderr)
         self.close()  # a host may allow one session at a time, and the next one asks why
         if self._sudo is None or len(self._marks) > 1:
             raise self._shell_refusal()
         raise self._sudo.error(self._host, self._stderr, code, self._refusal)
 
-    def finish(self, timeout_s: float) -> Ended:
+    def finish(self, timeout_s: float) -> ProgramResult:
         """Read it to its end, within the deadline."""
         ends_at = time.monotonic() + timeout_s
         output = b""
         while data := self.read(max(0.0, ends_at - time.monotonic())):
             output = (output + data)[-LIMIT_BYTES:]
         ended = self.wait()
-        return Ended(ended.exit_code, output, ended.stderr)
+        return ProgramResult(ended.exit_code, output, ended.stderr)
 
     def close(self) -> None:
         with contextlib.suppress(OSError, EOFError):

@@ -44,27 +44,27 @@ class Tunnel:
     def _accept(self) -> None:
         while True:
             try:
-                near, _ = self._listener.accept()
+                reachable_endpoint, _ = self._listener.accept()
             except OSError:
                 return  # closed
-            self._open.add(near)
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+            self._open.add(reachable_endpoint)
+            threading.Thread(target=self._serve, args=(reachable_endpoint,), daemon=True).start()
 
-    def _serve(self, near: socket.socket) -> None:
-        with near:
+    def _serve(self, reachable_endpoint: socket.socket) -> None:
+        with reachable_endpoint:
             try:
                 far = self._far()
             except VoiceopsError:
                 return
             with contextlib.closing(far):
-                back = threading.Thread(target=_copy_back, args=(far, near), daemon=True)
+                back = threading.Thread(target=_copy_back, args=(far, reachable_endpoint), daemon=True)
                 back.start()
                 with contextlib.suppress(OSError, EOFError):
-                    while data := near.recv(_CHUNK_BYTES):
+                    while data := reachable_endpoint.recv(_CHUNK_BYTES):
                         far.sendall(data)
                     far.shutdown_write()
                     back.join()
-        self._open.discard(near)
+        self._open.discard(reachable_endpoint)
 
     def _far(self) -> Channel:
         connection = self._connection()
@@ -80,13 +80,13 @@ class Tunnel:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for near in list(self._open):
+        for reachable_endpoint in list(self._open):
             with contextlib.suppress(OSError):
-                near.shutdown(socket.SHUT_RDWR)
+                reachable_endpoint.shutdown(socket.SHUT_RDWR)
 
 
-def _copy_back(far: Channel, near: socket.socket) -> None:
+def _copy_back(far: Channel, reachable_endpoint: socket.socket) -> None:
     with contextlib.suppress(OSError, EOFError):
         while data := far.recv(_CHUNK_BYTES):
-            near.sendall(data)
-        near.shutdown(socket.SHUT_WR)
+            reachable_endpoint.sendall(data)
+        reachable_endpoint.shutdown(socket.SHUT_WR)

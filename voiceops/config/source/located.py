@@ -73,7 +73,7 @@ def merged(low: LocatedMapping, high: LocatedMapping) -> LocatedMapping:
     return result
 
 
-def place_of(root: Any, path: Sequence[Any], default: SourceLocation) -> SourceLocation:
+def location_of(root: Any, path: Sequence[Any], default: SourceLocation) -> SourceLocation:
     """The place of ``path`` below ``root``, or of its nearest ancestor that has one."""
     best = default
     value = root

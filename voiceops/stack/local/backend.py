@@ -24,10 +24,10 @@ from voiceops.model import protocol
 from voiceops.model.environment import session_environment
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.local import observe
-from voiceops.stack.local.folder import Folder
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import last_lines, raw_lines, rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
@@ -37,13 +37,13 @@ from voiceops.util.atomic_write import write_error
 _DRAIN_BEGINS_S = 3.0
 """An agent that answers and does not drain this long after its signal has not seen it."""
 _LOOK_AGAIN_S = 1.0
-_PATIENT = (Force.DRAIN, Force.BEGIN)
+_PATIENT = (StopForce.DRAIN, StopForce.BEGIN)
 
 
 class ProcessBackend:
     """Implements ``stack.backend.Backend`` below one ``.voiceops`` folder."""
 
-    def __init__(self, folder: Folder, *, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, folder: ProjectFolder, *, say: Callable[[str], None] = lambda line: None) -> None:
         self._folder = folder
         self._records = Records(folder.state)
         self._notify: dict[str, NotifySocket] = {}
@@ -168,7 +168,7 @@ class ProcessBackend:
             self._close_notify(instance.launch)
 
     def _look(
-        self, service: Declared, record: Record, notify: NotifySocket | None, not_worker_id: str
+        self, service: Declared, record: LaunchRecord, notify: NotifySocket | None, not_worker_id: str
     ) -> Instance | None:
         main = processes.find(record.pid)
         if main is None or main.key != record.key:
@@ -189,11 +189,11 @@ class ProcessBackend:
             return replace(seen, state=ServiceState.STARTING, detail="not registered again yet")
         return seen
 
-    def _note_ready(self, record: Record) -> None:
+    def _note_ready(self, record: LaunchRecord) -> None:
         if record.ready_at is None:
             self._records.update(msgspec.structs.replace(record, ready_at=processes.boot_clock()))
 
-    def _died(self, service: Declared, instance: Instance, record: Record) -> ServiceError:
+    def _died(self, service: Declared, instance: Instance, record: LaunchRecord) -> ServiceError:
         status = processes.exit_status(record.pid, patience_s=0.5)
         how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
         tail = last_lines(Path(record.log), record.log_offset)
@@ -212,7 +212,9 @@ class ProcessBackend:
             data={"service": service.name, "exit_status": status, "raised": raised},
         )
 
-    def _not_ready(self, service: Declared, record: Record, seen: Instance, own: Deadline) -> ServiceError:
+    def _not_ready(
+        self, service: Declared, record: LaunchRecord, seen: Instance, own: Deadline
+    ) -> ServiceError:
         return ServiceError(
             f"{service.name} is not ready after {own.timeout_s:.0f} s: {seen.detail or seen.state}",
             hint=f"it still runs (pid {seen.pid}); see `inv logs --only {service.name}`",
@@ -220,7 +222,7 @@ class ProcessBackend:
             data={"service": service.name, "pid": seen.pid},
         )
 
-    def _record(self, instance: Instance) -> Record:
+    def _record(self, instance: Instance) -> LaunchRecord:
         for record in self._records.read(instance.service)[0]:
             if record.launch == instance.launch and record.pid:
                 return record
@@ -229,23 +231,27 @@ class ProcessBackend:
             if run.main and run.record.launch == instance.launch:
                 return run.record
         # Known to nobody: a pid alone proves nothing, so this names no process.
-        return Record(launch=instance.launch, service=instance.service, kind="", digest=instance.digest)
+        return LaunchRecord(launch=instance.launch, service=instance.service, kind="", digest=instance.digest)
 
     # -- the end -----------------------------------------------------------
 
-    def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
+    def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
         record = self._record(instance)
         members = self._members(record)
         if processes.alive(record.key):
-            deaf = force is Force.STOP and processes.is_stopped(record.pid)
-            if force is not Force.KILL and not deaf and not self._ask_to_end(instance, record, limit, force):
+            deaf = force is StopForce.STOP and processes.is_stopped(record.pid)
+            if (
+                force is not StopForce.KILL
+                and not deaf
+                and not self._ask_to_end(instance, record, limit, force)
+            ):
                 return False
             members += [key for key in self._members(record) if key not in members]
             processes.kill_all([record.key])
         self._sweep(instance, record, members)
         return True
 
-    def _members(self, record: Record) -> list[ProcessKey]:
+    def _members(self, record: LaunchRecord) -> list[ProcessKey]:
         """What a run has started, by its mark and, while its main process lives, by its session."""
         table = processes.table()
         main_lives = processes.alive(record.key)
@@ -258,7 +264,9 @@ class ProcessBackend:
             if (main_lives and process.session == record.pid) or processes.has_environment(process.pid, text)
         ]
 
-    def _ask_to_end(self, instance: Instance, record: Record, limit: Deadline, force: Force) -> bool:
+    def _ask_to_end(
+        self, instance: Instance, record: LaunchRecord, limit: Deadline, force: StopForce
+    ) -> bool:
         """Signal once and wait. True: gone, or to be killed; False: it drains, let it."""
         record = self._signal(instance, record)
         if processes.is_stopped(record.pid):
@@ -285,7 +293,7 @@ class ProcessBackend:
             return True
         return True
 
-    def _signal(self, instance: Instance, record: Record) -> Record:
+    def _signal(self, instance: Instance, record: LaunchRecord) -> LaunchRecord:
         """Send the stop signal, unless it was sent before: a second one would end calls at once."""
         now = processes.boot_clock()
         if record.signalled_at is not None:
@@ -306,7 +314,7 @@ class ProcessBackend:
         processes.send_signal(record.key, signal.Signals[f"SIG{record.stop_signal.removeprefix('SIG')}"])
         return record
 
-    def _note_signal(self, record: Record, now: float) -> Record:
+    def _note_signal(self, record: LaunchRecord, now: float) -> LaunchRecord:
         noted = msgspec.structs.replace(record, signalled_at=now)
         try:
             self._records.update(noted)
@@ -315,7 +323,7 @@ class ProcessBackend:
             self._say(f"{record.service}: {error.message}")
         return noted
 
-    def _sweep(self, instance: Instance, record: Record, members: Sequence[ProcessKey]) -> None:
+    def _sweep(self, instance: Instance, record: LaunchRecord, members: Sequence[ProcessKey]) -> None:
         remaining = [key for key in members if processes.alive(key)]
         if remaining:
             # Job processes go by themselves right after their parent; those that don't are killed.
@@ -359,8 +367,8 @@ def _wait_for_news(pidfd: int | None, notify: NotifySocket | None, timeout_s: fl
     poller.poll(max(1, int(timeout_s * 1000)))
 
 
-def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count: int) -> Record:
-    return Record(
+def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count: int) -> LaunchRecord:
+    return LaunchRecord(
         launch=launch,
         service=service.name,
         kind=service.kind,

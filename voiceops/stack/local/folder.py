@@ -16,7 +16,7 @@ _LONGEST_SOCKET_PATH = 90
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class ProjectFolder:
     """The paths below ``.voiceops``, and the name by which processes carry this project."""
 
     root: Path
@@ -41,9 +41,9 @@ class Folder:
     @property
     def sockets(self) -> Path:
         """A private folder whose path is short enough for unix sockets."""
-        near = self.base / "run"
-        if len(os.fsencode(str(near))) <= _LONGEST_SOCKET_PATH:
-            return near
+        reachable_endpoint = self.base / "run"
+        if len(os.fsencode(str(reachable_endpoint))) <= _LONGEST_SOCKET_PATH:
+            return reachable_endpoint
         return runtime_folder(outlives_session=True) / self.mark
 
     def health_socket(self, launch: str) -> Path:

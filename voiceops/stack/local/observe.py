@@ -22,8 +22,8 @@ from voiceops.kinds.model import Declared
 from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.local.folder import Folder
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.local.strays import find_strays
 from voiceops.stack.model import Instance, Observed
 from voiceops.util.words import counted
@@ -36,7 +36,7 @@ _SETTLED_S = 0.5
 class ObservedLaunch:
     """One launch as it stands in the process table."""
 
-    record: Record
+    record: LaunchRecord
     main: Process | None
     members: list[Process] = field(default_factory=list)
     """Everything that carries the launch, the main process included."""
@@ -50,7 +50,7 @@ class ObservedLaunch:
         return Role.AGENT if self.tells_health else Role.OTHER
 
 
-def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
+def sight(folder: ProjectFolder, services: Sequence[Declared]) -> dict[str, Observed]:
     """Each declared service, and each other one that left a trace here."""
     table = processes.table()
     runs, stale = find_runs(folder, table)
@@ -75,7 +75,7 @@ def sight(folder: Folder, services: Sequence[Declared]) -> dict[str, Observed]:
     return observed
 
 
-def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[ObservedLaunch], dict[str, str]]:
+def find_runs(folder: ProjectFolder, table: Sequence[Process]) -> tuple[list[ObservedLaunch], dict[str, str]]:
     """All runs of this project, those included of which only a record is left, and what is stale, by service."""
     runs = {run.record.launch: run for run in _marked(folder, table)}
     records = Records(folder.state)
@@ -86,7 +86,7 @@ def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[ObservedLa
             stale[name] = damage
             # Nothing carries the empty launch: to end this run is to remove the file.
             runs[f"damaged {name}"] = ObservedLaunch(
-                Record(launch="", service=name, kind="", digest=""), None
+                LaunchRecord(launch="", service=name, kind="", digest=""), None
             )
         for record in known:
             run = runs.get(record.launch)
@@ -102,7 +102,7 @@ def find_runs(folder: Folder, table: Sequence[Process]) -> tuple[list[ObservedLa
     return list(runs.values()), stale
 
 
-def _marked(folder: Folder, table: Sequence[Process]) -> list[ObservedLaunch]:
+def _marked(folder: ProjectFolder, table: Sequence[Process]) -> list[ObservedLaunch]:
     text = f"{protocol.SERVICE_ENV}={folder.mark}/".encode()
     groups: dict[str, ObservedLaunch] = {}
     for process in table:
@@ -113,7 +113,7 @@ def _marked(folder: Folder, table: Sequence[Process]) -> list[ObservedLaunch]:
         launch = environment.get(protocol.LAUNCH_ENV, "")
         if len(parts) != 3 or not launch:
             continue
-        record = Record(
+        record = LaunchRecord(
             launch=launch,
             service=parts[1],
             kind="",
@@ -132,18 +132,18 @@ def _marked(folder: Folder, table: Sequence[Process]) -> list[ObservedLaunch]:
     return list(groups.values())
 
 
-def _with_pid(record: Record, main: Process) -> Record:
+def _with_pid(record: LaunchRecord, main: Process) -> LaunchRecord:
     return msgspec.structs.replace(record, pid=main.pid, start=main.key.start)
 
 
-def _merge(run: ObservedLaunch, record: Record) -> ObservedLaunch:
+def _merge(run: ObservedLaunch, record: LaunchRecord) -> ObservedLaunch:
     if not record.pid:  # the command was killed between the start and the note of it
         return replace(run, record=_with_pid(record, run.main) if run.main else record)
     main = run.main if run.main and run.main.key == record.key else processes.find(record.pid)
     return replace(run, record=record, main=main if main and main.key == record.key else None)
 
 
-def _gone(record: Record) -> str:
+def _gone(record: LaunchRecord) -> str:
     if not record.pid:
         return "a start was cut off before its process existed"
     if processes.find(record.pid):
@@ -165,7 +165,7 @@ def _leftover(run: ObservedLaunch) -> Instance:
     )
 
 
-def state_of(folder: Folder, service: Declared | None, run: ObservedLaunch, own: set[int]) -> Instance:
+def state_of(folder: ProjectFolder, service: Declared | None, run: ObservedLaunch, own: set[int]) -> Instance:
     """Ask one living run how it is."""
     assert run.main is not None
     record = run.record
@@ -202,7 +202,7 @@ def _role(run: ObservedLaunch, service: Declared | None) -> Role:
     return run.role
 
 
-def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> probes.ProbeResult:
+def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]) -> probes.ProbeResult:
     probe = service.probe
     if probe is None:
         return probes.ProbeResult(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
@@ -221,7 +221,9 @@ def _probe(service: Declared, record: Record, main: Process, own: set[int]) -> p
     return probes.probe_command(probe.command or [], cwd=service.cwd)
 
 
-def _agent_state(folder: Folder, service: Declared | None, seen: Instance, *, was_ready: bool) -> Instance:
+def _agent_state(
+    folder: ProjectFolder, service: Declared | None, seen: Instance, *, was_ready: bool
+) -> Instance:
     health = agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
     if health is None:
         seen = replace(seen, calls=None)

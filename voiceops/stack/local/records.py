@@ -19,7 +19,7 @@ from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.util.atomic_write import write_atomically, write_error
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a service."""
 
     launch: str
@@ -54,7 +54,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     format: int = 1
-    records: list[Record] = []
+    records: list[LaunchRecord] = []
 
 
 _decoder = msgspec.json.Decoder(_File)
@@ -76,7 +76,7 @@ class Records:
         except OSError:
             return []
 
-    def read(self, service: str) -> tuple[list[Record], str]:
+    def read(self, service: str) -> tuple[list[LaunchRecord], str]:
         """The records, and what is wrong with the file if it can't be read."""
         try:
             data = (self.folder / f"{service}.json").read_bytes()
@@ -89,7 +89,7 @@ class Records:
         except msgspec.DecodeError:
             return [], "state file is damaged"
 
-    def write(self, service: str, records: Iterable[Record]) -> None:
+    def write(self, service: str, records: Iterable[LaunchRecord]) -> None:
         """Replace the file in one step, or leave it as it was; no records: remove it."""
         path = self.folder / f"{service}.json"
         kept = list(records)
@@ -101,7 +101,7 @@ class Records:
         except OSError as error:
             raise write_error(self.folder, error) from error
 
-    def update(self, record: Record) -> None:
+    def update(self, record: LaunchRecord) -> None:
         """Add the record, or replace the one of the same launch."""
         with self._changing:
             records, _ = self.read(record.service)

@@ -20,14 +20,14 @@ from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
 from voiceops.model import protocol
 from voiceops.model.quoting import printable
-from voiceops.stack.local.folder import Folder
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Stray
 
 _AGENT_MODES = frozenset({"start", "dev", "connect", "console"})
 
 
 def find_strays(
-    folder: Folder, services: Sequence[Declared], table: Sequence[Process], own: dict[str, set[int]]
+    folder: ProjectFolder, services: Sequence[Declared], table: Sequence[Process], own: dict[str, set[int]]
 ) -> dict[str, tuple[Stray, ...]]:
     """Strays by service. ``own``: the pids of each service's runs, their children included."""
     listening = ports_in_use.taken(port for service in services for port in service.ports)
@@ -44,7 +44,9 @@ def find_strays(
     return {name: tuple({stray.pid: stray for stray in strays}.values()) for name, strays in found.items()}
 
 
-def _port_owners(folder: Folder, service: Declared, port: int, table: Sequence[Process]) -> list[Stray]:
+def _port_owners(
+    folder: ProjectFolder, service: Declared, port: int, table: Sequence[Process]
+) -> list[Stray]:
     pids = ports_in_use.owners(port, [process.pid for process in table])
     if not pids and port not in ports_in_use.taken([port]):
         return []  # closed between two looks
@@ -68,7 +70,7 @@ def _port_owners(folder: Folder, service: Declared, port: int, table: Sequence[P
     return found
 
 
-def _other_project(folder: Folder, process: Process, table: Sequence[Process]) -> str:
+def _other_project(folder: ProjectFolder, process: Process, table: Sequence[Process]) -> str:
     """``voiceops project FOLDER (N calls)`` for a service of another project; else empty."""
     mark = _mark_of(process)
     if not mark or mark == folder.mark:
@@ -93,12 +95,12 @@ def _folder_of_mark(mark: str, process: Process) -> Path | None:
     named = [Path(word) for word in processes.command_line(process.pid) if word.startswith("/")]
     for path in [processes.folder(process.pid) or Path("/"), *named]:
         for parent in (path, *path.parents):
-            if Folder(parent).mark == mark:
+            if ProjectFolder(parent).mark == mark:
                 return parent
     return None
 
 
-def _is_leftover(folder: Folder, service: Declared, process: Process) -> bool:
+def _is_leftover(folder: ProjectFolder, service: Declared, process: Process) -> bool:
     """Whether it runs this service's program with this project's files: a service started by hand, or its remains."""
     if _mark_of(process) == folder.mark:
         return True
@@ -112,7 +114,7 @@ def _is_leftover(folder: Folder, service: Declared, process: Process) -> bool:
 
 
 def _agents_by_hand(
-    folder: Folder, agents: Sequence[Declared], table: Sequence[Process], found: dict[str, list[Stray]]
+    folder: ProjectFolder, agents: Sequence[Declared], table: Sequence[Process], found: dict[str, list[Stray]]
 ) -> None:
     for process in table:
         arguments = processes.command_line(process.pid)

@@ -38,7 +38,7 @@ _stamps = msgspec.json.Decoder(_Stamps)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TimedLine:
     """One line of a service's log; ``at`` in seconds of the wall clock, 0 when nothing tells it."""
 
     at: float
@@ -150,7 +150,7 @@ def _parse(text: str) -> float | None:
     return (parsed if parsed.tzinfo else parsed.astimezone()).timestamp()
 
 
-def lines_of(service: str, path: Path, keep: int, since: float = 0.0) -> Iterator[Line]:
+def lines_of(service: str, path: Path, keep: int, since: float = 0.0) -> Iterator[TimedLine]:
     """All lines, the oldest file first; one without a time inherits that of the line before.
 
     With ``since`` reading begins close before it: what is older is neither read nor parsed.
@@ -173,9 +173,9 @@ def lines_of(service: str, path: Path, keep: int, since: float = 0.0) -> Iterato
                 yield line
 
 
-def _line(raw: bytes, service: str, at: float) -> Line:
+def _line(raw: bytes, service: str, at: float) -> TimedLine:
     text = raw.removesuffix(b"\n").decode(errors="surrogateescape")
-    return Line(time_of(text) or at, service, text)
+    return TimedLine(time_of(text) or at, service, text)
 
 
 def _offset_before(file: BinaryIO, since: float) -> int:
@@ -198,13 +198,13 @@ def _offset_before(file: BinaryIO, since: float) -> int:
     return 0
 
 
-def merged(files: Sequence[tuple[str, Path, int]], since: float = 0.0) -> Iterator[Line]:
+def merged(files: Sequence[tuple[str, Path, int]], since: float = 0.0) -> Iterator[TimedLine]:
     """The lines of all services in order of time, from ``since`` on, as they are read."""
     streams = [_ascending(lines_of(service, path, keep, since)) for service, path, keep in files]
     return (line for line in heapq.merge(*streams, key=lambda line: line.at) if line.at >= since)
 
 
-def _ascending(lines: Iterable[Line]) -> Iterator[Line]:
+def _ascending(lines: Iterable[TimedLine]) -> Iterator[TimedLine]:
     """A line is never older than the one above it: its own clock may have been set back."""
     newest = 0.0
     for line in lines:
@@ -230,7 +230,7 @@ class Follower:
         except OSError:
             return None
 
-    def read(self) -> list[Line]:
+    def read(self) -> list[TimedLine]:
         """What was written since the last call; whole lines only."""
         data = b""
         if self._file:

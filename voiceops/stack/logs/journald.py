@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from voiceops.kinds.model import Declared
-from voiceops.stack.logs.files import Line
-from voiceops.systemd.names import Names
+from voiceops.stack.logs.files import TimedLine
+from voiceops.systemd.names import HostNames
 
 
 def journal_argv(
-    names: Names, services: Sequence[Declared], *, since: str = "", lines: int = 0, follow: bool = False
+    names: HostNames, services: Sequence[Declared], *, since: str = "", lines: int = 0, follow: bool = False
 ) -> list[str]:
     """The ``journalctl`` call whose JSON lines are the logs of these services, of all their instances."""
     argv = ["journalctl", "--quiet", "--no-pager", "--all", "--output=json"]
@@ -24,7 +24,7 @@ def journal_argv(
     return argv + (["--follow"] if follow else [])
 
 
-def parsed(lines: Iterable[str], names: Names, *, host: str = "") -> Iterator[Line]:
+def parsed(lines: Iterable[str], names: HostNames, *, host: str = "") -> Iterator[TimedLine]:
     """journalctl's JSON as lines; with ``host`` each service carries it."""
     for text in lines:
         try:
@@ -38,4 +38,4 @@ def parsed(lines: Iterable[str], names: Names, *, host: str = "") -> Iterator[Li
         at = int(entry.get("__REALTIME_TIMESTAMP", 0)) / 1e6
         if unit.startswith(f"{names.project}-"):
             service = names.split(unit)[0]
-            yield Line(at, f"{host} {service}" if host else service, str(message or ""), journaled=True)
+            yield TimedLine(at, f"{host} {service}" if host else service, str(message or ""), journaled=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voiceops.stack.logs.entry import LEVELS, Entry, entry_of, level_of_text
-from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.files import TimedLine
 
 _ROOM_KEYS = ("room", "room_name", "roomName", "lk.pii.room_name")
 _ID_KEYS = ("roomID", "room_id", "jobID", "job_id", "call_id", "dispatch_id", "participantID")
@@ -41,11 +41,11 @@ class LineFilter:
         """Whether somebody asked for a part of the lines."""
         return bool(self.level or self.pattern or self.room)
 
-    def select(self, lines: Iterable[Line]) -> Iterator[Line]:
+    def select(self, lines: Iterable[TimedLine]) -> Iterator[TimedLine]:
         """The lines that were asked for, as they come."""
         return (line for line in lines if self.takes(line))
 
-    def takes(self, line: Line) -> bool:
+    def takes(self, line: TimedLine) -> bool:
         """Whether this line, the next one of its service, was asked for."""
         entry = entry_of(line.text)
         in_room = self._in_room(line, entry) if self.room else True
@@ -56,14 +56,14 @@ class LineFilter:
             return False
         return in_room and (self.pattern is None or self.pattern.search(line.text) is not None)
 
-    def _level(self, line: Line, entry: Entry | None) -> str:
+    def _level(self, line: TimedLine, entry: Entry | None) -> str:
         before = self._levels.get(line.service, "info")
         level = entry.level if entry is not None else level_of_text(line.text, before)
         level = level if level in LEVELS else "info"
         self._levels[line.service] = level
         return level
 
-    def _in_room(self, line: Line, entry: Entry | None) -> bool:
+    def _in_room(self, line: TimedLine, entry: Entry | None) -> bool:
         if entry is None:
             # A traceback belongs to the line that it follows.
             own = re.search(rf"(?<![\w-]){re.escape(self.room)}(?![\w-])", line.text) is not None

@@ -16,12 +16,12 @@ from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
 from voiceops.remote.messages import EndAnswer, EndProcess, EndUnit, ReadyAnswer, StartUnit, WaitForUnit
-from voiceops.stack.backend import Force
+from voiceops.stack.backend import StopForce
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
 from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.stack.systemd import observe
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 _ANSWER_S = 30.0
 """What an answer may take beyond the wait that it is about."""
@@ -35,7 +35,7 @@ _KILLED_S = 5.0
 class SystemdBackend:
     """Implements ``stack.backend.Backend`` for one project on one host."""
 
-    def __init__(self, names: Names, transport: Transport, *, settle_s: float = 1.5) -> None:
+    def __init__(self, names: HostNames, transport: Transport, *, settle_s: float = 1.5) -> None:
         self._names = names
         self._transport = transport
         self._settle_s = settle_s
@@ -110,8 +110,8 @@ class SystemdBackend:
             },
         )
 
-    def end(self, instance: Instance, limit: Deadline, force: Force) -> bool:
-        if force is Force.KILL:
+    def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
+        if force is StopForce.KILL:
             gone = self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"]
             if not gone:
                 raise ServiceError(
@@ -120,11 +120,11 @@ class SystemdBackend:
                 )
             return True
         patience_s = limit.remaining_s
-        if instance.role is Role.AGENT and force is Force.STOP:
+        if instance.role is Role.AGENT and force is StopForce.STOP:
             # Others are killed by systemd after their TimeoutStopSec; an agent's exceeds its drain.
             patience_s = min(patience_s, _STOP_S)
-        answer = self._end(instance, patience_s, kill=False, begin=force is Force.BEGIN)
-        if answer["gone"] or force in (Force.DRAIN, Force.BEGIN):
+        answer = self._end(instance, patience_s, kill=False, begin=force is StopForce.BEGIN)
+        if answer["gone"] or force in (StopForce.DRAIN, StopForce.BEGIN):
             return bool(answer["gone"])
         if instance.role is Role.AGENT and (answer["health"] or {"calls": None}).get("calls") != 0:
             return False  # one came in at the last moment, or it can't say

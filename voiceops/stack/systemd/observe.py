@@ -11,13 +11,13 @@ from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.remote.messages import HostObservation, HostProbe, PortOwner, StrayWorker, UnitState
 from voiceops.stack.model import Instance, Observed, Stray, Usage
-from voiceops.systemd.names import UNIT_MARK, Names
+from voiceops.systemd.names import UNIT_MARK, HostNames
 from voiceops.util.words import counted
 
 _RUNNING = ("active", "activating", "reloading")
 
 
-def observed(names: Names, services: Sequence[Declared], answer: HostObservation) -> dict[str, Observed]:
+def observed(names: HostNames, services: Sequence[Declared], answer: HostObservation) -> dict[str, Observed]:
     """Each declared service, and each other one whose units run on the host."""
     declared = {service.name: service for service in services}
     units = [
@@ -45,7 +45,7 @@ def observed(names: Names, services: Sequence[Declared], answer: HostObservation
     }
 
 
-def host_probe(names: Names, services: Sequence[Declared]) -> HostProbe:
+def host_probe(names: HostNames, services: Sequence[Declared]) -> HostProbe:
     """Return what to ask a host for, to observe these services."""
     agents = [service for service in services if service.is_agent]
     return {
@@ -63,7 +63,7 @@ def host_probe(names: Names, services: Sequence[Declared]) -> HostProbe:
     }
 
 
-def _ours(names: Names, unit: UnitState) -> bool:
+def _ours(names: HostNames, unit: UnitState) -> bool:
     service = names.split(unit["unit"])[0]
     return (
         unit["type"] != "oneshot" and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
@@ -85,7 +85,7 @@ def _failure(units: Sequence[UnitState]) -> str:
     return f"{last['unit']} failed: {last['result']} (status {last['status']}, {counted(last['restarts'], 'restart')})"
 
 
-def instance(names: Names, service: Declared | None, unit: UnitState) -> Instance:
+def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Instance:
     """One unit that runs, starts or stops."""
     name, which = names.split(unit["unit"])
     state, detail = _state(service, unit, is_agent=bool(which))
@@ -153,7 +153,7 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
 
 
 def _strays(
-    names: Names,
+    names: HostNames,
     services: Sequence[Declared],
     owners: Sequence[PortOwner],
     workers: Sequence[StrayWorker],

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops.adapters.livekit.credentials import refusal
-from voiceops.adapters.ssh.forward import near, url_of_port
+from voiceops.adapters.ssh.forward import reachable_endpoint, url_of_port
 from voiceops.deadline import Deadline
 from voiceops.errors import VoiceopsError
 from voiceops.kinds.model import Declared
-from voiceops.model.endpoint import known_as
+from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
@@ -21,7 +21,7 @@ from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
 from voiceops.stack.stack import Stack
 from voiceops.stack.systemd.backend import SystemdBackend
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
 _READ_FILE = 'echo; head -c 1000000 "$1" | base64 -w0'
 """One line, so that what login shells print before it is told apart."""
@@ -39,14 +39,16 @@ def systemd_stack(
     rooms_memory: Path,
 ) -> Stack:
     """The services of a server on systemd; ``rooms_memory`` is the file of what room cleanups observed."""
-    backend = SystemdBackend(Names(host.settings.project), transport, settle_s=host.settings.deploy.settle_s)
-    asked = near(host, transport)
+    backend = SystemdBackend(
+        HostNames(host.settings.project), transport, settle_s=host.settings.deploy.settle_s
+    )
+    asked = reachable_endpoint(host, transport)
 
     def clean() -> None:
         # asyncio and LiveKit's API: only an agent that starts anew needs them.
         from voiceops.rooms.before_agents import clean_rooms
 
-        clean_rooms(asked, rooms_memory, say, known_as=known_as(host))
+        clean_rooms(asked, rooms_memory, say, server_id=server_id(host))
 
     return Stack(
         services=services,

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.results import side_by_side
 
 
@@ -15,7 +15,7 @@ def test_runs_of_one_service_changed_side_by_side_are_all_kept_and_all_removed(t
     launches = [f"launch-{number}" for number in range(12)]
 
     def add(launch: str) -> None:
-        records.update(Record(launch=launch, service="agent", kind="agent", digest="d"))
+        records.update(LaunchRecord(launch=launch, service="agent", kind="agent", digest="d"))
 
     side_by_side([lambda launch=launch: add(launch) for launch in launches])  # type: ignore[misc]
     assert sorted(one.launch for one in records.read("agent")[0]) == sorted(launches)
@@ -29,7 +29,7 @@ def test_threads_that_read_first_at_once_do_not_crash(tmp_path: Path) -> None:
 import sys, threading
 sys.setswitchinterval(1e-6)
 from pathlib import Path
-from voiceops.stack.local.records import Record, Records
+from voiceops.stack.local.records import LaunchRecord, Records
 folder = Path(sys.argv[1])
 (folder / "a.json").write_text('{"records": [{"launch": "l", "service": "a", "kind": "agent", "digest": "d"}]}')
 start = threading.Barrier(8)

@@ -14,7 +14,7 @@ from voiceops.errors import StorageError
 from voiceops.stack.logs import files
 from voiceops.stack.logs.files import (
     Follower,
-    Line,
+    TimedLine,
     last_lines,
     merged,
     parse_since,
@@ -147,7 +147,7 @@ def test_only_what_is_close_to_the_window_is_read(tmp_path: Path, monkeypatch: p
     parsed = 0
     real = files._line
 
-    def counted(raw: bytes, service: str, at: float) -> Line:
+    def counted(raw: bytes, service: str, at: float) -> TimedLine:
         nonlocal parsed
         parsed += 1
         return real(raw, service, at)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import re
 
-from voiceops.stack.logs.files import Line
+from voiceops.stack.logs.files import TimedLine
 from voiceops.stack.logs.select import LineFilter
 
 
-def line(text: str = "", service: str = "agent", **fields: object) -> Line:
-    return Line(1.0, service, text or json.dumps({"message": "m", "level": "info"} | fields))
+def line(text: str = "", service: str = "agent", **fields: object) -> TimedLine:
+    return TimedLine(1.0, service, text or json.dumps({"message": "m", "level": "info"} | fields))
 
 
-def texts(chosen: LineFilter, *lines: Line) -> list[int]:
+def texts(chosen: LineFilter, *lines: TimedLine) -> list[int]:
     """The positions of the lines that were selected."""
     taken = list(chosen.select(lines))
     return [index for index, one in enumerate(lines) if one in taken]

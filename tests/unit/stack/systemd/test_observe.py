@@ -12,9 +12,9 @@ from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Observed, judge
 from voiceops.stack.systemd.observe import host_probe, observed
-from voiceops.systemd.names import Names
+from voiceops.systemd.names import HostNames
 
-NAMES = Names("front")
+NAMES = HostNames("front")
 AGENT = Declared(
     name="agent",
     kind="agent",

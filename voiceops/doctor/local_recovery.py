@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import Deadline, deadline
-from voiceops.doctor.collect import Sources, collect
+from voiceops.doctor.collect import FactSources, collect
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import Facts
+from voiceops.doctor.facts import StackFacts
 from voiceops.doctor.fix import carry_out, for_test_call, on_host, steps
-from voiceops.doctor.recover import ProofCallResult, Rung
-from voiceops.doctor.room_look import served_rooms
+from voiceops.doctor.recover import ProofCallResult, RecoveryLevel
+from voiceops.doctor.room_evidence import served_rooms
 from voiceops.model.calls import CallResult
 from voiceops.model.findings import Finding
 from voiceops.model.settings import Settings
@@ -35,7 +35,7 @@ class LocalRooms:
     """``doctor.fix.RoomActions`` on the configured server."""
 
     settings: Settings
-    known_as: str = ""
+    server_id: str = ""
     """What locks call the server, where its address changes from run to run."""
     limit: Deadline | None = None
     """Bounds each thing that is done; None: it has its own deadlines only."""
@@ -46,7 +46,7 @@ class LocalRooms:
         async def main() -> T:
             livekit = self.settings.livekit
             async with LivekitApi(
-                livekit.url, livekit.api_key, livekit.api_secret, known_as=self.known_as
+                livekit.url, livekit.api_key, livekit.api_secret, server_id=self.server_id
             ) as api:
                 return await act(api)
 
@@ -128,11 +128,11 @@ class LocalStack:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalHands:
+class LocalRecoveryActions:
     """``doctor.recover.Hands`` on the machine."""
 
     settings: Settings
-    sources: Sources
+    sources: FactSources
     stack: LocalStack
     rooms: LocalRooms
     call: Callable[[], CallResult]
@@ -141,10 +141,10 @@ class LocalHands:
     before_look: Callable[[float | None], None] = lambda _since: None
     """What can't be asked within the deadlines of single looks."""
 
-    def facts(self, wanted_room: str = "", *, since: float | None = None) -> Facts:
+    def facts(self, wanted_room: str = "", *, since: float | None = None) -> StackFacts:
         """One look at everything; see ``collect``."""
 
-        async def look(api: LivekitApi) -> Facts:
+        async def look(api: LivekitApi) -> StackFacts:
             return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room, since=since)
 
         self.before_look(since)
@@ -153,7 +153,7 @@ class LocalHands:
     def diagnose(self) -> Sequence[Finding]:
         return self.findings(self.facts())
 
-    def findings(self, facts: Facts) -> tuple[Finding, ...]:
+    def findings(self, facts: StackFacts) -> tuple[Finding, ...]:
         """What the rules say of these facts, with commands that act on this host."""
         found = tuple(for_test_call(one, facts.wanted_room) for one in diagnose(facts))
         return tuple(on_host(one, self.host) for one in found) if self.host else found
@@ -167,9 +167,9 @@ class LocalHands:
     def clean_rooms(self) -> str:
         return self.rooms.clean()
 
-    def restart(self, rung: Rung) -> str:
+    def restart(self, level: RecoveryLevel) -> str:
         """Restart the agents, each by overlap where it has calls, or everything, strays included."""
-        if rung is Rung.AGENTS:
+        if level is RecoveryLevel.AGENTS:
             agents = [service.name for service in self.stack.stack.outline if service.is_agent]
             self.stack.restart(agents, now=False)
             return f"restarted {', '.join(agents)}"

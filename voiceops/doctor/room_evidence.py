@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from voiceops.doctor.evidence import logged
-from voiceops.doctor.facts import Facts, LogEvent, RoomFact, WorkerFact
+from voiceops.doctor.facts import LogEvent, RoomFact, StackFacts, WorkerFact
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 from voiceops.model.quoting import quoted
@@ -24,7 +24,7 @@ class RoomEvidence:
     """One room with what the rules derive from it once."""
 
     room: RoomFact
-    facts: Facts
+    facts: StackFacts
 
     @property
     def people(self) -> tuple[Participant, ...]:
@@ -145,11 +145,11 @@ class RoomDiagnosis:
     """True where a stack rule names the cause better: a missing, frozen or lost worker."""
 
 
-def looks(facts: Facts) -> list[RoomEvidence]:
+def looks(facts: StackFacts) -> list[RoomEvidence]:
     return [RoomEvidence(room, facts) for room in facts.rooms]
 
 
-def waiting_rooms(facts: Facts) -> list[RoomFact]:
+def waiting_rooms(facts: StackFacts) -> list[RoomFact]:
     """Rooms in which a person is and no agent serves."""
     return [look.room for look in looks(facts) if look.waits]
 
@@ -159,7 +159,7 @@ def job_id(agent: Participant) -> str:
     return agent.identity.removeprefix("agent-") if agent.identity.startswith("agent-AJ_") else ""
 
 
-def served_rooms(facts: Facts) -> list[RoomFact]:
+def served_rooms(facts: StackFacts) -> list[RoomFact]:
     """Rooms in which a person talks to an agent that serves."""
     return [
         look.room
@@ -207,7 +207,7 @@ def inert(agent: Participant, look: RoomEvidence) -> str:
     return ""
 
 
-def new_agents(facts: Facts, worker: WorkerFact) -> tuple[Fix, ...]:
+def new_agents(facts: StackFacts, worker: WorkerFact) -> tuple[Fix, ...]:
     """One new agent for each caller who waits for this one.
 
     An agent whose process is gone stays listed for 21 s, and counts as one until it is removed.

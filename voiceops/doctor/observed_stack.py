@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from voiceops.doctor.facts import ServerFact, WorkerFact
 from voiceops.health.agent import AgentHealth
 from voiceops.model.roles import Role
-from voiceops.model.server import ServerLook
+from voiceops.model.server import ServerCheck
 from voiceops.model.settings import ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, judge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closer:
+class WorkerDetails:
     """What is known of one running worker beyond what reconcile needs."""
 
     url: str = ""
@@ -26,7 +26,7 @@ class Closer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighted:
+class ObservedStack:
     """The services of one machine, observed at ``now``."""
 
     settings: Settings
@@ -35,9 +35,9 @@ class Sighted:
     """Of each service that is declared there."""
     now: float
     code_folder: str = ""
-    closer: Callable[[Instance], Closer] = field(repr=False)
+    details: Callable[[Instance], WorkerDetails] = field(repr=False)
 
-    def server(self, look: ServerLook) -> ServerFact:
+    def server(self, look: ServerCheck) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this machine runs it."""
         livekit = self.settings.livekit
         services = self.settings.services
@@ -56,7 +56,7 @@ class Sighted:
             service=name or "livekit",
             state=verdict.state if verdict else None,
             detail=verdict.detail if verdict else "",
-            stopped=bool(verdict and verdict.instance and self.closer(verdict.instance).stopped),
+            stopped=bool(verdict and verdict.instance and self.details(verdict.instance).stopped),
             foreign_owner=verdict.foreign_owner if verdict else "",
             started_at=self.now - verdict.instance.age_s if verdict and verdict.instance else None,
         )
@@ -98,18 +98,18 @@ class Sighted:
     def _running(
         self, name: str, service: ServiceBase, instance: Instance, state: ServiceState
     ) -> WorkerFact:
-        closer = self.closer(instance)
-        health = closer.health
+        details = self.details(instance)
+        health = details.health
         return WorkerFact(
             service=name,
             agent_name=service.agent_name,
             state=state,
             detail=instance.detail,
             pid=instance.pid,
-            url=closer.url,
+            url=details.url,
             started_at=self.now - instance.age_s,
-            stopped=closer.stopped,
-            folder_deleted=closer.folder_deleted,
+            stopped=details.stopped,
+            folder_deleted=details.folder_deleted,
             draining=state is ServiceState.DRAINING,
             pids=(instance.pid,),
             answers=health is not None,
