@@ -99,7 +99,8 @@ def _matching_stages(stages: list[str], select: list[str]) -> tuple[list[str], s
 def _collect(stages: list[str], select: list[str]) -> tuple[int, str]:
     folders = [folder for stage in stages for folder in FOLDERS[stage]]
     listing = [*PYTHON, "pytest", "-q", "--collect-only", *folders, *select]
-    done = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=False)
+    plain = os.environ | {"PYTEST_ADDOPTS": ""}  # the listing is read here
+    done = subprocess.run(listing, cwd=ROOT, env=plain, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout if not done.returncode else done.stdout + done.stderr
 
 

@@ -162,7 +162,7 @@ def test_commands_act_on_the_hosts_that_run_what_they_name(deployed: Servers) ->
     (store,), (watch,) = deployed.groups["store"], deployed.groups["watch"]
     agents = {one.name for one in deployed.groups["agents"]}
     said = deployed.inv("logs", *everywhere, "--only", "agent", "--json").json["lines"]
-    assert {line["service"] for line in said} == {f"{name} agent" for name in agents}
+    assert {(line["host"], line["service"]) for line in said} == {(name, "agent") for name in agents}
     before = pids(deployed)
     assert deployed.inv("restart", *everywhere, "--only", "watch", "--json").json["changed_count"] == 1
     after = pids(deployed)
