@@ -32,7 +32,7 @@ def all_ok(results: Mapping[str, HostResult[T]]) -> bool:
 
 
 def with_problems(run: CommandRun, results: Mapping[str, HostResult[T]], report: Report) -> Report:
-    """``report`` of the values, and the errors of the other hosts with the gravest exit code."""
+    """``report`` of the values, and the errors of the other hosts; the highest exit code of all decides."""
     problems = {host: one.problem for host, one in results.items() if one.problem is not None}
     if not problems:
         return report

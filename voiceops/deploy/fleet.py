@@ -56,7 +56,7 @@ class Fleet:
         batches: Iterable[Sequence[HostRun]] | None = None,
         skip_rest: SkipRest = go_on,
     ) -> None:
-        """Run ``work`` for all hosts at once, or for ``batches`` of them, and note what came of each.
+        """Run ``work`` for all hosts at once, or for ``batches`` of them, and keep the result of each.
 
         Ctrl-C closes all connections, which ends each host's run before its next step.
         """
@@ -90,7 +90,7 @@ class Fleet:
             run.transport.close()
 
     def exit_code(self, otherwise: int = 0) -> int:
-        """The gravest first: hosts that could not be asked, then failures, then hosts never reached."""
+        """The highest of all: hosts that could not be asked, then failures, then hosts never reached."""
         results: list[HostResult[None]] = [
             HostResult(host=run.name, error=run.error, skipped=run.skipped) for run in self.runs
         ]

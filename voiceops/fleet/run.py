@@ -173,7 +173,7 @@ def skip_after_failures(max_fail: int) -> SkipRest:
 
 
 def exit_code(results: Iterable[HostResult[Any]], otherwise: int = 0) -> int:
-    """The gravest error's code; 1 where a host was skipped; else ``otherwise``, what the values say."""
+    """The highest exit code of all errors; 1 where a host was skipped; else ``otherwise``, what the values say."""
     problems = [problem.exit_code for problem in (one.problem for one in results) if problem is not None]
     return max(problems, default=otherwise)
 

@@ -1,4 +1,4 @@
-"""The nouns of a synthetic call: what is asked for, what is seen, what came of it."""
+"""A synthetic call: its plan, its events and its result."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ async def dispatch_agent(
 
     On one machine a lock orders the callers; of two hosts that asked within the same
     milliseconds, the later one withdraws. Makes a missing room. An agent counts as lost after
-    ``lost_after_s`` without joining; only who knows better should wait less.
+    ``lost_after_s`` without joining; lower it only if the dispatch is known to be lost.
 
     Retries what may succeed on another try (network, 5xx) after ``retry_delays_s``, and looks
     again each time, since the failed try may have had its effect. Does not wait for the agent:
