@@ -111,6 +111,10 @@ class VoiceopsError(Exception):
         """Whether the same operation may succeed when tried again as it is."""
         self.data: dict[str, Any] = dict(data or {})
 
+    def add_context(self, *, before: str = "", after: str = "") -> None:
+        """Add to the message where it happened, or what holds besides; type, hint and data stay."""
+        self.message = f"{before}{self.message}{after}"
+
     def as_json(self) -> ErrorEntry:
         """Return the error as it stands under ``error`` in a JSON document."""
         entry: ErrorEntry = {"type": type(self).__name__, "message": self.message}

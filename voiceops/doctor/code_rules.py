@@ -66,14 +66,14 @@ def _code_failed(look: RoomEvidence, error: str, evidence: str) -> RoomDiagnosis
 
 def killed_in_call(look: RoomEvidence) -> RoomDiagnosis | None:
     for agent in look.room.agents:
-        evidence = dead(agent, look)
-        if evidence:
+        gone = dead(agent, look)
+        if gone is not None:
             return RoomDiagnosis(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
-                evidence=evidence,
+                evidence=gone.evidence,
                 fixes=(look.remove(agent), look.dispatch()),
-                from_below="no worker runs" in evidence[0],
+                from_below=gone.no_worker,
             )
     return None
 

@@ -172,28 +172,38 @@ def serves(agent: Participant, look: RoomEvidence) -> bool:
     return serving(agent) is AgentPresence.READY and not dead(agent, look) and not inert(agent, look)
 
 
-def dead(agent: Participant, look: RoomEvidence) -> tuple[str, ...]:
-    """Evidence that the process behind a listed agent is gone; empty: it may live.
+@dataclass(frozen=True, slots=True)
+class DeadAgent:
+    """A listed agent whose process is gone."""
+
+    evidence: tuple[str, ...]
+    no_worker: bool = False
+    """Nor does a worker run for it: that is the cause, and this room one of its effects."""
+
+
+def dead(agent: Participant, look: RoomEvidence) -> DeadAgent | None:
+    """The evidence that the process behind a listed agent is gone; None: it may live.
 
     A killed agent stays ACTIVE in the room for 21 s.
     """
     for event in look.events("process exited with non-zero exit code", "killing process"):
         if event.job_id and event.job_id == job_id(agent):
-            return (logged("worker", event), *look.last_output(event))
+            return DeadAgent((logged("worker", event), *look.last_output(event)))
     workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
     if not workers or any(look.room.name in worker.rooms for worker in workers):
-        return ()
+        return None
     for worker in workers:
         if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
             continue
         if not worker.answers or worker.draining:
-            return ()  # it can't say, or an old one still finishes its calls
+            return None  # it can't say, or an old one still finishes its calls
         if worker.started_at is None or worker.started_at < agent.joined_at:
-            return ()  # it ran when the agent joined and may simply not list the room yet
+            return None  # it ran when the agent joined and may simply not list the room yet
     running = [worker for worker in workers if worker.answers]
     if running:
-        return (f"worker of {running[0].service} started after the agent had joined, and has no such call",)
-    return (f"no worker runs for {workers[0].service} any more",)
+        late = f"worker of {running[0].service} started after the agent had joined, and has no such call"
+        return DeadAgent((late,))
+    return DeadAgent((f"no worker runs for {workers[0].service} any more",), no_worker=True)
 
 
 def inert(agent: Participant, look: RoomEvidence) -> str:

@@ -18,7 +18,7 @@ from voiceops.model.calls import ROOM_PREFIX
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed
-from voiceops.stack.reconcile import Action, calls_at_risk, ends_a_server, silent_agents
+from voiceops.stack.reconcile import Action, UnnamedCall, calls_at_risk, ends_a_server, silent_agents
 from voiceops.stack.results import Progress, calls_error
 
 _POLL_S = 1.0
@@ -156,7 +156,7 @@ def calls_of(
     """The calls among the rooms that agents list, and those that only the server knows of.
 
     With ``whole_server`` that is each room with a person; with ``silent`` each one that has an agent and
-    is ``claimed`` by no agent that answers. What an agent could not name (it starts with a parenthesis)
+    is ``claimed`` by no agent that answers. What an agent could not name (``UnnamedCall``)
     counts: better one question too many.
     """
     if answer.knowledge is CallKnowledge.UNKNOWN:
@@ -164,7 +164,7 @@ def calls_of(
     if answer.knowledge is CallKnowledge.NO_SERVER:
         # The jobs of our own synthetic calls outlive them by seconds, and nobody would be cut off.
         return tuple(dict.fromkeys(room for room in listed if not room.startswith(ROOM_PREFIX)))
-    own = [room for room in listed if room in answer.rooms or room.startswith("(")]
+    own = [room for room in listed if room in answer.rooms or isinstance(room, UnnamedCall)]
     others = answer.rooms if whole_server else answer.served - claimed if silent else frozenset()
     return tuple(dict.fromkeys([*own, *sorted(others)]))
 

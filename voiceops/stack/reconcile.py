@@ -246,6 +246,12 @@ def plan_stop(
     return tuple(actions)
 
 
+class UnnamedCall(str):
+    """A call that a process counts and does not name; the text names the process instead."""
+
+    __slots__ = ()
+
+
 def calls_at_risk(actions: Sequence[Action], observed: Mapping[str, Observed]) -> tuple[str, ...]:
     """The rooms whose calls these actions would cut off.
 
@@ -257,7 +263,8 @@ def calls_at_risk(actions: Sequence[Action], observed: Mapping[str, Observed]) -
         if ends_a_server([action]):
             rooms += [room for seen in observed.values() for one in seen.instances for room in _rooms(one)]
         for stray in _ended_strays(action):
-            rooms += [f"(call {number + 1} of stray pid {stray.pid})" for number in range(stray.calls or 0)]
+            counted = range(1, (stray.calls or 0) + 1)
+            rooms += [UnnamedCall(f"(call {number} of stray pid {stray.pid})") for number in counted]
     return tuple(dict.fromkeys(rooms))
 
 
@@ -298,7 +305,10 @@ def ends_a_server(actions: Sequence[Action]) -> bool:
 
 def _rooms(instance: Instance) -> tuple[str, ...]:
     unnamed = (instance.calls or 0) - len(instance.rooms)
-    return (*instance.rooms, *(f"(call {number + 1} of pid {instance.pid})" for number in range(unnamed)))
+    return (
+        *instance.rooms,
+        *(UnnamedCall(f"(call {number + 1} of pid {instance.pid})") for number in range(unnamed)),
+    )
 
 
 def refuse_strays(actions: Sequence[Action], host: str = "") -> None:

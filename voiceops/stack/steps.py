@@ -232,7 +232,7 @@ class Starter:
                 self._backend.end(
                     started, Deadline(service.stop_timeout_s, "ending the new one"), StopForce.KILL
                 )
-                error.message += f"; the old one (pid {replaced.pid}) keeps serving"
+                error.add_context(after=f"; the old one (pid {replaced.pid}) keeps serving")
             raise
 
 

@@ -21,7 +21,7 @@ from voiceops.stack.occupancy import (
     wait_for_people,
     weigh,
 )
-from voiceops.stack.reconcile import Action, Verb
+from voiceops.stack.reconcile import Action, UnnamedCall, Verb
 
 UNKNOWN = OccupiedRooms(knowledge=CallKnowledge.UNKNOWN, cause=CredentialsError("the API key is wrong"))
 
@@ -91,8 +91,13 @@ def test_where_no_server_listens_the_agents_word_is_left() -> None:
 
 
 def test_what_the_agent_could_not_name_counts_as_a_call() -> None:
-    assert calls_of(["(call 1 of pid 1)"], held(), whole_server=False) == ("(call 1 of pid 1)",)
+    unnamed = UnnamedCall("(call 1 of pid 1)")
+    assert calls_of([unnamed], held(), whole_server=False) == (unnamed,)
     assert abandoned([agent(calls=1)], held()) == frozenset()
+
+
+def test_a_room_whose_name_looks_like_an_unnamed_call_counts_only_with_a_person_in_it() -> None:
+    assert calls_of(["(call 1 of pid 1)"], held(), whole_server=False) == ()
 
 
 def test_only_agents_whose_rooms_are_all_left_need_not_be_waited_for() -> None:

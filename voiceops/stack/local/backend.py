@@ -69,7 +69,7 @@ class ProcessBackend:
         except (ServiceError, StorageError) as error:
             self._close_notify(launch)
             self._records.remove(service.name, launch)
-            error.message = f"{service.name}: {error.message}"
+            error.add_context(before=f"{service.name}: ")
             raise
         try:
             self._records.update(msgspec.structs.replace(record, pid=key.pid, start=key.start))
