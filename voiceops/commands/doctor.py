@@ -35,7 +35,7 @@ def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Repor
     """
     began = _moment(since)
 
-    def look(host: Host) -> _Seen:
+    def look(host: Host) -> _HostDiagnosis:
         return _look(run, host, room, fix=fix, since=began)
 
     # Hosts may share a LiveKit: each fixes what the one before it has left.
@@ -53,18 +53,24 @@ def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Repor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
-    """What came of one host."""
+class _HostDiagnosis:
+    """The findings of one host, and what was done about them."""
 
     findings: Sequence[Finding]
     results: Sequence[FixResult]
     problems: Sequence[str]
     room_is_missing: bool
+    incomplete: bool
+    """Something could not be observed."""
 
     @property
     def ok(self) -> bool:
         failed = any(result.fix.action and not result.done for result in self.results)
-        return not failed and not any(finding.severity == "error" for finding in self.findings)
+        return (
+            not self.incomplete
+            and not failed
+            and not any(finding.severity == "error" for finding in self.findings)
+        )
 
     def as_json(self) -> WhyHost:
         return {
@@ -74,7 +80,7 @@ class _Seen:
         }
 
 
-def _document(seen: Mapping[str, _Seen]) -> WhyDocument:
+def _document(seen: Mapping[str, _HostDiagnosis]) -> WhyDocument:
     return {
         "findings": [one.as_json(host) for host, found in seen.items() for one in found.findings],
         "hosts": {host: one.as_json() for host, one in seen.items()},
@@ -100,7 +106,7 @@ def _no_room(room: str) -> str:
     return f"there is no room {room!r}"
 
 
-def _look(run: CommandRun, host: Host, room: str, *, fix: bool, since: float | None) -> _Seen:
+def _look(run: CommandRun, host: Host, room: str, *, fix: bool, since: float | None) -> _HostDiagnosis:
     with recovery_actions(run.project, host, say=run.say, drop_calls=run.yes) as actions:
         facts = actions.facts(room, since=since)
         findings = actions.findings(facts)
@@ -110,10 +116,16 @@ def _look(run: CommandRun, host: Host, room: str, *, fix: bool, since: float | N
             facts = actions.facts(room, since=since)
             findings = actions.findings(facts)
     problems = [*facts.problems, *([_no_room(room)] if facts.room_is_missing else [])]
-    return _Seen(findings=findings, results=results, problems=problems, room_is_missing=facts.room_is_missing)
+    return _HostDiagnosis(
+        findings=findings,
+        results=results,
+        problems=problems,
+        room_is_missing=facts.room_is_missing,
+        incomplete=facts.incomplete,
+    )
 
 
-def _text(seen: _Seen, host: str) -> str:
+def _text(seen: _HostDiagnosis, host: str) -> str:
     lines: list[str] = [f"{host}:"] if host else []
     for result in seen.results:
         lines.append(f"{'done' if result.done else 'not done'}: {result.fix.command}")
@@ -122,7 +134,9 @@ def _text(seen: _Seen, host: str) -> str:
         lines.append(f"not seen: {problem}")
     for finding in seen.findings:
         lines += _finding_lines(finding)
-    if not seen.findings:
+    if not seen.findings and seen.incomplete:
+        lines.append("No fault found in what was seen, and that was not all: ask again.")
+    elif not seen.findings:
         lines.append(
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
         )

@@ -21,6 +21,8 @@ from voiceops.util.words import counted
 
 T = TypeVar("T")
 LOG_WINDOW_S = 900.0
+OBSERVE_TIMEOUT_S = 10.0
+"""For the server, the workers, the logs and the machine, each; the rooms get twice as long."""
 LONG_LOGS_S = 60.0
 """For logs of a time that somebody has asked for."""
 UNCOUNTED_MOST = 200
@@ -48,7 +50,7 @@ async def collect(
     *,
     wanted_room: str = "",
     since: float | None = None,
-    timeout_s: float = 5.0,
+    timeout_s: float = OBSERVE_TIMEOUT_S,
 ) -> StackFacts:
     """One look at everything. ``rooms`` may be None where the server's API can't be used.
 
@@ -71,15 +73,15 @@ async def collect(
     usable = server.reachable and server.credentials == "ok"
     looks: tuple[RoomFact, ...] = ()
     missing = False
+    left_out = 0
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
         looking = observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
         seen = await _look("the rooms", looking, timeout_s * 2, problems)
         missing = bool(wanted_room) and seen is not None and not seen[0]
         looks, left_out = seen or ((), 0)
-        if left_out:
-            problems.append(
-                f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`"
-            )
+    incomplete = bool(problems)
+    if left_out:
+        problems.append(f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`")
     return StackFacts(
         now=sources.now() + server.clock_skew_s,
         server=server,
@@ -89,6 +91,7 @@ async def collect(
         events=tuple(events or ()),
         host=host or HostFact(),
         problems=tuple(problems),
+        incomplete=incomplete,
         wanted_room=wanted_room,
         room_is_missing=missing,
         history=since is not None,

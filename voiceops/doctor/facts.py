@@ -163,7 +163,9 @@ class StackFacts:
     """Recent lines of server and workers, oldest first."""
     host: HostFact = HostFact()
     problems: tuple[str, ...] = ()
-    """What could not be looked at, and why: said, never hidden."""
+    """What could not be observed, and why, and what was left out: said, never hidden."""
+    incomplete: bool = False
+    """Something could not be observed: that nothing was found proves nothing then."""
     settings: RoomsSettings = field(default_factory=RoomsSettings)
     """Its ``idle_identities`` tell monitors and bots from callers."""
     wanted_room: str = ""

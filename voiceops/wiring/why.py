@@ -22,7 +22,7 @@ def why_of(project: Project) -> Why | None:
             facts = hands.facts(room)
             findings = hands.findings(facts)
         return {
-            "ok": not any(finding.severity == "error" for finding in findings),
+            "ok": not facts.incomplete and not any(finding.severity == "error" for finding in findings),
             "findings": [finding.as_json() for finding in findings],
             "problems": list(facts.problems),
         }
