@@ -86,7 +86,7 @@ def test_pulling_the_plug_keeps_the_disk_and_the_host_key(fresh_host: hosts.Mach
 
 def test_what_a_killed_run_left_behind_is_removed_by_the_next(host_run: hosts.HostRun) -> None:
     script = (
-        "from tests import hosts\n"
+        "from tests.support import hosts\n"
         "with hosts.cluster(1) as (host,):\n"
         "    print(host.folder.parent, host._init_pid, flush=True)\n"
         "    input()\n"

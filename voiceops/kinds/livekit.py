@@ -58,11 +58,6 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
     def cluster(self) -> str:
         return self.redis or ""
 
-    @property
-    def may_leave_loopback(self) -> bool:
-        """Whether it may exchange packets with others: ``config`` may name webhooks or TURN servers anywhere."""
-        return bool(self.public or self.redis or self.config)
-
 
 class LivekitKind(Kind[LivekitService]):
     """On loopback unless it is public, configured by livekit.yaml."""
@@ -175,7 +170,6 @@ def livekit_unit(
         "exec_start": escape.program(binary, "the livekit-server"),
         "exec_ready": units.ready_lines(ready, service.ready_timeout_s, port),
         "config_file": escape.value(config_file, "the path of livekit.yaml"),
-        "peers": None if service.may_leave_loopback else ("localhost",),
     }
     return units.service("livekit.service", name, service, values)
 

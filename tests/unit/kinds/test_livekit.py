@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 
 from tests.support.declarations import SETTINGS, declare, named, with_service
-from voiceops.kinds.livekit import LivekitService, livekit_unit
 from voiceops.kinds.model import DeclarationContext
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Settings
@@ -74,15 +73,3 @@ def test_only_a_public_server_listens_for_media_over_tcp(context: DeclarationCon
     public = with_service("livekit", public=True)
     assert server_config(public, context)["rtc"]["tcp_port"] == 7881
     assert named(outline(public, context.root), "livekit").ports == (7890, 7881)
-
-
-def test_a_livekit_that_is_not_public_exchanges_packets_with_loopback_alone() -> None:
-    def told(**settings: Any) -> list[str]:
-        service = LivekitService(**settings)
-        unit = livekit_unit(WRITER, "livekit", service, binary="/l", port=7880, config_file="/etc/l.yaml")
-        return [line for line in unit.text.splitlines() if line.startswith("IPAddress")]
-
-    assert told() == ["IPAddressDeny=any", "IPAddressAllow=localhost"]
-    assert told(public=True) == []
-    assert told(redis="10.0.0.5:6379") == []
-    assert told(config={"webhook": {"urls": []}}) == []
