@@ -108,6 +108,7 @@ def _neutral(text: str, folder: Path, port: int) -> str:
     text = text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
     text = text.replace(str(folder), "shop").replace(str(port), "PORT")
     text = re.sub(rf"{re.escape(sys.executable)}\S*", "python", text)
+    text = re.sub(r"python -S -c import .*", "python -S -c ...", text)  # cut off where its path ends
     text = re.sub(r"\(\S*/(voiceops/\S+?):\d+\)", r"(\1)", text)
     text = re.sub(r"\(\d+ s old\)", "(SECONDS old)", text)
     return re.sub(r"\bpid \d+", "pid PID", text)
