@@ -15,7 +15,7 @@ from livekit import rtc
 
 from tests.integration.agents import late_proxy
 from tests.support import hosts, parts
-from tests.support.callers import Hearing, agent_in, caller
+from tests.support.callers import PAUSE_LIMIT_S, Hearing, agent_in, caller
 from tests.support.servers import PROJECT, Servers, agent_servers, cheap_servers
 
 pytestmark = [
@@ -146,7 +146,7 @@ async def a_heard_call(servers: Servers, room: str) -> AsyncIterator[None]:
         await heard.something()
         yield
         assert list(person.remote_participants) == [agent]
-        assert heard.longest_pause_s < 2.0
+        assert heard.longest_pause_s < PAUSE_LIMIT_S
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.callers import Hearing, agent_in, caller
+from tests.support.callers import PAUSE_LIMIT_S, Hearing, agent_in, caller
 from tests.support.projects import Project, project
 from voiceops.adapters.process import processes
 
@@ -57,7 +57,7 @@ async def a_call(made: Project, room: str) -> AsyncIterator[Hearing]:
         await asyncio.sleep(0.5)
         assert not lost
         assert list(person.remote_participants) == [agent]
-        assert heard.longest_pause_s < 2.0
+        assert heard.longest_pause_s < PAUSE_LIMIT_S
 
 
 def freeze(made: Project, how: str) -> psutil.Process:

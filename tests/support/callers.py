@@ -50,6 +50,10 @@ async def agent_in(person: rtc.Room) -> str:
     raise AssertionError("no agent came")
 
 
+PAUSE_LIMIT_S = 10.0
+"""A call that was cut off stays silent, or has another agent; a machine under load makes pauses of seconds."""
+
+
 class Hearing:
     """What a caller hears of everybody else: how long the longest pause between two loud moments was."""
 

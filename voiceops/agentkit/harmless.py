@@ -12,6 +12,8 @@ HARMLESS = (
     ("failed to send session event", "room session transport is closed"),
     # livekit's rtc_session.rs, each time that the server closes the connection first, as by DeleteRoom.
     ("publisher data channel", "closed unexpectedly"),
+    # The same: an offer was still being made.
+    ("failed to negotiate the publisher", "Called in wrong state: closed"),
 )
 """What a message contains: all parts of one row."""
 
