@@ -54,6 +54,8 @@ PRIVATE_NAMES = (
 def shut_down(ws: ClientWebSocketResponse) -> None:
     """Close a connection from outside of its loop, which may be blocked; the loop finds it closed."""
     transport = ws.get_extra_info("socket")
+    if transport is None:
+        return  # closed meanwhile
     with suppress(OSError), socket.socket(fileno=os.dup(transport.fileno())) as connection:
         connection.shutdown(socket.SHUT_RDWR)
 
