@@ -223,4 +223,6 @@ def _begins(event: LogEvent) -> bool:
 
 def misnamed(worker: WorkerFact) -> bool:
     """Whether the worker has registered another name than the one that is declared."""
+    if worker.draining:
+        return False  # it registered before the name was changed
     return worker.registered_name is not None and worker.registered_name != worker.agent_name

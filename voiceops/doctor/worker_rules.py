@@ -256,10 +256,13 @@ def _started_in_vain(facts: StackFacts, worker: WorkerFact) -> tuple[str, ...]:
 
 def over_load(facts: StackFacts) -> Iterator[Finding]:
     for worker in facts.workers:
+        if worker.draining:
+            continue  # it takes no calls, however few it has
         turned_away = [
             e
             for e in facts.events
             if "no servers available" in str(e.fields.get("error", "")) + e.message
+            and str(e.fields.get("agentName", "")) == worker.agent_name
             and e.at >= max(worker.started_at or 0.0, facts.now - RECENT_S)
         ]
         if not worker.full and not (turned_away and waiting_rooms(facts)):

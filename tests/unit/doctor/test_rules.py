@@ -436,3 +436,12 @@ def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
     facts = scene(events=lines)
     assert facts.events_by_room["r7"] == [lines[7]]
     assert facts.services_with_log == {"livekit"}
+
+
+def test_an_old_worker_that_drains_is_neither_full_nor_misnamed() -> None:
+    old = worker(
+        agent_name="front", registered_name="", draining=True, state=ServiceState.DRAINING, pid=43, calls=1
+    )
+    line = server_line("failed", 59, error="no servers available (received 1 responses)", agentName="")
+    found = diagnose(scene(room(caller()), workers=(*NAMED, old), events=(line,)))
+    assert [finding.rule for finding in found] == ["no-dispatch"]
