@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from voiceops.model.monitor_events import MonitorEvent
 from voiceops.model.rooms import Dispatch, Participant, Room
 
 
@@ -135,4 +136,16 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End the connection and what runs over it; safe to call again, and from another thread."""
+        ...
+
+
+class MonitorRecorder(Protocol):
+    """Who keeps what the monitor says. The monitor goes on whatever becomes of it, so neither method raises."""
+
+    def record(self, event: MonitorEvent) -> None:
+        """Keep or count one event; returns at once, also when the disk is slow. Called from the monitor's event loop."""
+        ...
+
+    def close(self) -> None:
+        """Write what is still held; safe to call again."""
         ...
