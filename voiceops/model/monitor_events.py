@@ -85,10 +85,10 @@ class Repair(_MonitorEvent, frozen=True, kw_only=True, tag="repair"):
     attempt: int = 1
 
 
-class CallEvent(_MonitorEvent, frozen=True, kw_only=True, tag="call"):
+class WebhookEvent(_MonitorEvent, frozen=True, kw_only=True, tag="webhook"):
     """One verified webhook of LiveKit; ``at`` is LiveKit's own time."""
 
-    webhook: str
+    delivery: str
     """Its identifier: LiveKit sends the same one again when it got no answer."""
     kind: str
     """``room_started``, ``room_finished``, ``participant_joined``, ``participant_left``, ``track_published``, ..."""
@@ -122,4 +122,4 @@ class AlertRaised(_MonitorEvent, frozen=True, kw_only=True, tag="alert"):
     incident: str = ""
 
 
-MonitorEvent = Union[CheckSummary, Incident, Repair, CallEvent, ProbeCall, AlertRaised]
+MonitorEvent = Union[CheckSummary, Incident, Repair, WebhookEvent, ProbeCall, AlertRaised]

@@ -21,7 +21,7 @@ def test_each_event_is_read_back_as_what_it_was() -> None:
 
 def test_the_tags_of_stored_events_stay() -> None:
     tags = {one.__struct_config__.tag for one in typing.get_args(MonitorEvent)}
-    assert tags == {"check", "incident", "repair", "call", "probe", "alert"}
+    assert tags == {"check", "incident", "repair", "webhook", "probe", "alert"}
 
 
 def test_a_recorder_gets_them_in_their_order() -> None:
