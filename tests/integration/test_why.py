@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -59,6 +59,21 @@ async def fix(made: Project) -> None:
     assert answer.json["ok"], answer.out
 
 
+async def _fixed(made: Project, rooms: Iterable[str], *, timeout_s: float = 40) -> None:
+    """Fix until there is one agent in each room: on a busy machine `why` gives a slow join 20 s in place of 10."""
+    ends_at = asyncio.get_running_loop().time() + timeout_s
+    while True:
+        answer = await asyncio.to_thread(made.inv, "why", "--fix", "--json", code=None)
+        counts = {room: len(await agents_in(made, room)) for room in rooms}
+        if set(counts.values()) == {1}:
+            assert answer.json["ok"], answer.out
+            return
+        waiting = {one["room"] for one in answer.json["findings"] if one["rule"] == "slow-join"}
+        assert waiting >= {room for room, count in counts.items() if count == 0}, (counts, answer.out)
+        assert asyncio.get_running_loop().time() < ends_at, (counts, answer.out)
+        await asyncio.sleep(1)
+
+
 async def agents_in(made: Project, room: str) -> list[str]:
     async with api.LiveKitAPI(made.url, API_KEY, API_SECRET) as lk:
         answer = await lk.room.list_participants(api.ListParticipantsRequest(room=room))
@@ -91,9 +106,7 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_
         await until(stack, expected)
         (finding,) = stack.inv("why", "--room", "raise-1", "--json", code=1).json["findings"]
         (ended,) = stack.inv("why", "--room", "exit-1", "--json", code=1).json["findings"]
-        await fix(stack)
-        for room in expected:
-            assert len(await agents_in(stack, room)) == 1, room
+        await _fixed(stack, expected)
     (raised,) = finding["evidence"]
     assert re.fullmatch(
         r"worker log at [-0-9]+T[:0-9]+Z: ValueError: no such customer \(agent/agent\.py:\d+\)", raised

@@ -14,6 +14,7 @@ from voiceops.doctor.facts import RoomFact, StackFacts
 from voiceops.doctor.room_evidence import RoomDiagnosis, RoomEvidence, dead, inert
 from voiceops.model.findings import Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
+from voiceops.model.quoting import quoted
 from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
 from voiceops.rooms.presence import AgentPresence, serving
@@ -291,7 +292,7 @@ def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
     since = view.facts.now - assigned_at if assigned_at is not None else view.waited_s
     busy = view.facts.host.cpu_share > 0.85
     if not killed and since < (PATIENCE_S if busy or view.room.agents else HUNG_S):
-        return None
+        return _slow_join(view, since) if since >= HUNG_S and not view.room.agents else None
     in_room = any(agent.state is ParticipantState.ACTIVE for agent in view.room.agents)
     unlike_others = _ready_elsewhere(view) if in_room else ""
     if in_room and not killed and not unlike_others:
@@ -308,6 +309,19 @@ def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
             logged("worker", killed[-1]) if killed else unlike_others or "no error in the worker's log",
         ),
         fixes=(*(view.remove(agent) for agent in view.room.agents), view.dispatch()),
+    )
+
+
+def _slow_join(view: RoomEvidence, since: float) -> RoomDiagnosis:
+    """On a busy machine it is too early to call it a fault, and a second dispatch could bring two agents."""
+    return RoomDiagnosis(
+        rule="slow-join",
+        severity="warning",
+        sentence="A worker took the call, but no agent has joined yet; the machine is busy, so that a join "
+        f"may take {PATIENCE_S:.0f} s: ask again then.",
+        evidence=(f"job assigned {since:.0f} s ago", f"CPU in use: {view.facts.host.cpu_share:.0%}"),
+        fixes=(Fix(command=f"inv why --room {quoted(view.room.name)}", action=""),),
+        rank=60,
     )
 
 
