@@ -13,6 +13,7 @@
     |-- DeadlineError                 exit 1   a wait that ended before what it waited for
     |-- HostError                     exit 1   a host lacks Python, or has a newer state than ours
     |-- ServiceError                  exit 1   a service did not become ready, or died
+    |-- EnvironmentBuildError         exit 1   a host can't build the environment of a release
     |-- StrayError                    exit 1   a process that we did not start is in the way
     |-- CallsInProgressError          exit 1   live calls would be dropped; needs --yes
     |   `-- CallsUnknownError         exit 1   nobody can say whether there are any; needs --yes
@@ -214,6 +215,10 @@ class HostError(VoiceopsError):
 
 class ServiceError(VoiceopsError):
     """A service did not become ready, or died."""
+
+
+class EnvironmentBuildError(VoiceopsError):
+    """A host can't build the Python environment that a release runs in."""
 
 
 class StrayError(VoiceopsError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from tests.integration.test_ssh import target
 from tests.support import hosts, hosts_prepared
+from voiceops.adapters.ssh.transport import SshTransport
 
 Fleet = Callable[[int], list[hosts.Machine]]
 
@@ -63,3 +65,9 @@ def fleet(host_run: hosts.HostRun) -> Iterator[Fleet]:
             return machines[:count]
 
         yield of_size
+
+
+@pytest.fixture
+def transport(host: hosts.Machine) -> Iterator[SshTransport]:
+    with closing(SshTransport(target(host))) as made:
+        yield made

@@ -42,12 +42,6 @@ def host(host_run: hosts.HostRun, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def transport(host: hosts.Machine) -> Iterator[SshTransport]:
-    with closing(SshTransport(target(host))) as made:
-        yield made
-
-
-@pytest.fixture
 def slow(host: hosts.Machine) -> Iterator[State]:
     """A package whose installation waits for ``go_on``; it is gone at the end."""
     yield State("slow", [Package(names=["voiceops-slow"], daemons=False)])

@@ -147,6 +147,8 @@ class Call(Generic[T]):
         """Log that this phase failed; the call is not over by that."""
         self.failed = True
         text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        if isinstance(error, BaseException) and _is_timeout(error):
+            details["timed_out"] = True
         self.steps.emit(lifecycle.FAILED, level=logging.ERROR, phase=self.phase, error=text, **details)
 
     def describe(self) -> dict[str, object]:
@@ -320,6 +322,12 @@ class Call(Generic[T]):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.fail(error)
+
+
+def _is_timeout(error: BaseException) -> bool:
+    # httpx and livekit have classes of their own, which derive from neither.
+    builtin = isinstance(error, (TimeoutError, asyncio.TimeoutError))
+    return builtin or any("Timeout" in kind.__name__ for kind in type(error).__mro__)
 
 
 async def _interrupt(session: AgentSession[Any]) -> None:

@@ -256,7 +256,9 @@ class _Guard:
             done = await _finishes(listening, timeout_s=options.session_timeout_s)
             if not done:
                 listening.cancel()
-                call.fail(f"the session does not listen after {options.session_timeout_s:g} s")
+                call.fail(
+                    f"the session does not listen after {options.session_timeout_s:g} s", timed_out=True
+                )
                 await call.end("session did not start")
                 return
         if options.call_timeout_s is not None:

@@ -26,6 +26,7 @@ _EXPECTED = {
     float: "a number",
     bool: "true or false",
     Secret: "a secret",
+    dict: "a mapping",
 }
 _NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
 _LARGEST = 1e15
@@ -119,23 +120,20 @@ class Decoder:
             return str(value)
         elif type(value) is kind:
             return value
-        raise self.mismatch(_EXPECTED.get(kind, kind.__name__), value, path)
+        raise self.mismatch((kind,), value, path)
 
     def reject_template(self, value: str, path: Path) -> None:
         if ("{{" in value or "{%" in value) and not any(step in _UNEVALUATED for step in path):
             raise self.error(path, "a template is not evaluated here", "write the value itself")
 
-    def mismatch(self, expected: str, value: Any, path: Path) -> ConfigError:
+    def mismatch(self, kinds: Sequence[type], value: Any, path: Path) -> ConfigError:
         hint = None
-        if (
-            expected.startswith("text")
-            and not isinstance(value, LocatedMapping | LocatedList)
-            and value is not None
-        ):
+        expected = " or ".join(_EXPECTED.get(kind, str(kind)) for kind in kinds)
+        if kinds[0] is str and not isinstance(value, LocatedMapping | LocatedList) and value is not None:
             hint = f'quote it: "{value}"' if not isinstance(value, bool) else 'quote it: "yes" or "true"'
-        elif expected in ("a number", "a whole number") and isinstance(value, str):
+        elif kinds[0] in _NUMBERS and isinstance(value, str):
             hint = "write a plain number; the unit is in the setting's name"
-        elif expected == "true or false" and isinstance(value, str):
+        elif kinds[0] is bool and isinstance(value, str):
             hint = "write true or false, without quotes"
         return self.error(path, f"must be {expected}, not {described(value)}", hint)
 
@@ -154,12 +152,12 @@ class Decoder:
                 and not (kind is int and isinstance(value, bool))
             ):
                 return self.decode(kind, value, path)
-        raise self.mismatch(" or ".join(_EXPECTED.get(kind, str(kind)) for kind in rest), value, path)
+        raise self.mismatch(rest, value, path)
 
     def service(self, value: Any, path: Path) -> Any:
         """A service as the settings of its ``kind``."""
         if not isinstance(value, LocatedMapping):
-            raise self.mismatch("a mapping", value, path)
+            raise self.mismatch((dict,), value, path)
         names = self.kinds.names()
         if "kind" not in value:
             best = path[-1] if path[-1] in names else "command"
@@ -178,7 +176,7 @@ class Decoder:
 
     def dict(self, kind: Any, value: Any, path: Path) -> dict[str, Any]:
         if not isinstance(value, LocatedMapping):
-            raise self.mismatch("a mapping", value, path)
+            raise self.mismatch((dict,), value, path)
         for key in value:
             if not isinstance(key, str):
                 raise self.error((*path, key), f"the name {key!r} must be text", "quote it")
@@ -186,7 +184,7 @@ class Decoder:
 
     def struct(self, kind: Any, value: Any, path: Path, skip: str = "") -> Any:
         if not isinstance(value, LocatedMapping):
-            raise self.mismatch("a mapping", value, path)
+            raise self.mismatch((dict,), value, path)
         fields = fields_of(kind)
         arguments = {}
         for key, item in value.items():

@@ -22,12 +22,10 @@ _HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file 
 def ensure_keys_of(host: Host, environment: Environment) -> tuple[str, ...]:
     """``ensure_local_keys`` for a host, if it is this machine and runs a livekit-server of its own."""
     settings = host.settings
-    key, secret = settings.livekit.api_key.origin, settings.livekit.api_secret.origin
-    if not host.local or not settings.runs(Role.SERVER):
+    key, secret = settings.livekit.api_key, settings.livekit.api_secret
+    if not host.local or not settings.runs(Role.SERVER) or not key.form == secret.form == "env":
         return ()
-    if not key.startswith("env:") or not secret.startswith("env:"):
-        return ()
-    return ensure_local_keys(environment, key=key[4:], secret=secret[4:])
+    return ensure_local_keys(environment, key=key.reference, secret=secret.reference)
 
 
 def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ def refuse_shell_only(environment: Environment, secrets: Iterable[Secret]) -> No
     """``ConfigError`` for a secret that is a variable of this shell alone: every run of cron would fail."""
     known = environment.dotenv()
     for secret in secrets:
-        kind, _, name = secret.origin.partition(":")
-        if kind == "env" and name not in known and name in os.environ:
+        name = secret.reference
+        if secret.form == "env" and name not in known and name in os.environ:
             raise ConfigError(
                 f"{name} is set in this shell only: cron and systemd will not know it",
                 hint=f"write {name}=... into {environment.folder / '.env'}",

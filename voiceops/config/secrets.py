@@ -47,17 +47,15 @@ def secret_from(value: LocatedMapping, environment: Environment, place: SourceLo
     ((form, target),) = value.items()
     if form == "command":
         arguments = _arguments(target, place, path)
-        return Secret.of(
-            f"command:{shlex.join(arguments)}", lambda: _run(arguments, environment, place, path)
-        )
+        return Secret.of("command", shlex.join(arguments), lambda: _run(arguments, environment, place, path))
     if not isinstance(target, str) or not target:
         raise place.error(f"{form} must name a {'variable' if form == 'env' else 'file'}", path=path)
     if form == "env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", target):
             raise place.error(f"{target!r} is no name of a variable", path=path)
-        return Secret.of(f"env:{target}", lambda: _variable(target, environment, place, path))
+        return Secret.of("env", target, lambda: _variable(target, environment, place, path))
     file = environment.folder / Path(target).expanduser()
-    return Secret.of(f"file:{target}", lambda: _file(file, place, path))
+    return Secret.of("file", target, lambda: _file(file, place, path))
 
 
 def _variable(name: str, environment: Environment, place: SourceLocation, path: str) -> str:

@@ -19,7 +19,13 @@ from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.proof import ReleaseProof, prove_agent, read_release_log
 from voiceops.deploy.rollout import HostDeployment, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import ProofSetup, Rollout, refusal, still_serving
-from voiceops.errors import ConfigError, HostError, ServiceError, UsageError, VoiceopsError
+from voiceops.errors import (
+    ConfigError,
+    EnvironmentBuildError,
+    HostError,
+    ServiceError,
+    UsageError,
+)
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model.calls import CallResult
@@ -256,10 +262,8 @@ class Deployer:
     def _deploy(self, run: HostRun) -> None:
         try:
             self._deploy_once(run)
-        except VoiceopsError as error:
+        except EnvironmentBuildError:
             # A host that got another Python since its facts were noted refuses its wheels.
-            if not str(error.data.get("resource", "")).startswith("venv:"):
-                raise
             known = self._parts.facts.read(run.host)
             if self._parts.facts.learn(run.host, run.transport) == known:
                 raise

@@ -37,9 +37,7 @@ def guard_gave_up(look: RoomEvidence) -> RoomDiagnosis | None:
             continue  # the process ended: said by its exit code; or the call went on with the fallback
         line = logged("worker", event, f"call failed in phase {phase}: {error}")
         verdict = _code_failed(look, error, line)
-        return (
-            replace(verdict, rule="entrypoint-hung") if "eadline" in error or "imeout" in error else verdict
-        )
+        return replace(verdict, rule="entrypoint-hung") if event.fields.get("timed_out") else verdict
     return None
 
 

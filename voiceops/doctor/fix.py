@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
-from voiceops.model.findings import Finding, Fix
+from voiceops.model.findings import Finding, Fix, is_command
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def on_host(finding: Finding, host: str) -> Finding:
     def named(fix: Fix) -> Fix:
         parts = [fix.command] if fix.room else fix.command.split(" && ")
         asked = [
-            f"{part} --host {host}" if part.startswith("inv ") and "--host" not in part else part
-            for part in parts
+            f"{part} --host {host}" if is_command(part) and "--host" not in part else part for part in parts
         ]
         return replace(fix, command=" && ".join(asked))
 

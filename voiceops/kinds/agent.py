@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeGuard
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +18,7 @@ from voiceops.kinds.environment import digest_of, service_environment, withheld_
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
 from voiceops.kinds.release_files import release_digest, release_files
 from voiceops.model import protocol
+from voiceops.model.endpoint import on_loopback
 from voiceops.model.environment import PROVIDER_KEYS
 from voiceops.model.roles import Role
 from voiceops.model.settings import AtLeastOne, Port, ServiceBase, Settings
@@ -210,10 +210,8 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 def _usual_load_limit(settings: Settings) -> str:
     """``off`` where every worker is on this very machine: no other can take the call that one refuses."""
-    address = urlsplit(settings.livekit.url).hostname or ""
-    alone = address in ("localhost", "::1") or address.startswith("127.")
     shared = any(one.cluster for one in settings.services.values())
-    return "off" if alone and not shared else f"{protocol.TARGET_LOAD:g}"
+    return "off" if on_loopback(settings.livekit.url) and not shared else f"{protocol.TARGET_LOAD:g}"
 
 
 def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:

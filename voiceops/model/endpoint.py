@@ -9,8 +9,13 @@ from voiceops.model.settings import Host
 
 def reachable(host: Host) -> bool:
     """Whether the host's LiveKit can be asked from here: an address of loopback means another machine there."""
-    name = urlsplit(host.settings.livekit.url).hostname or ""
-    return host.local or not (name in ("localhost", "::1") or name.startswith("127."))
+    return host.local or not on_loopback(host.settings.livekit.url)
+
+
+def on_loopback(url: str) -> bool:
+    """Whether only the machine itself can reach this address."""
+    name = urlsplit(url).hostname or ""
+    return name in ("localhost", "::1") or name.startswith("127.")
 
 
 def server_id(host: Host) -> str:

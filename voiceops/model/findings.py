@@ -27,6 +27,11 @@ class Fix:
     """A restart that kills: the kernel has stopped the process, so that its callers hear nothing."""
 
 
+def is_command(text: str) -> bool:
+    """Whether a step can be typed as it is; else only a person can do it."""
+    return text.startswith("inv ")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A cause, the evidence for it, and what fixes it."""
@@ -49,7 +54,7 @@ class Finding:
     @property
     def fix(self) -> str:
         """Commands that follow each other as one line to copy; what only a person can do in its place between them."""
-        groups = itertools.groupby(self.fixes, key=lambda fix: fix.command.startswith("inv "))
+        groups = itertools.groupby(self.fixes, key=lambda fix: is_command(fix.command))
         return "; then ".join(
             (" && " if typed else "; then ").join(fix.command for fix in fixes) for typed, fixes in groups
         )

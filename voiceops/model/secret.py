@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
+
+SecretForm = Literal["literal", "env", "file", "command"]
+"""How an inventory gives a secret: itself, or where it is."""
 
 
 class Secret:
@@ -12,21 +16,23 @@ class Secret:
     credentials must not run a password manager.
     """
 
-    __slots__ = ("_fetch", "_value", "origin")
+    __slots__ = ("_fetch", "_value", "form", "reference")
 
     def __init__(self, value: str) -> None:
         self._value: str | None = value
         self._fetch: Callable[[], str] | None = None
-        self.origin = "literal"
-        """``literal``, ``env:NAME``, ``file:PATH`` or ``command:...``: where it comes from; shows nothing."""
+        self.form: SecretForm = "literal"
+        self.reference = ""
+        """The variable, file or command that it comes from; empty for a literal one."""
 
     @classmethod
-    def of(cls, origin: str, fetch: Callable[[], str]) -> Secret:
+    def of(cls, form: SecretForm, reference: str, fetch: Callable[[], str]) -> Secret:
         """A secret that ``fetch`` gets when it is first needed; it may raise ``ConfigError``."""
         secret = cls("")
         secret._value = None
         secret._fetch = fetch
-        secret.origin = origin
+        secret.form = form
+        secret.reference = reference
         return secret
 
     def reveal(self) -> str:
@@ -51,7 +57,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return False
-        if self.origin == other.origin != "literal":
+        if self.form != "literal" and (self.form, self.reference) == (other.form, other.reference):
             return True  # the same reference: no need to fetch it
         return self.reveal() == other.reveal()
 

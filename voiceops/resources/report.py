@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from voiceops.errors import ServiceError, StorageError, VoiceopsError
+from voiceops.errors import EnvironmentBuildError, ServiceError, StorageError, VoiceopsError
 from voiceops.remote.call import DISK_HINT
 from voiceops.remote.messages import HostObservation, ResourcesAnswer
 from voiceops.resources.state import State
@@ -16,11 +16,17 @@ if TYPE_CHECKING:
     from voiceops.model.documents.common import ResourceEntry
 
 
+_ERRORS: Mapping[str, type[VoiceopsError]] = {"unit": ServiceError, "venv": EnvironmentBuildError}
+"""What a resource of a type raises when it fails; a plain ``VoiceopsError`` else."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceResult:
     """What happened, or in check mode would happen, to one resource."""
 
     id: str
+    type: str = ""
+    """``file``, ``unit``, ``venv``, ...; empty for what is no resource of the state."""
     result: str
     """``ok``, ``changed``, ``failed``, ``skipped`` (after a failure), ``unknown`` (check mode can't tell)."""
     changes: tuple[str, ...] = ()
@@ -79,9 +85,7 @@ class HostReport:
         if self.ok:
             return
         result = self.get(self.failed)
-        kind: type[VoiceopsError] = ServiceError if result.id.startswith("unit:") else VoiceopsError
-        if result.kind == "disk-full":
-            kind = StorageError
+        kind = StorageError if result.kind == "disk-full" else _ERRORS.get(result.type, VoiceopsError)
         raise kind(
             f"{self.host}: {result.id}: {result.error}",
             hint=DISK_HINT if kind is StorageError else None,
@@ -102,6 +106,7 @@ def read_report(host: str, state: State, document: ResourcesAnswer) -> HostRepor
 def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> ResourceResult:
     return ResourceResult(
         id=found["id"],
+        type=spec["type"],
         result=found["result"],
         changes=tuple(found.get("changes", ())),
         note=found.get("note", ""),

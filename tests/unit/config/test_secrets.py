@@ -136,7 +136,8 @@ def test_keys_default_to_the_usual_variables(tmp_path: Path) -> None:
     settings = Configuration.read(tmp_path / "inventory.yaml", kinds).this_machine().settings
 
     assert settings.livekit.api_key.reveal() == "k"
-    assert settings.livekit.api_secret.origin == "env:LIVEKIT_API_SECRET"
+    secret = settings.livekit.api_secret
+    assert (secret.form, secret.reference) == ("env", "LIVEKIT_API_SECRET")
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_masked_settings_fetch_no_secret() -> None:
     def fetch() -> str:
         raise AssertionError("fetched")
 
-    secret = Secret.of("env:X", fetch)
+    secret = Secret.of("env", "X", fetch)
     settings = Settings(project="p", livekit=LivekitSettings(api_key=secret, api_secret=secret))
     assert masked_settings(settings).livekit.api_key.reveal() == MASK
     assert msgspec.structs.replace(settings).livekit.api_key is secret

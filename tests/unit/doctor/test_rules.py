@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.doctor.scenes import (
@@ -20,7 +22,7 @@ from tests.unit.doctor.scenes import (
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, StackFacts
-from voiceops.model.rooms import Dispatch, Participant, ParticipantKind
+from voiceops.model.rooms import Dispatch
 from voiceops.model.states import ServiceState
 
 NAMED = (worker(agent_name="front"),)
@@ -198,12 +200,21 @@ def test_a_healthy_stack_gives_no_finding(facts: StackFacts) -> None:
     assert diagnose(facts) == ()
 
 
-def test_a_failure_that_agentkit_caught_is_named_with_its_phase() -> None:
+@pytest.mark.parametrize(
+    ("fields", "rule"), [({}, "entrypoint-raised"), ({"timed_out": True}, "entrypoint-hung")]
+)
+def test_a_failure_that_agentkit_caught_is_named_with_its_phase(fields: dict[str, Any], rule: str) -> None:
     line = worker_line(
-        "call failed", 59, phase="session", error="ValueError: no voice", call_id="AJ_1", pii={"room": "r"}
+        "call failed",
+        59,
+        phase="session",
+        error="ValueError: no voice",
+        call_id="AJ_1",
+        pii={"room": "r"},
+        **fields,
     )
     (finding,) = diagnose(scene(room(caller()), events=(assigned(), line)))
-    assert finding.rule == "entrypoint-raised"
+    assert finding.rule == rule
     assert without_time(finding.evidence) == [
         "worker log: call failed in phase session: ValueError: no voice"
     ]
@@ -247,97 +258,6 @@ def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:
     ]
 
 
-def test_a_call_that_a_busy_worker_was_not_offered_has_one_finding_which_names_the_limit() -> None:
-    busy = worker(load=0.9, load_limit=0.8)
-    (finding,) = diagnose(scene(room(caller(12), age_s=12), workers=(busy,)))
-    assert finding.rule == "worker-over-load"
-    assert "load_limit is 0.8" in finding.evidence
-    assert finding.fix == (
-        "inv rooms.dispatch r; then add a host to the agents' group, or raise load_limit in inventory.yaml (or off)"
-    )
-
-
-def test_a_busy_worker_without_a_load_limit_is_not_full() -> None:
-    assert diagnose(scene(workers=(worker(load=1.0, load_limit=None),))) == ()
-
-
-def test_a_missing_worker_is_the_only_finding_and_its_fix_ends_with_the_lost_dispatch() -> None:
-    (finding,) = diagnose(CASES["no-worker"])
-    assert [fix.action for fix in finding.fixes] == ["start", "dispatch"]
-
-
-def test_a_dead_agent_that_is_still_listed_is_removed_before_the_new_dispatch() -> None:
-    gone = worker(state=ServiceState.STALE, registered=None, answers=False, pid=None)
-    (finding,) = diagnose(scene(room(caller(), agent()), workers=(gone,)))
-    assert [fix.action for fix in finding.fixes] == ["start", "remove", "dispatch"]
-
-
-def test_an_agent_that_may_still_join_on_a_busy_machine_is_neither_replaced_nor_passed_over() -> None:
-    (finding,) = diagnose(CASES["slow-join"])
-    assert (finding.severity, [fix.action for fix in finding.fixes]) == ("warning", [""])
-    assert finding.fix == "inv why --room r"
-
-
-def test_a_worker_that_is_silent_on_a_full_machine_is_not_killed_before_it_lost_a_call() -> None:
-    silent = worker(answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
-    full = HostFact(cpu_share=1.0)
-    (finding,) = diagnose(scene(workers=(silent,), host=full))
-    assert (finding.rule, finding.severity) == ("worker-slow", "warning")
-    lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="other")
-    (finding,) = diagnose(scene(workers=(silent,), host=full, events=(lost,)))
-    assert finding.rule == "worker-frozen"
-    (finding,) = diagnose(scene(workers=(silent,), host=HostFact(cpu_share=0.5)))
-    assert finding.rule == "worker-frozen"
-
-
-def test_a_frozen_worker_is_replaced_by_overlap_and_only_callers_who_wait_get_new_agents() -> None:
-    frozen = worker(stopped=True, answers=False, registered=None, state=ServiceState.UNRESPONSIVE)
-    served = room(caller(), agent(), name="served")
-    (finding,) = diagnose(
-        scene(served, room(caller(), name="waits"), events=(assigned(),), workers=(frozen,))
-    )
-    assert [(fix.action, fix.room) for fix in finding.fixes] == [("start", ""), ("dispatch", "waits")]
-
-
-def test_a_worker_that_was_told_to_stop_and_is_mute_is_named_with_the_calls_that_it_may_have() -> None:
-    old = worker(state=ServiceState.DRAINING, draining=True, answers=False, registered=None, pid=7)
-    new = worker(rooms=("other",))
-    others = (room(caller(), agent(), name="other"), room(caller(), agent(), name="held"))
-    (finding,) = diagnose(scene(*others, workers=(new, old)))
-    assert (finding.rule, finding.severity) == ("worker-drain-stuck", "warning")
-    assert "pid 7" in finding.sentence
-    assert "1 call(s) may be its own: it is ended only after them" in finding.evidence
-    assert [fix.action for fix in finding.fixes] == ["start"]
-    lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="lost")
-    blocked = worker_line("event loop blocked", 60, level="WARNING", where="/a/agent.py:7 in look_up")
-    (finding,) = diagnose(scene(workers=(new, old), events=(blocked, lost)))
-    assert finding.severity == "error"
-    assert "worker log: event loop blocked at /a/agent.py:7 in look_up" in finding.evidence
-    assert not any("its own" in line for line in finding.evidence)
-
-
-def test_only_a_server_that_the_kernel_has_stopped_is_killed_and_one_that_is_mute_is_asked_about() -> None:
-    (finding,) = diagnose(scene(server=server(reachable=False)))
-    assert [(fix.action, fix.now) for fix in finding.fixes] == [("start", False)]
-    (finding,) = diagnose(scene(server=server(reachable=False, stopped=True)))
-    assert [(fix.action, fix.now) for fix in finding.fixes] == [("restart", True), ("start", False)]
-
-
-def test_an_inert_agent_is_removed_before_another_is_dispatched() -> None:
-    (finding,) = diagnose(CASES["inert-agent"])
-    assert [fix.action for fix in finding.fixes] == ["remove", "dispatch"]
-
-
-def test_two_agents_in_a_room_that_people_have_left_disturb_nobody() -> None:
-    alone = scene(room(agent(50), agent(40, job="AJ_2")), workers=(worker(rooms=("r",), calls=2),))
-    assert "duplicate-agents" not in {finding.rule for finding in diagnose(alone)}
-
-
-def test_of_duplicate_agents_the_one_that_serves_longest_stays() -> None:
-    (finding,) = diagnose(CASES["duplicate-agents"])
-    assert [fix.identity for fix in finding.fixes] == ["agent-AJ_2"]
-
-
 def test_a_room_name_with_shell_characters_is_quoted_in_the_fix() -> None:
     name = "r $(reboot) 'x'\n"
     facts = scene(
@@ -370,83 +290,8 @@ def test_each_fix_that_is_a_command_is_one_that_inv_knows(rule: str) -> None:
                     assert parses(command.split("  #")[0]) == ""
 
 
-def silent(*, events: tuple[LogEvent, ...] = (), others: tuple[RoomFact, ...] = ()) -> StackFacts:
-    """A caller beside an agent without a track or a state, as one is that only listens."""
-    return scene(
-        room(caller(), agent(state="")),
-        *others,
-        events=(assigned(), *events),
-        workers=(worker(rooms=("r",), calls=1),),
-    )
-
-
-def test_an_agent_that_may_only_listen_is_a_question_and_no_fix_touches_it() -> None:
-    (finding,) = diagnose(silent())
-    assert (finding.rule, finding.severity) == ("silent-agent", "info")
-    assert [fix.action for fix in finding.fixes] == [""]
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        silent(others=(room(caller(), agent(job="AJ_2"), name="other"),)),
-        silent(events=(worker_line("call connected", 50, level="INFO", call_id="AJ_1", pii={"room": "r"}),)),
-        silent(events=(worker_line("killing process", 1, room="r"),)),
-    ],
-    ids=["ready in another room", "guarded and not ready", "killed for it"],
-)
-def test_an_agent_that_would_say_when_it_is_ready_and_did_not_hangs(facts: StackFacts) -> None:
-    (finding,) = diagnose(facts)
-    assert (finding.rule, finding.severity) == ("entrypoint-hung", "error")
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        scene(room(agent(59), age_s=60), events=(assigned(),)),
-        scene(room(agent(500), age_s=501, empty_timeout_s=3600), events=(assigned(),)),
-        scene(room(agent(500, state=""), age_s=501), events=(assigned(),)),
-        scene(
-            room(agent(500), age_s=501),
-            events=(assigned(), server_line("participant closing", 3, room="r", kind="STANDARD")),
-        ),
-        scene(
-            room(
-                agent(500),
-                Participant(identity="EG_1", kind=ParticipantKind.EGRESS, joined_at=NOW),
-                age_s=501,
-            ),
-            events=(assigned(),),
-        ),
-    ],
-    ids=[
-        "came a moment ago",
-        "a room that was made to wait",
-        "not ready",
-        "its caller has just left",
-        "recorded",
-    ],
-)
-def test_an_agent_alone_for_a_reason_is_no_finding(facts: StackFacts) -> None:
-    assert diagnose(facts) == ()
-
-
-def test_without_the_servers_log_an_agent_alone_is_only_told() -> None:
-    (finding,) = diagnose(scene(room(agent(500), age_s=501)))
-    assert (finding.rule, finding.severity) == ("never-joined", "info")
-
-
 def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
     lines = tuple(server_line("participant active", 5, room=f"r{number}") for number in range(100))
     facts = scene(events=lines)
     assert facts.events_by_room["r7"] == [lines[7]]
     assert facts.services_with_log == {"livekit"}
-
-
-def test_an_old_worker_that_drains_is_neither_full_nor_misnamed() -> None:
-    old = worker(
-        agent_name="front", registered_name="", draining=True, state=ServiceState.DRAINING, pid=43, calls=1
-    )
-    line = server_line("failed", 59, error="no servers available (received 1 responses)", agentName="")
-    found = diagnose(scene(room(caller()), workers=(*NAMED, old), events=(line,)))
-    assert [finding.rule for finding in found] == ["no-dispatch"]

@@ -98,8 +98,8 @@ def test_a_template_fetches_only_the_secrets_that_it_prints() -> None:
         raise AssertionError("fetched")
 
     variables = {
-        "unused": Secret.of("command:x", never),
-        "keys": {"used": Secret("s3cret"), "unused": Secret.of("command:x", never)},
+        "unused": Secret.of("command", "x", never),
+        "keys": {"used": Secret("s3cret"), "unused": Secret.of("command", "x", never)},
     }
     file = Template(
         path="/srv/a", template="{{ keys.used ~ ':' }}{{ keys['used'] | tojson }}", variables=variables

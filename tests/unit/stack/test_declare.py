@@ -75,6 +75,6 @@ def test_looking_at_services_fetches_no_secret(context: DeclarationContext) -> N
     def fetch() -> str:
         raise AssertionError("fetched")
 
-    livekit = LivekitSettings(api_key=Secret.of("env:A", fetch), api_secret=Secret.of("env:B", fetch))
+    livekit = LivekitSettings(api_key=Secret.of("env", "A", fetch), api_secret=Secret.of("env", "B", fetch))
     services = outline(msgspec.structs.replace(SETTINGS, livekit=livekit), context.root)
     assert [service.name for service in services] == ["livekit", "agent", "web"]

@@ -61,10 +61,10 @@ def _port_owners(
     tops = [by_pid[pid] for pid in sorted(pids) if by_pid[pid].parent not in pids]
     found = []
     for process in tops:
-        owner = _other_project(folder, process, table)
-        if not owner and not _is_leftover(folder, service, process):
-            owner = "another program"
-        whose = f"belongs to {owner}, " if owner.startswith("voiceops") else "is taken by "
+        project = _other_project(folder, process, table)
+        ours = not project and _is_leftover(folder, service, process)
+        owner = project or ("" if ours else "another program")
+        whose = f"belongs to {project}, " if project else "is taken by "
         stray = _stray(service, process, f"port {port} {whose}pid {process.pid}")
         found.append(replace(stray, foreign_owner=owner))
     return found
