@@ -82,7 +82,7 @@ class _LazyYaml(MetaPathFinder):
         return spec
 
 
-def _late_mock(*arguments: Any, **keywords: Any) -> Any:
+def _late_mock(*arguments: object, **keywords: object) -> object:
     from unittest.mock import Mock
 
     return Mock(*arguments, **keywords)

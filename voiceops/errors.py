@@ -52,13 +52,13 @@ class ErrorEntry(_ErrorText, total=False):
     rooms: list[str]
     """Of calls in the way, or of what remains."""
     participants: list[str]
-    call: dict[str, Any]
+    call: dict[str, object]
     cause: str
     causes: list[str]
     caused_by: ErrorEntry
     reason: str
     raised: str
-    seen: dict[str, Any]
+    seen: dict[str, object]
     """What was seen while it was waited for."""
     waited_for: str
     timeout_s: float
@@ -101,7 +101,7 @@ class VoiceopsError(Exception):
         hint: str | None = None,
         log_tail: tuple[str, ...] = (),
         retryable: bool = False,
-        data: Mapping[str, Any] | None = None,
+        data: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -189,7 +189,7 @@ class RateLimitedError(VoiceopsError):
     """LiveKit, or what stands before it, takes no more requests for now; nothing has been done."""
 
     def __init__(
-        self, message: str, *, retry_after_s: float | None = None, data: Mapping[str, Any] | None = None
+        self, message: str, *, retry_after_s: float | None = None, data: Mapping[str, object] | None = None
     ) -> None:
         super().__init__(
             message,

@@ -48,7 +48,7 @@ class Call(Generic[T]):
         """What the call is doing: connect, load, session, call, cleanup."""
         self.data: T
         self.data_is_fallback = False
-        self.session: AgentSession[Any] | None = None
+        self.session: AgentSession[object] | None = None
         self.ended: asyncio.Event = asyncio.Event()
         self.listening: asyncio.Event = asyncio.Event()
         self.reason = ""
@@ -330,5 +330,5 @@ def _is_timeout(error: BaseException) -> bool:
     return builtin or any("Timeout" in kind.__name__ for kind in type(error).__mro__)
 
 
-async def _interrupt(session: AgentSession[Any]) -> None:
+async def _interrupt(session: AgentSession[object]) -> None:
     await session.interrupt(force=True)

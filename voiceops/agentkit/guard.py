@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.call import Call
@@ -29,14 +29,15 @@ log = logging.getLogger("voiceops.agentkit.calls")
 
 Entrypoint = Callable[["JobContext"], Awaitable[None]]
 Body = Callable[..., Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class GuardOptions:
     """Deadlines of a call; None: no deadline."""
 
-    load: Callable[..., Awaitable[Any]] | None = None
-    fallback: Any = None
+    load: Callable[..., Awaitable[object]] | None = None
+    fallback: object = None
     load_timeout_s: float = 3.0
     connect_timeout_s: float = 5.0
     session_timeout_s: float | None = 60.0
@@ -59,8 +60,8 @@ def guarded_entrypoint(body: Body, /) -> Entrypoint: ...
 @overload
 def guarded_entrypoint(
     *,
-    load: Callable[..., Awaitable[Any]] | None = None,
-    fallback: Any = None,
+    load: Callable[..., Awaitable[object]] | None = None,
+    fallback: object = None,
     load_timeout_s: float = 3.0,
     connect_timeout_s: float = 5.0,
     session_timeout_s: float | None = 60.0,
@@ -118,7 +119,7 @@ class _Guard:
             pii={"room": ctx.job.room.name},
             offered_s_ago=time.time() - offered_at if offered_at else 0.0,
         )
-        self.call: Call[Any] = Call(
+        self.call: Call[object] = Call(
             ctx,
             steps=steps,
             hangup_grace_s=options.hangup_grace_s,
@@ -163,7 +164,7 @@ class _Guard:
         self.ctx.shutdown(call.reason)
         return False
 
-    async def _load(self) -> Any:
+    async def _load(self) -> object:
         """What ``load`` returns, or the fallback. Only a cancellation from outside gets out."""
         load = self.options.load
         if load is None:
@@ -292,21 +293,21 @@ class _Guard:
             self.loop.call_soon_threadsafe(tell)
 
 
-async def _finishes(task: asyncio.Task[Any], *, timeout_s: float) -> bool:
+async def _finishes(task: asyncio.Task[object], *, timeout_s: float) -> bool:
     # Not wait_for: before Python 3.12 that can lose a cancellation from outside, and it
     # waits without end for a task that ignores its own.
     done, _ = await asyncio.wait({task}, timeout=timeout_s)
     return bool(done)
 
 
-def _error_of(task: asyncio.Task[Any]) -> BaseException | None:
+def _error_of(task: asyncio.Task[object]) -> BaseException | None:
     """What a task that is done ended with; None for a result, and for one that still runs."""
     if not task.done():
         return None
     return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
-def _required_arguments(function: Callable[..., Any]) -> int:
+def _required_arguments(function: Callable[..., object]) -> int:
     parameters = inspect.signature(function).parameters.values()
     return sum(
         parameter.default is parameter.empty
@@ -315,7 +316,7 @@ def _required_arguments(function: Callable[..., Any]) -> int:
     )
 
 
-async def _contained(function: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+async def _contained(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
     """asyncio lets SystemExit out of a task and through the loop: the job would die in the middle."""
     try:
         return await function(*arguments)
@@ -323,12 +324,12 @@ async def _contained(function: Callable[..., Awaitable[Any]], *arguments: Any) -
         raise EntrypointExitedError(f"sys.exit({error.code!r})") from error
 
 
-def _where(task: asyncio.Task[Any]) -> str:
+def _where(task: asyncio.Task[object]) -> str:
     """The line at which a task waits."""
     frames = task.get_stack(limit=1)
     if not frames:
         return "unknown"
-    waiting: Any = task.get_coro()
+    waiting: object = task.get_coro()
     place = frames[-1]
     while (inner := getattr(waiting, "cr_await", None)) is not None:
         waiting = inner

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
 log = logging.getLogger("voiceops.agentkit")
 
@@ -48,7 +47,7 @@ class LoopWatch:
         self,
         *,
         threshold_s: float = 0.5,
-        describe: Callable[[], Mapping[str, Any]] = dict,
+        describe: Callable[[], Mapping[str, object]] = dict,
         on_block: Callable[[LoopBlock], None] | None = None,
     ) -> None:
         self._threshold_s = threshold_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from voiceops.agentkit import lifecycle
 
 if TYPE_CHECKING:
+    from voiceops.agentkit.cache.ipc import CallStep
     from voiceops.agentkit.cache.server import CacheHub
     from voiceops.agentkit.loglimit import LogLimiter
     from voiceops.agentkit.worker import Worker
@@ -57,10 +58,9 @@ class Metrics:
         """A job was handed to a process."""
         self._pickups.inc()
 
-    def on_event(self, event: dict[str, Any]) -> None:
+    def on_event(self, event: CallStep) -> None:
         """An event that a job reported."""
-        step = event.get("step")
-        total_s = float(event.get("total_s", 0.0))
+        step, total_s = event["step"], event["total_s"]
         if step == lifecycle.CONNECTED:
             self._pickup_s.observe(total_s)
         elif step == lifecycle.READY:
@@ -68,7 +68,7 @@ class Metrics:
         elif step == lifecycle.ANSWERED:
             self._answer_s.observe(total_s)
         elif step == lifecycle.FAILED:
-            self._failures.labels(phase=str(event.get("details", {}).get("phase", "unknown"))).inc()
+            self._failures.labels(phase=str(event["details"].get("phase", "unknown"))).inc()
         elif step == lifecycle.BLOCKED:
             self._blocked.inc()
         elif step == lifecycle.ENDED:

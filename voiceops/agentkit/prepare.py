@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from livekit.agents import JobRequest
@@ -119,7 +119,7 @@ async def _sweep(
     # Asked after the listing: an agent that is in the list was started before.
     alive = live() if live is not None else None
     for participant in present.participants:
-        attributes: dict[str, Any] = dict(participant.attributes)
+        attributes: dict[str, str] = dict(participant.attributes)
         mark = attributes.get(WORKER_ATTRIBUTE, "")
         if participant.kind != ParticipantInfo.Kind.AGENT or not mark:
             continue

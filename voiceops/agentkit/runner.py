@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import lifecycle
-from voiceops.agentkit.cache.ipc import Hub
+from voiceops.agentkit.cache.ipc import CallStep, Hub
 from voiceops.agentkit.cache.server import CacheHub
 from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
@@ -230,12 +230,12 @@ class _WorkerRun:
         cache = CacheHub()
         metrics = Metrics(self.worker, cache, self.limiter)
 
-        def on_event(event: dict[str, Any]) -> None:
+        def on_event(event: CallStep) -> None:
             if event.get("step") == lifecycle.FAILED:
                 self.reported.add(str(event.get("call_id")))
             metrics.on_event(event)
 
-        def on_launch(_process: Any) -> None:
+        def on_launch(_process: object) -> None:
             metrics.picked_up()
             self._tell()
 

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.agentkit import attendance
 
 if TYPE_CHECKING:
+    from livekit.agents.job import RunningJobInfo
     from livekit.api import LiveKitAPI
     from livekit.protocol.models import ParticipantInfo
 
@@ -62,14 +63,14 @@ class _Unattended:
         self._clock = clock
         self._since: dict[str, float] = {}
 
-    async def look(self, jobs: list[Any]) -> None:
+    async def look(self, jobs: list[RunningJobInfo]) -> None:
         running = {job.job.id for job in jobs}
         self._since = {key: since for key, since in self._since.items() if key in running}
         made_to_wait = attendance.DEFAULT_EMPTY_TIMEOUT_S
         ours = [job for job in jobs if job.job.room.empty_timeout <= made_to_wait]
         await asyncio.gather(*(self._look_at(job) for job in ours))
 
-    async def _look_at(self, job: Any) -> None:
+    async def _look_at(self, job: RunningJobInfo) -> None:
         identity = job.accept_arguments.identity
         present = await attendance.list_participants(self._client, job.job.room.name)
         alone = (
@@ -84,7 +85,7 @@ class _Unattended:
         if self._clock() - since >= self._patience_s:
             await self._leave(job, identity, present)
 
-    async def _leave(self, job: Any, identity: str, present: list[ParticipantInfo]) -> None:
+    async def _leave(self, job: RunningJobInfo, identity: str, present: list[ParticipantInfo]) -> None:
         """Delete the room, or only leave it where another agent is the one that deletes it."""
         from aiohttp import ClientError
         from livekit.api import DeleteRoomRequest, RoomParticipantIdentity, TwirpError

@@ -80,14 +80,14 @@ class Worker:
         self.refused_for_load = 0
         """Offers refused because of the load. Over its limit a worker mostly gets none: the server knows."""
         self.on_connection_change: Callable[[], None] = lambda: None
-        self.on_launch: Callable[[Any], None] = lambda process: None
+        self.on_launch: Callable[[object], None] = lambda process: None
         """A process got a job; called with livekit-agents' job executor."""
-        self.on_close: Callable[[Any], None] = lambda process: None
+        self.on_close: Callable[[object], None] = lambda process: None
         """A process that had a job is gone."""
         self._registered = False
         self._stopping = False
         self._mark = prepare.process_mark()
-        self._sweeps: set[asyncio.Task[Any]] = set()
+        self._sweeps: set[asyncio.Task[object]] = set()
         self._born = time.monotonic()
 
     def attach(self) -> None:
@@ -120,7 +120,7 @@ class Worker:
         unlimited = math.isinf(limit)
         self.server._load_threshold = limit if unlimited else TARGET_LOAD
 
-        def report(worker: Any) -> float:
+        def report(worker: object) -> float:
             load = float(measure(worker) if takes_worker else measure())
             self._measured = load
             return min(load, 1.0) * _BELOW_GATE if unlimited else load * TARGET_LOAD / limit

@@ -26,7 +26,7 @@ from voiceops.model.quoting import json_text, printable, printable_lines
 if TYPE_CHECKING:
     from voiceops.wiring.project import Project
 
-_COMMON: dict[str, tuple[Any, str]] = {
+_COMMON: dict[str, tuple[object, str]] = {
     "inventory": (None, "Inventory file, folder or executable (or VOICEOPS_INVENTORY)."),
     "host": (None, "Hosts of the inventory, comma-separated, or user@name[:port]."),
     "group": (None, "Group of the inventory."),
@@ -141,7 +141,7 @@ class VoiceopsTask(Task):  # type: ignore[type-arg]
     common: tuple[str, ...] = ()
     """The common flags that it takes."""
 
-    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, object]:
         opts: dict[str, Any] = super().arg_opts(name, default, taken_names)
         if name in self.shorts:
             opts["names"].append(self.shorts[name])
@@ -188,7 +188,7 @@ def command(
                 quiet=bool(arguments.get("quiet")),
             )
 
-            def checked(run: CommandRun, **values: Any) -> Report | None:
+            def checked(run: CommandRun, **values: object) -> Report | None:
                 refuse_core_options(context)
                 named = [(flag, values[flag]) for flag in {*required, "room"} & set(values)]
                 refuse_flag_like(public_name, named)
@@ -245,7 +245,7 @@ def _invocation(context: Context, given: Mapping[str, Any]) -> Invocation:
     return Invocation(program=typed.get("program", "inv"), flags=flags, accepts=accepts)
 
 
-def _execute(function: Callable[..., Report | None], run: CommandRun, arguments: dict[str, Any]) -> None:
+def _execute(function: Callable[..., Report | None], run: CommandRun, arguments: dict[str, object]) -> None:
     try:
         report = function(run, **arguments)
         if report is not None:

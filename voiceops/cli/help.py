@@ -7,9 +7,12 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from invoke import Argument, Collection, Task
 
 OWN_GROUP = "commands of this project"
 GROUPS = ("every day", "diagnosis", "rooms", "servers", "project", OWN_GROUP)
@@ -23,7 +26,7 @@ EXIT_CODES = """\
 130  interrupted"""
 
 
-def overview(collection: Any, invocation: Invocation) -> str:
+def overview(collection: Collection, invocation: Invocation) -> str:
     """All commands in their groups, one line each."""
     rows = {name: (_group(collection[name]), _short(collection[name])) for name in collection.task_names}
     width = max(len(name) for name in rows) + 2
@@ -40,7 +43,7 @@ def overview(collection: Any, invocation: Invocation) -> str:
     return "\n".join(lines)
 
 
-def page(name: str, collection: Any, contexts: Iterable[Any], invocation: Invocation) -> str:
+def page(name: str, collection: Collection, contexts: Iterable[Any], invocation: Invocation) -> str:
     """The page of one command: usage, what it does, its flags, examples, exit codes."""
     task = collection[name]
     context = next(one for one in contexts if name in (one.name, *one.aliases))
@@ -58,37 +61,37 @@ def page(name: str, collection: Any, contexts: Iterable[Any], invocation: Invoca
     return "\n\n".join(f"{title}\n{textwrap.indent(body, '    ')}" for title, body in sections if body)
 
 
-def pages(collection: Any, contexts: Iterable[Any], invocation: Invocation) -> str:
+def pages(collection: Collection, contexts: Iterable[Any], invocation: Invocation) -> str:
     """The pages of all commands, one after the other."""
     names = [name for group in GROUPS for name in sorted(_named(collection, group))]
     return "\n\n\n".join(page(name, collection, contexts, invocation) for name in names)
 
 
-def summary(task: Any) -> str:
+def summary(task: Task[Any]) -> str:
     """The first sentence of a task's docstring, without its full stop."""
     first = (inspect.getdoc(task) or "").partition("\n")[0].strip()
     return first.removesuffix(".")
 
 
-def _short(task: Any) -> str:
+def _short(task: Task[Any]) -> str:
     """The summary up to its first colon, semicolon or question mark."""
     return re.split(r"(?<=\?) |[;:] ", summary(task), maxsplit=1)[0]
 
 
-def _group(task: Any) -> str:
+def _group(task: Task[Any]) -> str:
     return str(getattr(task, "group", "") or OWN_GROUP)
 
 
-def _named(collection: Any, group: str) -> list[str]:
+def _named(collection: Collection, group: str) -> list[str]:
     return [name for name in collection.task_names if _group(collection[name]) == group]
 
 
-def _in_order(collection: Any, members: dict[str, str]) -> list[tuple[str, str]]:
+def _in_order(collection: Collection, members: dict[str, str]) -> list[tuple[str, str]]:
     """In the order in which the group was declared."""
     return sorted(members.items(), key=lambda row: (getattr(collection[row[0]], "rank", 0), row[0]))
 
 
-def _parts(task: Any) -> tuple[str, list[str]]:
+def _parts(task: Task[Any]) -> tuple[str, list[str]]:
     """Description and example commands of a docstring."""
     document = inspect.getdoc(task) or ""
     before, _, after = document.partition("Example")
@@ -113,7 +116,7 @@ def _flags(context: Any) -> Iterator[str]:
         yield from _row(f"{shown}{value}", str(argument.help or ""), 26)
 
 
-def _metavariable(argument: Any) -> str:
+def _metavariable(argument: Argument) -> str:
     return {str: "TEXT", list: "TEXT"}.get(argument.kind, "NUMBER")
 
 

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 _TASK = re.compile(r"(?<![\w./-])inv (?=(?:--?[\w-]+|[a-z][\w.-]*)\b)([a-z][\w.-]*)?")
 _QUOTED = re.compile(r"`(inv [^`]+)`")
@@ -39,7 +38,7 @@ class Invocation:
         """Return a report with its ``fix:`` lines and quoted commands as they have to be typed here."""
         return _COMMAND_LINE.sub(lambda found: found[1] + self.command(found[2]), self.hint(text))
 
-    def data(self, value: Any, key: str = "") -> Any:
+    def data(self, value: object, key: str = "") -> object:
         """Return a JSON document with its commands and hints as they have to be typed here."""
         if isinstance(value, Mapping):
             return {name: self.data(one, name) for name, one in value.items()}

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from invoke import Collection, Exit, Program
 from invoke.config import Config, merge_dicts
@@ -55,7 +55,7 @@ class VoiceopsProgram(Program):
     last_task = ""
     """The last task of the command line, for hints about its flags."""
 
-    def run(self, argv: Any = None, exit: bool = True) -> None:
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
         """Run; a mistake in the arguments exits 3, an interrupt 130."""
         code = 0
         words = list(sys.argv if argv is None else argv)
@@ -96,7 +96,7 @@ class VoiceopsProgram(Program):
             )
         )
 
-    def _parse(self, argv: Any) -> None:
+    def _parse(self, argv: list[str] | None) -> None:
         try:
             self.create_config()
             self.parse_core(argv)
@@ -181,7 +181,7 @@ class VoiceopsProgram(Program):
         self._make_parser()
         return self.contexts or []
 
-    def parse_core(self, argv: Any) -> None:
+    def parse_core(self, argv: list[str] | None) -> None:
         # Invoke switches the writing of bytecode off: every command would compile
         # voiceops again.
         before = sys.dont_write_bytecode
@@ -225,7 +225,7 @@ def _is_service(word: str) -> bool:
         return False  # the task itself says what is wrong with the inventory
 
 
-def explain(error: ParseError, parser: Any, task: str = "") -> UsageError:
+def explain(error: ParseError, parser: Parser | None, task: str = "") -> UsageError:
     """Invoke's parse error with the nearest task or flag as a hint."""
     message = str(error)
     unknown = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", message, re.DOTALL)

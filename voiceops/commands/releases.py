@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         RollbackDocument,
         RolledBackHost,
     )
+    from voiceops.remote.messages import HeldLease
 
 T = TypeVar("T")
 
@@ -211,11 +212,11 @@ def lock(run: CommandRun, *, reason: str, minutes: float) -> Report:
 
 def unlock(run: CommandRun) -> Report:
     """Release the lock of each server, whoever holds it."""
-    held: dict[str, Mapping[str, Any]] = {}
+    held: dict[str, HeldLease | None] = {}
 
     def work(one: HostRun) -> None:
         project = one.host.settings.project
-        held[one.name] = read_facts(one.transport, project)["lease"] or {}
+        held[one.name] = read_facts(one.transport, project)["lease"]
         release_lock(one.transport, project, force=True)
 
     fleet = _fleet(run, "unlock", work)
@@ -225,8 +226,8 @@ def unlock(run: CommandRun) -> Report:
             "ok": True,
             "changed": bool(lease),
             "locked": False,
-            "owner": lease.get("owner", ""),
-            "reason": lease.get("reason", ""),
+            "owner": lease["owner"] if lease else "",
+            "reason": lease["reason"] if lease else "",
             "expires_at": None,
         }
         for name, lease in free.items()
@@ -235,10 +236,10 @@ def unlock(run: CommandRun) -> Report:
     return Report(document, "\n".join(map(_freed, free, free.values())), fleet.exit_code())
 
 
-def _freed(name: str, lease: Mapping[str, Any]) -> str:
+def _freed(name: str, lease: HeldLease | None) -> str:
     if not lease:
         return f"{name}: was not locked"
-    reason = f" ({lease['reason']})" if lease.get("reason") else ""
+    reason = f" ({lease['reason']})" if lease["reason"] else ""
     return f"{name}: unlocked, it was held by {lease['owner']}{reason}"
 
 

@@ -249,14 +249,14 @@ def selftest(run: CommandRun) -> Report:
 def _on(
     run: CommandRun,
     server: RoomServer,
-    act: Callable[[LivekitApi], Awaitable[Any]],
+    act: Callable[[LivekitApi], Awaitable[object]],
     what: str,
     *,
     at_least_s: float = 0.0,
 ) -> Any:
     """``act`` with a session on the server, under the command's deadline."""
 
-    async def main() -> Any:
+    async def main() -> object:
         async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), room_api(server) as api:
             return await act(api)
 

@@ -61,7 +61,7 @@ class _LateBoard:
 
 
 def results_text(
-    results: Mapping[str, Results], verb: str, verified: Mapping[str, Any] | None
+    results: Mapping[str, Results], verb: str, verified: Mapping[str, object] | None
 ) -> Callable[[], str]:
     """One line per service, then one that sums up and the next step."""
 
@@ -94,7 +94,7 @@ def results_text(
     return show
 
 
-def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str, Any] | None) -> str:
+def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str, object] | None) -> str:
     """The command that usually follows."""
     if verb == "stop":
         return "inv start"

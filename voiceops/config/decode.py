@@ -18,7 +18,7 @@ from voiceops.model.secret import Secret
 from voiceops.model.settings import ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
-Path = tuple[Any, ...]
+Path = tuple[object, ...]
 
 _EXPECTED = {
     str: "text",
@@ -95,7 +95,7 @@ class Decoder:
         wanted += f" to {meta.le:g}" if meta.le is not None else " or more" if meta.gt is None else ""
         raise self.error(path, f"must be {wanted}, not {value:g}", "write a number in that range")
 
-    def free(self, value: Any, path: Path) -> Any:
+    def free(self, value: Any, path: Path) -> object:
         """A value of any shape, with each reference to a secret in it as a ``Secret``."""
         if is_reference(value):
             return secret_from(value, self.environment, self.at(path), dotted(path))
@@ -126,7 +126,7 @@ class Decoder:
         if ("{{" in value or "{%" in value) and not any(step in _UNEVALUATED for step in path):
             raise self.error(path, "a template is not evaluated here", "write the value itself")
 
-    def mismatch(self, kinds: Sequence[type], value: Any, path: Path) -> ConfigError:
+    def mismatch(self, kinds: Sequence[type], value: object, path: Path) -> ConfigError:
         hint = None
         expected = " or ".join(_EXPECTED.get(kind, str(kind)) for kind in kinds)
         if kinds[0] is str and not isinstance(value, LocatedMapping | LocatedList) and value is not None:
@@ -137,7 +137,7 @@ class Decoder:
             hint = "write true or false, without quotes"
         return self.error(path, f"must be {expected}, not {described(value)}", hint)
 
-    def union(self, kinds: Sequence[Any], value: Any, path: Path) -> Any:
+    def union(self, kinds: Sequence[Any], value: Any, path: Path) -> object:
         if value is None and type(None) in kinds:
             return None
         rest = [kind for kind in kinds if kind is not type(None)]
@@ -154,7 +154,7 @@ class Decoder:
                 return self.decode(kind, value, path)
         raise self.mismatch(rest, value, path)
 
-    def service(self, value: Any, path: Path) -> Any:
+    def service(self, value: object, path: Path) -> object:
         """A service as the settings of its ``kind``."""
         if not isinstance(value, LocatedMapping):
             raise self.mismatch((dict,), value, path)
@@ -168,13 +168,13 @@ class Decoder:
             raise self.error((*path, "kind"), f"there is no kind {name!r}", did_you_mean(str(name), names))
         return self.struct(kind.settings, value, path, skip="kind")
 
-    def list(self, kind: Any, value: Any, path: Path) -> list[Any]:
+    def list(self, kind: object, value: object, path: Path) -> list[object]:
         if not isinstance(value, LocatedList):
             hint = f"write a list: [{value}]" if isinstance(value, str) else None
             raise self.error(path, f"must be a list, not {described(value)}", hint)
         return [self.decode(kind, item, (*path, index)) for index, item in enumerate(value)]
 
-    def dict(self, kind: Any, value: Any, path: Path) -> dict[str, Any]:
+    def dict(self, kind: object, value: object, path: Path) -> dict[str, object]:
         if not isinstance(value, LocatedMapping):
             raise self.mismatch((dict,), value, path)
         for key in value:
@@ -182,7 +182,7 @@ class Decoder:
                 raise self.error((*path, key), f"the name {key!r} must be text", "quote it")
         return {key: self.decode(kind, item, (*path, key)) for key, item in value.items()}
 
-    def struct(self, kind: Any, value: Any, path: Path, skip: str = "") -> Any:
+    def struct(self, kind: Any, value: Any, path: Path, skip: str = "") -> object:
         if not isinstance(value, LocatedMapping):
             raise self.mismatch((dict,), value, path)
         fields = fields_of(kind)
@@ -209,11 +209,11 @@ def fields_of(kind: Any) -> dict[str, msgspec.structs.FieldInfo]:
     return {field.name: field for field in msgspec.structs.fields(kind)}
 
 
-def _is_section(kind: Any) -> bool:
+def _is_section(kind: object) -> bool:
     return get_origin(kind) in (list, dict) or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A located value without its places."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
@@ -222,7 +222,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def described(value: Any) -> str:
+def described(value: object) -> str:
     """What a wrong value is, short enough for a message; never the text of a mapping (it may hold secrets)."""
     if value is None:
         return "nothing"
@@ -243,10 +243,10 @@ class SettingsKind(Protocol):
     def settings(self) -> type[ServiceBase]:
         """The struct that its settings are decoded into."""
 
-    def check(self, service: Any, decoder: Decoder, path: Path) -> None:
+    def check(self, service: object, decoder: Decoder, path: Path) -> None:
         """Raise ``ConfigError`` for what the types can't say."""
 
-    def ports(self, name: str, service: Any, settings: Settings) -> Iterable[PortUse]:
+    def ports(self, name: str, service: object, settings: Settings) -> Iterable[PortUse]:
         """The ports that it listens on."""
 
 

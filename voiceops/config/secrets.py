@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedMapping, SourceLocation
@@ -82,7 +81,7 @@ def _file(file: Path, place: SourceLocation, path: str) -> str:
     return _text(data, place, path)
 
 
-def _arguments(command: Any, place: SourceLocation, path: str) -> list[str]:
+def _arguments(command: object, place: SourceLocation, path: str) -> list[str]:
     if isinstance(command, list) and command and all(isinstance(word, str) for word in command):
         return list(command)
     if not isinstance(command, str):

@@ -61,7 +61,7 @@ def calls_from_host(
     try:
         if as_text and said.strip():
             return {}, said.strip(), ended.exit_code
-        document: dict[str, Any] = json.loads(said[said.index("{") :])
+        document: dict[str, object] = json.loads(said[said.index("{") :])
         return document, "", ended.exit_code
     except ValueError:
         raise ServiceError(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
@@ -49,7 +49,7 @@ class DeployDisplay(Protocol):
     def say(self, line: str) -> None:
         """One line of progress."""
 
-    def event(self, host: str, kind: str, data: Mapping[str, Any]) -> None:
+    def event(self, host: str, kind: str, data: Mapping[str, object]) -> None:
         """What the payload reports while it works."""
 
     def service(self, host: str, service: str, state: str, words: str) -> None:
@@ -251,7 +251,7 @@ class Deployer:
 
         return ProofSetup(prove=prove, say=self._view.say)
 
-    def _event(self, run: HostRun) -> Callable[[str, Mapping[str, Any]], None]:
+    def _event(self, run: HostRun) -> Callable[[str, Mapping[str, object]], None]:
         return lambda kind, data: self._view.event(run.name, kind, data)
 
     def _prepare(self, run: HostRun) -> None:

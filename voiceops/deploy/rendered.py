@@ -30,7 +30,7 @@ def masked_settings(settings: Settings) -> Settings:
     return masked
 
 
-def _masked(value: Any) -> Any:
+def _masked(value: object) -> Any:
     if isinstance(value, Secret):
         return Secret(MASK) if value else value
     if isinstance(value, msgspec.Struct):
@@ -85,7 +85,7 @@ def _masked_lines(text: str) -> str:
     return "".join(f"{name}={MASK}\n" for name in _ASSIGNMENT.findall(text))
 
 
-def _secrets(value: Any) -> Iterator[Secret]:
+def _secrets(value: object) -> Iterator[Secret]:
     if isinstance(value, Secret):
         yield value
     elif isinstance(value, msgspec.Struct):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from voiceops.model.protocol import AGENT_STARTS
 from voiceops.model.rooms import Dispatch, Participant
@@ -29,7 +28,7 @@ class LogEvent:
     at: float
     level: str
     message: str
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, object] = field(default_factory=dict)
 
     @property
     def room(self) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
@@ -120,7 +119,7 @@ class HostSources:
         )
 
 
-def _agent_health(said: Any) -> AgentHealth | None:
+def _agent_health(said: object) -> AgentHealth | None:
     """Return what the agent said of itself; None for nothing, and for what makes no sense."""
     try:
         return msgspec.convert(said, AgentHealth) if said else None

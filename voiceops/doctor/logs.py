@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -43,7 +42,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _value = msgspec.json.Decoder()
 
 
-def _plain_fields(text: str) -> dict[str, Any] | None:
+def _plain_fields(text: str) -> dict[str, object] | None:
     try:
         raw = _object.decode(text)
         return {

@@ -158,7 +158,7 @@ def skip_after_failure(why: str) -> SkipRest:
     return skip
 
 
-def _stands_in_the_way(result: HostResult[Any]) -> bool:
+def _stands_in_the_way(result: HostResult[object]) -> bool:
     return result.error is not None and not isinstance(result.error, UnreachableError)
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from voiceops.config.source import templating
 from voiceops.errors import ConfigError
 from voiceops.util.atomic_write import write_atomically, write_error
 
 
-def render_configuration(template: Path, values: Mapping[str, Any]) -> str:
+def render_configuration(template: Path, values: Mapping[str, object]) -> str:
     """Render a template; ``ConfigError`` with its file and line where that fails."""
     import jinja2
 

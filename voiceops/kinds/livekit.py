@@ -180,7 +180,7 @@ def _find_binary(service: LivekitService, on_fetch: OnProgress, machine: str = "
     return livekit_server(service.version, service.binary, machine=machine, on_progress=on_fetch)
 
 
-def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, Any]:
+def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, object]:
     """Return what the template of livekit.yaml gets; the secret is in the clear."""
     return {
         "port": livekit.port,
@@ -195,7 +195,7 @@ def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, An
     }
 
 
-def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object]) -> str:
+def render(template: Path, values: Mapping[str, object], extra: Mapping[str, object]) -> str:
     """Render livekit.yaml; ``extra`` is merged over it, for what has no setting of its own."""
     text = render_configuration(template, values)
     if not extra:
@@ -207,7 +207,7 @@ def render(template: Path, values: Mapping[str, Any], extra: Mapping[str, object
     return dumped
 
 
-def revealed(value: Any) -> Any:
+def revealed(value: object) -> Any:
     """Return ``livekit.config`` with its secrets in the clear."""
     if isinstance(value, Secret):
         return value.reveal()
@@ -218,7 +218,7 @@ def revealed(value: Any) -> Any:
     return value
 
 
-def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: dict[str, object], above: Mapping[str, object]) -> dict[str, object]:
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)

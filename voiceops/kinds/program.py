@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from voiceops.config.port_use import PortUse
 from voiceops.config.shipped import find_template
@@ -48,7 +48,7 @@ class ProgramKind(Kind[S]):
     def program(self, service: S, settings: Settings, config: str) -> Program:
         """Return what runs; pure. ``config``: the path of the configuration file, empty without a template."""
 
-    def variables(self, service: S, settings: Settings) -> Mapping[str, Any]:
+    def variables(self, service: S, settings: Settings) -> Mapping[str, object]:
         """Return what the template gets; secrets are in the clear."""
         return {}
 

@@ -15,6 +15,47 @@ class HostRequest(TypedDict):
     """Journal, lock, ledger and caches of the project on the host."""
 
 
+class _Holder(TypedDict):
+    owner: str
+    reason: str
+
+
+class HeldLease(_Holder, total=False):
+    """Who holds a host's lock, as its file says."""
+
+    token: str
+    expires: float
+    boot: str
+    pid: int
+    held: bool
+
+
+class _ResourceOutcome(TypedDict):
+    id: str
+    result: str
+
+
+class ResourceOutcome(_ResourceOutcome, total=False):
+    """What one resource came to on the host: ``result`` and what explains it."""
+
+    changes: list[str]
+    note: str
+    before: str
+    error: str
+    kind: str
+    log: list[str]
+    seconds: float
+
+
+class FailureEntry(TypedDict):
+    """Why a step failed, in results and in error frames."""
+
+    result: str
+    error: str
+    log: list[str]
+    kind: str
+
+
 class HostFacts(TypedDict):
     """A host before anything was sent to it."""
 
@@ -28,7 +69,7 @@ class HostFacts(TypedDict):
     uid: int
     systemd: bool
     format: int
-    lease: dict[str, Any] | None
+    lease: HeldLease | None
     """Who holds the host's lock."""
 
 
@@ -220,7 +261,7 @@ class EndAnswer(TypedDict, total=False):
     """Whether it is gone, else its last answer to a health check."""
 
     gone: bool
-    health: dict[str, Any] | None
+    health: dict[str, object] | None
 
 
 class EndProcess(HostRequest):
@@ -313,7 +354,7 @@ class LockRequest(HostRequest):
 class LockAnswer(TypedDict):
     """Who holds the lock now."""
 
-    lease: dict[str, Any] | None
+    lease: HeldLease | None
 
 
 class _Resources(HostRequest):
@@ -335,7 +376,7 @@ class ApplyRequest(_Resources):
 
 
 class _Results(TypedDict):
-    results: list[dict[str, Any]]
+    results: list[ResourceOutcome]
     failed: str
 
 

@@ -45,7 +45,7 @@ WAIT_FOR_UNIT: HostVerb[messages.WaitForUnit, messages.ReadyAnswer] = HostVerb(
     "units.wait", "services", "waiting for a unit"
 )
 END_UNIT: HostVerb[messages.EndUnit, messages.EndAnswer] = HostVerb("units.end", "services", "ending a unit")
-END_PROCESS: HostVerb[messages.EndProcess, dict[str, Any]] = HostVerb(
+END_PROCESS: HostVerb[messages.EndProcess, dict[str, object]] = HostVerb(
     "processes.end", "services", "ending a process"
 )
 LIST_RELEASES: HostVerb[messages.ListReleases, messages.ReleasesAnswer] = HostVerb(
@@ -54,7 +54,7 @@ LIST_RELEASES: HostVerb[messages.ListReleases, messages.ReleasesAnswer] = HostVe
 RECORD_RELEASES: HostVerb[messages.RecordReleases, messages.RecordAnswer] = HostVerb(
     "releases.record", "services", "recording its releases"
 )
-NOTE_RELEASES: HostVerb[messages.NoteReleases, dict[str, Any]] = HostVerb(
+NOTE_RELEASES: HostVerb[messages.NoteReleases, dict[str, object]] = HostVerb(
     "releases.note", "services", "recording its releases"
 )
 VERBS: tuple[HostVerb[Any, Any], ...] = (

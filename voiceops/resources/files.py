@@ -90,7 +90,7 @@ def Template(
     return File(path=path, content=text, **options)
 
 
-def _revealed(value: Any, found: list[str]) -> Any:
+def _revealed(value: object, found: list[str]) -> object:
     if isinstance(value, Secret):
         found.append(value.reveal())
         return value.reveal()
@@ -101,17 +101,17 @@ def _revealed(value: Any, found: list[str]) -> Any:
     return value
 
 
-class _Revealing(dict[str, Any]):
+class _Revealing(dict[str, object]):
     """A mapping for templates that fetches a secret when it is read."""
 
-    def __init__(self, values: Mapping[str, Any], found: list[str]) -> None:
+    def __init__(self, values: Mapping[str, object], found: list[str]) -> None:
         super().__init__(values)
         self._found = found
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> object:
         return _revealed(super().__getitem__(key), self._found)
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> object:
         return self[key] if key in self else default  # noqa: SIM401 - get() is this very method
 
     def values(self) -> Any:

@@ -90,7 +90,7 @@ class Resource:
         """What the specs name by hash."""
         return []
 
-    def spec(self, **values: Any) -> Spec:
+    def spec(self, **values: object) -> Spec:
         """A spec with this resource's id and relations; what is None stays out."""
         base: Spec = {"id": self.id, "type": self.kind, "needs": ids(self.needs)}
         return base | {key: value for key, value in values.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from voiceops.errors import EnvironmentBuildError, ServiceError, StorageError, VoiceopsError
 from voiceops.remote.call import DISK_HINT
-from voiceops.remote.messages import HostObservation, ResourcesAnswer
+from voiceops.remote.messages import HostObservation, ResourceOutcome, ResourcesAnswer
 from voiceops.resources.state import State
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def read_report(host: str, state: State, document: ResourcesAnswer) -> HostRepor
     )
 
 
-def _result(state: State, spec: Mapping[str, Any], found: Mapping[str, Any]) -> ResourceResult:
+def _result(state: State, spec: Mapping[str, Any], found: ResourceOutcome) -> ResourceResult:
     return ResourceResult(
         id=found["id"],
         type=spec["type"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import yaml
@@ -94,7 +94,7 @@ class LivekitOccupancy:
 def running_endpoint(text: str) -> tuple[int, Secret, Secret] | None:
     """Port, key and secret of a livekit.yaml; None when it does not have them."""
     try:
-        document: Any = yaml.safe_load(text)
+        document: object = yaml.safe_load(text)
     except yaml.YAMLError:
         return None
     if not isinstance(document, dict):

@@ -28,7 +28,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 class VerifiedConnection(fabric.Connection):  # type: ignore[misc]
     """A Fabric connection that knows whom it talks to. Its jump hosts are checked as well."""
 
-    def __init__(self, host: str, *, target: SshTarget, **options: Any) -> None:
+    def __init__(self, host: str, *, target: SshTarget, **options: object) -> None:
         # Set before Fabric takes over attributes: its __init__ asks get_gateway().
         object.__setattr__(self, "_target", target)
         super().__init__(host, **options)
@@ -45,7 +45,7 @@ class VerifiedConnection(fabric.Connection):  # type: ignore[misc]
             banner_timeout=timeout_s, auth_timeout=timeout_s, channel_timeout=timeout_s
         )
 
-    def get_gateway(self) -> Any:
+    def get_gateway(self) -> object:
         """As Fabric's, with every hop checked."""
         jumps = self.ssh_config.get("proxyjump", "")
         if not jumps or jumps == "none":
@@ -55,7 +55,7 @@ class VerifiedConnection(fabric.Connection):  # type: ignore[misc]
             if self.derive_shorthand(hop)["host"] == self.host:
                 return None  # a wildcard entry that names its own jump host
             target = object.__getattribute__(self, "_target")
-            kwargs: dict[str, Any] = {"gateway": gateway} if gateway else {"gateway": False}
+            kwargs: dict[str, object] = {"gateway": gateway} if gateway else {"gateway": False}
             gateway = VerifiedConnection(
                 hop, target=target, config=self.config, connect_kwargs=_login(target), **kwargs
             )
@@ -143,7 +143,7 @@ def _socket(host: str, port: int, timeout_s: float, keepalive_s: int) -> socket.
 
 
 def _login(target: SshTarget) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {}
+    kwargs: dict[str, object] = {}
     if target.key_file is not None:
         kwargs.update(key_filename=[str(target.key_file.expanduser())], look_for_keys=False)
     if target.password is not None:

@@ -89,7 +89,7 @@ class _HubStore:
         self._leads: dict[int, ipc.Connection] = {}
 
     async def _ask(
-        self, do: str, *, payload: bytes = b"", connection: ipc.Connection | None = None, **fields: Any
+        self, do: str, *, payload: bytes = b"", connection: ipc.Connection | None = None, **fields: object
     ) -> tuple[dict[str, Any], bytes, ipc.Connection]:
         about = {"op": "cache", "do": do, "name": self._name, "options": vars(self._options)}
         try:
@@ -119,7 +119,7 @@ class _HubStore:
         link.close()
         return FetchFailed(header["message"]) if header["is"] == "failed" else _hit(header, payload)
 
-    async def put(self, ticket: int, value: Any) -> None:
+    async def put(self, ticket: int, value: object) -> None:
         lead = self._leads.pop(ticket)
         try:
             form, payload = _encoded(value)

@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 log = logging.getLogger("voiceops.agentkit")
 
@@ -31,7 +31,18 @@ ADDRESS_ENV = "VOICEOPS_AGENTKIT_HUB"
 MAX_PAYLOAD_BYTES = 16_000_000
 _FOREIGN = "a process of another user listens where the worker's main process did"
 
-Reply = tuple[dict[str, Any], bytes]
+Reply = tuple[dict[str, object], bytes]
+"""A message's header, which is JSON, and its payload."""
+
+
+class CallStep(TypedDict):
+    """One step of a call, as its job tells the worker's main process."""
+
+    step: str
+    call_id: str
+    duration_s: float
+    total_s: float
+    details: dict[str, object]
 
 
 class Connection:
@@ -55,7 +66,7 @@ class Connection:
         except (OSError, ValueError, asyncio.IncompleteReadError):
             return None
 
-    async def send(self, header: dict[str, Any], payload: bytes = b"") -> None:
+    async def send(self, header: dict[str, object], payload: bytes = b"") -> None:
         """Send a message; ``OSError`` when the other side is gone."""
         self._writer.write(encode(header, payload))
         await self._writer.drain()
@@ -76,7 +87,7 @@ def _from_same_user(connection: socket.socket) -> bool:
     return bool(struct.unpack("3i", credentials)[1] == os.getuid())
 
 
-def encode(header: dict[str, Any], payload: bytes = b"") -> bytes:
+def encode(header: dict[str, object], payload: bytes = b"") -> bytes:
     """A message as it travels."""
     return json.dumps(header | ({"size": len(payload)} if payload else {})).encode() + b"\n" + payload
 
@@ -85,8 +96,8 @@ class Hub:
     """The main process's side: accepts connections and passes messages to ``handlers`` by their ``op``."""
 
     def __init__(self) -> None:
-        self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
-        self.on_cache: Callable[[Connection, dict[str, Any], bytes], Awaitable[None]] | None = None
+        self.on_event: Callable[[CallStep], None] = lambda event: None
+        self.on_cache: Callable[[Connection, dict[str, object], bytes], Awaitable[None]] | None = None
         self._server: asyncio.AbstractServer | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -118,7 +129,7 @@ class Hub:
             while (message := await connection.receive()) is not None:
                 header, payload = message
                 if header.get("op") == "event":
-                    self.on_event(header)
+                    self.on_event(_call_step(header))
                 elif header.get("op") == "cache" and self.on_cache is not None:
                     await self.on_cache(connection, header, payload)
         except asyncio.CancelledError:
@@ -157,7 +168,7 @@ class _Reporter:
         self._socket: socket.socket | None = None
         self._pid = 0
 
-    def send(self, event: dict[str, Any]) -> None:
+    def send(self, event: CallStep) -> None:
         target = address()
         if target is None:
             return
@@ -170,7 +181,7 @@ class _Reporter:
                     if not _from_same_user(self._socket):
                         raise ConnectionError(_FOREIGN)
                     self._pid = os.getpid()
-                self._socket.sendall(encode({"op": "event"} | event))
+                self._socket.sendall(encode({"op": "event", **event}))
             except OSError:
                 with contextlib.suppress(OSError):
                     if self._socket is not None:
@@ -181,6 +192,16 @@ class _Reporter:
 _reporter = _Reporter()
 
 
-def report(event: dict[str, Any]) -> None:
+def _call_step(header: dict[str, Any]) -> CallStep:
+    return CallStep(
+        step=str(header.get("step", "")),
+        call_id=str(header.get("call_id", "")),
+        duration_s=float(header.get("duration_s", 0.0)),
+        total_s=float(header.get("total_s", 0.0)),
+        details=dict(header.get("details") or {}),
+    )
+
+
+def report(event: CallStep) -> None:
     """Tell the worker's main process; does nothing where there is none. Never raises or blocks."""
     _reporter.send(event)

@@ -71,7 +71,7 @@ class Counters:
 
 @dataclass
 class _Entry:
-    value: Any
+    value: object
     stored_at: float
 
 
@@ -125,7 +125,7 @@ class FunctionCache:
                 self._under_way(key)
                 return self._count(self._instead(key))
 
-    def put(self, ticket: int, value: Any) -> None:
+    def put(self, ticket: int, value: object) -> None:
         """The fetch succeeded. Not kept when ``invalidate`` came in between."""
         flight = self._land(ticket, CacheHit(value))
         if flight is None or flight.generation != self._generation:

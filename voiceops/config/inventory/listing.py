@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
@@ -17,7 +16,7 @@ from voiceops.util.suggest import did_you_mean
 MASK = "****"
 
 
-def listed(inventory: Inventory, limit: str = "") -> dict[str, Any]:
+def listed(inventory: Inventory, limit: str = "") -> dict[str, object]:
     """The document of ``--list``: groups with hosts and children, ``_meta`` with all variables."""
     names = match(inventory, limit) if limit else inventory.hosts_of("all")
     if limit and not names:

@@ -33,7 +33,7 @@ class LocatedMapping(dict[Any, Any]):
 
     def __init__(self, items: Any = (), places: dict[Any, SourceLocation] | None = None) -> None:
         super().__init__(items)
-        self.places: dict[Any, SourceLocation] = places if places is not None else {}
+        self.places: dict[object, SourceLocation] = places if places is not None else {}
 
 
 class LocatedList(list[Any]):
@@ -41,7 +41,7 @@ class LocatedList(list[Any]):
 
     __slots__ = ("places",)
 
-    def __init__(self, items: Iterable[Any] = (), places: list[SourceLocation] | None = None) -> None:
+    def __init__(self, items: Iterable[object] = (), places: list[SourceLocation] | None = None) -> None:
         super().__init__(items)
         self.places: list[SourceLocation] = places if places is not None else []
 
@@ -73,7 +73,7 @@ def merged(low: LocatedMapping, high: LocatedMapping) -> LocatedMapping:
     return result
 
 
-def location_of(root: Any, path: Sequence[Any], default: SourceLocation) -> SourceLocation:
+def location_of(root: object, path: Sequence[object], default: SourceLocation) -> SourceLocation:
     """The place of ``path`` below ``root``, or of its nearest ancestor that has one."""
     best = default
     value = root
@@ -90,7 +90,7 @@ def location_of(root: Any, path: Sequence[Any], default: SourceLocation) -> Sour
     return best
 
 
-def located(value: Any, place: SourceLocation) -> Any:
+def located(value: object, place: SourceLocation) -> object:
     """Plain JSON data (a script's output) as located values, all at one place."""
     if isinstance(value, dict):
         return LocatedMapping({k: located(v, place) for k, v in value.items()}, dict.fromkeys(value, place))
@@ -99,7 +99,7 @@ def located(value: Any, place: SourceLocation) -> Any:
     return value
 
 
-def dotted(path: Sequence[Any]) -> str:
+def dotted(path: Sequence[object]) -> str:
     """``services.agent.needs[0]``: how people write a path."""
     text = ""
     for step in path:

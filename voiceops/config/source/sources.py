@@ -98,7 +98,7 @@ def _only_marked_executable(path: Path) -> bool:
 
 
 def _read_group(
-    inventory: Inventory, name: Any, value: Any, place: SourceLocation, path: tuple[Any, ...]
+    inventory: Inventory, name: object, value: object, place: SourceLocation, path: tuple[object, ...]
 ) -> None:
     if not isinstance(name, str) or not name:
         raise place.error(f"a group's name must be text, not {name!r}", hint="quote it")
@@ -124,7 +124,7 @@ def _read_group(
 
 
 def _read_section(
-    inventory: Inventory, group: str, key: str, section: LocatedMapping, path: tuple[Any, ...]
+    inventory: Inventory, group: str, key: str, section: LocatedMapping, path: tuple[object, ...]
 ) -> None:
     for name, value in section.items():
         place = section.places[name]
@@ -180,7 +180,7 @@ def _read_script(inventory: Inventory, path: Path, shown: str) -> None:
             inventory.set_variable(host, name, located(value, place), place)
 
 
-def _read_script_group(inventory: Inventory, name: str, value: Any, place: SourceLocation) -> list[str]:
+def _read_script_group(inventory: Inventory, name: str, value: object, place: SourceLocation) -> list[str]:
     inventory.add_group(name)
     if not isinstance(value, dict):
         value = {"hosts": value}
@@ -202,7 +202,7 @@ def _read_script_group(inventory: Inventory, name: str, value: Any, place: Sourc
     return hosts
 
 
-def _run(path: Path, place: SourceLocation, *arguments: str) -> Any:
+def _run(path: Path, place: SourceLocation, *arguments: str) -> object:
     shown = " ".join(arguments)
     try:
         done = subprocess.run(

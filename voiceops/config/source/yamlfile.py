@@ -24,7 +24,7 @@ VAULT_HINT = (
 )
 
 
-def read_yaml(file: Path, shown: str) -> Any:
+def read_yaml(file: Path, shown: str) -> object:
     """The file's only document as located values; None when it is empty.
 
     ``shown`` is the name in messages. A key written twice in one mapping is an error: YAML
@@ -98,7 +98,7 @@ class _Builder:
     def __init__(self, loader: Any, shown: str) -> None:
         self.loader = loader
         self.shown = shown
-        self.done: dict[int, Any] = {}
+        self.done: dict[int, object] = {}
         self.open: set[int] = set()
         self.unsafe = 0
 
@@ -130,7 +130,7 @@ class _Builder:
             hint="write a plain mapping or list",
         )
 
-    def scalar(self, node: yaml.ScalarNode) -> Any:
+    def scalar(self, node: yaml.ScalarNode) -> object:
         tag = node.tag
         if tag == "!unsafe":
             plain = node.style is None
@@ -182,14 +182,14 @@ class _Builder:
             result.places.update(source.places)
         return result
 
-    def merge_sources(self, node: Any) -> list[LocatedMapping]:
+    def merge_sources(self, node: object) -> list[LocatedMapping]:
         value = self.build(node)
         sources = list(value) if isinstance(value, LocatedList) else [value]
         if not all(isinstance(source, LocatedMapping) for source in sources):
             raise self.place(node).error("'<<' takes a mapping or a list of mappings")
         return sources
 
-    def key(self, node: Any) -> Any:
+    def key(self, node: object) -> object:
         if not isinstance(node, yaml.ScalarNode):
             raise self.place(node).error(
                 "a key must be plain text", hint="quote it, if it starts with a brace or bracket"

@@ -75,7 +75,10 @@ class ResourceApplication(ResourceSurvey):
             elif key in self.run.journal.interrupted or key in self.run.journal.pending:
                 self.run.journal.done(key)
         except (Failed, OSError) as error:
-            self.results[key] = {**self.results.get(key, {"id": key}), **describe_failure(error)}
+            self.results[key] = {
+                **self.results.get(key, {"id": key, "result": "failed"}),
+                **describe_failure(error),
+            }
             self.failed = key
         self.results[key]["seconds"] = round(time.monotonic() - started, 3)
 
@@ -108,7 +111,10 @@ class ResourceApplication(ResourceSurvey):
             # It must start again next time, although its own step is over.
             self.run.journal.write({"intent": key, "wakes": [key]})
             self.run.journal.write({"failed": key})
-            self.results[key] = {**self.results.get(key, {"id": key}), **describe_failure(error)}
+            self.results[key] = {
+                **self.results.get(key, {"id": key, "result": "failed"}),
+                **describe_failure(error),
+            }
             self.failed = self.failed or key
 
 

@@ -39,7 +39,7 @@ class Channel:
         self._reading = threading.Lock()
         self.cancel = Cancel()
 
-    def request(self) -> tuple[str, dict[str, Any]]:
+    def request(self) -> tuple[str, dict[str, object]]:
         """Read the verb and its request, which follow the program's own text."""
         size = int(self._in.readline() or b"0")
         data = self._in.read(size)

@@ -50,7 +50,7 @@ def process_state(pid: int) -> str:
         return ""
 
 
-def unit_lines(units: list[str], since: float) -> list[list[Any]]:
+def unit_lines(units: list[str], since: float) -> list[list[object]]:
     """[seconds, unit, text], oldest first."""
     # What was written a moment ago may still be on its way.
     subprocess.run(["journalctl", "--sync"], stderr=subprocess.DEVNULL, timeout=10, check=False)

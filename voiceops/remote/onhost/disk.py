@@ -12,7 +12,8 @@ from voiceops.remote.onhost.base import Failed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+
+    from voiceops.remote.messages import FailureEntry
 
 
 def write_all(fd: int, data: bytes) -> None:
@@ -81,7 +82,7 @@ def expect_space(folder: str, size: int) -> None:
         )
 
 
-def describe_failure(error: Failed | OSError) -> dict[str, Any]:
+def describe_failure(error: Failed | OSError) -> FailureEntry:
     """Return a failure as results and error frames have it."""
     if isinstance(error, OSError):
         error = no_space(error, str(error.filename or "/"))

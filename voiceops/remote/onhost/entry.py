@@ -12,11 +12,11 @@ from voiceops.remote.onhost.state_folder import keep_code
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
-    Answerer = TypeVar("Answerer", bound=Callable[..., Any])
+    Answerer = TypeVar("Answerer", bound=Callable[..., object])
 
-VERBS: dict[str, Callable[[Any, Channel], Any]] = {}
+VERBS: dict[str, Callable[[object, Channel], object]] = {}
 
 
 def answers(verb: str) -> Callable[[Answerer], Answerer]:

@@ -59,7 +59,7 @@ class Journal:
         elif "failed" in entry:
             self.interrupted.discard(entry["failed"])
 
-    def begin(self, run: dict[str, Any]) -> None:
+    def begin(self, run: dict[str, object]) -> None:
         """Open for writing; a long journal shrinks to what is still pending."""
         if self._readonly:
             return
@@ -84,7 +84,7 @@ class Journal:
         ]
         write_file(self._path, b"".join(json.dumps(entry).encode() + b"\n" for entry in entries), 0o600)
 
-    def write(self, entry: dict[str, Any]) -> None:
+    def write(self, entry: dict[str, object]) -> None:
         """One line on disk before this returns."""
         self._take(entry)
         if self._fd >= 0:

@@ -16,9 +16,8 @@ from voiceops.remote.onhost.state_folder import boot_id, read_lease
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from voiceops.remote.messages import LeaseRequest
+    from voiceops.remote.messages import HeldLease, LeaseRequest
 
 
 class Lock:
@@ -40,7 +39,7 @@ class Lock:
         self._fd = -1
         self._guard = threading.Lock()
 
-    def take(self, waiting: Callable[[dict[str, Any]], None], cancelled: Callable[[], None]) -> None:
+    def take(self, waiting: Callable[[HeldLease], None], cancelled: Callable[[], None]) -> None:
         """Hold the lock, or fail naming its owner once the patience is over."""
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         ends_at = time.monotonic() + self._wait_s
@@ -58,7 +57,7 @@ class Lock:
             cancelled()
             time.sleep(0.1)
 
-    def _try(self) -> dict[str, Any] | None:
+    def _try(self) -> HeldLease | None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -29,7 +29,7 @@ HISTORY_ENTRIES = 500
 
 
 def append_entries(state_dir: str, entries: list[Any]) -> None:
-    kept: list[Any] = [*release_history(state_dir)[-HISTORY_ENTRIES:]]
+    kept: list[object] = [*release_history(state_dir)[-HISTORY_ENTRIES:]]
     kept += [{**entry, "at": round(time.time(), 3)} for entry in entries]
     text = "".join(json.dumps(entry) + "\n" for entry in kept)
     write_file(state_dir + "/releases.jsonl", text.encode(), 0o644)
@@ -74,7 +74,7 @@ def record_releases(request: RecordReleases, channel: Channel) -> RecordAnswer:
 
 
 @answers("releases.note")
-def note_releases(request: NoteReleases, channel: Channel) -> dict[str, Any]:
+def note_releases(request: NoteReleases, channel: Channel) -> dict[str, object]:
     """Add entries to the history."""
     append_entries(request["state_dir"], request["entries"])
     return {}

@@ -15,7 +15,8 @@ from voiceops.remote.onhost.paths import HALF, only_ours, stat_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Any
+
+    from voiceops.remote.messages import HeldLease
 
 
 MARK = ".voiceops"
@@ -116,12 +117,14 @@ def boot_id() -> str:
         return ""
 
 
-def read_lease(path: str) -> dict[str, Any] | None:
+def read_lease(path: str) -> HeldLease | None:
     """Who holds the lock file, unless the lease ran out, the host rebooted, or nobody does."""
     try:
         with open(path) as file:
-            lease: dict[str, Any] = json.loads(file.read() or "null") or {}
-        lease = {"owner": "somebody", "reason": "", "token": "", "held": False, **lease}
+            found: HeldLease | None = json.loads(file.read() or "null")
+        lease: HeldLease = {"owner": "somebody", "reason": "", "token": "", "held": False}
+        if found:
+            lease.update(found)
     except (OSError, ValueError, TypeError):
         return None
     if lease.get("boot") != boot_id() or lease.get("expires", 0) < time.time():

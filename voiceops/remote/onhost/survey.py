@@ -15,9 +15,7 @@ from voiceops.remote.onhost.venvs import VenvHandler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from voiceops.remote.messages import ResourcesAnswer
+    from voiceops.remote.messages import ResourceOutcome, ResourcesAnswer
     from voiceops.remote.onhost.base import Spec
 
 
@@ -52,7 +50,7 @@ class ResourceSurvey:
         self.units = UnitHandler()
         self.handlers = self.make_handlers()
         self.ordered = in_order(list(run.specs.values()))
-        self.results: dict[str, dict[str, Any]] = {}
+        self.results: dict[str, ResourceOutcome] = {}
         self.failed = ""
         """The id of the first resource that failed while it was applied."""
         self.wanted: list[tuple[str, int]] = []
@@ -98,11 +96,12 @@ class ResourceSurvey:
 
     def tell_reload(self, files: set[str]) -> None:
         for key in files & set(self.results):
-            if self.results[key]["result"] == "ok":
-                self.results[key].update(result="changed", changes=["load it into systemd"])
+            result = self.results[key]
+            if result["result"] == "ok":
+                result["result"], result["changes"] = "changed", ["load it into systemd"]
 
-    def planned(self, spec: Spec) -> tuple[dict[str, Any], ResourcePlan | None]:
-        result: dict[str, Any] = {"id": spec["id"], "result": "ok"}
+    def planned(self, spec: Spec) -> tuple[ResourceOutcome, ResourcePlan | None]:
+        result: ResourceOutcome = {"id": spec["id"], "result": "ok"}
         try:
             plan = self.plan(spec)
         except (Failed, OSError) as error:
@@ -112,9 +111,9 @@ class ResourceSurvey:
         if plan.note:
             result["note"] = plan.note
         if plan.changes:
-            result.update(result="changed", changes=plan.changes)
+            result["result"], result["changes"] = "changed", plan.changes
         elif plan.unknown:
-            result.update(result="unknown", note=plan.unknown)
+            result["result"], result["note"] = "unknown", plan.unknown
         if plan.before is not None:
             result["before"] = plan.before
         return result, plan

@@ -20,8 +20,6 @@ from voiceops.remote.onhost.unit_state import run_lines, systemctl, unit_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from voiceops.remote.messages import (
         EndAnswer,
         EndProcess,
@@ -193,7 +191,7 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
 
 
 @answers("processes.end")
-def end_process(request: EndProcess, channel: Channel) -> dict[str, Any]:
+def end_process(request: EndProcess, channel: Channel) -> dict[str, object]:
     """Ask a foreign process to end, then kill it. A pid that names another process now is left alone."""
     pid = request["pid"]
     began = start_time(pid)

@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from voiceops.stack.logs.files import structured
 
@@ -34,7 +33,7 @@ class Entry:
 
     level: str
     message: str
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
     """Its own fields, without those that every line has; objects inside are flat: ``a.b``."""
     trace: str = ""
 
@@ -59,7 +58,7 @@ def entry_of(text: str) -> Entry | None:
     return Entry(level, message.rstrip(), fields, "" if trace.strip() in message else trace.rstrip())
 
 
-def _flat(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flat(fields: Mapping[str, object]) -> Iterator[tuple[str, object]]:
     for key, value in fields.items():
         if key == "pii" and isinstance(value, dict):
             # Marked for those who hand logs on; whoever reads them here looks for the room.
@@ -87,12 +86,12 @@ def level_of_text(text: str, before: str) -> str:
     return before
 
 
-def shown_fields(fields: Mapping[str, Any]) -> str:
+def shown_fields(fields: Mapping[str, object]) -> str:
     """``key=value`` for each, durations with their unit."""
     return " ".join(f"{name}={value}" for name, value in (_shown(*pair) for pair in fields.items()))
 
 
-def _shown(name: str, value: Any) -> tuple[str, str]:
+def _shown(name: str, value: object) -> tuple[str, str]:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if name.endswith("_s"):
             return name.removesuffix("_s"), duration(value)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
@@ -28,10 +28,10 @@ _TIME_KEYS = ("timestamp", "ts", "time", "@timestamp")
 class _Stamps(msgspec.Struct):
     """What tells the time in a structured line; all else is skipped, not read."""
 
-    timestamp: Any = None
-    ts: Any = None
-    time: Any = None
-    at: Any = msgspec.field(default=None, name="@timestamp")
+    timestamp: object = None
+    ts: object = None
+    time: object = None
+    at: object = msgspec.field(default=None, name="@timestamp")
 
 
 _stamps = msgspec.json.Decoder(_Stamps)
@@ -101,7 +101,7 @@ def rotate_all(folder: Path, services: Iterable[Declared]) -> list[str]:
     ]
 
 
-def structured(text: str) -> Mapping[str, Any] | None:
+def structured(text: str) -> Mapping[str, object] | None:
     """The fields of a line that is a JSON object."""
     if not text.startswith("{"):
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from voiceops.stack.logs.entry import LEVELS, Entry, entry_of, level_of_text
 from voiceops.stack.logs.files import TimedLine
@@ -78,7 +77,7 @@ class LineFilter:
         return self._matched[line.service]
 
 
-def _rooms(fields: Mapping[str, Any]) -> list[str]:
+def _rooms(fields: Mapping[str, object]) -> list[str]:
     found: list[str] = []
     for key in _ROOM_KEYS:
         value = fields.get(key)

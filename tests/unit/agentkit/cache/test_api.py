@@ -307,7 +307,7 @@ async def test_nothing_is_taken_from_another_user_who_bound_the_hubs_name(
 
     assert await read() == "own"
     assert await asyncio.to_thread(impostor.stdout.readline) == "told nothing\n"
-    report({"kind": "call"})
+    report({"step": "call ended", "call_id": "AJ_1", "duration_s": 0.0, "total_s": 0.0, "details": {}})
     assert await asyncio.to_thread(impostor.stdout.readline) == "told nothing\n"
     assert os.listdir(tmp_path) == []
 
