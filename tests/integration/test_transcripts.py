@@ -40,6 +40,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("why",),
     ("why", "--room", "nosuch"),
     ("recover",),
+    ("history",),
+    ("history", "--calls", "--since", "1h"),
     ("logs", "--lines", "80"),
     ("rooms.kick", ROOM, "nobody"),
     ("cleanup-rooms",),

@@ -56,7 +56,18 @@ class ChartText:
     bold: bool = False
 
 
-Shape = Union[ChartLine, ChartDot, ChartText]
+@dataclass(frozen=True, slots=True)
+class ChartBand:
+    """A filled rectangle behind what is drawn after it."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    color: str
+
+
+Shape = Union[ChartLine, ChartDot, ChartText, ChartBand]
 
 
 def draw(report: CallReport) -> list[Shape]:

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voiceops.calls.chart import HEIGHT, PAPER, WIDTH, ChartDot, ChartLine, ChartText, Shape
+from voiceops.calls.chart import HEIGHT, PAPER, WIDTH, ChartBand, ChartDot, ChartLine, ChartText, Shape
 from voiceops.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ def _as_svg(shape: Shape) -> str:
             f'<polyline points="{points}" fill="none" stroke="{shape.color}"'
             f' stroke-width="{shape.width}"{dashes}/>'
         )
+    if isinstance(shape, ChartBand):
+        return (
+            f'<rect x="{shape.left}" y="{shape.top}" width="{shape.right - shape.left:.2f}"'
+            f' height="{shape.bottom - shape.top:.2f}" fill="{shape.color}"/>'
+        )
     if shape.cross:
         x, y, r = shape.x, shape.y, _RADIUS + 1
         return (
@@ -114,7 +119,11 @@ def _png(shapes: Sequence[Shape], path: Path) -> None:
     image.save(path, format="PNG", optimize=True)
 
 
-def _draw(pen: ImageDraw.ImageDraw, shape: ChartLine | ChartDot, scale: int) -> None:
+def _draw(pen: ImageDraw.ImageDraw, shape: ChartLine | ChartDot | ChartBand, scale: int) -> None:
+    if isinstance(shape, ChartBand):
+        corners = [shape.left * scale, shape.top * scale, shape.right * scale, shape.bottom * scale]
+        pen.rectangle(corners, fill=shape.color)
+        return
     if isinstance(shape, ChartLine):
         points = [(x * scale, y * scale) for x, y in shape.points]
         width = max(1, round(shape.width * scale))

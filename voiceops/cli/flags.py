@@ -25,6 +25,19 @@ class CallFlags:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class HistoryFlags:
+    """Flags of `inv history`, with their defaults."""
+
+    calls: bool = False
+    incidents: bool = False
+    repairs: bool = False
+    deploys: bool = False
+    since: str = "7d"
+    csv: str = ""
+    plot: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class LogFlags:
     """Flags of `inv logs`, with their defaults; -1 lines: 200, or with ``since`` all."""
 

@@ -13,6 +13,7 @@ from voiceops.calls.page import save_page
 from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.plan import flags_of, longest_s, make_plan
 from voiceops.calls.progress import progress
+from voiceops.calls.records import call_records
 from voiceops.calls.stats import CallReport, until_interrupted
 from voiceops.calls.text import summary
 from voiceops.cli.command import CommandRun, Report, names
@@ -24,6 +25,7 @@ from voiceops.model.calls import CallPlan, CallResult, CallTarget
 from voiceops.model.endpoint import reachable
 from voiceops.util import aio
 from voiceops.wiring.calls import run_calls
+from voiceops.wiring.history import record_history
 from voiceops.wiring.why import why_of
 
 
@@ -50,7 +52,10 @@ def place_calls(run: CommandRun, flags: CallFlags) -> Report:
         return _from_host(run, arguments, flags.service, longest_s(plan))
     target = call_target(run.project.hosts, service=flags.service, room=flags.room)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
+    began = time.time()
     done = _place(run, target, plan)
+    if records := call_records(done.results, host=run.project.hosts[0].name, began=began):
+        record_history(run.project, records, run.say)
     try:
         _save(run, done, target, report=flags.report, plot=flags.plot)
     except StorageError as error:

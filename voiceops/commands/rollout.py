@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
 from voiceops.commands.deploy_view import DeployView, deploy_report
 from voiceops.deploy.fleet import Fleet
 from voiceops.deploy.operations import DeployOptions
+from voiceops.deploy.records import deploy_records
 from voiceops.fleet.order import serial_of
 from voiceops.resources import default_owner
 from voiceops.wiring.deploy import deployer
@@ -28,5 +31,17 @@ def roll_out(
         drop_calls=run.yes,
         prepare_only=view.what == "setup",
     )
+    began = time.time()
     done = deployer(run.project, options, view).deploy(fleet)
+    if not check:
+        _record(run, view.what, fleet, options.by, began)
     return deploy_report(view, done, check=check)
+
+
+def _record(run: CommandRun, action: str, fleet: Fleet, by: str, began: float) -> None:
+    records = deploy_records(fleet, action, by=by, at=began, took_s=time.time() - began)
+    if records:
+        # SQLAlchemy: a deploy that changes nothing does not pay for it.
+        from voiceops.wiring.history import record_history
+
+        record_history(run.project, records, run.say)

@@ -22,6 +22,7 @@ def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
         _check_name(decoder, ("project",), settings.project)
     _check_livekit(settings, decoder)
     _check_serial(settings.deploy.serial, decoder, ("deploy", "serial"))
+    _check_history(settings, decoder)
     _check_packages(settings.deploy.packages, decoder, ("deploy", "packages"))
     for name, service in settings.services.items():
         _check_name(decoder, ("services", name), name)
@@ -55,6 +56,16 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
         missing = "api_secret" if settings.livekit.api_key else "api_key"
         raise decoder.error(
             ("livekit", missing), f"{missing} is empty but its partner is not", "set both, or neither"
+        )
+
+
+def _check_history(settings: Settings, decoder: Decoder) -> None:
+    url = settings.history.url
+    if url and url.origin == "literal" and not url.reveal().startswith("postgresql://"):
+        raise decoder.error(
+            ("history", "url"),
+            "the URL must start with postgresql://",
+            "write postgresql://USER:PASSWORD@HOST/DATABASE; without it the history is a file in .voiceops",
         )
 
 

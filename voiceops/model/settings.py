@@ -142,6 +142,16 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Minutes between two runs of that timer, 1 to 59."""
 
 
+class HistorySettings(_Settings, frozen=True, kw_only=True):
+    """What is remembered of calls, incidents, repairs and deploys, and where."""
+
+    url: Secret = Secret("")
+    """``postgresql://USER:PASSWORD@HOST/DATABASE``; empty: SQLite in the project's state folder."""
+    keep_days: AboveZero = 90.0
+    callers: Literal["none", "hash"] = "none"
+    """``hash``: a keyed hash of each caller's identity, by which calls of one caller can be told; never the identity."""
+
+
 class Settings(_Settings, frozen=True, kw_only=True):
     """Everything that voiceops reads for one host."""
 
@@ -150,6 +160,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
     services: dict[str, ServiceBase] = {}
     rooms: RoomsSettings = RoomsSettings()
     deploy: DeploySettings = DeploySettings()
+    history: HistorySettings = HistorySettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
 

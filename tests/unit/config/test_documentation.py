@@ -54,7 +54,13 @@ def test_the_shipped_inventory_loads_and_selects_this_machine(repository: Path) 
 
 
 def test_every_commented_setting_shows_its_default(uncommented: Settings) -> None:
-    shown = [uncommented.livekit, uncommented.rooms, uncommented.deploy, *uncommented.services.values()]
+    shown = [
+        uncommented.livekit,
+        uncommented.rooms,
+        uncommented.deploy,
+        uncommented.history,
+        *uncommented.services.values(),
+    ]
     for struct in shown:
         for field in msgspec.structs.fields(type(struct)):
             if field.name not in EXAMPLES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.model.documents import doctor, project, rooms, servers, stack
+from voiceops.model.documents import doctor, history, project, rooms, servers, stack
 
 DOCUMENTS: dict[str, tuple[type, ...]] = {
     "call": (doctor.CallDocument,),
@@ -11,6 +11,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "completion": (project.CompletionDocument,),
     "deploy": (servers.DeployDocument,),
     "drift": (servers.DeployDocument,),
+    "history": (history.HistoryDocument,),
     "init": (project.InitDocument,),
     "inventory": (
         project.InventoryDocument,

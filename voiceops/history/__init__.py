@@ -1,0 +1,1 @@
+"""What happened: calls, incidents, repairs, deploys and checks, kept in SQLite or PostgreSQL."""

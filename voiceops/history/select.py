@@ -1,0 +1,43 @@
+"""Sum up what a part of the history says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPart:
+    """Records of one host, the oldest first."""
+
+    calls: Sequence[CallRecord] = ()
+    incidents: Sequence[IncidentRecord] = ()
+    repairs: Sequence[RepairRecord] = ()
+    deploys: Sequence[DeployRecord] = ()
+
+    @property
+    def answered_count(self) -> int:
+        """Good calls."""
+        return sum(call.answered for call in self.calls)
+
+    @property
+    def ended_count(self) -> int:
+        """Calls whose outcome is known."""
+        return sum(call.outcome is not None for call in self.calls)
+
+    @property
+    def success(self) -> float | None:
+        """Share of the ended calls that were answered, 0 to 1; None: none has ended."""
+        return self.answered_count / self.ended_count if self.ended_count else None
+
+    @property
+    def answer_times_s(self) -> list[float]:
+        """Seconds until the agent was heard, shortest first."""
+        return sorted(call.answer_s for call in self.calls if call.answer_s is not None)
+
+    @property
+    def open_incidents(self) -> list[IncidentRecord]:
+        """Incidents that go on."""
+        return [one for one in self.incidents if one.ended_at is None]

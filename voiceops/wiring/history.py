@@ -1,0 +1,54 @@
+"""Build the history of a project, and record in it what commands have done."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from voiceops.errors import ConfigError, VoiceopsError
+from voiceops.model.history import HistoryRecord
+from voiceops.model.settings import Settings
+from voiceops.wiring.project import Project
+
+if TYPE_CHECKING:
+    from voiceops.history.store import HistoryStore
+
+HISTORY_FILE = "history.db"
+
+
+def history_url(settings: Settings, root: Path) -> str:
+    """Where the history is kept: ``history.url``, else a file of the project's state folder."""
+    if settings.history.url:
+        url = settings.history.url.reveal()
+        if not url.startswith("postgresql://"):
+            # A literal one is refused when the inventory is read; this one came from a variable, file or command.
+            raise ConfigError("history.url must start with postgresql://", path="history.url")
+        return url
+    return f"sqlite:///{quote(str(root / '.voiceops' / HISTORY_FILE))}"
+
+
+def open_history(project: Project, host: str = "") -> HistoryStore:
+    """The history of a host, by default of the first one that is selected; nothing is connected or made yet."""
+    settings = (
+        next((one.settings for one in project.hosts if one.name == host), None) or project.hosts[0].settings
+    )
+    # SQLAlchemy: whoever records imports this module early, and needs the store once its work is done.
+    from voiceops.history.store import HistoryStore
+
+    try:
+        return HistoryStore(history_url(settings, project.root))
+    except ConfigError as error:
+        raise project.configuration.pointed(host or project.hosts[0].name, error) from None
+
+
+def record_history(project: Project, records: Sequence[HistoryRecord], say: Callable[[str], None]) -> None:
+    """Write what a command has done; a history that can't be written is said, and the command goes on."""
+    try:
+        with contextlib.closing(open_history(project)) as store:
+            store.write(records)
+    except VoiceopsError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        say(f"note: not recorded in the history: {error.message}{hint}")
