@@ -14,7 +14,7 @@ from voiceops.commands.history_files import write_csv
 from voiceops.commands.history_view import history_text
 from voiceops.errors import UsageError
 from voiceops.history.select import HistoryPart
-from voiceops.history.store import HistoryStore
+from voiceops.history.store import NO_ROOMS, HistoryStore
 from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
 from voiceops.stack.logs.files import parse_since
 from voiceops.util.times import iso_time
@@ -72,13 +72,15 @@ def read_parts(store: HistoryStore, *, since: float, hosts: list[str]) -> dict[s
     incidents = store.read(IncidentRecord, since=since, hosts=hosts)
     repairs = store.read(RepairRecord, since=since, hosts=hosts)
     deploys = store.read(DeployRecord, since=since, hosts=hosts)
-    names = dict.fromkeys(one.host for one in (*calls, *incidents, *repairs, *deploys))
+    most = store.most_rooms(since=since, hosts=hosts)
+    names = set(most).union(one.host for one in (*calls, *incidents, *repairs, *deploys))
     return {
         name: HistoryPart(
             calls=[one for one in calls if one.host == name],
             incidents=[one for one in incidents if one.host == name],
             repairs=[one for one in repairs if one.host == name],
             deploys=[one for one in deploys if one.host == name],
+            most=most.get(name, NO_ROOMS),
         )
         for name in sorted(names)
     }
@@ -94,6 +96,9 @@ def _host(part: HistoryPart, asked: list[str]) -> HistoryHost:
         "answer_p50_s": round(percentile(times, 50), 3) if times else None,
         "answer_p95_s": round(percentile(times, 95), 3) if times else None,
         "open_incident_count": len(part.open_incidents),
+        "room_count_max": part.most.room_count,
+        "waiting_count_max": part.most.waiting_count,
+        "stuck_count_max": part.most.stuck_count,
     }
     if not asked or "calls" in asked:
         host["calls"] = [call_entry(one) for one in part.calls]

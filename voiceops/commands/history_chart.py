@@ -36,7 +36,7 @@ def draw_history(parts: Sequence[HistoryPart], *, since: float, until: float) ->
     times = [call.started_at for call in calls] + [one.began_at for one in incidents]
     begin = max(since, min(times, default=since))
     axis = _TimeAxis(begin, max(until, begin + 1.0))
-    ended = [call for call in calls if call.outcome is not None]
+    ended = [call for call in calls if call.outcome not in (None, "abandoned")]
     answered = sum(call.answered for call in ended)
     shapes: list[Shape] = [
         ChartText(_LEFT, 32, f"{answered} of {len(ended)} calls answered", 20, bold=True),
@@ -87,7 +87,7 @@ def _answer_times(calls: Sequence[CallRecord], axis: _TimeAxis) -> list[Shape]:
             shapes.append(
                 ChartDot(axis.x(call.started_at), _y(call.answer_s / top_s, _MIDDLE, _TOP), _ANSWER)
             )
-        if call.outcome is not None and not call.answered:
+        if call.outcome not in (None, "abandoned", "answered"):
             shapes.append(ChartDot(axis.x(call.started_at), _TOP + 4, FAILED, cross=True))
     return shapes + axis.labels(_MIDDLE + 18)
 

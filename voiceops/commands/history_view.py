@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from voiceops.calls.stats import percentile
 from voiceops.cli.output import STATES, show, show_table
 from voiceops.history.select import HistoryPart
 from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
-from voiceops.util.terminal import ERROR, OK, WARNING
+from voiceops.util.terminal import ERROR, FAINT, OK, WARNING
 from voiceops.util.words import counted
 
 SHOWN = 10
@@ -20,10 +19,16 @@ _STYLES = {
     "answered": OK,
     "unanswered": ERROR,
     "dropped": ERROR,
+    "abandoned": FAINT,
     "goes on": WARNING,
     "ok": OK,
 }
-_COLUMNS: dict[str, tuple[tuple[str, ...], Callable[[Any], tuple[str, ...]]]] = {}
+_HEADINGS = {
+    "calls": ("started", "kind", "outcome", "heard after", "lasted", "caller", "detail"),
+    "incidents": ("began", "lasted", "cause", "service", "what"),
+    "repairs": ("at", "repair", "result", "took", "why"),
+    "deploys": ("at", "action", "result", "changed", "release", "by", "detail"),
+}
 
 
 def history_text(parts: Mapping[str, HistoryPart], asked: Sequence[str], since: float) -> str:
@@ -32,10 +37,9 @@ def history_text(parts: Mapping[str, HistoryPart], asked: Sequence[str], since: 
     if not asked:
         for name, part in parts.items():
             show(f"{f'{name}: ' if several else ''}{summary(part, since)}")
-    for kind in asked or _COLUMNS:
-        headings, row = _COLUMNS[kind]
-        records = [(name, one) for name, part in parts.items() for one in getattr(part, kind)]
-        records.sort(key=lambda found: float(getattr(found[1], found[1].time_column)))
+    for kind in asked or _HEADINGS:
+        records = sorted((at, name, row) for name, part in parts.items() for at, row in _rows(kind, part))
+        headings = _HEADINGS[kind]
         shown = records if asked else records[-SHOWN:]
         if not records:
             if asked:
@@ -49,7 +53,7 @@ def history_text(parts: Mapping[str, HistoryPart], asked: Sequence[str], since: 
                 else f"{kind}:"
             )
         show_table(
-            [(*row(one)[:1], name if several else "", *row(one)[1:]) for name, one in shown],
+            [(row[0], name if several else "", *row[1:]) for _, name, row in shown],
             headings=(headings[0], "host", *headings[1:]),
             styles=_STYLES,
         )
@@ -67,6 +71,9 @@ def summary(part: HistoryPart, since: float) -> str:
     open_count = len(part.open_incidents)
     words.append(counted(len(part.incidents), "incident") + (f" ({open_count} open)" if open_count else ""))
     words += [counted(len(part.repairs), "repair"), counted(len(part.deploys), "deploy")]
+    if part.most.room_count is not None:
+        stuck = f", {part.most.stuck_count} of them stuck" if part.most.stuck_count else ""
+        words.append(f"at most {counted(part.most.room_count, 'room')}{stuck}")
     return f"since {_at(since)}: {', '.join(words)}"
 
 
@@ -100,12 +107,15 @@ def _deploy_row(deploy: DeployRecord) -> tuple[str, ...]:
     return (_at(deploy.at), deploy.action, result, changed, deploy.release, deploy.by, deploy.detail)
 
 
-_COLUMNS |= {
-    "calls": (("started", "kind", "outcome", "heard after", "lasted", "caller", "detail"), _call_row),
-    "incidents": (("began", "lasted", "cause", "service", "what"), _incident_row),
-    "repairs": (("at", "repair", "result", "took", "why"), _repair_row),
-    "deploys": (("at", "action", "result", "changed", "release", "by", "detail"), _deploy_row),
-}
+def _rows(kind: str, part: HistoryPart) -> list[tuple[float, tuple[str, ...]]]:
+    """The rows of one list, each with its time."""
+    if kind == "calls":
+        return [(one.started_at, _call_row(one)) for one in part.calls]
+    if kind == "incidents":
+        return [(one.began_at, _incident_row(one)) for one in part.incidents]
+    if kind == "repairs":
+        return [(one.at, _repair_row(one)) for one in part.repairs]
+    return [(one.at, _deploy_row(one)) for one in part.deploys]
 
 
 def _at(at: float) -> str:

@@ -61,7 +61,7 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
 
 def _check_history(settings: Settings, decoder: Decoder) -> None:
     url = settings.history.url
-    if url and url.origin == "literal" and not url.reveal().startswith("postgresql://"):
+    if url and url.form == "literal" and not url.reveal().startswith("postgresql://"):
         raise decoder.error(
             ("history", "url"),
             "the URL must start with postgresql://",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from voiceops.history.store import NO_ROOMS, MostRooms
 from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
 
 
@@ -16,6 +17,7 @@ class HistoryPart:
     incidents: Sequence[IncidentRecord] = ()
     repairs: Sequence[RepairRecord] = ()
     deploys: Sequence[DeployRecord] = ()
+    most: MostRooms = NO_ROOMS
 
     @property
     def answered_count(self) -> int:
@@ -24,8 +26,8 @@ class HistoryPart:
 
     @property
     def ended_count(self) -> int:
-        """Calls whose outcome is known."""
-        return sum(call.outcome is not None for call in self.calls)
+        """Calls that were answered or should have been."""
+        return sum(call.outcome not in (None, "abandoned") for call in self.calls)
 
     @property
     def success(self) -> float | None:

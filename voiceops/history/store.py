@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import (
@@ -44,6 +44,17 @@ _BUSY_S = 5.0
 _LOG_BYTES = 4_194_304
 _LOCK_KEY = 0x766F6963656F7073
 """Of PostgreSQL's advisory lock, which orders the monitors that find an older schema at the same time."""
+
+
+class MostRooms(NamedTuple):
+    """The most that any check counted; None: no check has counted."""
+
+    room_count: int | None
+    waiting_count: int | None
+    stuck_count: int | None
+
+
+NO_ROOMS = MostRooms(None, None, None)
 
 
 class HistoryStore:
@@ -102,18 +113,24 @@ class HistoryStore:
         wanted = select(table).where(at >= since).order_by(at.desc(), table.c.id).limit(limit)
         if hosts:
             wanted = wanted.where(table.c.host.in_(hosts))
-        with self._translated(), self._engine.connect() as connection:
-            version = version_of(connection)
-            refuse_newer(version, self._migrations, self.place)
-            if version < len(self._migrations):
-                if version == 0:
-                    return []
-                connection.rollback()
-                self.write(())  # an older schema lacks columns
-            rows = connection.execute(wanted).mappings().all()
+        with self._reading() as connection:
+            rows = connection.execute(wanted).mappings().all() if connection is not None else []
         return [
             msgspec.convert({str(name): one for name, one in row.items()}, kind) for row in reversed(rows)
         ]
+
+    def most_rooms(self, *, since: float = 0.0, hosts: Sequence[str] = ()) -> dict[str, MostRooms]:
+        """For each host with checks since then, the most rooms that one of them counted."""
+        if self.file is not None and not self.file.exists():
+            return {}
+        checks = TABLES["checks"]
+        columns = [func.max(checks.c[name]) for name in ("room_count", "waiting_count", "stuck_count")]
+        wanted = select(checks.c.host, *columns).where(checks.c.at >= since).group_by(checks.c.host)
+        if hosts:
+            wanted = wanted.where(checks.c.host.in_(hosts))
+        with self._reading() as connection:
+            rows = connection.execute(wanted).all() if connection is not None else []
+        return {host: MostRooms(*counts) for host, *counts in rows}
 
     def close(self) -> None:
         """End what is open; safe to call again."""
@@ -128,6 +145,17 @@ class HistoryStore:
             if column.name != "id"
         }
         return insert.on_conflict_do_update(index_elements=["id"], set_=changes)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection | None]:
+        """A connection to a database of this schema; None where nothing was ever written."""
+        with self._translated(), self._engine.connect() as connection:
+            version = version_of(connection)
+            refuse_newer(version, self._migrations, self.place)
+            connection.rollback()
+            if 0 < version < len(self._migrations):
+                self.write(())  # an older schema lacks columns
+            yield connection if version else None
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:

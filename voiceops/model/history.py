@@ -36,7 +36,8 @@ class CallRecord(_Record, frozen=True, kw_only=True):
     answer_s: Union[float, None] = None
     """From the beginning until the agent could be heard."""
     outcome: Union[str, None] = None
-    """``answered``, ``unanswered``, ``dropped`` (the agent left first) or ``failed``; None: it goes on."""
+    """``answered``, ``unanswered``, ``abandoned`` (left before an agent could come), ``dropped`` (its agent was lost)
+    or ``failed``; None: it goes on."""
     detail: str = ""
     """Why it was no good call: the kind of a synthetic call's failure, or LiveKit's reason."""
     caller: Union[str, None] = None

@@ -86,7 +86,11 @@ class Repair(_MonitorEvent, frozen=True, kw_only=True, tag="repair"):
 
 
 class WebhookEvent(_MonitorEvent, frozen=True, kw_only=True, tag="webhook"):
-    """One verified webhook of LiveKit; ``at`` is LiveKit's own time."""
+    """One verified webhook of LiveKit.
+
+    ``at`` is when it happened: LiveKit's ``joined_at_ms`` of who joins, for all else when it was received, since
+    LiveKit's ``created_at`` has whole seconds.
+    """
 
     delivery: str
     """Its identifier: LiveKit sends the same one again when it got no answer."""
@@ -95,6 +99,8 @@ class WebhookEvent(_MonitorEvent, frozen=True, kw_only=True, tag="webhook"):
     room: str
     room_sid: str = ""
     participant_sid: str = ""
+    identity: str = ""
+    """Of the participant; like ``room``, for whoever stores it to mask."""
     is_agent: bool = False
     reason: str = ""
     """Of a ``participant_left``: LiveKit's disconnect reason."""

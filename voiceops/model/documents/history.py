@@ -18,7 +18,7 @@ class HistoryCall(TypedDict):
     kind: str
     """caller, test (`inv call`) or probe (the monitor's)."""
     outcome: str | None
-    """answered, unanswered, dropped or failed; null: it goes on."""
+    """answered, unanswered, abandoned (left within 3 s), dropped or failed; null: it goes on."""
     answer_s: float | None
     """From the beginning until the agent could be heard."""
     detail: str
@@ -78,10 +78,16 @@ class HistoryHost(TypedDict):
     call_count: int
     answered_count: int
     success: float | None
-    """Share of ended calls that were answered, 0 to 1; null: none has ended."""
+    """Share of ended calls that were answered, 0 to 1, abandoned ones left out; null: none has ended."""
     answer_p50_s: float | None
     answer_p95_s: float | None
     open_incident_count: int
+    room_count_max: int | None
+    """The most rooms that a check of the monitor counted; null: it counted none."""
+    waiting_count_max: int | None
+    """Rooms with a person and no live agent."""
+    stuck_count_max: int | None
+    """Rooms in which a person waited for longer than a join takes."""
     calls: NotRequired[list[HistoryCall]]
     incidents: NotRequired[list[HistoryIncident]]
     repairs: NotRequired[list[HistoryRepair]]

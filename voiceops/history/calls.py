@@ -1,0 +1,132 @@
+"""Follow calls through LiveKit's webhooks: when each began, when its agent was heard, how it ended.
+
+A call is a person in a room, so two people in one room are two calls. Webhooks can be lost while a server or the monitor
+is down: what is still open then is ended by the next check that sees no call at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from voiceops.model.history import CallRecord
+from voiceops.model.monitor_events import WebhookEvent
+from voiceops.model.protocol import CALL_ROOM_PREFIX
+
+ABANDONED_S = 3.0
+"""Whoever leaves sooner has not waited for an agent: a page that was reloaded says nothing about the stack."""
+DROPPED_S = 5.0
+"""An agent that was gone for so long when its caller left has left first."""
+_LEFT_BY_ITSELF = ("", "CLIENT_INITIATED", "ROOM_DELETED", "ROOM_CLOSED", "PARTICIPANT_REMOVED")
+_MOST_ROOMS = 10_000
+
+
+@dataclass(slots=True)
+class _RoomCalls:
+    calls: dict[str, CallRecord] = field(default_factory=dict)
+    """Participant id to the call."""
+    agents: set[str] = field(default_factory=set)
+    heard: set[str] = field(default_factory=set)
+    """Agents that have published a track."""
+    agent_lost_at: float | None = None
+
+
+class CallTracker:
+    """Turns webhooks into records of calls; the same record is given again with each step."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, _RoomCalls] = {}
+        self._adopted: dict[str, CallRecord] = {}
+        """Open calls of an earlier monitor, whose rooms are not known."""
+
+    def adopt(self, calls: Iterable[CallRecord]) -> None:
+        """Go on with the open calls that an earlier monitor has recorded."""
+        self._adopted |= {call.id: call for call in calls}
+
+    def on_webhook(self, event: WebhookEvent, caller: str | None = None) -> list[CallRecord]:
+        """The calls that changed by it. A room of `inv call` has none: its caller records what it has seen."""
+        if event.room.startswith(CALL_ROOM_PREFIX):
+            return []
+        key = event.room_sid or event.room
+        if event.kind == "room_finished":
+            room = self._rooms.pop(key, None)
+            return [] if room is None else [_ended(room, call, event) for call in room.calls.values()]
+        if key not in self._rooms and len(self._rooms) >= _MOST_ROOMS:
+            self._rooms.pop(next(iter(self._rooms)))
+        room = self._rooms.setdefault(key, _RoomCalls())
+        if event.kind == "participant_joined":
+            return self._joined(room, event, caller)
+        if event.kind == "track_published" and event.is_agent:
+            room.agents.add(event.participant_sid)
+            room.heard.add(event.participant_sid)
+            return _heard(room, event.at)
+        if event.kind in ("participant_left", "participant_connection_aborted"):
+            return self._left(room, event)
+        return []
+
+    def on_nobody(self, at: float) -> list[CallRecord]:
+        """End all calls: LiveKit says that nobody is in one."""
+        left = [call for room in self._rooms.values() for call in room.calls.values()]
+        left += self._adopted.values()
+        for room in self._rooms.values():
+            room.calls.clear()
+        self._adopted.clear()
+        return [
+            msgspec.structs.replace(
+                call, ended_at=max(at, call.started_at), outcome=_outcome(call, at), detail="end not seen"
+            )
+            for call in left
+        ]
+
+    def _joined(self, room: _RoomCalls, event: WebhookEvent, caller: str | None) -> list[CallRecord]:
+        if event.is_agent:
+            room.agents.add(event.participant_sid)
+            room.agent_lost_at = None
+            return []
+        call = CallRecord(
+            id=event.participant_sid,
+            host=event.host,
+            kind="caller",
+            started_at=event.at,
+            answer_s=0.0 if room.heard else None,
+            caller=caller,
+        )
+        room.calls[call.id] = call
+        return [call]
+
+    def _left(self, room: _RoomCalls, event: WebhookEvent) -> list[CallRecord]:
+        if event.is_agent:
+            room.agents.discard(event.participant_sid)
+            room.heard.discard(event.participant_sid)
+            if not room.agents and event.reason not in _LEFT_BY_ITSELF:
+                room.agent_lost_at = event.at
+            return []
+        adopted = self._adopted.pop(event.participant_sid, None)
+        call = room.calls.pop(event.participant_sid, adopted)
+        return [] if call is None else [_ended(room, call, event)]
+
+
+def _heard(room: _RoomCalls, at: float) -> list[CallRecord]:
+    changed = [
+        msgspec.structs.replace(call, answer_s=round(max(0.0, at - call.started_at), 3))
+        for call in room.calls.values()
+        if call.answer_s is None
+    ]
+    room.calls.update((call.id, call) for call in changed)
+    return changed
+
+
+def _ended(room: _RoomCalls, call: CallRecord, event: WebhookEvent) -> CallRecord:
+    lost = room.agent_lost_at is not None and event.at - room.agent_lost_at >= DROPPED_S
+    outcome = "dropped" if lost and call.answer_s is not None else _outcome(call, event.at)
+    detail = event.reason if event.reason not in _LEFT_BY_ITSELF else ""
+    ended_at = max(event.at, call.started_at)
+    return msgspec.structs.replace(call, ended_at=ended_at, outcome=outcome, detail=detail)
+
+
+def _outcome(call: CallRecord, ended_at: float) -> str:
+    if call.answer_s is not None:
+        return "answered"
+    return "abandoned" if ended_at - call.started_at < ABANDONED_S else "unanswered"
