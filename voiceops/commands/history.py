@@ -96,9 +96,9 @@ def _host(part: HistoryPart, asked: list[str]) -> HistoryHost:
         "answer_p50_s": round(percentile(times, 50), 3) if times else None,
         "answer_p95_s": round(percentile(times, 95), 3) if times else None,
         "open_incident_count": len(part.open_incidents),
-        "room_count_max": part.most.room_count,
-        "waiting_count_max": part.most.waiting_count,
-        "stuck_count_max": part.most.stuck_count,
+        "most_room_count": part.most.room_count,
+        "most_waiting_count": part.most.waiting_count,
+        "most_stuck_count": part.most.stuck_count,
     }
     if not asked or "calls" in asked:
         host["calls"] = [call_entry(one) for one in part.calls]
@@ -150,7 +150,7 @@ def repair_entry(repair: RepairRecord) -> HistoryRepair:
         "ok": repair.ok,
         "detail": repair.error,
         "took_s": repair.took_s,
-        "attempt": repair.attempt,
+        "attempt_count": repair.attempt,
     }
 
 

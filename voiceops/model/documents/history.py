@@ -54,7 +54,8 @@ class HistoryRepair(TypedDict):
     detail: str
     """Why it failed."""
     took_s: float
-    attempt: int
+    attempt_count: int
+    """Which one it was since the incident began."""
 
 
 class HistoryDeploy(TypedDict):
@@ -82,11 +83,11 @@ class HistoryHost(TypedDict):
     answer_p50_s: float | None
     answer_p95_s: float | None
     open_incident_count: int
-    room_count_max: int | None
+    most_room_count: int | None
     """The most rooms that a check of the monitor counted; null: it counted none."""
-    waiting_count_max: int | None
+    most_waiting_count: int | None
     """Rooms with a person and no live agent."""
-    stuck_count_max: int | None
+    most_stuck_count: int | None
     """Rooms in which a person waited for longer than a join takes."""
     calls: NotRequired[list[HistoryCall]]
     incidents: NotRequired[list[HistoryIncident]]
