@@ -21,8 +21,9 @@ from tests.support import live, parts
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.doctor.collect import observe_rooms
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import ServerFact, StackFacts
+from voiceops.doctor.facts import StackFacts
 from voiceops.model.secret import Secret
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms import rules
 from voiceops.rooms.cleanup import cleanup_stale_rooms
@@ -94,7 +95,7 @@ async def test_rooms_of_a_dead_node_go_for_good_and_those_of_the_living_stay(
     assert 0 < len(orphans) < len(names), "both nodes should have got rooms"
     seen = StackFacts(
         now=time.time() + 60,  # the rule gives a young room time to be served
-        server=ServerFact(url=api.url, reachable=True, status=200),
+        server=ServerFact(url=api.url, reachable=True, status=200, credentials="ok"),
         rooms=(await observe_rooms(api))[0],
     )
     named = {finding.room for finding in diagnose(seen) if finding.rule == "orphan-room"}

@@ -35,11 +35,11 @@ def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Repor
     """
     began = _moment(since)
 
-    def look(host: Host) -> _HostDiagnosis:
-        return _look(run, host, room, fix=fix, since=began)
+    def work(host: Host) -> _HostDiagnosis:
+        return _diagnose_host(run, host, room, fix=fix, since=began)
 
     # Hosts may share a LiveKit: each fixes what the one before it has left.
-    done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], look)
+    done = run_on(start_order(run.project.hosts, one_by_one=True) if fix else [run.project.hosts], work)
     seen = values_of(run, done)
     ok = all(one.ok for one in seen.values())
     if (
@@ -106,7 +106,9 @@ def _no_room(room: str) -> str:
     return f"there is no room {room!r}"
 
 
-def _look(run: CommandRun, host: Host, room: str, *, fix: bool, since: float | None) -> _HostDiagnosis:
+def _diagnose_host(
+    run: CommandRun, host: Host, room: str, *, fix: bool, since: float | None
+) -> _HostDiagnosis:
     with recovery_actions(run.project, host, say=run.say, drop_calls=run.yes) as actions:
         facts = actions.facts(room, since=since)
         findings = actions.findings(facts)

@@ -15,20 +15,20 @@ from voiceops.doctor.evidence import (
     place_of,
 )
 from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact, misnamed
-from voiceops.doctor.room_evidence import RoomDiagnosis, RoomEvidence, dead, new_agents
+from voiceops.doctor.room_evidence import RoomEvidence, dead, new_agents
 from voiceops.model.findings import Finding, Fix
 
 # --- one room -------------------------------------------------------------------------
 
 
-def raised(look: RoomEvidence) -> RoomDiagnosis | None:
+def raised(look: RoomEvidence) -> Finding | None:
     for event in reversed(look.events("unhandled exception while running the job task")):
         error = call_error(event, look.code_folder)
         return _code_failed(look, error, logged("worker", event, error))
     return None
 
 
-def guard_gave_up(look: RoomEvidence) -> RoomDiagnosis | None:
+def guard_gave_up(look: RoomEvidence) -> Finding | None:
     """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
     for event in reversed(look.events("call failed")):
         phase = str(event.fields.get("phase", ""))
@@ -41,7 +41,7 @@ def guard_gave_up(look: RoomEvidence) -> RoomDiagnosis | None:
     return None
 
 
-def _code_failed(look: RoomEvidence, error: str, evidence: str) -> RoomDiagnosis:
+def _code_failed(look: RoomEvidence, error: str, evidence: str) -> Finding:
     """The same code would fail again for a call that failed before in the same way, and a test call is over."""
     worker, place = look.worker, place_of(error)
     what = error.split("(")[0].split(":")[0].strip() or "an error"
@@ -49,7 +49,7 @@ def _code_failed(look: RoomEvidence, error: str, evidence: str) -> RoomDiagnosis
     changed = worker is not None and not worker.release_current
     by_hand = not changed and (alike > 1 or look.is_test_call)
     correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
-    return RoomDiagnosis(
+    return Finding(
         rule="entrypoint-raised",
         sentence=f"The agent's code failed with {what} in this call, so it has no agent"
         + (f": {alike} calls have failed in the same way." if alike > 1 else "."),
@@ -62,11 +62,11 @@ def _code_failed(look: RoomEvidence, error: str, evidence: str) -> RoomDiagnosis
     )
 
 
-def killed_in_call(look: RoomEvidence) -> RoomDiagnosis | None:
+def killed_in_call(look: RoomEvidence) -> Finding | None:
     for agent in look.room.agents:
         gone = dead(agent, look)
         if gone is not None:
-            return RoomDiagnosis(
+            return Finding(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
                 evidence=gone.evidence,
@@ -76,11 +76,11 @@ def killed_in_call(look: RoomEvidence) -> RoomDiagnosis | None:
     return None
 
 
-def exited(look: RoomEvidence) -> RoomDiagnosis | None:
+def exited(look: RoomEvidence) -> Finding | None:
     for event in reversed(look.events("process exited with non-zero exit code")):
         code = event.message.rsplit(" ", 1)[-1]
         killed = code.startswith("-")
-        return RoomDiagnosis(
+        return Finding(
             rule="killed-in-call" if killed else "entrypoint-exited",
             sentence=f"The agent's process was killed by signal {code[1:]} in this call."
             if killed
@@ -91,11 +91,11 @@ def exited(look: RoomEvidence) -> RoomDiagnosis | None:
     return None
 
 
-def waits_for_other_name(look: RoomEvidence) -> RoomDiagnosis | None:
+def waits_for_other_name(look: RoomEvidence) -> Finding | None:
     """The worker has registered another name than the inventory's: said by a stack rule."""
     if look.room.agents or look.assigned or not any(misnamed(worker) for worker in look.facts.workers):
         return None
-    return RoomDiagnosis(
+    return Finding(
         rule="other-agent-name",
         sentence="No worker has registered the name of the agent that this room waits for.",
         evidence=("see the worker's name",),

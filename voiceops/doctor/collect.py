@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from voiceops.deadline import deadline
-from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, ServerFact, StackFacts, WorkerFact
+from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, StackFacts, WorkerFact
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.model.rooms import Room
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.rules import COUNT_LAG_S

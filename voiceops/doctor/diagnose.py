@@ -10,10 +10,10 @@ a job.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from voiceops.doctor import code_rules, server_rules, worker_rules
 from voiceops.doctor.facts import StackFacts
-from voiceops.doctor.room_evidence import RoomDiagnosis
 from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
 
@@ -48,20 +48,7 @@ def diagnose(facts: StackFacts) -> tuple[Finding, ...]:
     for room in facts.rooms:
         if facts.wanted_room and room.name != facts.wanted_room:
             continue
-        verdict = judge_room(room, facts)
-        if verdict is not None and not (explained and verdict.from_below):
-            findings.append(_finding(room.name, verdict))
+        finding = judge_room(room, facts)
+        if finding is not None and not (explained and finding.from_below):
+            findings.append(replace(finding, room=room.name))
     return tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.rank)))
-
-
-def _finding(room: str, verdict: RoomDiagnosis) -> Finding:
-    return Finding(
-        rule=verdict.rule,
-        severity=verdict.severity,
-        sentence=verdict.sentence,
-        evidence=verdict.evidence,
-        fixes=verdict.fixes,
-        room=room,
-        by_hand=verdict.by_hand,
-        rank=verdict.rank,
-    )

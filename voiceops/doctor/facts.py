@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from voiceops.model.protocol import AGENT_STARTS
 from voiceops.model.rooms import Dispatch, Participant
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
 
@@ -95,34 +96,6 @@ class WorkerFact:
     def full(self) -> bool:
         """It takes no more calls for now."""
         return self.at_max_jobs or self.over_load
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFact:
-    """The livekit-server as this machine reaches it."""
-
-    url: str
-    reachable: bool
-    status: int | None = None
-    """Of ``GET /``: 200, or 406 when its statistics are too old."""
-    error: str = ""
-    credentials: str = "ok"
-    """ok, refused, expired, unknown."""
-    credentials_detail: str = ""
-    secret_bytes: int = 64
-    clock_skew_s: float = 0.0
-    """Server's clock minus ours; tokens have one minute of leeway."""
-    declared: bool = False
-    """The stack itself runs it."""
-    service: str = "livekit"
-    state: ServiceState | None = None
-    detail: str = ""
-    stopped: bool = False
-    """The kernel says that its process is stopped: no packet passes, every call is silent."""
-    foreign_owner: str = ""
-    """Whose the process on its port is, where that is none of this project's."""
-    started_at: float | None = None
-    """None: this stack does not run it, or it does not run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

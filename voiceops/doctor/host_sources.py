@@ -11,7 +11,7 @@ import msgspec
 
 from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.collect import LOG_WINDOW_S
-from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
+from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import event_of
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
 from voiceops.errors import HostError
@@ -19,6 +19,7 @@ from voiceops.health.agent import AgentHealth
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.model.roles import Role
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs

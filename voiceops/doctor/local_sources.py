@@ -13,12 +13,13 @@ import psutil
 
 from voiceops.adapters.livekit.server import check_server
 from voiceops.adapters.process import processes
-from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
+from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
 from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import Settings
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Instance, Observed

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from voiceops.doctor.facts import ServerFact, WorkerFact
+from voiceops.doctor.facts import WorkerFact
 from voiceops.health.agent import AgentHealth
 from voiceops.model.roles import Role
-from voiceops.model.server import ServerCheck
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, judge
@@ -37,21 +37,16 @@ class ObservedStack:
     code_folder: str = ""
     details: Callable[[Instance], WorkerDetails] = field(repr=False)
 
-    def server(self, look: ServerCheck) -> ServerFact:
-        """The server behind ``livekit.url``, and its service if this machine runs it."""
+    def server(self, asked: ServerFact) -> ServerFact:
+        """What was asked of the server behind ``livekit.url``, with its service if this machine runs it."""
         livekit = self.settings.livekit
         services = self.settings.services
         name = next((n for n in self.digests if n in services and services[n].role is Role.SERVER), "")
         verdict = judge(self.observed.get(name, Observed())) if name else None
-        return ServerFact(
+        return replace(
+            asked,
             url=livekit.url,
-            reachable=look.reachable,
-            status=look.status,
-            error=look.error,
-            credentials=look.credentials,
-            credentials_detail=look.credentials_detail,
             secret_bytes=len(livekit.api_secret.reveal()),
-            clock_skew_s=look.clock_skew_s,
             declared=bool(name),
             service=name or "livekit",
             state=verdict.state if verdict else None,

@@ -130,21 +130,6 @@ class RoomEvidence:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoomDiagnosis:
-    """Why a caller in this room hears nothing."""
-
-    rule: str
-    sentence: str
-    evidence: tuple[str, ...]
-    fixes: tuple[Fix, ...]
-    severity: str = "error"
-    rank: int = 30
-    by_hand: bool = False
-    from_below: bool = False
-    """True where a stack rule names the cause better: a missing, frozen or lost worker."""
-
-
 def looks(facts: StackFacts) -> list[RoomEvidence]:
     return [RoomEvidence(room, facts) for room in facts.rooms]
 

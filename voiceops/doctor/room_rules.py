@@ -11,8 +11,8 @@ from collections.abc import Callable
 from voiceops.doctor import code_rules
 from voiceops.doctor.evidence import logged
 from voiceops.doctor.facts import RoomFact, StackFacts
-from voiceops.doctor.room_evidence import RoomDiagnosis, RoomEvidence, dead, inert
-from voiceops.model.findings import Fix
+from voiceops.doctor.room_evidence import RoomEvidence, dead, inert
+from voiceops.model.findings import Finding, Fix
 from voiceops.model.protocol import NOBODY_TIMEOUT_S
 from voiceops.model.quoting import quoted
 from voiceops.model.rooms import ParticipantState
@@ -37,7 +37,7 @@ _PROVIDERS = {
 that name that says whose."""
 
 
-def judge_room(room: RoomFact, facts: StackFacts) -> RoomDiagnosis | None:
+def judge_room(room: RoomFact, facts: StackFacts) -> Finding | None:
     """The verdict on one room; None: nobody waits, or the agent serves, or it is too early to say."""
     view = RoomEvidence(room, facts)
     for rule in _ANY_ROOM:
@@ -51,11 +51,11 @@ def judge_room(room: RoomFact, facts: StackFacts) -> RoomDiagnosis | None:
 # --- the rules, in order --------------------------------------------------------------
 
 
-def _orphan(view: RoomEvidence) -> RoomDiagnosis | None:
+def _orphan(view: RoomEvidence) -> Finding | None:
     room = view.room
     if room.participants or room.dispatches is not None or view.facts.now - room.created_at < 10:
         return None
-    return RoomDiagnosis(
+    return Finding(
         rule="orphan-room",
         sentence="The room stands in the list but no node serves it: it is left over from a node that died.",
         evidence=(room.dispatch_error or "the server can't list its dispatches", "no participants"),
@@ -64,7 +64,7 @@ def _orphan(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _duplicate(view: RoomEvidence) -> RoomDiagnosis | None:
+def _duplicate(view: RoomEvidence) -> Finding | None:
     if not view.people:
         return None  # nobody hears them: two that came back after a restart end by themselves
     live = [
@@ -80,7 +80,7 @@ def _duplicate(view: RoomEvidence) -> RoomDiagnosis | None:
             continue
         keep = next((agent for agent in same if serving(agent) is AgentPresence.READY), same[0])
         extra = [agent for agent in same if agent is not keep]
-        return RoomDiagnosis(
+        return Finding(
             rule="duplicate-agents",
             sentence=f"{len(same)} agents of the same name are in the room and talk over each other.",
             evidence=tuple(
@@ -92,7 +92,7 @@ def _duplicate(view: RoomEvidence) -> RoomDiagnosis | None:
     return None
 
 
-def _never_joined(view: RoomEvidence) -> RoomDiagnosis | None:
+def _never_joined(view: RoomEvidence) -> Finding | None:
     """Agents that wait for a person who never comes, as LiveKit leaves them in a room that it made anew."""
     room, agents = view.room, view.room.agents
     if not agents or len(agents) != len(room.participants) or room.empty_timeout_s > EMPTY_TIMEOUT_S:
@@ -103,7 +103,7 @@ def _never_joined(view: RoomEvidence) -> RoomDiagnosis | None:
     if waited_s < NOBODY_TIMEOUT_S:
         return None
     count = "a ready agent" if len(agents) == 1 else f"{len(agents)} ready agents"
-    return RoomDiagnosis(
+    return Finding(
         rule="never-joined",
         # Without the server's log it may be a call whose caller has left seconds ago.
         severity="warning" if view.server_log_seen else "info",
@@ -123,11 +123,11 @@ def _never_joined(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _inert_agent(view: RoomEvidence) -> RoomDiagnosis | None:
+def _inert_agent(view: RoomEvidence) -> Finding | None:
     for agent in view.room.agents:
         evidence = inert(agent, view)
         if evidence:
-            return RoomDiagnosis(
+            return Finding(
                 rule="inert-agent",
                 sentence="The agent's session ended when its caller left; the caller is back, but the agent no longer listens.",
                 evidence=(
@@ -139,7 +139,7 @@ def _inert_agent(view: RoomEvidence) -> RoomDiagnosis | None:
     return None
 
 
-def _provider_failed(view: RoomEvidence) -> RoomDiagnosis | None:
+def _provider_failed(view: RoomEvidence) -> Finding | None:
     """An agent that is there and mute: its voice, ears or mind give nothing (a wrong key, no network)."""
     failed = [
         event
@@ -152,7 +152,7 @@ def _provider_failed(view: RoomEvidence) -> RoomDiagnosis | None:
     text, part = next((text, part) for text, part in _PROVIDERS.items() if text in event.message)
     reason = event.message.partition(text)[2].rpartition(", retrying")[0].strip(": ") or "no reason given"
     label = str(event.fields.get(part, "")).removeprefix("livekit.plugins.")
-    return RoomDiagnosis(
+    return Finding(
         rule="provider-failed",
         sentence=f"The agent is there, but its {part.upper()}{f' ({label})' if label else ''} gives nothing.",
         evidence=(
@@ -172,7 +172,7 @@ def _provider_failed(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _wrong_name(view: RoomEvidence) -> RoomDiagnosis | None:
+def _wrong_name(view: RoomEvidence) -> Finding | None:
     declared = sorted({worker.agent_name for worker in view.facts.workers})
     dispatches = view.room.dispatches or ()
     if view.room.agents or not declared or view.assigned:
@@ -181,7 +181,7 @@ def _wrong_name(view: RoomEvidence) -> RoomDiagnosis | None:
         return None
     asked = sorted({dispatch.agent_name for dispatch in dispatches if dispatch.agent_name})
     if asked:
-        return RoomDiagnosis(
+        return Finding(
             rule="wrong-agent-name",
             sentence=f"The room asks for agent {asked[0]!r}, and no worker has that name.",
             evidence=(
@@ -192,7 +192,7 @@ def _wrong_name(view: RoomEvidence) -> RoomDiagnosis | None:
         )
     if "" in declared or (view.room.dispatches is None):
         return None
-    return RoomDiagnosis(
+    return Finding(
         rule="no-dispatch",
         sentence=f"The agent is named {declared[0]!r}, so it comes only by explicit dispatch, and nobody dispatched it.",
         evidence=(
@@ -205,7 +205,7 @@ def _wrong_name(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _worker_at_fault(view: RoomEvidence) -> RoomDiagnosis | None:
+def _worker_at_fault(view: RoomEvidence) -> Finding | None:
     """Silence that a stack rule explains; said here only where that rule did not fire."""
     worker = view.worker
     if worker is None or view.room.agents:
@@ -218,7 +218,7 @@ def _worker_at_fault(view: RoomEvidence) -> RoomDiagnosis | None:
     )
     if not (unwell or worker.stopped or worker.registered is False):
         return None
-    return RoomDiagnosis(
+    return Finding(
         rule="no-worker",
         sentence=f"No working worker for {worker.service}.",
         evidence=(f"service {worker.service} is {worker.state}",),
@@ -230,7 +230,7 @@ def _worker_at_fault(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
+def _lost(view: RoomEvidence) -> Finding | None:
     """No worker took the job when it was offered; LiveKit does not offer it again."""
     if view.room.agents or view.assigned or any(d.jobs for d in view.room.dispatches or ()):
         return None
@@ -248,14 +248,14 @@ def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
     said = [event for event in said if event.fields.get("jobType", "JT_ROOM") == "JT_ROOM"]
     reason = " ".join(f"{event.message} {event.fields.get('error', '')}" for event in said)
     if "no servers available" in reason:
-        return RoomDiagnosis(
+        return Finding(
             rule="worker-over-load",
             sentence="Every worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(logged("server", said[-1], reason.strip()),),
             fixes=(view.dispatch(),),
         )
     if "deadline" in reason:
-        return RoomDiagnosis(
+        return Finding(
             rule="worker-frozen",
             sentence="The worker that was offered this call did not answer within 3 s, and the job was lost.",
             evidence=(logged("server", said[-1], reason.strip()),),
@@ -263,7 +263,7 @@ def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
         )
     worker = view.worker
     if worker is not None and worker.full:
-        return RoomDiagnosis(
+        return Finding(
             rule="worker-over-load",
             sentence="The worker was full when this call came, so it was offered to nobody, and never will be again.",
             evidence=(f"the worker of {worker.service} is full",),
@@ -272,7 +272,7 @@ def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
         )
     registered_at = worker.registered_at if worker else None
     late = registered_at is not None and registered_at > asked_at
-    return RoomDiagnosis(
+    return Finding(
         rule="dispatch-lost",
         sentence="The call came while no worker was registered; one is now, but LiveKit never offers a job twice.",
         evidence=(
@@ -285,7 +285,7 @@ def _lost(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
+def _hung(view: RoomEvidence) -> Finding | None:
     """A job was assigned and nothing has come of it."""
     killed = view.events("killing process")
     assigned_at = max((event.at for event in view.assigned), default=None)
@@ -297,7 +297,7 @@ def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
     unlike_others = _ready_elsewhere(view) if in_room else ""
     if in_room and not killed and not unlike_others:
         return _silent_agent(view, since)
-    return RoomDiagnosis(
+    return Finding(
         rule="entrypoint-hung",
         sentence="The agent joined but never became ready: its code hangs before the session starts."
         if in_room
@@ -312,9 +312,9 @@ def _hung(view: RoomEvidence) -> RoomDiagnosis | None:
     )
 
 
-def _slow_join(view: RoomEvidence, since: float) -> RoomDiagnosis:
+def _slow_join(view: RoomEvidence, since: float) -> Finding:
     """On a busy machine it is too early to call it a fault, and a second dispatch could bring two agents."""
-    return RoomDiagnosis(
+    return Finding(
         rule="slow-join",
         severity="warning",
         sentence="A worker took the call, but no agent has joined yet; the machine is busy, so that a join "
@@ -337,10 +337,10 @@ def _ready_elsewhere(view: RoomEvidence) -> str:
     return ""
 
 
-def _silent_agent(view: RoomEvidence, since: float) -> RoomDiagnosis:
+def _silent_agent(view: RoomEvidence, since: float) -> Finding:
     """An agent that only listens looks like one that hangs: a question, and nothing that a fix would do."""
     agent = view.room.agents[0]
-    return RoomDiagnosis(
+    return Finding(
         rule="silent-agent",
         severity="info",
         sentence="The agent is in the room, but neither speaks nor says that it is ready: it only listens, or its "
@@ -357,7 +357,7 @@ def _silent_agent(view: RoomEvidence, since: float) -> RoomDiagnosis:
     )
 
 
-_Rule = Callable[[RoomEvidence], "RoomDiagnosis | None"]
+_Rule = Callable[[RoomEvidence], Finding | None]
 _ANY_ROOM: tuple[_Rule, ...] = (_orphan, _duplicate, _provider_failed, _never_joined)
 _WAITING_ROOM: tuple[_Rule, ...] = (
     _inert_agent,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Finding:
     """A cause, the evidence for it, and what fixes it."""
 
     rule: str
-    severity: str
+    severity: str = "error"
     """``error``: callers hear silence; ``warning``: they may soon; ``info``: what may be meant to be so."""
     sentence: str
     evidence: tuple[str, ...]
@@ -46,9 +46,11 @@ class Finding:
     room: str = ""
     by_hand: bool = False
     """Neither a fix nor a restart removes it: a person has to change code, configuration or another project."""
+    from_below: bool = False
+    """Of a room whose silence a finding about the stack explains, where there is one: a missing, frozen or lost worker."""
     past: bool = False
     """It tells of calls that have ended: only a new call shows whether it still holds."""
-    rank: int = field(default=50)
+    rank: int = 30
     """Smaller: nearer to the root. A server that is down explains everything above it."""
 
     @property

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
+import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
 import voiceops
+from tests.support import parts
 from voiceops.adapters.process import processes
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.cli.program import VoiceopsProgram
@@ -119,6 +125,52 @@ def test_the_states_of_hosts_are_made_without_a_way_back_through_wiring(
     assert inv("deploy", "--host", "web1") == 5
     assert walks
     assert not [name for passed in walks for name in passed if name.startswith("wiring/")]
+
+
+BESIDE = {"StackFacts", "ObservedStack", "_HostDiagnosis", "HostFact", "CallHistory", "Fix", "RecoveryLevel"}
+"""They hold what was observed without copying it, or are about something else than a service."""
+FORMS = (
+    "voiceops.stack.model",
+    "voiceops.doctor",
+    "voiceops.model.server",
+    "voiceops.model.findings",
+    "voiceops.commands",
+)
+
+
+@contextmanager
+def made_objects() -> Iterator[list[str]]:
+    """The classes of ``FORMS``, in the order in which the block first makes one of each."""
+    found: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "__init__" and "self" in frame.f_locals:
+            kind = type(frame.f_locals["self"])
+            if kind.__module__.startswith(FORMS) and kind.__name__ not in found:
+                found.append(kind.__name__)
+
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield found
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def test_why_takes_a_service_through_six_forms(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    services = {"agent": {"kind": "agent", "entry": "agent.py"}}
+    livekit = {"url": f"ws://127.0.0.1:{parts.free_port()}", "api_key": "k", "api_secret": "s" * 40}
+    variables = {"project": "demo", "services": services, "livekit": livekit}
+    (project / "inventory.yaml").write_text(json.dumps({"all": {"vars": variables}}))
+    (project / "agent.py").write_text("")
+    with made_objects() as found:
+        assert inv("why", "--json") == 1
+    (finding, *_) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["rule"] == "server-down"
+    forms = {"Observed", "ServiceVerdict", "WorkerFact", "ServerFact", "Finding"}
+    # Before them what a backend reads (a launch record, a unit's state), behind them the line or its JSON.
+    assert {name for name in found if not name.startswith("Local")} - BESIDE == forms
 
 
 def _unreachable() -> None:

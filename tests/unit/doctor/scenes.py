@@ -9,7 +9,6 @@ from typing import Any
 from voiceops.doctor.facts import (
     LogEvent,
     RoomFact,
-    ServerFact,
     StackFacts,
     WorkerFact,
 )
@@ -20,6 +19,7 @@ from voiceops.model.rooms import (
     Track,
     TrackKind,
 )
+from voiceops.model.server import ServerFact
 from voiceops.model.states import ServiceState
 
 NOW = 10_000.0
@@ -27,7 +27,13 @@ NOW = 10_000.0
 
 def server(**changes: Any) -> ServerFact:
     """A server that is well."""
-    well: dict[str, Any] = {"url": "ws://127.0.0.1:7880", "reachable": True, "status": 200, "declared": True}
+    well: dict[str, Any] = {
+        "url": "ws://127.0.0.1:7880",
+        "reachable": True,
+        "status": 200,
+        "credentials": "ok",
+        "declared": True,
+    }
     return ServerFact(**well | changes)
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from tests.unit.doctor.scenes import NOW, server, worker, worker_line
 from voiceops.doctor.collect import UNCOUNTED_MOST, collect
-from voiceops.doctor.facts import HostFact, LogEvent, ServerFact, WorkerFact
+from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import event_of
 from voiceops.errors import ConfigError, StorageError, UnreachableError
 from voiceops.model.rooms import Participant, Room
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import RoomsSettings
 from voiceops.stack.logs.files import TimedLine
 

@@ -11,12 +11,12 @@ import aiohttp
 from voiceops.adapters.livekit.credentials import check_token, judge_answer
 from voiceops.adapters.livekit.endpoint import clock_skew_s, http_base
 from voiceops.model.secret import Secret
-from voiceops.model.server import ServerCheck
+from voiceops.model.server import ServerFact
 
 
 async def check_server(
     url: str, api_key: Secret, api_secret: Secret, *, timeout_s: float = 3.0
-) -> ServerCheck:
+) -> ServerFact:
     """Ask ``/`` and ``/rtc/validate``; never raises for a server that is away or refuses."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     try:
@@ -27,8 +27,8 @@ async def check_server(
             async with session.get(f"{http_base(url)}/rtc/validate", params=params) as answer:
                 credentials, detail = judge_answer(answer.status, await answer.text())
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
-        return ServerCheck(url=url, reachable=False, error=_reason(error))
-    return ServerCheck(
+        return ServerFact(url=url, reachable=False, error=_reason(error))
+    return ServerFact(
         url=url,
         reachable=True,
         status=status,
