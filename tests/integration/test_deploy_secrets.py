@@ -91,7 +91,7 @@ def test_no_command_prints_a_secret(story: tuple[str, leaks.Sampler]) -> None:
 
 def test_no_secret_was_in_the_arguments_of_a_process_here_or_there(story: tuple[str, leaks.Sampler]) -> None:
     _, sampler = story
-    assert sampler.looks > 100
+    assert sampler.samples > 100
     assert sampler.found == set()
 
 

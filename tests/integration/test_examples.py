@@ -17,7 +17,7 @@ from examples.rental.agent import equipment
 from examples.rental.source import Source, application
 from tests.support import live, parts
 from tests.support.callers import token
-from voiceops.agentkit.speech.offline import OfflineVoice
+from voiceops.agentkit.speech.offline import OfflineTts
 from voiceops.model.loudness import Loudness
 
 CLOUD_KEYS = ("OPENAI_API_KEY", "DEEPGRAM_API_KEY", "CARTESIA_API_KEY", "LIVEKIT_INFERENCE_API_KEY")
@@ -72,7 +72,7 @@ class Person:
 
     async def says(self, text: str) -> None:
         """Speak, then be silent."""
-        async with OfflineVoice().synthesize(text) as stream:
+        async with OfflineTts().synthesize(text) as stream:
             async for event in stream:
                 await self.microphone.capture_frame(event.frame)
         samples = self.microphone.sample_rate // 50

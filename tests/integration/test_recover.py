@@ -58,7 +58,7 @@ def test_what_was_frozen_is_replaced_and_a_call_is_answered(stack: Project, serv
 
 
 def test_the_command_ends_when_its_time_is_over(tmp_path: Path) -> None:
-    # Every call is silent, so that recover would climb to the top, with 15 s for each proof.
+    # Every call is silent, so that recover would take every step, with 15 s for each proof.
     silent = tmp_path / "silent.py"
     silent.write_text(
         (AGENTS / "faulty.py").read_text().replace("await serve(ctx)", "await asyncio.sleep(600)")

@@ -201,16 +201,16 @@ async def test_the_watcher_brings_an_agent_to_a_caller_once_and_removes_an_extra
     watcher = AgentWatcher(api, agent_name=AGENT, sure_after_s=1.0)
     await api.create_room(room, agents=["__nobody__"])
     async with person(server, room):
-        assert not (await watcher.look()).dispatched
+        assert not (await watcher.check()).dispatched
         await asyncio.sleep(1.1)
-        assert len((await watcher.look()).dispatched) == 1
-        assert not (await watcher.look()).dispatched
+        assert len((await watcher.check()).dispatched) == 1
+        assert not (await watcher.check()).dispatched
         serves = (await wait_for_agent(api, room, AGENT, timeout_s=15)).participant.identity
         await api.create_dispatch(room, AGENT)
         removed: list[tuple[str, str]] = []
         async with deadline(30, "waiting for the extra agent to be removed"):
             while not removed:
-                removed += (await watcher.look()).removed
+                removed += (await watcher.check()).removed
                 await asyncio.sleep(0.2)
         assert removed[0][1] != serves
         left = [one.identity for one in await list_participants(api, room) if one.is_agent]

@@ -21,7 +21,7 @@ class Sampler:
 
     secrets: Sequence[str]
     found: set[str] = field(default_factory=set)
-    looks: int = 0
+    samples: int = 0
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Sampler:
@@ -42,7 +42,7 @@ class Sampler:
                 command = _read(f"/proc/{pid}/cmdline")
                 if any(one in command for one in wanted):
                     self.found.add(command.replace(b"\0", b" ").decode(errors="replace")[:200])
-            self.looks += 1
+            self.samples += 1
             self._ended.wait(0.02)  # what is watched needs the processor as well
 
 

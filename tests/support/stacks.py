@@ -82,7 +82,7 @@ def stack_of(folder: Path, *services: Declared, say: Callable[[str], None] = lam
 
 
 def observed(folder: Path, service: Declared) -> Observed:
-    """What a fresh look finds."""
+    """The service as it is observed now."""
     return ProcessBackend(ProjectFolder(folder)).observe([service])[service.name]
 
 

@@ -10,7 +10,7 @@ used, so ``import voiceops.agentkit`` costs milliseconds and never imports livek
     LoopWatch            names the line that blocks the event loop
     Notifier             sd_notify
     subscribe            lifecycle events of calls
-    speech_from_environment   ears, mind and voice: the cloud's where keys are set
+    speech_from_environment   STT, LLM and TTS: the cloud's where keys are set
 
 ``python -m voiceops.agentkit start ENTRY`` runs any livekit-agents worker with readiness,
 watchdog, ``/health``, ``/metrics`` and ``MAX_CONCURRENT_JOBS`` around it.

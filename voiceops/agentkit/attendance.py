@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("voiceops.agentkit")
 
-LOOK_TIMEOUT_S = 2.0
+LIST_TIMEOUT_S = 2.0
 DEFAULT_EMPTY_TIMEOUT_S = 300
 """The server's; who makes a room with a longer one wants an agent to wait in it."""
 
 
 async def list_participants(
-    client: LiveKitAPI, room: str, *, timeout_s: float = LOOK_TIMEOUT_S
+    client: LiveKitAPI, room: str, *, timeout_s: float = LIST_TIMEOUT_S
 ) -> list[ParticipantInfo] | None:
     """Everybody in the room, hidden ones too; None when the server does not say in time."""
     from aiohttp import ClientError

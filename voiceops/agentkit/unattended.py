@@ -47,7 +47,7 @@ async def leave_unattended_rooms(
     unattended = _Unattended(client, patience_s=patience_s, clock=clock)
     try:
         while True:
-            await unattended.look(worker.jobs)
+            await unattended.check(worker.jobs)
             await asyncio.sleep(interval_s)
     finally:
         if api is None:
@@ -63,14 +63,14 @@ class _Unattended:
         self._clock = clock
         self._since: dict[str, float] = {}
 
-    async def look(self, jobs: list[RunningJobInfo]) -> None:
+    async def check(self, jobs: list[RunningJobInfo]) -> None:
         running = {job.job.id for job in jobs}
         self._since = {key: since for key, since in self._since.items() if key in running}
         made_to_wait = attendance.DEFAULT_EMPTY_TIMEOUT_S
         ours = [job for job in jobs if job.job.room.empty_timeout <= made_to_wait]
-        await asyncio.gather(*(self._look_at(job) for job in ours))
+        await asyncio.gather(*(self._check_job(job) for job in ours))
 
-    async def _look_at(self, job: RunningJobInfo) -> None:
+    async def _check_job(self, job: RunningJobInfo) -> None:
         identity = job.accept_arguments.identity
         present = await attendance.list_participants(self._client, job.job.room.name)
         alone = (

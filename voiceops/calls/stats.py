@@ -1,4 +1,4 @@
-"""What a run of calls amounts to: percentiles, the exit code, whether the callers were the brake."""
+"""What a run of calls amounts to: percentiles, the exit code, whether the calling side was the bottleneck."""
 
 from __future__ import annotations
 

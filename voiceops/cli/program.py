@@ -1,4 +1,4 @@
-"""Invoke's command line with voiceops' manners: documented exit codes, a "did you mean", no
+"""Invoke's command line as voiceops runs it: documented exit codes, a "did you mean", no
 traceback for a typing mistake. A user's plain ``inv`` runs the same tasks without them.
 """
 

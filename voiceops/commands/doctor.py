@@ -13,7 +13,7 @@ from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
 from voiceops.doctor.recover import DEFAULT_TIMEOUT_S, Recovery, StepResult
-from voiceops.doctor.recover import recover as climb
+from voiceops.doctor.recover import recover as recover_by_steps
 from voiceops.errors import NotFoundError, UsageError
 from voiceops.fleet.order import start_order
 from voiceops.fleet.run import run_on
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Report:
-    """Findings of all selected hosts; with ``fix`` carry out what they propose and look again.
+    """Findings of all selected hosts; with ``fix`` carry out what they propose and diagnose again.
 
     ``NotFoundError`` where nobody has the room and nothing else is wrong.
     """
@@ -161,7 +161,7 @@ def recover(run: CommandRun, *, hard: bool) -> Report:
 
     def work(host: Host) -> Recovery:
         limit = given or Deadline(DEFAULT_TIMEOUT_S, "recover")
-        return _climb(run, host, limit, hard=hard, name=host.name if several else "")
+        return _recover_host(run, host, limit, hard=hard, name=host.name if several else "")
 
     done = run_on(start_order(run.project.hosts, one_by_one=True), work)
     found = values_of(run, done)
@@ -171,7 +171,7 @@ def recover(run: CommandRun, *, hard: bool) -> Report:
     return with_problems(run, done, Report(document, text, code))
 
 
-def _climb(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
+def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, name: str) -> Recovery:
     def say(line: str) -> None:
         run.say(f"{name}: {line}" if name else line)
 
@@ -183,7 +183,9 @@ def _climb(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, name: st
     if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
         raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
     with recovery_actions(run.project, host, say=say, drop_calls=run.yes, limit=limit) as actions:
-        return climb(actions, live_rooms=actions.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit)
+        return recover_by_steps(
+            actions, live_rooms=actions.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit
+        )
 
 
 def _outcome(outcome: Recovery) -> str:

@@ -93,11 +93,11 @@ def _refuse_to_cut_off(run: CommandRun, servers: Sequence[RoomServer]) -> None:
     found: list[str] = []
     for server in servers:
 
-        async def look(api: LivekitApi, server: RoomServer = server) -> None:
+        async def read(api: LivekitApi, server: RoomServer = server) -> None:
             calls = (await live_rooms(api, server.rooms)).calls
             found.extend(call.room for call in calls if protected_by(call.room, server.rooms) is None)
 
-        _on(run, server, look, "looking who is in a call")
+        _on(run, server, read, "looking who is in a call")
     if found:
         raise calls_error(found, "this would cut them off", hint="give --yes to drop them")
 
@@ -107,7 +107,7 @@ def list_rooms(run: CommandRun) -> Report:
     rooms: list[RoomEntry] = []
     for server in room_servers(run.project.hosts):
 
-        async def look(api: LivekitApi, server: RoomServer = server) -> None:
+        async def read(api: LivekitApi, server: RoomServer = server) -> None:
             async def one(room: Room) -> RoomEntry:
                 people = await list_participants(api, room.name)
                 return room_entry(room, people, server, time.time() + api.clock_skew_s)
@@ -119,7 +119,7 @@ def list_rooms(run: CommandRun) -> Report:
                 raise failed[0][1]
             rooms.extend(sorted(rows, key=lambda row: -row["age_s"]))
 
-        _on(run, server, look, "listing rooms")
+        _on(run, server, read, "listing rooms")
     document: RoomsDocument = {"rooms": rooms}
     return Report(document, lambda: print_rooms(rooms))
 

@@ -89,7 +89,7 @@ def _status(host: Host, stack: Stack) -> StatusHost:
 def _cpu_share(
     one: Instance | None, before: Mapping[str, Usage | None], now: Usage | None, passed_s: float
 ) -> float | None:
-    """The share of one CPU between two looks; None for a run that was not there at the first one."""
+    """The share of one CPU between two samples; None for a run that was not there at the first one."""
     first = before.get(one.launch) if one else None
     if first is None or now is None:
         return None

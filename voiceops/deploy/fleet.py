@@ -44,7 +44,7 @@ class HostRun:
 
 @dataclass(slots=True, kw_only=True)
 class Fleet:
-    """The hosts of one run. Connections are kept from the first look to the end."""
+    """The hosts of one run. Connections are kept from the first request to the end."""
 
     runs: list[HostRun]
     parallel: int

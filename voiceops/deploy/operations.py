@@ -115,7 +115,7 @@ class Deployer:
         settings = fleet.runs[0].host.settings.deploy
         options = self._options
         try:
-            fleet.run(self._look)
+            fleet.run(self._observe)
             self._view.plan(fleet)
             if options.check:
                 return done
@@ -182,7 +182,7 @@ class Deployer:
     def _calls(self, run: HostRun) -> bool:
         return self._options.call and run.host.settings.deploy.call
 
-    def _look(self, run: HostRun) -> None:
+    def _observe(self, run: HostRun) -> None:
         facts = self._parts.facts.read(run.host)
         making = self._states.submit(self._parts.states.of, run.host, facts) if facts else None
         run.open()
@@ -267,7 +267,7 @@ class Deployer:
             known = self._parts.facts.read(run.host)
             if self._parts.facts.learn(run.host, run.transport) == known:
                 raise
-            self._look(run)
+            self._observe(run)
             self._deploy_once(run)
 
     def _deploy_once(self, run: HostRun) -> None:

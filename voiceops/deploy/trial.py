@@ -25,7 +25,7 @@ from voiceops.stack.stack import Stack
 
 MakeStack = Callable[[tuple[Declared, ...]], Stack]
 """The stack of the host with these services; its lock is held already."""
-_LOOKS = 3
+_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +225,7 @@ def _start_with_host(state: HostState, stack: Stack, report: HostReport) -> None
 
 def read_back(host: str, state: HostState, stack: Stack) -> None:
     """The host read back: what runs was started with what is declared."""
-    for _ in range(_LOOKS):
+    for _ in range(_READINGS):
         seen = stack.backend.observe(state.services)
         verdicts = [judge(seen.get(service.name, Observed())) for service in state.services]
         if not any(one.state is ServiceState.UNRESPONSIVE for one in verdicts):

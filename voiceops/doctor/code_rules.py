@@ -21,33 +21,33 @@ from voiceops.model.findings import Finding, Fix
 # --- one room -------------------------------------------------------------------------
 
 
-def raised(look: RoomEvidence) -> Finding | None:
-    for event in reversed(look.events("unhandled exception while running the job task")):
-        error = call_error(event, look.code_folder)
-        return _code_failed(look, error, logged("worker", event, error))
+def raised(view: RoomEvidence) -> Finding | None:
+    for event in reversed(view.events("unhandled exception while running the job task")):
+        error = call_error(event, view.code_folder)
+        return _code_failed(view, error, logged("worker", event, error))
     return None
 
 
-def guard_gave_up(look: RoomEvidence) -> Finding | None:
+def guard_gave_up(view: RoomEvidence) -> Finding | None:
     """agentkit's guard caught what the code did: it names the phase, and the worker lives on."""
-    for event in reversed(look.events("call failed")):
+    for event in reversed(view.events("call failed")):
         phase = str(event.fields.get("phase", ""))
-        error = call_error(event, look.code_folder)
+        error = call_error(event, view.code_folder)
         if phase == "process" or not error:
             continue  # the process ended: said by its exit code; or the call went on with the fallback
         line = logged("worker", event, f"call failed in phase {phase}: {error}")
-        verdict = _code_failed(look, error, line)
+        verdict = _code_failed(view, error, line)
         return replace(verdict, rule="entrypoint-hung") if event.fields.get("timed_out") else verdict
     return None
 
 
-def _code_failed(look: RoomEvidence, error: str, evidence: str) -> Finding:
+def _code_failed(view: RoomEvidence, error: str, evidence: str) -> Finding:
     """The same code would fail again for a call that failed before in the same way, and a test call is over."""
-    worker, place = look.worker, place_of(error)
+    worker, place = view.worker, place_of(error)
     what = error.split("(")[0].split(":")[0].strip() or "an error"
-    alike = call_history(look.facts, worker).alike(error) if worker else 0
+    alike = call_history(view.facts, worker).alike(error) if worker else 0
     changed = worker is not None and not worker.release_current
-    by_hand = not changed and (alike > 1 or look.is_test_call)
+    by_hand = not changed and (alike > 1 or view.is_test_call)
     correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
     return Finding(
         rule="entrypoint-raised",
@@ -56,28 +56,28 @@ def _code_failed(look: RoomEvidence, error: str, evidence: str) -> Finding:
         evidence=(evidence,),
         fixes=(
             *((Fix(command="inv start", action="start"),) if changed else ()),
-            Fix(command=correct, action="") if by_hand else look.dispatch(),
+            Fix(command=correct, action="") if by_hand else view.dispatch(),
         ),
         by_hand=by_hand,
     )
 
 
-def killed_in_call(look: RoomEvidence) -> Finding | None:
-    for agent in look.room.agents:
-        gone = dead(agent, look)
+def killed_in_call(view: RoomEvidence) -> Finding | None:
+    for agent in view.room.agents:
+        gone = dead(agent, view)
         if gone is not None:
             return Finding(
                 rule="killed-in-call",
                 sentence="The agent's process died during the call; LiveKit still lists it for 21 s and sends no other.",
                 evidence=gone.evidence,
-                fixes=(look.remove(agent), look.dispatch()),
+                fixes=(view.remove(agent), view.dispatch()),
                 from_below=gone.no_worker,
             )
     return None
 
 
-def exited(look: RoomEvidence) -> Finding | None:
-    for event in reversed(look.events("process exited with non-zero exit code")):
+def exited(view: RoomEvidence) -> Finding | None:
+    for event in reversed(view.events("process exited with non-zero exit code")):
         code = event.message.rsplit(" ", 1)[-1]
         killed = code.startswith("-")
         return Finding(
@@ -85,21 +85,21 @@ def exited(look: RoomEvidence) -> Finding | None:
             sentence=f"The agent's process was killed by signal {code[1:]} in this call."
             if killed
             else f"The agent's code ended its process with exit code {code} in this call.",
-            evidence=(logged("worker", event), *look.last_output(event)),
-            fixes=(look.dispatch(),),
+            evidence=(logged("worker", event), *view.last_output(event)),
+            fixes=(view.dispatch(),),
         )
     return None
 
 
-def waits_for_other_name(look: RoomEvidence) -> Finding | None:
+def waits_for_other_name(view: RoomEvidence) -> Finding | None:
     """The worker has registered another name than the inventory's: said by a stack rule."""
-    if look.room.agents or look.assigned or not any(misnamed(worker) for worker in look.facts.workers):
+    if view.room.agents or view.assigned or not any(misnamed(worker) for worker in view.facts.workers):
         return None
     return Finding(
         rule="other-agent-name",
         sentence="No worker has registered the name of the agent that this room waits for.",
         evidence=("see the worker's name",),
-        fixes=(look.dispatch(),),
+        fixes=(view.dispatch(),),
         from_below=True,
     )
 

@@ -1,6 +1,6 @@
-"""Gather the facts that the rules look at, all at once, each look under its own deadline.
+"""Gather the facts that the rules judge, all at once, each source under its own deadline.
 
-A look that fails becomes a line in ``problems``: a diagnosis with a hole says so.
+A source that fails becomes a line in ``problems``: a diagnosis with a hole says so.
 """
 
 from __future__ import annotations
@@ -53,33 +53,33 @@ async def collect(
     since: float | None = None,
     timeout_s: float = OBSERVE_TIMEOUT_S,
 ) -> StackFacts:
-    """One look at everything. ``rooms`` may be None where the server's API can't be used.
+    """Observe everything once. ``rooms`` may be None where the server's API can't be used.
 
     ``since`` reads the logs from then on, and the failed calls of earlier starts with them.
     """
     problems: list[str] = []
     now = sources.now()
     server, workers, events, host = await asyncio.gather(
-        _look("the server", sources.server(), timeout_s, problems),
-        _look("the workers", sources.workers(), timeout_s, problems),
-        _look(
+        _observe("the server", sources.server(), timeout_s, problems),
+        _observe("the workers", sources.workers(), timeout_s, problems),
+        _observe(
             "the logs",
             sources.events(now - LOG_WINDOW_S if since is None else since),
             timeout_s if since is None else LONG_LOGS_S,
             problems,
         ),
-        _look("this machine", sources.host(), timeout_s, problems),
+        _observe("this machine", sources.host(), timeout_s, problems),
     )
     server = server or ServerFact(url="", reachable=False, error="could not be looked at")
     usable = server.reachable and server.credentials == "ok"
-    looks: tuple[RoomFact, ...] = ()
+    observed_rooms: tuple[RoomFact, ...] = ()
     missing = False
     left_out = 0
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
-        looking = observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
-        seen = await _look("the rooms", looking, timeout_s * 2, problems)
+        source = observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
+        seen = await _observe("the rooms", source, timeout_s * 2, problems)
         missing = bool(wanted_room) and seen is not None and not seen[0]
-        looks, left_out = seen or ((), 0)
+        observed_rooms, left_out = seen or ((), 0)
     incomplete = bool(problems)
     if left_out:
         problems.append(f"{counted(left_out, 'room')} in which LiveKit counts nobody: `inv cleanup-rooms`")
@@ -87,7 +87,7 @@ async def collect(
         now=sources.now() + server.clock_skew_s,
         server=server,
         workers=tuple(_with_registration(worker, events or ()) for worker in workers or ()),
-        rooms=looks,
+        rooms=observed_rooms,
         settings=settings,
         events=tuple(events or ()),
         host=host or HostFact(),
@@ -107,10 +107,10 @@ def _with_registration(worker: WorkerFact, events: Sequence[LogEvent]) -> Worker
     return worker
 
 
-async def _look(what: str, look: Awaitable[T], timeout_s: float, problems: list[str]) -> T | None:
+async def _observe(what: str, source: Awaitable[T], timeout_s: float, problems: list[str]) -> T | None:
     try:
         async with deadline(timeout_s, f"looking at {what}"):
-            return await look
+            return await source
     except ConfigError:
         raise  # a secret that can't be had: nothing here can be judged without it
     except VoiceopsError as error:
@@ -135,8 +135,8 @@ async def observe_rooms(
         (room for room in others if now - room.created_at >= COUNT_LAG_S), key=lambda room: room.created_at
     )
     chosen = [*counted, *(young + old)[:UNCOUNTED_MOST]]
-    looks = await asyncio.gather(*(_room(api, room) for room in chosen))
-    return tuple(look for look in looks if look is not None), len(listed) - len(chosen)
+    facts = await asyncio.gather(*(_room(api, room) for room in chosen))
+    return tuple(fact for fact in facts if fact is not None), len(listed) - len(chosen)
 
 
 async def _room(api: AgentRoomApi, room: Room) -> RoomFact | None:

@@ -37,7 +37,7 @@ DIAGNOSE_TIMEOUT_S = 30.0
 
 @dataclass(slots=True, kw_only=True)
 class HostSources:
-    """Implements ``doctor.collect.Sources`` for one server; ``look`` first, which all facts are taken from."""
+    """Implements ``doctor.collect.Sources`` for one server; ``read`` first: all facts are taken from its answer."""
 
     settings: Settings
     """As the inventory has them."""
@@ -47,7 +47,7 @@ class HostSources:
     outline: Sequence[Declared]
     _answer: HostDiagnosis | None = None
 
-    def look(self, since: float | None = None) -> None:
+    def read(self, since: float | None = None) -> None:
         """Ask the host, once for all, with the journal ``since`` then. ``UnreachableError`` when it is down; ``HostError`` when bare."""
         names = HostNames(self.settings.project)
         services = self.settings.services
@@ -71,7 +71,7 @@ class HostSources:
     @property
     def _seen(self) -> HostDiagnosis:
         if self._answer is None:
-            self.look()
+            self.read()
             assert self._answer is not None
         return self._answer
 
@@ -81,8 +81,8 @@ class HostSources:
     async def server(self) -> ServerFact:
         """LiveKit as it answers here, and its unit if this host runs it."""
         livekit = self.settings.livekit
-        look = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
-        return self._observed_stack().server(look)
+        asked = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
+        return self._observed_stack().server(asked)
 
     async def workers(self) -> Sequence[WorkerFact]:
         return list(self._observed_stack().workers())

@@ -129,7 +129,7 @@ class LocalStack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRecoveryActions:
-    """``doctor.recover.Hands`` on the machine."""
+    """Implements ``doctor.recover.RecoveryActions`` for one host."""
 
     settings: Settings
     sources: FactSources
@@ -138,17 +138,17 @@ class LocalRecoveryActions:
     call: Callable[[], CallResult]
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
-    before_look: Callable[[float | None], None] = lambda _since: None
-    """What can't be asked within the deadlines of single looks."""
+    prepare: Callable[[float | None], None] = lambda _since: None
+    """Read what can't be asked within the deadlines of single observations."""
 
     def facts(self, wanted_room: str = "", *, since: float | None = None) -> StackFacts:
-        """One look at everything; see ``collect``."""
+        """Observe everything once; see ``collect``."""
 
-        async def look(api: LivekitApi) -> StackFacts:
+        async def observe(api: LivekitApi) -> StackFacts:
             return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room, since=since)
 
-        self.before_look(since)
-        return self.rooms.run(look)
+        self.prepare(since)
+        return self.rooms.run(observe)
 
     def diagnose(self) -> Sequence[Finding]:
         return self.findings(self.facts())

@@ -43,11 +43,11 @@ class LocalSources:
     async def server(self) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this stack runs it."""
         livekit = self.settings.livekit
-        look, observed_stack = await asyncio.gather(
+        asked, observed_stack = await asyncio.gather(
             check_server(livekit.url, livekit.api_key, livekit.api_secret),
             asyncio.to_thread(self._observed_stack, dict.fromkeys(self.settings.running, "")),
         )
-        return observed_stack.server(look)
+        return observed_stack.server(asked)
 
     async def workers(self) -> Sequence[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""

@@ -1,9 +1,9 @@
 """Bring calls back with the least force that helps, each step proved by a real call.
 
-The ladder is diagnose, fix what the diagnosis names, clean the rooms, restart the
-agents, restart the stack. It ends at the first rung after which a call is answered, and at
+The steps are diagnose, fix what the diagnosis names, clean the rooms, restart the
+agents, restart the stack. It ends at the first step after which a call is answered, and at
 a cause that no restart removes: code that can't be loaded or raises, a wrong name, another
-project's port. ``hard`` climbs straight to the top.
+project's port. ``hard`` restarts the stack at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFAULT_TIMEOUT_S = 600.0
 
 
 class RecoveryLevel(str, Enum):
-    """One step of the ladder, least force first."""
+    """The steps, least force first."""
 
     DIAGNOSE = "diagnose"
     FIX = "fix"
@@ -98,7 +98,7 @@ class Recovery:
     took_s: float
     helped: RecoveryLevel | None
     stopped_by: tuple[Finding, ...] = ()
-    """Causes that only a person can remove; the rungs above were not climbed for them."""
+    """Causes that only a person can remove; the steps after them were not taken."""
 
     @property
     def ok(self) -> bool:
@@ -138,7 +138,7 @@ class _RecoveryRun:
         return f"found {', '.join(errors)}" if errors else "found nothing wrong"
 
     def by_hand(self, *, called: bool) -> tuple[Finding, ...]:
-        """Causes that no rung removes. What earlier calls met counts only once one of ours has met it too."""
+        """Causes that no step removes. What earlier calls met counts only once one of ours has met it too."""
         return tuple(
             one
             for one in self.findings
@@ -146,20 +146,20 @@ class _RecoveryRun:
         )
 
     def stops(self, *, called: bool) -> bool:
-        """Look again; whether what is left is a person's work."""
+        """Diagnose again; whether what is left is a person's work."""
         try:
             self.diagnose()
         except VoiceopsError:
-            return False  # the rungs above may bring back what can't be looked at
+            return False  # a later step may bring back what can't be observed
         self.stopped_by = self.by_hand(called=called)
         return bool(self.stopped_by)
 
-    def to_the_top(self) -> RecoveryLevel | None:
+    def restart_at_once(self) -> RecoveryLevel | None:
         """Restart everything at once."""
         return RecoveryLevel.STACK if self.step(RecoveryLevel.STACK, self.restart_stack) else None
 
-    def climb(self) -> RecoveryLevel | None:
-        """From the least force up: the rung after which a call was answered."""
+    def escalate(self) -> RecoveryLevel | None:
+        """Take the steps, least force first; returns the one after which a call was answered."""
         broken = any(one.severity == "error" and not one.past for one in self.findings)
         if not broken:
             if self.step(RecoveryLevel.DIAGNOSE, lambda: "called to make sure"):
@@ -190,7 +190,7 @@ class _RecoveryRun:
         return None
 
     def step(self, level: RecoveryLevel, act: Callable[[], str], *, prove: bool = True) -> bool:
-        """Do one step and prove it; an error in the step is kept and the climb goes on while there is time."""
+        """Do one step and prove it; an error in it is kept, and the next step follows while there is time."""
         self.limit.check(f"the step {level} was not begun")
         began = self.limit.clock()
         did, error, proof = "", "", None
@@ -226,7 +226,7 @@ def recover(
     tell: Callable[[StepResult], None] = lambda _step: None,
     limit: Deadline | None = None,
 ) -> Recovery:
-    """Climb until a call is answered. Safe to run at any time, also when nothing is wrong.
+    """Take step after step until a call is answered. Safe to run at any time, also when nothing is wrong.
 
     Raises ``CallsInProgressError`` before a restart of the stack would drop calls that an
     agent serves (``live_rooms`` names them, or raises ``CallsUnknownError``), unless ``yes``, and
@@ -235,13 +235,13 @@ def recover(
     """
     limit = limit or Deadline(DEFAULT_TIMEOUT_S, "recover")
     began = limit.clock()
-    climb = _RecoveryRun(actions=actions, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
-    climb.step(RecoveryLevel.DIAGNOSE, climb.diagnose, prove=False)
-    helped = climb.to_the_top() if hard else climb.climb()
+    run = _RecoveryRun(actions=actions, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
+    run.step(RecoveryLevel.DIAGNOSE, run.diagnose, prove=False)
+    helped = run.restart_at_once() if hard else run.escalate()
     return Recovery(
-        steps=tuple(climb.steps),
-        findings=climb.findings,
+        steps=tuple(run.steps),
+        findings=run.findings,
         took_s=limit.clock() - began,
         helped=helped,
-        stopped_by=climb.stopped_by,
+        stopped_by=run.stopped_by,
     )

@@ -130,13 +130,13 @@ class RoomEvidence:
         )
 
 
-def looks(facts: StackFacts) -> list[RoomEvidence]:
+def room_views(facts: StackFacts) -> list[RoomEvidence]:
     return [RoomEvidence(room, facts) for room in facts.rooms]
 
 
 def waiting_rooms(facts: StackFacts) -> list[RoomFact]:
     """Rooms in which a person is and no agent serves."""
-    return [look.room for look in looks(facts) if look.waits]
+    return [view.room for view in room_views(facts) if view.waits]
 
 
 def job_id(agent: Participant) -> str:
@@ -147,14 +147,14 @@ def job_id(agent: Participant) -> str:
 def served_rooms(facts: StackFacts) -> list[RoomFact]:
     """Rooms in which a person talks to an agent that serves."""
     return [
-        look.room
-        for look in looks(facts)
-        if look.people and any(serves(agent, look) for agent in look.room.agents)
+        view.room
+        for view in room_views(facts)
+        if view.people and any(serves(agent, view) for agent in view.room.agents)
     ]
 
 
-def serves(agent: Participant, look: RoomEvidence) -> bool:
-    return serving(agent) is AgentPresence.READY and not dead(agent, look) and not inert(agent, look)
+def serves(agent: Participant, view: RoomEvidence) -> bool:
+    return serving(agent) is AgentPresence.READY and not dead(agent, view) and not inert(agent, view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +166,16 @@ class DeadAgent:
     """Nor does a worker run for it: that is the cause, and this room one of its effects."""
 
 
-def dead(agent: Participant, look: RoomEvidence) -> DeadAgent | None:
+def dead(agent: Participant, view: RoomEvidence) -> DeadAgent | None:
     """The evidence that the process behind a listed agent is gone; None: it may live.
 
     A killed agent stays ACTIVE in the room for 21 s.
     """
-    for event in look.events("process exited with non-zero exit code", "killing process"):
+    for event in view.events("process exited with non-zero exit code", "killing process"):
         if event.job_id and event.job_id == job_id(agent):
-            return DeadAgent((logged("worker", event), *look.last_output(event)))
-    workers = [worker for worker in look.facts.workers if worker.agent_name == agent.agent_name]
-    if not workers or any(look.room.name in worker.rooms for worker in workers):
+            return DeadAgent((logged("worker", event), *view.last_output(event)))
+    workers = [worker for worker in view.facts.workers if worker.agent_name == agent.agent_name]
+    if not workers or any(view.room.name in worker.rooms for worker in workers):
         return None
     for worker in workers:
         if worker.state in (ServiceState.MISSING, ServiceState.STALE, ServiceState.FAILED):
@@ -191,12 +191,12 @@ def dead(agent: Participant, look: RoomEvidence) -> DeadAgent | None:
     return DeadAgent((f"no worker runs for {workers[0].service} any more",), no_worker=True)
 
 
-def inert(agent: Participant, look: RoomEvidence) -> str:
+def inert(agent: Participant, view: RoomEvidence) -> str:
     """Evidence that the agent's session has ended while the agent stays: a caller came back to it."""
     if serving(agent) is AgentPresence.INERT:
         return "the agent itself says that its session has ended"
-    for event in reversed(look.events(INERT_LINE)):
-        later = [person for person in look.people if person.joined_at >= event.at - 1]
+    for event in reversed(view.events(INERT_LINE)):
+        later = [person for person in view.people if person.joined_at >= event.at - 1]
         if agent.joined_at <= event.at and later and event.job_id in ("", job_id(agent)):
             return logged("worker", event, f"{INERT_LINE}, and a caller has joined since")
     return ""
@@ -209,9 +209,9 @@ def new_agents(facts: StackFacts, worker: WorkerFact) -> tuple[Fix, ...]:
     """
     waiting = waiting_rooms(facts)
     fixes: list[Fix] = []
-    for look in looks(facts):
-        own = [agent for agent in look.room.agents if agent.agent_name == worker.agent_name]
-        if look.room in waiting and not look.is_test_call:
-            fixes.extend(look.remove(agent) for agent in own)
-            fixes.append(look.dispatch(worker.agent_name))
+    for view in room_views(facts):
+        own = [agent for agent in view.room.agents if agent.agent_name == worker.agent_name]
+        if view.room in waiting and not view.is_test_call:
+            fixes.extend(view.remove(agent) for agent in own)
+            fixes.append(view.dispatch(worker.agent_name))
     return tuple(fixes)

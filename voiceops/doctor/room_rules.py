@@ -140,7 +140,7 @@ def _inert_agent(view: RoomEvidence) -> Finding | None:
 
 
 def _provider_failed(view: RoomEvidence) -> Finding | None:
-    """An agent that is there and mute: its voice, ears or mind give nothing (a wrong key, no network)."""
+    """An agent that is there and mute: its STT, LLM or TTS gives nothing (a wrong key, no network)."""
     failed = [
         event
         for event in view.events(*_PROVIDERS)

@@ -86,7 +86,7 @@ def held_call(
 
 
 def isolated_python(program: str, *arguments: str) -> list[str]:
-    """Return the command that runs ``program`` (text) with the host's Python and nothing of its surroundings.
+    """Return the command that runs ``program`` (text) with the host's Python and nothing of its environment.
 
     ``-I`` and ``-S``: no PYTHON* variable, no current folder, no user's or site's packages, and no ``.pth``
     file in them, can bring other code along. It travels as an argument: stdin may begin with sudo's password.

@@ -1,6 +1,6 @@
 """Delete rooms that nobody uses any more.
 
-``rules.plan_cleanup`` decides and is pure; ``cleanup_stale_rooms`` looks, acts, and reads back.
+``rules.plan_cleanup`` decides and is pure; ``cleanup_stale_rooms`` reads, acts, and reads back.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SETTLE_S = 3.0
 """So long a dispatch in flight takes at most to make a deleted room anew."""
 _IN_FLIGHT_S = 15.0
 _REVIVAL_ROUNDS = 3
-_GHOST_JOIN_S = 0.1
+_LATE_JOIN_S = 0.1
 
 
 class CleanupReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +127,7 @@ class _CleanupRun:
         self._check = check
         self.observed: dict[str, Observation] = dict(before)
         self.surprises: list[Room] = []
-        """Rooms that the list showed as empty, and the look right before the delete did not."""
+        """Rooms that the list showed as empty, and the reading right before the delete did not."""
 
     async def once(self, rooms: Sequence[Room], *, trust_list: bool = False) -> CleanupReport:
         """Look, decide, act."""
@@ -190,7 +190,7 @@ class _CleanupRun:
         return RoomSnapshot(room=room, participants=participants, dispatches=dispatches, served=served)
 
     async def _carry_out(self, plan: CleanupPlan) -> CleanupReport:
-        """Delete and remove what the plan says, each after a second look."""
+        """Delete and remove what the plan says, each read again right before."""
         if self._check:
             return CleanupReport(deleted=plan.delete, kept=plan.keep, removed=plan.removals, check=True)
         width = self._settings.concurrency
@@ -233,10 +233,10 @@ class _CleanupRun:
         return await each(there, self._delete, concurrency=self._settings.concurrency)
 
     async def _delete(self, verdict: RoomDecision) -> RoomDecision:
-        """Delete one room after a second look; ``verdict`` carries the room as it is listed now."""
+        """Read one room again and delete it; ``verdict`` carries the room as it is listed now."""
         snapshot = verdict.snapshot
         if not self._force:
-            snapshot = await self._look_again(verdict)
+            snapshot = await self._read_again(verdict)
             seen = self.observed.get(snapshot.room.sid, Observation())
             second = judge(snapshot, seen, self._settings, self._now())
             if not second.delete:
@@ -247,7 +247,7 @@ class _CleanupRun:
         await delete_room(self._api, snapshot.room.name)
         return verdict
 
-    async def _look_again(self, verdict: RoomDecision) -> RoomSnapshot:
+    async def _read_again(self, verdict: RoomDecision) -> RoomSnapshot:
         if verdict.rule is not Rule.ORPHAN:
             return await self._take_snapshot(verdict.snapshot.room)
         # That no node answers for it would take 3 s to hear again.
@@ -273,11 +273,13 @@ class _CleanupRun:
         if any(self._may_revive(one) for one in done.deleted):
             for _ in range(_REVIVAL_ROUNDS):
                 await asyncio.sleep(SETTLE_S)
-                ghosts = [room for room in await self._back(gone) if await self._is_ghost(room)]
-                if not ghosts:
+                late_rooms = [
+                    room for room in await self._back(gone) if await self._was_made_by_late_join(room)
+                ]
+                if not late_rooms:
                     break
                 await each(
-                    ghosts,
+                    late_rooms,
                     lambda room: delete_room(self._api, room.name),
                     concurrency=self._settings.concurrency,
                 )
@@ -300,7 +302,7 @@ class _CleanupRun:
     async def _back(self, gone: dict[str, str]) -> list[Room]:
         return [room for room in await self._api.list_rooms() if room.name in gone]
 
-    async def _is_ghost(self, room: Room) -> bool:
+    async def _was_made_by_late_join(self, room: Room) -> bool:
         """Made by an agent that came for the deleted room, with nobody in it.
 
         Who makes a room for a caller dispatches to it afterwards, which takes 0.2 s at least: an
@@ -310,4 +312,4 @@ class _CleanupRun:
         if persons(participants, self._settings):
             return False
         agents = [one.joined_at for one in participants if one.is_agent]
-        return bool(agents) and min(agents) - room.created_at < _GHOST_JOIN_S
+        return bool(agents) and min(agents) - room.created_at < _LATE_JOIN_S

@@ -181,7 +181,7 @@ async def dispatch_agent(
         for delay_s in (*retry_delays_s, None):
             try:
                 made_room = await _make_room(api, room, agent_name, metadata) or made_room
-                outcome = await _look_and_dispatch(api, room, agent_name, metadata, lost_after_s)
+                outcome = await _check_and_dispatch(api, room, agent_name, metadata, lost_after_s)
                 if made_room:
                     reason = "the room was made with this agent"
                     return msgspec.structs.replace(outcome, made_room=True, created=True, reason=reason)
@@ -207,7 +207,7 @@ async def _make_room(api: AgentRoomApi, room: str, agent_name: str, metadata: st
     return True
 
 
-async def _look_and_dispatch(
+async def _check_and_dispatch(
     api: AgentRoomApi, room: str, agent_name: str, metadata: str, lost_after_s: float
 ) -> DispatchResult:
     participants = await api.list_participants(room)

@@ -34,11 +34,11 @@ class LiveRooms:
 async def live_rooms(api: RoomApi, settings: RoomsSettings) -> LiveRooms:
     """Ask a server for all rooms and everybody in them. Changes nothing."""
 
-    async def look(room: Room) -> LiveCall | None:
+    async def read(room: Room) -> LiveCall | None:
         return call_in(room, await list_participants(api, room.name), settings)
 
     listed = await list_rooms(api)
-    found, failed = await each(listed, look, concurrency=settings.concurrency)
+    found, failed = await each(listed, read, concurrency=settings.concurrency)
     if failed:
         raise failed[0][1]
     calls = [call for call in found if call is not None]

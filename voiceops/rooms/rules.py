@@ -150,7 +150,7 @@ def observe(
     settings: RoomsSettings,
     now: float,
 ) -> dict[str, Observation]:
-    """The observations after these looks; whoever is seen with a person starts anew."""
+    """The observations after these snapshots; whoever is seen with a person starts anew."""
     after: dict[str, Observation] = {}
     for snapshot in snapshots:
         old = before.get(snapshot.room.sid, Observation())

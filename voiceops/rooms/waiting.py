@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 WAIT_S = 10.0
 WAIT_ENV = "LIVEKIT_AGENT_WAIT_TIMEOUT"
-_DISPATCH_LOOK_S = 1.0
+_DISPATCH_POLL_S = 1.0
 _ASK_AGAIN_S = 3.0
 
 
@@ -168,7 +168,7 @@ async def _explain(api: AgentRoomApi, room: str, agent_name: str, timeout_s: flo
     participants = await api.list_participants(room)
     if exists:
         try:
-            dispatches = await asyncio.wait_for(api.list_dispatches(room), _DISPATCH_LOOK_S)
+            dispatches = await asyncio.wait_for(api.list_dispatches(room), _DISPATCH_POLL_S)
         except CredentialsError:
             raise
         except (asyncio.TimeoutError, NotFoundError, UnreachableError):

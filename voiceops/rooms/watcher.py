@@ -1,7 +1,7 @@
 """The agent-watcher: a caller whose agent never came, or died, gets another one.
 
 LiveKit never repeats a job (agents issue 1472: "build an external agent-watcher"). ``plan_watch``
-decides on one room and is pure; ``AgentWatcher.look`` makes one pass over the server.
+decides on one room and is pure; ``AgentWatcher.check`` makes one pass over the server.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _is_ours(agent: Participant, dispatches: Sequence[Dispatch], agent_name: str
 
 
 class AgentWatcher:
-    """Looks after all rooms of one server; the owner calls ``look`` every few seconds.
+    """Looks after all rooms of one server; the owner calls ``check`` every few seconds.
 
     Safe beside others of its kind and beside people who fix by hand: a dispatch is idempotent.
     Rooms of the ``keep`` patterns are left alone.
@@ -158,20 +158,20 @@ class AgentWatcher:
         self._sure_after_s = sure_after_s
         self._seen: dict[str, RoomHistory] = {}
 
-    async def look(self) -> WatchReport:
+    async def check(self) -> WatchReport:
         """One pass; an error in one room stands in the report and stops no other."""
         rooms = [
             room for room in await self._api.list_rooms() if protected_by(room.name, self._settings) is None
         ]
         self._seen = {room.sid: self._seen[room.sid] for room in rooms if room.sid in self._seen}
-        reports, failed = await each(rooms, self._look_after, concurrency=self._settings.concurrency)
+        reports, failed = await each(rooms, self._watch_room, concurrency=self._settings.concurrency)
         return WatchReport(
             dispatched=tuple(one for report in reports for one in report.dispatched),
             removed=tuple(one for report in reports for one in report.removed),
             failed=tuple((room.name, error) for room, error in failed),
         )
 
-    async def _look_after(self, room: Room) -> WatchReport:
+    async def _watch_room(self, room: Room) -> WatchReport:
         participants = await self._api.list_participants(room.name)
         if not persons(participants, self._settings):
             self._seen.pop(room.sid, None)

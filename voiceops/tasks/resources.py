@@ -1,4 +1,4 @@
-"""For tasks of one's own: bring hosts to a list of resources, with the manners of every command."""
+"""For tasks of one's own: bring hosts to a list of resources, with the flags, output and exit codes of every command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Build what `why` and `recover` look at and act with on one host."""
+"""Build what `why` and `recover` observe and act with on one host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recovery_actions(
     drop_calls: bool = False,
     limit: Deadline | None = None,
 ) -> Iterator[LocalRecoveryActions]:
-    """Everything that ``why`` and ``recover`` look at and act with on one host, until the block ends.
+    """Everything that ``why`` and ``recover`` observe and act with on one host, until the block ends.
 
     ``limit`` bounds what is done; without it each thing has its own deadline only.
     """
@@ -59,7 +59,7 @@ def recovery_actions(
         stack=LocalStack(stack=stack, drop_calls=drop_calls, limit=limit),
         rooms=LocalRooms(settings=host.settings, limit=limit),
         call=lambda: _call(host, limit),
-        before_look=lambda _since: _ensure_keys(project, say),
+        prepare=lambda _since: _ensure_keys(project, say),
     )
 
 
@@ -89,7 +89,7 @@ def _server_recovery_actions(
             rooms=LocalRooms(settings=asked.settings, server_id=server_id(host), limit=limit),
             call=lambda: _call(host, limit),
             host=host.name,
-            before_look=sources.look,
+            prepare=sources.read,
         )
 
 

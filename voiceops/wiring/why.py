@@ -15,12 +15,12 @@ def why_of(project: Project) -> Why | None:
         return None
 
     def diagnosed(room: str) -> DiagnosisEntry:
-        # The rules and what they look at: only a call that failed needs them.
+        # The rules and their facts: only a call that failed needs them.
         from voiceops.wiring.doctor import recovery_actions
 
-        with recovery_actions(project, project.hosts[0], say=lambda _line: None) as hands:
-            facts = hands.facts(room)
-            findings = hands.findings(facts)
+        with recovery_actions(project, project.hosts[0], say=lambda _line: None) as actions:
+            facts = actions.facts(room)
+            findings = actions.findings(facts)
         return {
             "ok": not facts.incomplete and not any(finding.severity == "error" for finding in findings),
             "findings": [finding.as_json() for finding in findings],

@@ -14,8 +14,8 @@ from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 
 
-class Hands:
-    """Both hands; remembers what it was asked."""
+class FakeActions:
+    """Stack and rooms; remembers what it was asked."""
 
     def __init__(self, failing: str = "") -> None:
         self.did: list[str] = []
@@ -45,22 +45,22 @@ class Hands:
 def test_the_worker_is_started_before_each_waiting_caller_gets_one_dispatch() -> None:
     down = worker(state=ServiceState.MISSING, registered=None, answers=False)
     facts = scene(room(caller(), name="r1"), room(caller(), name="r2"), workers=(down,))
-    hands = Hands()
-    results = carry_out(steps(diagnose(facts)), hands, hands)
-    assert hands.did == ["start agent False", "dispatch r1", "dispatch r2"]
+    actions = FakeActions()
+    results = carry_out(steps(diagnose(facts)), actions, actions)
+    assert actions.did == ["start agent False", "dispatch r1", "dispatch r2"]
     assert all(result.done for result in results)
 
 
 def test_a_frozen_worker_is_replaced_not_killed() -> None:
-    hands = Hands()
-    carry_out(steps(diagnose(scene(workers=(worker(stopped=True),)))), hands, hands)
-    assert hands.did == ["start agent False"]
+    actions = FakeActions()
+    carry_out(steps(diagnose(scene(workers=(worker(stopped=True),)))), actions, actions)
+    assert actions.did == ["start agent False"]
 
 
 def test_a_failing_step_is_reported_and_the_others_are_done() -> None:
     down = worker(state=ServiceState.MISSING, registered=None, answers=False)
-    hands = Hands(failing="start")
-    results = carry_out(steps(diagnose(scene(room(caller()), workers=(down,)))), hands, hands)
+    actions = FakeActions(failing="start")
+    results = carry_out(steps(diagnose(scene(room(caller()), workers=(down,)))), actions, actions)
     assert [(result.done, result.error) for result in results] == [
         (False, "start agent False failed"),
         (True, ""),
@@ -68,14 +68,14 @@ def test_a_failing_step_is_reported_and_the_others_are_done() -> None:
 
 
 def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() -> None:
-    hands = Hands()
+    actions = FakeActions()
     results = carry_out(
         [
             Fix(command="inv rooms.kick r a", action="remove", room="r", identity="a"),
             Fix(command="timedatectl set-ntp true", action=""),
         ],
-        hands,
-        hands,
+        actions,
+        actions,
     )
     assert [result.done for result in results] == [True, False]
 

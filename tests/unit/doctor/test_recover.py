@@ -1,4 +1,4 @@
-"""Recover climbs only as high as it must, proves each step, and never drops a call unasked."""
+"""Recover takes only the steps that it must, proves each step, and never drops a call unasked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BROKEN = Finding(
 )
 
 
-class Hands:
+class FakeActions:
     """A stack that works again after the step ``cured_by``."""
 
     def __init__(self, cured_by: RecoveryLevel | None, findings: Sequence[Finding] = (BROKEN,)) -> None:
@@ -61,42 +61,43 @@ class Hands:
     ],
 )
 def test_it_stops_at_the_first_step_that_helps(cured_by: RecoveryLevel | None, did: list[str]) -> None:
-    hands = Hands(cured_by)
-    recovery = recover(hands, live_rooms=lambda: ())
-    assert hands.did == did
+    actions = FakeActions(cured_by)
+    recovery = recover(actions, live_rooms=lambda: ())
+    assert actions.did == did
     assert recovery.helped == cured_by
 
 
 def test_a_healthy_stack_is_left_alone() -> None:
-    hands = Hands(RecoveryLevel.DIAGNOSE, findings=())
-    recovery = recover(hands, live_rooms=lambda: ["r"])
-    assert hands.did == []
+    actions = FakeActions(RecoveryLevel.DIAGNOSE, findings=())
+    recovery = recover(actions, live_rooms=lambda: ["r"])
+    assert actions.did == []
     assert (recovery.ok, recovery.changed) == (True, False)
 
 
 def test_no_finding_but_an_unanswered_call_starts_the_climb_at_the_rooms() -> None:
-    hands = Hands(RecoveryLevel.ROOMS, findings=())
-    assert recover(hands, live_rooms=lambda: ()).helped is RecoveryLevel.ROOMS
-    assert hands.did == ["rooms"]
+    actions = FakeActions(RecoveryLevel.ROOMS, findings=())
+    assert recover(actions, live_rooms=lambda: ()).helped is RecoveryLevel.ROOMS
+    assert actions.did == ["rooms"]
 
 
 def test_live_calls_stop_the_climb_before_the_stack_and_yes_goes_on() -> None:
     with pytest.raises(CallsInProgressError) as caught:
-        recover(Hands(RecoveryLevel.STACK), live_rooms=lambda: ["r1"])
+        recover(FakeActions(RecoveryLevel.STACK), live_rooms=lambda: ["r1"])
     assert caught.value.data["rooms"] == ["r1"]
     assert (
-        recover(Hands(RecoveryLevel.STACK), live_rooms=lambda: ["r1"], yes=True).helped is RecoveryLevel.STACK
+        recover(FakeActions(RecoveryLevel.STACK), live_rooms=lambda: ["r1"], yes=True).helped
+        is RecoveryLevel.STACK
     )
 
 
 def test_hard_restarts_the_stack_at_once() -> None:
-    hands = Hands(RecoveryLevel.STACK)
-    recover(hands, live_rooms=lambda: (), hard=True)
-    assert hands.did == ["stack"]
+    actions = FakeActions(RecoveryLevel.STACK)
+    recover(actions, live_rooms=lambda: (), hard=True)
+    assert actions.did == ["stack"]
 
 
 def test_a_step_that_fails_is_reported_and_the_next_one_tried() -> None:
-    class Clumsy(Hands):
+    class Clumsy(FakeActions):
         def clean_rooms(self) -> str:
             raise ServiceError("the server is away")
 
@@ -110,21 +111,21 @@ def test_a_step_that_fails_is_reported_and_the_next_one_tried() -> None:
 def test_no_step_begins_once_the_time_of_the_command_is_over() -> None:
     now = [100.0]
 
-    class Slow(Hands):
+    class Slow(FakeActions):
         def _do(self, level: RecoveryLevel) -> str:
             now[0] += 4.0
             return super()._do(level)
 
-    hands = Slow(RecoveryLevel.STACK)
+    actions = Slow(RecoveryLevel.STACK)
     told: list[StepResult] = []
     with pytest.raises(DeadlineError, match="recover took longer than 6 s; the step agents was not begun"):
         recover(
-            hands,
+            actions,
             live_rooms=lambda: (),
             tell=told.append,
             limit=Deadline(6.0, "recover", clock=lambda: now[0]),
         )
-    assert hands.did == ["fix", "rooms"]
+    assert actions.did == ["fix", "rooms"]
     assert [(str(step.level), step.took_s) for step in told] == [("diagnose", 0), ("fix", 4), ("rooms", 4)]
 
 
@@ -148,27 +149,27 @@ UNLOADABLE = Finding(
 
 
 def test_code_that_can_not_be_loaded_is_started_once_and_nothing_else_is_restarted() -> None:
-    hands = Hands(None, findings=(UNLOADABLE,))
-    recovery = recover(hands, live_rooms=lambda: ())
-    assert hands.did == ["fix"]
+    actions = FakeActions(None, findings=(UNLOADABLE,))
+    recovery = recover(actions, live_rooms=lambda: ())
+    assert actions.did == ["fix"]
     assert [step.proof for step in recovery.steps] == [None, None]
     assert recovery.stopped_by == (UNLOADABLE,)
 
 
 def test_code_that_was_corrected_meanwhile_serves_after_the_start() -> None:
-    class Corrected(Hands):
+    class Corrected(FakeActions):
         def fix(self, findings: Sequence[Finding]) -> str:
             self.findings = ()
             return super().fix(findings)
 
-    hands = Corrected(RecoveryLevel.FIX, findings=(UNLOADABLE,))
-    recovery = recover(hands, live_rooms=lambda: ())
-    assert (hands.did, recovery.helped, recovery.stopped_by) == (["fix"], RecoveryLevel.FIX, ())
+    actions = Corrected(RecoveryLevel.FIX, findings=(UNLOADABLE,))
+    recovery = recover(actions, live_rooms=lambda: ())
+    assert (actions.did, recovery.helped, recovery.stopped_by) == (["fix"], RecoveryLevel.FIX, ())
 
 
 def test_calls_that_failed_are_tried_again_first_and_nothing_is_restarted_for_them() -> None:
-    answered = Hands(RecoveryLevel.DIAGNOSE, findings=(RAISES,))
+    answered = FakeActions(RecoveryLevel.DIAGNOSE, findings=(RAISES,))
     assert recover(answered, live_rooms=lambda: ()).helped is RecoveryLevel.DIAGNOSE
-    failing = Hands(None, findings=(RAISES,))
+    failing = FakeActions(None, findings=(RAISES,))
     recovery = recover(failing, live_rooms=lambda: ())
     assert (failing.did, recovery.helped, recovery.stopped_by) == ([], None, (RAISES,))

@@ -1,4 +1,4 @@
-"""Cleanup carried out on the fake: second looks, failures, orphans, what comes back."""
+"""Cleanup carried out on the fake: second readings, failures, orphans, what comes back."""
 
 from __future__ import annotations
 

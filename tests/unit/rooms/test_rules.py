@@ -33,8 +33,8 @@ def agent(identity: str = "agent-1", **fields: Any) -> Participant:
 def verdict(
     *participants: Participant, seen: Observation | None = None, served: bool = True, **fields: Any
 ) -> RoomDecision:
-    look = RoomSnapshot(room=room(**fields), participants=participants, served=served)
-    return judge(look, seen or Observation(), SETTINGS, NOW)
+    snapshot = RoomSnapshot(room=room(**fields), participants=participants, served=served)
+    return judge(snapshot, seen or Observation(), SETTINGS, NOW)
 
 
 def alone(seconds: float) -> Observation:
@@ -93,12 +93,12 @@ def test_agents_that_joined_a_while_ago_stay() -> None:
 
 
 def test_where_a_room_is_made_to_wait_only_the_whole_time_alone_is_proof() -> None:
-    look = RoomSnapshot(
+    snapshot = RoomSnapshot(
         room=Room(name="r", sid="RM_r", created_at=0.0, departure_timeout_s=3600),
         participants=(agent(joined_s=5000),),
     )
-    assert judge(look, alone(599), SETTINGS, NOW).rule is Rule.UNCONFIRMED
-    assert judge(look, alone(600), SETTINGS, NOW).rule is Rule.AGENTS_ALONE
+    assert judge(snapshot, alone(599), SETTINGS, NOW).rule is Rule.UNCONFIRMED
+    assert judge(snapshot, alone(600), SETTINGS, NOW).rule is Rule.AGENTS_ALONE
 
 
 def test_idle_monitors_and_bots_don_t_hold_a_room() -> None:
@@ -139,13 +139,13 @@ def test_a_room_of_a_dead_node_goes_only_after_its_callers_could_return() -> Non
 
 
 def test_keep_patterns_win_even_over_force() -> None:
-    look = RoomSnapshot(room=room("vip-1"))
-    assert judge(look, Observation(), SETTINGS, NOW, force=True).rule is Rule.PROTECTED
+    snapshot = RoomSnapshot(room=room("vip-1"))
+    assert judge(snapshot, Observation(), SETTINGS, NOW, force=True).rule is Rule.PROTECTED
 
 
 def test_force_deletes_a_room_with_a_person() -> None:
-    look = RoomSnapshot(room=room(), participants=(person(),))
-    assert judge(look, Observation(), SETTINGS, NOW, force=True).rule is Rule.FORCED
+    snapshot = RoomSnapshot(room=room(), participants=(person(),))
+    assert judge(snapshot, Observation(), SETTINGS, NOW, force=True).rule is Rule.FORCED
 
 
 def test_observations_begin_once_and_end_with_a_person() -> None:
@@ -159,8 +159,8 @@ def test_observations_begin_once_and_end_with_a_person() -> None:
 
 def test_a_clock_that_was_set_back_makes_no_observation_older() -> None:
     before = {"RM_r": Observation(alone_since=NOW + 5000)}
-    looks = [RoomSnapshot(room=room(), participants=(agent(),))]
-    assert observe(looks, before, SETTINGS, NOW) == {"RM_r": Observation(alone_since=NOW)}
+    snapshots = [RoomSnapshot(room=room(), participants=(agent(),))]
+    assert observe(snapshots, before, SETTINGS, NOW) == {"RM_r": Observation(alone_since=NOW)}
 
 
 participants = st.builds(
@@ -171,7 +171,7 @@ participants = st.builds(
     joined_at=st.floats(NOW - 1e5, NOW),
     attributes=st.just({}) | st.just({READY_ATTRIBUTE: "0"}),
 )
-looks = st.builds(
+snapshots = st.builds(
     RoomSnapshot,
     room=st.builds(
         Room,
@@ -185,14 +185,14 @@ looks = st.builds(
 observations = st.builds(Observation, alone_since=st.none() | st.floats(NOW - 1e5, NOW + 10))
 
 
-@given(look=looks, seen=observations)
+@given(snapshot=snapshots, seen=observations)
 def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(
-    look: RoomSnapshot, seen: Observation
+    snapshot: RoomSnapshot, seen: Observation
 ) -> None:
-    one = judge(look, seen, SETTINGS, NOW)
+    one = judge(snapshot, seen, SETTINGS, NOW)
     people = [
         participant
-        for participant in look.participants
+        for participant in snapshot.participants
         if participant.kind not in (ParticipantKind.AGENT, ParticipantKind.EGRESS)
         and not participant.identity.startswith(("monitor-", "bot-"))
         and (
@@ -200,11 +200,11 @@ def test_no_room_with_a_person_who_is_in_or_on_the_way_ever_goes(
             or (participant.state is not ParticipantState.DISCONNECTED and participant.joined_at > NOW - 60)
         )
     ]
-    assert not (one.delete and (people or look.room.name == "vip-1"))
+    assert not (one.delete and (people or snapshot.room.name == "vip-1"))
     assert one.reason
 
 
-@given(st.lists(looks, max_size=5))
+@given(st.lists(snapshots, max_size=5))
 def test_a_plan_has_every_room_once(some: list[RoomSnapshot]) -> None:
     plan = plan_cleanup(some, {}, SETTINGS, NOW)
     assert len(plan.delete) + len(plan.keep) == len(some)
@@ -247,7 +247,9 @@ def test_a_room_that_was_made_to_wait_keeps_its_agent() -> None:
 
 def test_an_agent_that_was_asked_for_just_now_waits_for_a_caller() -> None:
     asked = Dispatch(id="AD_1", room="r", created_at=NOW - 10)
-    look = RoomSnapshot(room=room(age_s=501), participants=(ready(joined_s=500),), dispatches=(asked,))
-    assert not judge(look, alone(500), SETTINGS, NOW).delete
-    before = msgspec.structs.replace(look, dispatches=(msgspec.structs.replace(asked, created_at=NOW - 21),))
+    snapshot = RoomSnapshot(room=room(age_s=501), participants=(ready(joined_s=500),), dispatches=(asked,))
+    assert not judge(snapshot, alone(500), SETTINGS, NOW).delete
+    before = msgspec.structs.replace(
+        snapshot, dispatches=(msgspec.structs.replace(asked, created_at=NOW - 21),)
+    )
     assert judge(before, alone(500), SETTINGS, NOW).delete

@@ -124,7 +124,7 @@ async def test_the_watcher_dispatches_once_over_many_passes() -> None:
     room = api.put("r", Participant(identity="caller", joined_at=old), age_s=100)
     api.dispatches[room.name] = []
     watcher = AgentWatcher(api, agent_name="a")
-    reports = [await watcher.look() for _ in range(3)]
+    reports = [await watcher.check() for _ in range(3)]
     assert [len(report.dispatched) for report in reports] == [1, 0, 0]
     assert [one.agent_name for one in api.dispatches["r"]] == ["a"]
 
@@ -135,12 +135,12 @@ async def test_a_dispatch_that_failed_is_tried_again_in_the_next_pass() -> None:
     api.dispatches[room.name] = []
     api.failures["list_participants"] = [UnreachableError("503")]
     watcher = AgentWatcher(api, agent_name="a")
-    assert len((await watcher.look()).failed) == 1
-    assert len((await watcher.look()).dispatched) == 1
+    assert len((await watcher.check()).failed) == 1
+    assert len((await watcher.check()).dispatched) == 1
 
 
 async def test_rooms_of_the_keep_patterns_are_left_alone() -> None:
     api = FakeLivekitApi()
     api.put("vip-1", Participant(identity="caller", joined_at=time.time() - 100), age_s=100)
     watcher = AgentWatcher(api, agent_name="a", settings=RoomsSettings(keep=["vip-*"]))
-    assert not (await watcher.look()).dispatched
+    assert not (await watcher.check()).dispatched

@@ -197,7 +197,7 @@ class SshProcess:
     def read(self, silence_s: float) -> bytes:
         ends_at = time.monotonic() + silence_s
         while True:
-            # Cleared before looking: what comes after the look sets it again.
+            # Cleared before reading: what comes after it sets it again.
             self._ready.clear()
             ended = self._channel.eof_received or self._channel.closed
             self._take_errors()

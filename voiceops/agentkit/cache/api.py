@@ -62,22 +62,22 @@ class _LocalStore:
     """The values in this process."""
 
     def __init__(self, options: CacheOptions) -> None:
-        self._shelf = FunctionCache(options)
+        self._cache = FunctionCache(options)
 
     async def claim(self, key: str) -> Answer:
-        return await self._shelf.claim(key)
+        return await self._cache.claim(key)
 
     async def put(self, ticket: int, value: object) -> None:
-        self._shelf.put(ticket, value)
+        self._cache.put(ticket, value)
 
     async def fail(self, ticket: int, message: str) -> CacheHit | None:
-        return self._shelf.fail(ticket, message)
+        return self._cache.fail(ticket, message)
 
     async def stale(self, key: str) -> CacheHit | None:
-        return self._shelf.stale(key)
+        return self._cache.stale(key)
 
     async def invalidate(self, key: str | None) -> None:
-        self._shelf.invalidate(key)
+        self._cache.invalidate(key)
 
 
 class _HubStore:

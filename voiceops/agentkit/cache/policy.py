@@ -22,7 +22,7 @@ class CacheOptions:
     ttl_s: float = 30.0
     timeout_s: float = 3.0
     """A fetch that takes longer counts as failed: nobody waits for it any more. It may go on for
-    another ``retry_after_s``, so that a slow source fills the shelf after all."""
+    another ``retry_after_s``, so that a slow source fills the cache after all."""
     retry_after_s: float = 5.0
     """After a failure the source is left alone for this long."""
     patience_s: float = 1.0

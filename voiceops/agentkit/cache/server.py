@@ -13,38 +13,38 @@ class CacheHub:
     """Answers the cache messages of job processes."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, FunctionCache] = {}
+        self._caches: dict[str, FunctionCache] = {}
 
     def counters(self) -> Iterator[tuple[str, Counters]]:
         """Function names with their counters."""
-        for name, shelf in self._shelves.items():
-            yield name, shelf.counters
+        for name, cache in self._caches.items():
+            yield name, cache.counters
 
     async def handle(self, connection: Connection, header: dict[str, Any], payload: bytes) -> None:
         """Answer one message; a claim that leads keeps the connection until the fetch is over."""
-        shelf = self._shelf(header)
+        cache = self._cache(header)
         do = header["do"]
         if do == "claim":
-            answer = await shelf.claim(header["key"])
+            answer = await cache.claim(header["key"])
             if isinstance(answer, FetchLease):
-                await self._lead(connection, shelf, answer)
+                await self._lead(connection, cache, answer)
             else:
                 await _reply(connection, answer)
         elif do == "stale":
-            await _reply(connection, shelf.stale(header["key"]))
+            await _reply(connection, cache.stale(header["key"]))
         elif do == "invalidate":
-            shelf.invalidate(header.get("key"))
+            cache.invalidate(header.get("key"))
             await connection.send({"is": "ok"})
 
-    def _shelf(self, header: dict[str, Any]) -> FunctionCache:
+    def _cache(self, header: dict[str, Any]) -> FunctionCache:
         name = header["name"]
         options = CacheOptions(**header["options"])
-        shelf = self._shelves.get(name)
-        if shelf is None or shelf.options != options:
-            shelf = self._shelves[name] = FunctionCache(options)
-        return shelf
+        cache = self._caches.get(name)
+        if cache is None or cache.options != options:
+            cache = self._caches[name] = FunctionCache(options)
+        return cache
 
-    async def _lead(self, connection: Connection, shelf: FunctionCache, lead: FetchLease) -> None:
+    async def _lead(self, connection: Connection, cache: FunctionCache, lead: FetchLease) -> None:
         try:
             await connection.send({"is": "lead", "ticket": lead.ticket})
             message = await connection.receive()
@@ -52,12 +52,12 @@ class CacheHub:
                 return
             header, payload = message
             if header["do"] == "put":
-                shelf.put(lead.ticket, (header["form"], payload))
+                cache.put(lead.ticket, (header["form"], payload))
                 await connection.send({"is": "ok"})
             else:
-                await _reply(connection, shelf.fail(lead.ticket, str(header.get("message", ""))))
+                await _reply(connection, cache.fail(lead.ticket, str(header.get("message", ""))))
         finally:
-            shelf.abandon(lead.ticket)  # no effect once it has landed
+            cache.abandon(lead.ticket)  # no effect once it has landed
 
 
 async def _reply(connection: Connection, answer: Answer | None) -> None:

@@ -1,4 +1,4 @@
-"""A voice and ears that need no cloud account: espeak-ng speaks, and what was heard is kept.
+"""TTS and STT that need no cloud account: espeak-ng speaks, and what was heard is kept.
 
 The voice is the library in the ``espeakng-loader`` wheel, called through ctypes. The
 "recogniser" does not recognise: it keeps the caller's audio so that the agent can play it
@@ -95,7 +95,7 @@ class _Espeak:
             return b"".join(self._chunks)
 
 
-class OfflineVoice(tts.TTS[object]):
+class OfflineTts(tts.TTS[object]):
     """espeak-ng as a LiveKit TTS."""
 
     def __init__(self, *, voice: str = "en-us") -> None:
@@ -128,7 +128,7 @@ class _Speech(tts.ChunkedStream):
         output_emitter.flush()
 
 
-class OfflineEars(stt.STT[object]):
+class OfflineStt(stt.STT[object]):
     """Keeps what the caller said last in ``heard``, and reports how long it was."""
 
     def __init__(self) -> None:

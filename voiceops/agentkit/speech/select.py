@@ -1,4 +1,4 @@
-"""Which ears, mind and voice an agent has: the cloud's where keys are set, else what is on board.
+"""Select STT, LLM and TTS: the cloud's where keys are set, else what is on board.
 
 | in the environment | hears with | thinks with | speaks with |
 |---|---|---|---|
@@ -25,7 +25,7 @@ from voiceops.model.environment import PROVIDER_KEYS
 if TYPE_CHECKING:
     from livekit.agents import AgentSession
 
-    from voiceops.agentkit.speech.offline import OfflineEars
+    from voiceops.agentkit.speech.offline import OfflineStt
 
 _INFERENCE_MODELS = {"STT": "deepgram/nova-3", "LLM": "openai/gpt-4.1-mini", "TTS": "cartesia/sonic-3"}
 
@@ -84,17 +84,17 @@ def speech_from_environment(environment: Mapping[str, str] = os.environ) -> Spee
     )
 
 
-def heard(session: AgentSession[Any]) -> OfflineEars | None:
-    """The offline ears of a session, or None when it has real ones."""
-    from voiceops.agentkit.speech.offline import OfflineEars
+def heard(session: AgentSession[Any]) -> OfflineStt | None:
+    """The offline STT of a session, or None when it has a real one."""
+    from voiceops.agentkit.speech.offline import OfflineStt
 
-    return session.stt if isinstance(session.stt, OfflineEars) else None
+    return session.stt if isinstance(session.stt, OfflineStt) else None
 
 
 def _offline() -> Speech:
-    from voiceops.agentkit.speech.offline import OfflineEars, OfflineVoice
+    from voiceops.agentkit.speech.offline import OfflineStt, OfflineTts
 
-    return Speech(stt=OfflineEars, llm=None, tts=OfflineVoice, providers={"stt": "offline", "tts": "offline"})
+    return Speech(stt=OfflineStt, llm=None, tts=OfflineTts, providers={"stt": "offline", "tts": "offline"})
 
 
 def _cloud(environment: Mapping[str, str], **providers: str) -> Speech:

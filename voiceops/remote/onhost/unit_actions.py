@@ -48,7 +48,7 @@ def start_unit(request: StartUnit, channel: Channel) -> UnitAnswer:
         twin = f"{request['instance']}.{number}"
         unit = request["unit"].replace(f"@{request['instance']}.service", f"@{twin}.service")
         for path in request["twins"]:
-            link_neighbour(path, path.replace(request["instance"], twin))
+            link_beside(path, path.replace(request["instance"], twin))
     if unit_state(unit)["sub"].startswith("auto-restart"):
         systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
     systemctl("reset-failed", unit)
@@ -60,8 +60,8 @@ def busy(unit: str) -> bool:
     return unit_state(unit)["active"] not in ("inactive", "failed")
 
 
-def link_neighbour(target: str, path: str) -> None:
-    """Make ``path`` a link to its neighbour ``target``."""
+def link_beside(target: str, path: str) -> None:
+    """Make ``path`` a link to ``target`` beside it."""
     if not os.path.islink(path):
         os.symlink(os.path.basename(target), path)
 

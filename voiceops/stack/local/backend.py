@@ -36,7 +36,7 @@ from voiceops.util.atomic_write import write_error
 
 _DRAIN_BEGINS_S = 3.0
 """An agent that answers and does not drain this long after its signal has not seen it."""
-_LOOK_AGAIN_S = 1.0
+_RECHECK_S = 1.0
 _PATIENT = (StopForce.DRAIN, StopForce.BEGIN)
 
 
@@ -52,7 +52,7 @@ class ProcessBackend:
         self._say = say
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
-        return observe.sight(self._folder, services)
+        return observe.observe_services(self._folder, services)
 
     def start(self, service: Declared) -> Instance:
         self._folder.create()
@@ -149,7 +149,7 @@ class ProcessBackend:
         interval_s = 0.01
         try:
             while True:
-                seen = self._look(service, record, notify, not_worker_id)
+                seen = self._observe_run(service, record, notify, not_worker_id)
                 if seen is None:
                     raise self._died(service, instance, record)
                 if seen.state is ServiceState.READY:
@@ -167,7 +167,7 @@ class ProcessBackend:
                 os.close(pidfd)
             self._close_notify(instance.launch)
 
-    def _look(
+    def _observe_run(
         self, service: Declared, record: LaunchRecord, notify: NotifySocket | None, not_worker_id: str
     ) -> Instance | None:
         main = processes.find(record.pid)
@@ -274,7 +274,7 @@ class ProcessBackend:
             processes.send_signal(record.key, signal.SIGCONT)
         told_at = time.monotonic()
         patience = limit if force in _PATIENT else Deadline(record.stop_timeout_s, "stopping")
-        while processes.wait_gone([record.key], min(_LOOK_AGAIN_S, patience.remaining_s, limit.remaining_s)):
+        while processes.wait_gone([record.key], min(_RECHECK_S, patience.remaining_s, limit.remaining_s)):
             if instance.role is Role.AGENT and time.monotonic() - told_at > _DRAIN_BEGINS_S:
                 record = self._signal(instance, record)  # again only when it was swallowed
                 told_at = float("inf")

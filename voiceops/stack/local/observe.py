@@ -50,7 +50,7 @@ class ObservedLaunch:
         return Role.AGENT if self.tells_health else Role.OTHER
 
 
-def sight(folder: ProjectFolder, services: Sequence[Declared]) -> dict[str, Observed]:
+def observe_services(folder: ProjectFolder, services: Sequence[Declared]) -> dict[str, Observed]:
     """Each declared service, and each other one that left a trace here."""
     table = processes.table()
     runs, stale = find_runs(folder, table)

@@ -49,7 +49,7 @@ def _port_owners(
 ) -> list[Stray]:
     pids = ports_in_use.owners(port, [process.pid for process in table])
     if not pids and port not in ports_in_use.taken([port]):
-        return []  # closed between two looks
+        return []  # closed between two readings
     if not pids:
         reason = f"port {port} is taken by a process that this user can't see"
         unseen = Stray(

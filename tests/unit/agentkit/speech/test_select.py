@@ -10,7 +10,7 @@ from pathlib import Path
 import espeakng_loader
 import pytest
 
-from voiceops.agentkit.speech.offline import OfflineEars, OfflineVoice
+from voiceops.agentkit.speech.offline import OfflineStt, OfflineTts
 from voiceops.agentkit.speech.select import MissingPackageError, speech_from_environment
 
 
@@ -18,8 +18,8 @@ def test_without_keys_the_agent_is_offline() -> None:
     speech = speech_from_environment({})
 
     assert speech.offline
-    assert speech.stt is OfflineEars
-    assert speech.tts is OfflineVoice
+    assert speech.stt is OfflineStt
+    assert speech.tts is OfflineTts
 
 
 def test_a_key_without_its_package_names_the_package() -> None:
@@ -38,7 +38,7 @@ def test_livekit_inference_serves_all_three() -> None:
 
 
 async def test_the_offline_voice_speaks() -> None:
-    async with OfflineVoice().synthesize("Hello.") as stream:
+    async with OfflineTts().synthesize("Hello.") as stream:
         seconds = sum([event.frame.duration async for event in stream])
 
     assert 0.2 < seconds < 5
@@ -49,8 +49,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import espeakng_loader
 assert espeakng_loader.get_data_path().startswith(sys.argv[1])
-from voiceops.agentkit.speech.offline import OfflineVoice
-voice = OfflineVoice()
+from voiceops.agentkit.speech.offline import OfflineTts
+voice = OfflineTts()
 print(len(voice._espeak.say("The path is long.")), voice.sample_rate)
 """
 
@@ -72,10 +72,10 @@ def test_the_offline_voice_speaks_from_a_folder_with_a_long_path(tmp_path: Path,
 def test_a_voice_that_misses_its_data_raises_instead_of_ending_the_process(tmp_path: Path) -> None:
     code = f"""
 import espeakng_loader
-from voiceops.agentkit.speech.offline import OfflineVoice
+from voiceops.agentkit.speech.offline import OfflineTts
 espeakng_loader.get_data_path = lambda: {str(tmp_path)!r}
 try:
-    OfflineVoice()
+    OfflineTts()
 except RuntimeError as error:
     print(error)
 """
