@@ -11,8 +11,8 @@ import pytest
 from voiceops.adapters.binaries import fetch
 from voiceops.agentkit import cached, loglimit, prepare, runner
 from voiceops.agentkit.guard import GuardOptions
+from voiceops.model import timeouts
 from voiceops.rooms import cleanup, waiting
-from voiceops.stack import operations
 
 DEFAULTS = [
     (GuardOptions, "load_timeout_s", 3.0),
@@ -31,7 +31,7 @@ SENTENCES = [
     ("docs/agentkit.md", f"`VOICEOPS_DRAIN_TIMEOUT_S` ({runner.DEFAULT_DRAIN_TIMEOUT_S:g};"),
     ("docs/agentkit.md", f"at most {loglimit.LINES_PER_S:g} a second"),
     ("ARCHITECTURE.md", f"is bounded at {fetch.CONNECT_TIMEOUT_S:g} s"),
-    ("ARCHITECTURE.md", f"It waits (default {operations.DEFAULT_TIMEOUT_S:g} s)"),
+    ("ARCHITECTURE.md", f"It waits (default {timeouts.START_S:g} s)"),
     ("ARCHITECTURE.md", f"the server is listed {cleanup.SETTLE_S:g} s later"),
     ("ARCHITECTURE.md", f"Waiting polls at {waiting.POLL_S * 1000:g} ms"),
 ]

@@ -24,6 +24,7 @@ from voiceops.cli.command import TARGETS, show_error
 from voiceops.cli.completion import REQUEST, candidates
 from voiceops.cli.invocation import Invocation
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
+from voiceops.util.suggest import closest
 
 _WITHOUT_PROJECT: tuple[list[str], ...] = (["init"], ["completion"], ["help"], [])
 
@@ -266,10 +267,8 @@ def _as_flag(found: re.Match[str]) -> str:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    import difflib  # 2 ms that only a mistake pays for
-
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {found[0]}?" if found else ""
+    best = closest(word, known)
+    return f"did you mean {best}?" if best else ""
 
 
 def _broken_tasks(error: Exception) -> ConfigError:

@@ -12,11 +12,12 @@ from voiceops.commands.hosts import values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
-from voiceops.doctor.recover import DEFAULT_TIMEOUT_S, Recovery, StepResult
+from voiceops.doctor.recover import Recovery, StepResult
 from voiceops.doctor.recover import recover as recover_by_steps
 from voiceops.errors import NotFoundError, UsageError
 from voiceops.fleet.order import start_order
 from voiceops.fleet.run import run_on
+from voiceops.model import timeouts
 from voiceops.model.endpoint import reachable
 from voiceops.model.findings import Finding
 from voiceops.model.quoting import printable
@@ -160,7 +161,7 @@ def recover(run: CommandRun, *, hard: bool) -> Report:
     given = Deadline(run.timeout, "recover") if run.timeout else None
 
     def work(host: Host) -> Recovery:
-        limit = given or Deadline(DEFAULT_TIMEOUT_S, "recover")
+        limit = given or Deadline(timeouts.RECOVER_S, "recover")
         return _recover_host(run, host, limit, hard=hard, name=host.name if several else "")
 
     done = run_on(start_order(run.project.hosts, one_by_one=True), work)

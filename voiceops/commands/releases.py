@@ -23,6 +23,7 @@ from voiceops.deploy.rendered import masked_settings, rendered_files, write_file
 from voiceops.errors import UsageError
 from voiceops.fleet.servers import servers
 from voiceops.kinds.model import Declared
+from voiceops.model import timeouts
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
 from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
@@ -87,7 +88,7 @@ def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
             to=to,
             by=default_owner(),
             wait_s=wait,
-            timeout_s=run.timeout or 300.0,
+            timeout_s=run.timeout or timeouts.DEPLOY_S,
             even_bad=run.yes,
             drop_calls=run.yes,
         )

@@ -11,6 +11,7 @@ from voiceops.deploy.fleet import Fleet
 from voiceops.deploy.operations import DeployOptions
 from voiceops.deploy.records import deploy_records
 from voiceops.fleet.order import serial_of
+from voiceops.model import timeouts
 from voiceops.resources import default_owner
 from voiceops.wiring.deploy import deployer
 
@@ -27,7 +28,7 @@ def roll_out(
         call=call,
         check=check,
         diff=run.diff,
-        timeout_s=run.timeout or 300.0,
+        timeout_s=run.timeout or timeouts.DEPLOY_S,
         drop_calls=run.yes,
         prepare_only=view.what == "setup",
     )

@@ -19,6 +19,7 @@ from voiceops.commands.rooms_view import (
     room_entry,
 )
 from voiceops.deadline import deadline
+from voiceops.model import timeouts
 from voiceops.model.quoting import printable
 from voiceops.model.rooms import Room, RoomInfo
 from voiceops.rooms import reading
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
         WaitAgentDocument,
     )
 
-COMMAND_TIMEOUT_S = 60.0
-CLEANUP_TIMEOUT_S = 240.0
-"""Below the five minutes after which cron starts the next one."""
-
 
 def cleanup(run: CommandRun, *, every: bool, quiet: bool) -> Report:
     """Delete unused rooms on each LiveKit of the selected hosts, or ``every`` room that is not kept."""
@@ -71,7 +68,7 @@ def cleanup(run: CommandRun, *, every: bool, quiet: bool) -> Report:
             )
 
     async def main() -> list[CleanupReport]:
-        async with deadline(run.timeout or CLEANUP_TIMEOUT_S, "cleaning up rooms"):
+        async with deadline(run.timeout or timeouts.CLEANUP_ROOMS_S, "cleaning up rooms"):
             return [await clean(server) for server in servers]
 
     reports = aio.run(main())
@@ -257,7 +254,7 @@ def _on(
     """``act`` with a session on the server, under the command's deadline."""
 
     async def main() -> object:
-        async with deadline(max(run.timeout or COMMAND_TIMEOUT_S, at_least_s), what), room_api(server) as api:
+        async with deadline(max(run.timeout or timeouts.ROOMS_S, at_least_s), what), room_api(server) as api:
             return await act(api)
 
     return aio.run(main())

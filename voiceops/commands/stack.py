@@ -27,6 +27,7 @@ from voiceops.commands.status import status_of
 from voiceops.errors import UsageError
 from voiceops.fleet.order import start_order, stop_order
 from voiceops.fleet.run import go_on, run_on, skip_after_failure
+from voiceops.model import timeouts
 from voiceops.model.settings import Host
 from voiceops.stack import operations
 from voiceops.stack.model import ServiceVerdict
@@ -63,7 +64,7 @@ def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, re
                     replace_strays=replace,
                     drop_calls=run.yes,
                     renew=renew,
-                    timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+                    timeout_s=run.timeout or timeouts.START_S,
                 )
 
         # Restarted one after the other, so that there is always one that takes calls.
@@ -109,7 +110,7 @@ def stop(run: CommandRun, *, only: str, drain: float, now: bool) -> Report:
                     drain_s=drain if drain >= 0 else None,
                     now=now,
                     drop_calls=run.yes,
-                    timeout_s=run.timeout or operations.DEFAULT_TIMEOUT_S,
+                    timeout_s=run.timeout or timeouts.START_S,
                 )
 
         # What still runs there needs the next ones: a Redis must not go before its servers.

@@ -10,6 +10,7 @@ from voiceops.config.private_networks import is_private_url
 from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.util.order import CircularNeedsError, needed_first
 from voiceops.util.suggest import did_you_mean
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
@@ -173,23 +174,14 @@ def _check_needs(settings: Settings, decoder: Decoder) -> None:
                     f"there is no service {need!r}",
                     did_you_mean(need, others),
                 )
-    clear: set[str] = set()
-
-    def visit(name: str, above: tuple[str, ...]) -> None:
-        if name in above:
-            ring = " -> ".join((*above[above.index(name) :], name))
-            raise decoder.error(
-                ("services", above[-1], "needs"),
-                f"services need each other in a circle: {ring}",
-                "take one of these needs out",
-            )
-        if name not in clear:
-            for need in services[name].needs:
-                visit(need, (*above, name))
-            clear.add(name)
-
-    for name in services:
-        visit(name, ())
+    try:
+        needed_first({name: service.needs for name, service in services.items()})
+    except CircularNeedsError as error:
+        raise decoder.error(
+            ("services", error.circle[-2], "needs"),
+            f"services need each other in a circle: {error}",
+            "take one of these needs out",
+        ) from None
 
 
 def _check_run(settings: Settings, decoder: Decoder) -> None:

@@ -28,6 +28,11 @@ def shipped(name: str) -> Path:
     return path
 
 
+def template_folders(root: Path) -> tuple[Path, ...]:
+    """Where the templates of a project are: its own win over the shipped ones."""
+    return root / "templates", shipped("templates")
+
+
 def find_template(name: str, folders: Sequence[Path]) -> Path:
     """The first of the folders that has the template."""
     for folder in folders:

@@ -14,6 +14,7 @@ from voiceops.deploy.fleet import HostRun
 from voiceops.deploy.host_calls import call_from_host
 from voiceops.errors import ConfigError, UsageError
 from voiceops.fleet.call_target import call_target
+from voiceops.model import timeouts
 from voiceops.model.calls import CallResult, CallTarget
 from voiceops.model.endpoint import reachable, server_id
 from voiceops.model.roles import Role
@@ -23,8 +24,6 @@ from voiceops.ports import Transport
 if TYPE_CHECKING:
     from voiceops.model.documents.common import DiagnosisEntry
 
-CALL_TIMEOUT_S = 15.0
-"""Joins take up to 17 s on a full machine; a healthy one answers in one."""
 
 Why = Callable[[str], Awaitable["DiagnosisEntry | None"]]
 """Asks the ``why`` rules about a room; None when they find nothing."""
@@ -34,7 +33,7 @@ class PlaceCall(Protocol):
     """Places one call from this machine."""
 
     def __call__(
-        self, target: CallTarget, *, timeout_s: float = CALL_TIMEOUT_S, why: Why | None = None
+        self, target: CallTarget, *, timeout_s: float = timeouts.CALL_S, why: Why | None = None
     ) -> CallResult: ...
 
 
@@ -54,7 +53,7 @@ class AgentCalls:
                 break
         return heard
 
-    def on(self, host: Host, *, timeout_s: float = CALL_TIMEOUT_S, why: Why | None = None) -> CallResult:
+    def on(self, host: Host, *, timeout_s: float = timeouts.CALL_S, why: Why | None = None) -> CallResult:
         """One real call to the host's agent, placed where its LiveKit can be reached: here, or on the host."""
         if reachable(host):
             return self._place(call_target([host]), timeout_s=timeout_s, why=why)

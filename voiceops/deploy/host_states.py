@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from voiceops.adapters.binaries.progress import cache_folder
 from voiceops.config.project import Configuration
-from voiceops.config.shipped import shipped
+from voiceops.config.shipped import shipped, template_folders
 from voiceops.deploy.desired import DeployInputs, HostState, desired_state
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
@@ -40,7 +40,7 @@ class HostStates:
 
         return DeployInputs(
             root=self._root,
-            templates=(self._root / "templates", shipped("templates")),
+            templates=template_folders(self._root),
             dotenv=self._configuration.environment.variables(),
             machine=facts.machine,
             on_fetch=lambda progress: self._say(str(progress)),

@@ -28,6 +28,7 @@ from voiceops.errors import (
 )
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
+from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
@@ -80,7 +81,7 @@ class DeployOptions:
     call: bool = True
     check: bool = False
     diff: bool = False
-    timeout_s: float = 300.0
+    timeout_s: float = timeouts.DEPLOY_S
     drop_calls: bool = False
     prepare_only: bool = False
     """``setup``: everything but releases and services."""

@@ -14,6 +14,7 @@ from voiceops.doctor.facts import StackFacts
 from voiceops.doctor.fix import carry_out, for_test_call, on_host, steps
 from voiceops.doctor.recover import ProofCallResult, RecoveryLevel
 from voiceops.doctor.room_evidence import served_rooms
+from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.findings import Finding
 from voiceops.model.settings import Settings
@@ -98,7 +99,7 @@ class LocalStack:
     @property
     def timeout_s(self) -> float:
         """What is left for one operation."""
-        return operations.DEFAULT_TIMEOUT_S if self.limit is None else self.limit.remaining_s
+        return timeouts.START_S if self.limit is None else self.limit.remaining_s
 
     def start(self, only: Sequence[str], *, replace: bool) -> None:
         operations.start(

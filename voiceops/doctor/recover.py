@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, VoiceopsError
+from voiceops.model import timeouts
 from voiceops.model.findings import Finding
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverHost, StepEntry
-
-DEFAULT_TIMEOUT_S = 600.0
 
 
 class RecoveryLevel(str, Enum):
@@ -233,7 +232,7 @@ def recover(
     ``DeadlineError`` once ``limit`` is over and no call was answered; what ``actions`` do is bounded by
     whoever made them.
     """
-    limit = limit or Deadline(DEFAULT_TIMEOUT_S, "recover")
+    limit = limit or Deadline(timeouts.RECOVER_S, "recover")
     began = limit.clock()
     run = _RecoveryRun(actions=actions, live_rooms=live_rooms, yes=yes, tell=tell, limit=limit)
     run.step(RecoveryLevel.DIAGNOSE, run.diagnose, prove=False)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from voiceops.deadline import Deadline
+from voiceops.model import timeouts
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Observed, ServiceVerdict, judge
@@ -25,8 +26,6 @@ from voiceops.stack.reconcile import (
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
 from voiceops.stack.steps import Starter, Stopper
-
-DEFAULT_TIMEOUT_S = 120.0
 
 
 def check(stack: Stack) -> dict[str, ServiceVerdict]:
@@ -59,7 +58,7 @@ def start(
     replace_strays: bool = False,
     drop_calls: bool = False,
     renew: bool = False,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout_s: float = timeouts.START_S,
 ) -> Results:
     """Make the stack run as declared and wait until each service is ready.
 
@@ -101,7 +100,7 @@ def stop(
     drain_s: float | None = None,
     now: bool = False,
     drop_calls: bool = False,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout_s: float = timeouts.START_S,
 ) -> Results:
     """End what runs, dependents first, and all that it left behind.
 

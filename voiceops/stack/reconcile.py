@@ -15,6 +15,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, Stray
+from voiceops.util.order import CircularNeedsError, needed_first
 from voiceops.util.suggest import did_you_mean
 
 
@@ -68,20 +69,10 @@ class Action:
 def in_order(services: Iterable[Declared]) -> list[Declared]:
     """Dependencies first, otherwise as declared; ``UsageError`` for a circle."""
     by_name = {service.name: service for service in services}
-    done: dict[str, Declared] = {}
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        if name in path:
-            raise UsageError(f"services need each other in a circle: {' -> '.join((*path, name))}")
-        if name not in by_name or name in done:
-            return  # a dependency may run on another host
-        for needed in by_name[name].needs:
-            visit(needed, (*path, name))
-        done[name] = by_name[name]
-
-    for name in by_name:
-        visit(name, ())
-    return list(done.values())
+    try:
+        return [by_name[name] for name in needed_first({name: one.needs for name, one in by_name.items()})]
+    except CircularNeedsError as circle:
+        raise UsageError(f"services need each other in a circle: {circle}") from None
 
 
 def choose(services: Sequence[Declared], only: Sequence[str]) -> list[Declared]:

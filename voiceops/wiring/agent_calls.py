@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from voiceops.deploy.agent_calls import CALL_TIMEOUT_S, AgentCalls, Why
+from voiceops.deploy.agent_calls import AgentCalls, Why
+from voiceops.model import timeouts
 from voiceops.model.calls import CallResult, CallTarget
 
 
@@ -11,7 +12,7 @@ def agent_calls() -> AgentCalls:
     return AgentCalls(_place)
 
 
-def _place(target: CallTarget, *, timeout_s: float = CALL_TIMEOUT_S, why: Why | None = None) -> CallResult:
+def _place(target: CallTarget, *, timeout_s: float = timeouts.CALL_S, why: Why | None = None) -> CallResult:
     # asyncio and the pool of callers: a deploy that changes nothing places no call.
     from voiceops.wiring.calls import place_call
 

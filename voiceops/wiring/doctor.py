@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from voiceops.adapters.ssh.forward import reachable_endpoint
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.deadline import Deadline
-from voiceops.deploy.agent_calls import CALL_TIMEOUT_S
 from voiceops.doctor.host_sources import HostSources
 from voiceops.doctor.local_recovery import LocalRecoveryActions, LocalRooms, LocalStack
 from voiceops.doctor.local_sources import LocalSources
+from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host
@@ -99,5 +99,5 @@ def _ensure_keys(project: Project, say: Callable[[str], None]) -> None:
 
 
 def _call(host: Host, limit: Deadline | None) -> CallResult:
-    timeout_s = CALL_TIMEOUT_S if limit is None else min(CALL_TIMEOUT_S, limit.remaining_s)
+    timeout_s = timeouts.CALL_S if limit is None else min(timeouts.CALL_S, limit.remaining_s)
     return agent_calls().on(host, timeout_s=timeout_s)

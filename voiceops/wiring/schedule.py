@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops.config.local_only import refuse_shell_only
-from voiceops.config.shipped import shipped
+from voiceops.config.shipped import template_folders
 from voiceops.config.source.templating import Renderer
 from voiceops.schedule.jobs import ScheduleContext, jobs
 from voiceops.schedule.plan import Schedule, SchedulePaths
@@ -47,9 +47,7 @@ def project_schedule(project: Project, *, inventory: str, every_min: int) -> Pro
     return ProjectSchedule(
         place=place,
         targets=targets,
-        schedule=Schedule(
-            place, all_jobs, targets, Renderer((project.root / "templates", shipped("templates")))
-        ),
+        schedule=Schedule(place, all_jobs, targets, Renderer(template_folders(project.root))),
     )
 
 

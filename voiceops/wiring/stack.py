@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from voiceops.adapters.binaries.progress import Progress as Fetched
 from voiceops.adapters.livekit.credentials import refusal
-from voiceops.config.shipped import find_template, shipped
+from voiceops.config.shipped import find_template, template_folders
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
 from voiceops.stack import declare
@@ -101,6 +101,6 @@ def _declaration_context(
         root=folder.root,
         config_folder=folder.base,
         dotenv=environment.variables,
-        template=lambda name: find_template(name, (project.root / "templates", shipped("templates"))),
+        template=lambda name: find_template(name, template_folders(project.root)),
         on_fetch=on_fetch,
     )
