@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_ssh import target
 from tests.support import hosts, hosts_prepared
+from tests.support.hosts_ssh import target
 from voiceops.adapters.ssh.transport import SshTransport
 
 Fleet = Callable[[int], list[hosts.Machine]]

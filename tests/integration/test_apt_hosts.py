@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from tests.integration.test_ssh import target
 from tests.support import hosts
 from tests.support.hosts_packages import add_repository, build_deb
+from tests.support.hosts_ssh import target
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.resources import Package, State, apply
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_ssh import target
 from tests.support import hosts, parts
+from tests.support.hosts_ssh import target
 from tests.support.servers import Servers, cheap_servers
 from voiceops.adapters.ssh.errors import ShellRefusalError
 from voiceops.adapters.ssh.transport import SshTransport

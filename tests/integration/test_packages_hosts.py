@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_ssh import target, wait_until
+from tests.integration.test_ssh import wait_until
 from tests.support import hosts
 from tests.support.hosts_packages import add_repository, build_deb, dnf_layer
 from tests.support.hosts_rootfs import PYTHON
+from tests.support.hosts_ssh import target
 from tests.support.servers import PROJECT, Servers, cheap_servers
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import VoiceopsError

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.test_ssh import target
 from tests.support import hosts
+from tests.support.hosts_ssh import target
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.errors import HostError, LockedError, ServiceError, StorageError, VoiceopsError
 from voiceops.model.secret import Secret

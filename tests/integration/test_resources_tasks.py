@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_ssh import target
 from tests.support import hosts
+from tests.support.hosts_ssh import target
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.ports import RemoteProcess
 from voiceops.resources import File, State, apply

@@ -13,8 +13,9 @@ import pytest
 
 from tests.integration import onhost
 from tests.integration.onhost import NAMES
-from tests.integration.test_ssh import target, wait_until
+from tests.integration.test_ssh import wait_until
 from tests.support import hosts
+from tests.support.hosts_ssh import target
 from tests.support.units import command_unit
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.deadline import Deadline

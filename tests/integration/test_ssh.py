@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import socket
@@ -13,12 +12,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Fleet
 from tests.support import hosts
+from tests.support.hosts_ssh import target
 from voiceops.adapters.ssh.errors import UnknownHostKeyError
 from voiceops.adapters.ssh.target import SshTarget
 from voiceops.adapters.ssh.transport import SshTransport
@@ -59,18 +58,6 @@ def link_of(descriptor: str) -> str:
         return os.readlink(f"/proc/self/fd/{descriptor}")
     except FileNotFoundError:  # of the listing itself
         return ""
-
-
-def target(machine: hosts.Machine, **changes: Any) -> SshTarget:
-    made = SshTarget(
-        name=machine.name,
-        address=machine.address,
-        user="deploy",
-        key_file=machine.key_path,
-        known_hosts=(machine.known_hosts,),
-        connect_timeout_s=5.0,
-    )
-    return dataclasses.replace(made, **changes)
 
 
 def uid(transport: Transport, *, root: bool = False) -> str:
