@@ -19,6 +19,7 @@ import pytest
 from livekit import rtc
 
 from tests.support.callers import caller
+from tests.support.documents import error_of
 from tests.support.live import API_SECRET
 from tests.support.projects import Project, project
 
@@ -50,8 +51,7 @@ async def a_caller(made: Project, room: str) -> AsyncIterator[rtc.Room]:
 
 async def refusal(made: Project, *arguments: str) -> dict[str, Any]:
     answer = await asyncio.to_thread(made.inv, *arguments, "--json", code=1)
-    error: dict[str, Any] = answer.json["error"]
-    return error
+    return error_of(answer.json)
 
 
 @contextmanager

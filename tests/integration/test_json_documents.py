@@ -61,8 +61,10 @@ def test_each_document_of_a_stack_is_as_its_schema_says(stack: Project) -> None:
     for words in COMMANDS:
         answer = stack.inv(*words, "--json", code=None)
         document = answer.json  # checked against its schema
-        if "error" in document:
-            failed[words[0]] = document["error"]["message"]
+        hosts = document.get("hosts", {}).values() if words[0] != "inventory" else ()
+        errors = [one["error"]["message"] for one in (document, *hosts) if "error" in one]
+        if errors:
+            failed[words[0]] = errors
     assert failed == {}
 
 
@@ -82,5 +84,7 @@ async def test_documents_of_a_stack_with_faults_are_as_their_schemas_say(stack: 
         assert failed.json["calls"][0]["failure"]["kind"]
         planned = await asyncio.to_thread(stack.inv, "cleanup-rooms", "--check", "--json", code=None)
         assert planned.json["check"] is True
+    nowhere = (await asyncio.to_thread(stack.inv, "why", "--room", "nowhere", "--json", code=1)).json
+    assert "localhost" in nowhere["hosts"]
     refused = await asyncio.to_thread(stack.inv, "rooms.show", "nowhere", "--json", code=1)
     assert problem("rooms.show.json", refused.json) == ""

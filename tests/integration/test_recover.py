@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.callers import caller
+from tests.support.documents import error_of
 from tests.support.live import end
 from tests.support.projects import Project, project
 
@@ -66,7 +67,7 @@ def test_the_command_ends_when_its_time_is_over(tmp_path: Path) -> None:
     with project(tmp_path / "project", silent) as made:
         made.inv("start")
         began = time.monotonic()
-        error = made.inv("recover", "--timeout", "6", "--json", code=1).json["error"]
+        error = error_of(made.inv("recover", "--timeout", "6", "--json", code=1).json)
         # To begin, and to end a call that is under way, takes its time on a busy machine.
         assert time.monotonic() - began < 15
         assert "recover took longer than 6 s" in error["message"]
@@ -93,7 +94,7 @@ async def test_a_live_call_survives_and_hard_asks_before_it_drops_one(stack: Pro
                 break
             await asyncio.sleep(0.1)
         assert recover(stack)["changed"] is False
-        error = stack.inv("recover", "--hard", "--json", code=1).json["error"]
+        error = error_of(stack.inv("recover", "--hard", "--json", code=1).json)
         assert error["rooms"] == ["good-live"]
         assert recover(stack, "--hard", "--yes")["helped"] == "stack"
 

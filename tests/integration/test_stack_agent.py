@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.support import callers, live, parts, stacks
+from tests.support.documents import error_of
 from voiceops.adapters.process import ports_in_use, processes
 from voiceops.stack.local.folder import ProjectFolder
 
@@ -202,10 +203,10 @@ def test_a_server_on_our_port_is_ended_only_if_it_runs_from_this_project(tmp_pat
         )
         found = project.json("check-running", code=2)["hosts"]["localhost"]["services"]["livekit"]
         assert (found["state"], found["pids"]) == ("stray", [other.pid])
-        refused = project.json("start", code=1)["error"]
+        refused = error_of(project.json("start", code=1))
         assert (refused["type"], refused["pid"]) == ("StrayError", other.pid)
         if place == "other":
-            refused = project.json("start", "--replace", "--only", "livekit", code=1)["error"]
+            refused = error_of(project.json("start", "--replace", "--only", "livekit", code=1))
             assert refused["foreign_owner"] == "another program"
             assert project.json("why", "--fix", code=1)["findings"][0]["rule"] == "stray-server"
             assert processes.find(other.pid)

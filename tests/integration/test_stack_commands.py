@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import stacks
-from tests.support.documents import problem
+from tests.support.documents import error_of, problem
 from voiceops.adapters.process import processes
 from voiceops.stack.local.folder import ProjectFolder
 
@@ -123,7 +123,7 @@ def test_a_command_that_waits_for_the_lock_too_long_exits_4_and_names_the_owner(
         assert first.poll() is None
         time.sleep(0.01)
     document = project.json("stop", "--timeout", "0.5", code=4)
-    assert document["error"]["pid"] == first.pid
+    assert error_of(document)["pid"] == first.pid
     first.kill()
     first.communicate()
 

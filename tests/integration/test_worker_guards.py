@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.support.callers import PAUSE_LIMIT_S, Hearing, agent_in, caller
+from tests.support.documents import error_of
 from tests.support.projects import Project, project
 from voiceops.adapters.process import processes
 
@@ -32,8 +33,7 @@ if threading.current_thread() is threading.main_thread():
 
 async def refusal(made: Project, *arguments: str) -> dict[str, Any]:
     answer = await asyncio.to_thread(made.inv, *arguments, "--json", code=1)
-    error: dict[str, Any] = answer.json["error"]
-    return error
+    return error_of(answer.json)
 
 
 @pytest.fixture(scope="module")

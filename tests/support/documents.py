@@ -61,3 +61,12 @@ def checked(arguments: Sequence[str], text: str, code: int) -> Any:
         assert not wrong, f"inv {' '.join(arguments)}: {wrong}\n{text}"
         assert document["ok"] == (code == 0), f"inv {' '.join(arguments)} exited {code}\n{text}"
     return document
+
+
+def error_of(document: Any) -> dict[str, Any]:
+    """Return the error of the only host, on which the command failed."""
+    assert document["ok"] is False
+    assert "error" not in document
+    (host,) = document["hosts"].values()
+    error: dict[str, Any] = host["error"]
+    return error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import CommandRun, Report
-from voiceops.commands.hosts import values_of, with_problems
+from voiceops.commands.hosts import failed, values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
@@ -48,7 +48,8 @@ def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Repor
         and len(seen) == len(run.project.hosts)
         and all(one.room_is_missing and not one.findings for one in seen.values())
     ):
-        raise NotFoundError(_no_room(room), hint="`inv rooms.list` shows the rooms that stand")
+        error = NotFoundError(_no_room(room), hint="`inv rooms.list` shows the rooms that stand")
+        return failed(run, _document(seen), error)
     text = "\n".join(_text(one, name if len(run.project.hosts) > 1 else "") for name, one in seen.items())
     return with_problems(run, done, Report(_document(seen), text, exit_code=0 if ok else 1))
 

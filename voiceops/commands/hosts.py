@@ -8,10 +8,11 @@ from typing import TypeVar
 
 from voiceops.cli.command import CommandRun, Report, show_error
 from voiceops.commands.documents import host_failure
-from voiceops.errors import CallsInProgressError, UsageError
+from voiceops.errors import CallsInProgressError, UsageError, VoiceopsError
 from voiceops.fleet.order import services_of
 from voiceops.fleet.run import HostResult, exit_code, run_on
 from voiceops.model.settings import Host
+from voiceops.stack.reconcile import refuse_unknown
 from voiceops.stack.results import Progress, silent
 from voiceops.stack.stack import Stack
 from voiceops.wiring.stack import build_stack
@@ -20,8 +21,11 @@ T = TypeVar("T")
 
 
 def values_of(run: CommandRun, results: Mapping[str, HostResult[T]]) -> dict[str, T]:
-    """The values of the hosts that have one, in the inventory's order; of a host alone its error is raised."""
-    alone = len(run.project.hosts) == 1
+    """The values of the hosts that have one, in the inventory's order.
+
+    For people the error of a host alone is raised, as nothing else is to be said; a document has it under ``hosts``.
+    """
+    alone = len(run.project.hosts) == 1 and not run.json
     names = [host.name for host in run.project.hosts if host.name in results]
     return {name: results[name].get() for name in names if alone or results[name].ok}
 
@@ -64,12 +68,14 @@ def chosen_hosts(run: CommandRun, among: Container[str]) -> list[Host]:
 def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]:
     """The named services, for each host that runs one of them; without a name all hosts, with an empty list.
 
-    ``UsageError`` for a name that is on none of several hosts; a host alone answers for itself.
+    ``UsageError`` for a name that is on none of them.
     """
-    if not only or len(hosts) == 1:
-        return {host.name: list(only) for host in hosts}
+    if not only:
+        return {host.name: [] for host in hosts}
     running = {host.name: services_of(host) for host in hosts}
     known = set().union(*running.values())
+    if len(hosts) == 1:
+        refuse_unknown(only, known)
     for name in only:
         if name not in known:
             raise UsageError(
@@ -80,8 +86,20 @@ def named_on(hosts: Sequence[Host], only: Sequence[str]) -> dict[str, list[str]]
     return {host: chosen for host, chosen in own.items() if chosen}
 
 
-def refuse_all(run: CommandRun, hosts: Sequence[Host], refuse: Callable[[Host, Stack], None]) -> None:
-    """Ask everywhere before anything ends anywhere: a call that one host would drop keeps all of them."""
+def failed(run: CommandRun, document: Mapping[str, object], error: VoiceopsError) -> Report:
+    """Raise an error that no single host has; a document keeps beside it what is known of the hosts."""
+    if not run.json:
+        raise error
+    return Report({**document, "error": error.as_json()}, exit_code=error.exit_code)
+
+
+def refuse_all(
+    run: CommandRun, hosts: Sequence[Host], refuse: Callable[[Host, Stack], None]
+) -> dict[str, HostResult[T]]:
+    """Ask everywhere before anything ends anywhere: a call that one host would drop keeps all of them.
+
+    Raises the refusal for people; for a document returns it with the hosts that are skipped for it, else nothing.
+    """
 
     def ask(host: Host) -> None:
         with stack_on(run, host) as stack:
@@ -89,7 +107,15 @@ def refuse_all(run: CommandRun, hosts: Sequence[Host], refuse: Callable[[Host, S
 
     for result in run_on([hosts], ask).values():
         if isinstance(result.error, CallsInProgressError):
-            raise result.error
+            if not run.json:
+                raise result.error
+            reason = f"left as it is, because {result.host} has calls in progress"
+            refused: dict[str, HostResult[T]] = {
+                host.name: HostResult(host=host.name, skipped=reason) for host in hosts
+            }
+            refused[result.host] = HostResult(host=result.host, error=result.error)
+            return refused
+    return {}
 
 
 def _named(host: str, progress: Progress) -> Progress:

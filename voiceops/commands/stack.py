@@ -9,6 +9,7 @@ from voiceops.cli.command import CommandRun, Report, names
 from voiceops.commands.hosts import (
     all_ok,
     chosen_hosts,
+    failed,
     named_on,
     refuse_all,
     stack_on,
@@ -24,9 +25,9 @@ from voiceops.commands.stack_view import (
     watch_status,
 )
 from voiceops.commands.status import status_of
-from voiceops.errors import UsageError
+from voiceops.errors import UsageError, VoiceopsError
 from voiceops.fleet.order import start_order, stop_order
-from voiceops.fleet.run import go_on, run_on, skip_after_failure
+from voiceops.fleet.run import HostResult, go_on, run_on, skip_after_failure
 from voiceops.model import timeouts
 from voiceops.model.settings import Host
 from voiceops.stack import operations
@@ -49,11 +50,13 @@ def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, re
     chosen = named_on(run.project.hosts, names(only))
     hosts = chosen_hosts(run, chosen)
     if renew and len(run.project.hosts) > 1 and not run.yes:
-        refuse_all(
+        refused: dict[str, HostResult[Results]] = refuse_all(
             run,
             hosts,
             lambda host, stack: operations.refuse_to_drop(stack, only=chosen[host.name], renew=True),
         )
+        if refused:
+            return with_problems(run, refused, Report(_stack_document({})))
     with reporting_interrupt(run, go_on="start"), live_progress(run) as progress:
 
         def start_on(host: Host) -> Results:
@@ -75,7 +78,10 @@ def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, re
     if verify and all_ok(done):
         from voiceops.commands.verify import verified_call
 
-        data["call"] = verified_call(run)
+        try:
+            data["call"] = verified_call(run)
+        except VoiceopsError as error:
+            return failed(run, data, error)
     text = results_text(found, "restart" if renew else "start", data.get("call"))
     return with_problems(run, done, Report(data, text))
 
@@ -99,7 +105,11 @@ def stop(run: CommandRun, *, only: str, drain: float, now: bool) -> Report:
     chosen = named_on(run.project.hosts, names(only))
     hosts = chosen_hosts(run, chosen)
     if len(run.project.hosts) > 1 and not run.yes and drain < 0:
-        refuse_all(run, hosts, lambda host, stack: operations.refuse_to_drop(stack, only=chosen[host.name]))
+        refused: dict[str, HostResult[Results]] = refuse_all(
+            run, hosts, lambda host, stack: operations.refuse_to_drop(stack, only=chosen[host.name])
+        )
+        if refused:
+            return with_problems(run, refused, Report(_stack_document({})))
     with reporting_interrupt(run, go_on="stop"), live_progress(run) as progress:
 
         def stop_on(host: Host) -> Results:

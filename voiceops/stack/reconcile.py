@@ -77,14 +77,15 @@ def in_order(services: Iterable[Declared]) -> list[Declared]:
 
 def choose(services: Sequence[Declared], only: Sequence[str]) -> list[Declared]:
     """Those that are named, all when none is; ``UsageError`` for a name that nothing has."""
-    known = {service.name for service in services}
+    refuse_unknown(only, {service.name for service in services})
+    return [service for service in in_order(services) if not only or service.name in only]
+
+
+def refuse_unknown(only: Sequence[str], known: set[str]) -> None:
+    """``UsageError`` for a name that no service has."""
     for name in only:
         if name not in known:
-            raise UsageError(
-                f"no service {name!r} here",
-                hint=did_you_mean(name, known),
-            )
-    return [service for service in in_order(services) if not only or service.name in only]
+            raise UsageError(f"no service {name!r} here", hint=did_you_mean(name, known))
 
 
 def plan_start(

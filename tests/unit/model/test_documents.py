@@ -21,16 +21,18 @@ from voiceops.adapters.livekit import api
 from voiceops.cli.command import CommandRun, Report, command
 from voiceops.cli.program import VoiceopsProgram
 from voiceops.commands import test as tests_command
-from voiceops.commands.hosts import with_problems
-from voiceops.errors import ErrorEntry, UnreachableError, UsageError
+from voiceops.commands.hosts import refuse_all, with_problems
+from voiceops.errors import CallsInProgressError, ErrorEntry, UnreachableError, UsageError
 from voiceops.fleet.run import HostResult
 from voiceops.model.calls import CallFailure, CallResult
 from voiceops.model.documents.commands import DOCUMENTS
 from voiceops.model.documents.common import CallEntry, CallFailureEntry
 from voiceops.model.documents.stack import StackDocument
+from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.resources.report import ResourceResult
 from voiceops.stack.results import ServiceResult as ServiceResult
+from voiceops.stack.stack import Stack
 from voiceops.tasks import namespace
 from voiceops.tasks.test import run_tests
 
@@ -271,6 +273,74 @@ def test_what_a_command_prints_without_servers_is_as_its_schema_says(
     printed: Printed, arguments: tuple[str, ...], code: int
 ) -> None:
     assert "error" in printed(*arguments, code=code) or code != 3
+
+
+UNREACHABLE = "nobody@127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "start",
+        "stop",
+        "restart",
+        "check-running",
+        "status",
+        "why",
+        "logs",
+        "deploy",
+        "setup",
+        "drift",
+        "releases",
+        "lock",
+        "unlock",
+    ],
+)
+def test_one_host_alone_that_fails_stands_under_hosts(printed: Printed, command: str) -> None:
+    document = printed(command, "--host", UNREACHABLE, code=5)
+    (failure,) = document["hosts"].values()
+    assert failure["error"]["type"] == "UnreachableError"
+    assert (failure["ok"], document["ok"], "error" in document) == (False, False, False)
+
+
+def test_this_machine_that_fails_stands_under_hosts(printed: Printed, tmp_path: Path) -> None:
+    (tmp_path / "project" / ".voiceops").write_text("a file where the folder of the state has to be")
+    for name in ("start", "restart"):
+        failure = printed(name, code=1)["hosts"]["localhost"]
+        assert failure["error"]["message"], name
+
+
+def test_a_verification_that_fails_keeps_what_is_known_of_the_services(printed: Printed) -> None:
+    try:
+        document = printed("start", "--verify", code=1)
+        assert "was not answered" in document["error"]["message"]
+        assert document["hosts"]["localhost"]["services"]["web"]["state"] == "ready"
+    finally:
+        printed("stop")
+
+
+def test_a_call_in_progress_on_one_host_skips_the_others(printed: Printed) -> None:
+    def refuse(host: Host, stack: Stack) -> None:
+        if host.name == "127.0.0.2":
+            raise CallsInProgressError("1 call in progress")
+
+    run = CommandRun(json=True, host="a@127.0.0.1:1,b@127.0.0.2:1")
+    done: dict[str, HostResult[None]] = refuse_all(run, run.project.hosts, refuse)
+    report = with_problems(run, done, Report({"changed_count": 0, "hosts": {}}))
+    assert problem("stop.json", report.document) == ""
+    hosts = report.data["hosts"]
+    assert isinstance(hosts, dict)
+    assert hosts["127.0.0.2"]["error"]["type"] == "CallsInProgressError"
+    assert "127.0.0.2 has calls" in hosts["127.0.0.1"]["skipped"]
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "restart", "check-running", "logs"])
+def test_a_service_that_the_host_does_not_run_is_a_mistake_in_the_arguments(
+    printed: Printed, command: str
+) -> None:
+    document = printed(command, "--only", "wbe", code=3)
+    assert "hosts" not in document
+    assert "'web'" in document["error"]["hint"]
 
 
 def test_init_says_of_each_file_whether_it_made_it(printed: Printed) -> None:

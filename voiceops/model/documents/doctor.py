@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from typing_extensions import NotRequired
 
+from voiceops.errors import ErrorEntry
 from voiceops.model.documents.common import CallEntry, FindingEntry, HostFailure
 
 
@@ -28,11 +29,12 @@ class WhyHost(TypedDict):
 
 
 class WhyDocument(TypedDict):
-    """``inv why``."""
+    """``inv why``; ``error`` says that no host has the room of --room."""
 
     findings: list[FindingEntry]
     """Of all hosts, the most likely cause first."""
     hosts: dict[str, WhyHost | HostFailure]
+    error: NotRequired[ErrorEntry]
 
 
 class StepEntry(TypedDict):

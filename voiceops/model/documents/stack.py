@@ -6,6 +6,7 @@ from typing import TypedDict
 
 from typing_extensions import NotRequired
 
+from voiceops.errors import ErrorEntry
 from voiceops.model.documents.common import CallEntry, HostFailure, ServiceEntry
 from voiceops.model.states import ServiceState
 
@@ -18,13 +19,14 @@ class StackHost(TypedDict):
 
 
 class StackDocument(TypedDict):
-    """``inv start``, ``inv stop``, ``inv restart``."""
+    """``inv start``, ``inv stop``, ``inv restart``; ``error`` says why the call of --verify was not answered."""
 
     changed_count: int
     """Services that the command changed."""
     hosts: dict[str, StackHost | HostFailure]
     call: NotRequired[CallEntry]
-    """The call of --verify."""
+    """The call of --verify, if it was answered."""
+    error: NotRequired[ErrorEntry]
 
 
 class CheckedService(TypedDict):
