@@ -28,11 +28,13 @@ def make_plan(
 ) -> CallPlan:
     """The plan that the flags ask for; ``UsageError`` names the flag that is wrong."""
     if count < 1:
-        raise UsageError(f"--count is {count}: at least one call is needed", hint="inv call --count 1")
+        raise UsageError(
+            f"--count is {count}: at least one call is needed", hint="`inv call --count 1` places one"
+        )
     if not 0 <= concurrency <= MAX_LINES:
         raise UsageError(
             f"--concurrency is {concurrency}: it goes from 1 to {MAX_LINES}",
-            hint="for more callers run inv call on several machines",
+            hint="for more callers run `inv call` on several machines",
         )
     for flag, value in (("rate", rate), ("duration", duration), ("hold", hold), ("timeout", timeout)):
         if not math.isfinite(value) or value < 0:

@@ -48,6 +48,8 @@ _NO_MEANING = {
     "pty": "voiceops decides itself which program gets a terminal",
 }
 """Options of Invoke that act on ``Context.run``, which our commands don't use: refused, not ignored."""
+_FLAG_OF = {"warn": "warn-only"}
+"""Settings of Invoke that have another name than their flag."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ def refuse_core_options(context: Context) -> None:
     """Refuse the options of Invoke that would be without effect: ``inv --dry stop`` must not stop anything."""
     given = getattr(context.config, "_overrides", {})
     for option in given.get("run", {}):
-        raise UsageError(f"--{option} has no meaning for voiceops' commands", hint=_NO_MEANING.get(option))
+        flag = _FLAG_OF.get(option, option)
+        raise UsageError(f"--{flag} has no meaning for voiceops' commands", hint=_NO_MEANING.get(option))
     if given.get("timeouts", {}).get("command"):
         raise UsageError(
             "--command-timeout has no meaning for voiceops' commands",

@@ -12,6 +12,7 @@ from pathlib import Path
 _TASK = re.compile(r"(?<![\w./-])inv (?=(?:--?[\w-]+|[a-z][\w.-]*)\b)([a-z][\w.-]*)?")
 _QUOTED = re.compile(r"`(inv [^`]+)`")
 _COMMAND_LINE = re.compile(r"^(\s*(?:fix|next|hint|done|not done): )(inv .*)$", re.MULTILINE)
+_BETWEEN = re.compile(r"( && |; then )")
 _COMMAND_KEYS = frozenset({"fix", "command", "next"})
 _TARGETS = ("host", "group", "limit")
 
@@ -28,7 +29,7 @@ class Invocation:
 
     def command(self, text: str) -> str:
         """Return commands such as ``inv stop && inv start`` as they have to be typed here."""
-        return " && ".join(self._one(part) for part in text.split(" && "))
+        return "".join(self._one(part) for part in _BETWEEN.split(text))
 
     def hint(self, text: str) -> str:
         """Return a sentence with the commands between backquotes as they have to be typed here."""
@@ -47,7 +48,7 @@ class Invocation:
         if isinstance(value, str) and key == "hint":
             return self.hint(value)
         if isinstance(value, str) and key in _COMMAND_KEYS:
-            return self.command(value)
+            return self.command(self.hint(value))
         return value
 
     def _one(self, command: str) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
-from invoke import Collection, Exit, Program
+from invoke import Argument, Collection, Exit, Program
 from invoke.config import Config, merge_dicts
 from invoke.exceptions import ParseError, UnexpectedExit
 from invoke.parser import Parser
@@ -20,7 +20,7 @@ from invoke.parser.context import ParserContext
 from voiceops import __version__
 from voiceops.cli import help as help_pages
 from voiceops.cli.arguments import split
-from voiceops.cli.command import TARGETS, show_error
+from voiceops.cli.command import TARGETS, NumberFlag, show_error
 from voiceops.cli.completion import REQUEST, candidates
 from voiceops.cli.invocation import Invocation
 from voiceops.errors import ConfigError, UsageError, VoiceopsError
@@ -88,6 +88,14 @@ class VoiceopsProgram(Program):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if exit or code:
             sys.exit(code)
+
+    def core_args(self) -> list[Argument]:
+        """Invoke's core options; an error in a number names its flag."""
+        options: list[Argument] = super().core_args()
+        for option in options:
+            if option.kind is int:
+                option.kind = NumberFlag(str(option.name), int)
+        return options
 
     def create_config(self) -> None:
         """Invoke's configuration, and what commands need to know of how they were started."""
@@ -255,7 +263,7 @@ def explain(error: ParseError, parser: Parser | None, task: str = "") -> UsageEr
         where = f"inv {context.name}" if context else "inv"
         return UsageError(
             f"{where} has no flag {token}",
-            hint=_nearest(token, flags) or f"see `inv help {context.name if context else ''}`",
+            hint=_nearest(token, flags) or f"see `inv help{f' {context.name}' if context else ''}`",
         )
     tasks = list(parser.contexts) if parser is not None else []
     return UsageError(f"{token!r} is no command", hint=_nearest(token, tasks) or "see `inv help`")

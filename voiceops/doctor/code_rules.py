@@ -48,7 +48,7 @@ def _code_failed(view: RoomEvidence, error: str, evidence: str) -> Finding:
     alike = call_history(view.facts, worker).alike(error) if worker else 0
     changed = worker is not None and not worker.release_current
     by_hand = not changed and (alike > 1 or view.is_test_call)
-    correct = f"correct {place or 'what raises it'} or what it needs, then inv start"
+    correct = f"correct {place or 'what raises it'} or what it needs, then `inv start`"
     return Finding(
         rule="entrypoint-raised",
         sentence=f"The agent's code failed with {what} in this call, so it has no agent"
@@ -116,7 +116,7 @@ def broken_code(facts: StackFacts, worker: WorkerFact, error: str, said: LogEven
         evidence=(state_of(worker), logged("its", said, said.message.splitlines()[0])),
         fixes=(
             Fix(
-                command=f"{_correct(error)}, then inv start --only {worker.service}",
+                command=f"{_correct(error)}, then `inv start --only {worker.service}`",
                 action="start",
                 service=worker.service,
             ),
@@ -172,7 +172,9 @@ def _failing(
         fixes=(
             Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)
             if changed
-            else Fix(command=f"{_correct(error)} or what it needs, then inv start, then inv call", action=""),
+            else Fix(
+                command=f"{_correct(error)} or what it needs, then `inv start` and `inv call`", action=""
+            ),
         ),
         by_hand=not changed,
         past=True,
@@ -197,7 +199,7 @@ def other_name(facts: StackFacts) -> Iterator[Finding]:
             fixes=(
                 Fix(
                     command=f"set agent_name: {worker.registered_name or repr('')} for {worker.service} in "
-                    "inventory.yaml, or take agent_name out of the code; then inv start",
+                    "inventory.yaml, or take agent_name out of the code, then `inv start`",
                     action="",
                 ),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from voiceops.model.documents.doctor import FixEntry
 
 ROOMS_AT_ONCE = 8
+_QUOTED = re.compile(r"`(inv [^`]+)`")
+_QUOTED_START = re.compile(r"`inv start[^`]*`")
 
 
 class StackActions(Protocol):
@@ -59,16 +62,22 @@ def steps(findings: Iterable[Finding]) -> tuple[Fix, ...]:
 
 
 def on_host(finding: Finding, host: str) -> Finding:
-    """The same, with commands that name the host: without it they would act on this machine."""
+    """The same, with commands that name the host: without it they would act on this machine.
 
-    def named(fix: Fix) -> Fix:
+    What a person has to change first, code or inventory, gets to a server by a deploy.
+    """
+
+    def named(command: str) -> str:
+        return f"{command} --host {host}" if is_command(command) and "--host" not in command else command
+
+    def on_server(fix: Fix) -> Fix:
+        if _QUOTED.search(fix.command):
+            deployed = _QUOTED_START.sub("`inv deploy`", fix.command)
+            return replace(fix, command=_QUOTED.sub(lambda found: f"`{named(found[1])}`", deployed))
         parts = [fix.command] if fix.room else fix.command.split(" && ")
-        asked = [
-            f"{part} --host {host}" if is_command(part) and "--host" not in part else part for part in parts
-        ]
-        return replace(fix, command=" && ".join(asked))
+        return replace(fix, command=" && ".join(map(named, parts)))
 
-    return replace(finding, fixes=tuple(map(named, finding.fixes)))
+    return replace(finding, fixes=tuple(map(on_server, finding.fixes)))
 
 
 def for_test_call(finding: Finding, room: str) -> Finding:

@@ -161,8 +161,8 @@ class LocalRecoveryActions:
 
     def fix(self, findings: Sequence[Finding]) -> str:
         results = carry_out(steps(findings), self.stack, self.rooms)
-        done = [result.fix.command for result in results if result.done]
-        failed = [f"{result.fix.command}: {result.error}" for result in results if not result.done]
+        done = [_quoted(result.fix.command) for result in results if result.done]
+        failed = [f"{_quoted(result.fix.command)}: {result.error}" for result in results if not result.done]
         return "; ".join([*done, *(f"not done: {line}" for line in failed)])
 
     def clean_rooms(self) -> str:
@@ -191,3 +191,8 @@ class LocalRecoveryActions:
         """Rooms in which an agent serves a person right now; ``CallsUnknownError`` when LiveKit does not say."""
         operations.require_known_calls(self.stack.stack)
         return [room.name for room in served_rooms(self.facts())]
+
+
+def _quoted(command: str) -> str:
+    """A command between backquotes, inside a sentence; a sentence has its commands so already."""
+    return command if "`" in command else f"`{command}`"

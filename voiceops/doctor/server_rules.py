@@ -39,7 +39,11 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
         fixes = (Fix(command="inv start", action="start"),)
     else:
         sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
-        fixes = (Fix(command="inv inventory --host localhost  # then correct livekit.url", action=""),)
+        fixes = (
+            Fix(
+                command="correct livekit.url in inventory.yaml, or start the server that it names", action=""
+            ),
+        )
     evidence = [f"GET {server.url}: {server.error or 'no answer'}"]
     if server.state is not None:
         evidence.append(
@@ -66,7 +70,7 @@ def stray_server(facts: StackFacts) -> Iterator[Finding]:
         sentence = (
             f"The LiveKit port belongs to {server.foreign_owner}: this project needs a port of its own."
         )
-        fix = Fix(command="set livekit.url in inventory.yaml to a free port, then inv start", action="")
+        fix = Fix(command="set livekit.url in inventory.yaml to a free port, then `inv start`", action="")
     else:
         sentence = "A livekit-server of this project that we did not start owns the port: callers and workers talk to it."
         fix = Fix(
@@ -149,7 +153,7 @@ def secret_too_short(facts: StackFacts) -> Iterator[Finding]:
             evidence=(f"livekit.api_secret is {size} characters long",),
             fixes=(
                 Fix(
-                    command="write a new LIVEKIT_API_SECRET (openssl rand -hex 32) into .env, then inv start",
+                    command="write a new LIVEKIT_API_SECRET (openssl rand -hex 32) into .env, then `inv start`",
                     action="",
                 ),
             ),

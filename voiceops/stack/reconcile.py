@@ -310,8 +310,10 @@ def refuse_strays(actions: Sequence[Action], host: str = "") -> None:
         if action.verb is Verb.REFUSE:
             stray = action.strays[0]
             if stray.foreign_owner:
+                setting = "livekit.url" if stray.role is Role.SERVER else f"the port of {action.service}"
                 hint = (
-                    "choose another port for this project, or let its owner stop it: nothing foreign is ended"
+                    f"set {setting} in the inventory to a free port, or let the owner of that process stop it: "
+                    "voiceops does not"
                 )
             elif stray.pid:
                 hint = f"`inv start --replace{to}` ends it gracefully and goes on"

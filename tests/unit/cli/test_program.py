@@ -92,6 +92,8 @@ def test_options_of_invoke_without_effect_are_refused(inv: Inv, option: str) -> 
         (("rooms.show", "--check"), "rooms.show needs ROOM"),
         (("rooms.show", "--room=-x"), "ROOM can't be -x"),
         (("help", "nope"), "'nope' is no command"),
+        (("--list-depth", "stop"), "--list-depth takes a whole number, not 'stop'"),
+        (("--warn-only", "inventory"), "--warn-only has no meaning"),
     ],
 )
 def test_a_mistake_names_the_argument_and_exits_3(

@@ -91,6 +91,11 @@ def test_what_is_gone_already_counts_as_done_and_what_needs_a_person_does_not() 
         ("inv rooms.dispatch 'a && inv b'", "a && inv b", "inv rooms.dispatch 'a && inv b' --host w1"),
         ("inv inventory --host localhost", "", "inv inventory --host localhost"),
         ("add a host to the agents' group", "", "add a host to the agents' group"),
+        (
+            "correct agent.py:3 or what it needs, then `inv start --only agent` and `inv call`",
+            "",
+            "correct agent.py:3 or what it needs, then `inv deploy --host w1` and `inv call --host w1`",
+        ),
     ],
 )
 def test_commands_that_fix_a_server_name_it(command: str, room: str, expected: str) -> None:

@@ -143,7 +143,7 @@ UNLOADABLE = Finding(
     severity="error",
     sentence="The code can't be loaded.",
     evidence=(),
-    fixes=(Fix(command="correct agent.py:3, then inv start", action="start"),),
+    fixes=(Fix(command="correct agent.py:3, then `inv start`", action="start"),),
     by_hand=True,
 )
 

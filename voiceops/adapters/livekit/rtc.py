@@ -68,12 +68,12 @@ def translated(error: rtc.ConnectError, url: str) -> UnreachableError:
     if "Connection refused" in text:
         return NotListeningError(
             f"nobody listens at {url} (connection refused)",
-            hint="is it running? inv check-running",
+            hint="is it running? see `inv check-running`",
             retryable=True,
         )
     text = text.removeprefix("engine: signal failure: ")
     return UnreachableError(
-        f"no connection to {url}: {text}", hint="is it running? inv check-running", retryable=True
+        f"no connection to {url}: {text}", hint="is it running? see `inv check-running`", retryable=True
     )
 
 
