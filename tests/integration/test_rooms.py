@@ -176,9 +176,9 @@ asyncio.run(main())
 async def test_of_hosts_that_share_no_lock_only_one_dispatch_stays(
     api: LivekitApi, worker: subprocess.Popen[bytes], room: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voiceops.rooms import locking
+    from voiceops.rooms import dispatch
 
-    monkeypatch.setattr(locking, "lock_folder", lambda: Path("/nonexistent"))
+    monkeypatch.setattr(dispatch, "lock_folder", lambda: Path("/nonexistent"))
     await asyncio.gather(*(dispatch_agent(api, room, AGENT) for _ in range(20)))
     await wait_for_agent(api, room, AGENT, timeout_s=15)
     info = await get_room_info(api, room)

@@ -12,9 +12,8 @@ from packaging.utils import parse_wheel_filename
 from tests.support import parts
 from tests.support.package_index import small_wheel
 from voiceops.config.shipped import shipped
-from voiceops.deploy.locked import entry_of
 from voiceops.deploy.own_wheel import own_wheel
-from voiceops.deploy.wheelhouse import ROOTS, HostPlatform, Wheelhouse, wheelhouse
+from voiceops.deploy.wheelhouse import ROOTS, HostPlatform, Wheelhouse, entry_of, wheelhouse
 from voiceops.errors import VoiceopsError
 
 

@@ -17,6 +17,7 @@ import resource
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Union
@@ -24,7 +25,6 @@ from typing import Union
 import msgspec
 
 from voiceops.calls.call import converse
-from voiceops.calls.lag import LagMeter
 from voiceops.model.calls import CallJob, CallResult
 
 _LINE_LIMIT = 1 << 20
@@ -207,3 +207,32 @@ async def _vanishing(job: CallJob, pipe: int, send: Send) -> int:
 
 if __name__ == "__main__":
     main()
+
+
+_EVERY_S = 0.05
+_KEEP = 2000
+
+
+class LagMeter:
+    """Sleeps a little, again and again, and notes by how much each sleep was too long."""
+
+    def __init__(self) -> None:
+        self.lags: deque[float] = deque(maxlen=_KEEP)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, in the loop that runs now; a second start does nothing."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+
+    async def _watch(self) -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_EVERY_S)
+            self.lags.append(max(0.0, time.monotonic() - before - _EVERY_S))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
 from voiceops.commands.deploy_view import DeployView
-from voiceops.fleet.servers import servers
+from voiceops.fleet.order import servers
 from voiceops.wiring.fleet import open_fleet
 
 

@@ -21,7 +21,7 @@ from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
 from voiceops.errors import UsageError
-from voiceops.fleet.servers import servers
+from voiceops.fleet.order import servers
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock

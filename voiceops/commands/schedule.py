@@ -12,7 +12,7 @@ from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.timers import timers
 from voiceops.errors import UsageError
-from voiceops.fleet.servers import servers
+from voiceops.fleet.order import servers
 from voiceops.schedule.jobs import jobs
 from voiceops.schedule.plan import ScheduleChange
 from voiceops.stack.local.folder import ProjectFolder

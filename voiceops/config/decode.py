@@ -9,13 +9,12 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 
 import msgspec
 
-from voiceops.config.port_use import PortUse
 from voiceops.config.secrets import is_reference, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedList, LocatedMapping, SourceLocation, dotted, location_of
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
-from voiceops.model.settings import ServiceBase, Settings
+from voiceops.model.settings import PortUse, ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
 Path = tuple[object, ...]

@@ -6,13 +6,14 @@ import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from voiceops.config.source.dotenv import Environment, parse
 from voiceops.config.source.yamlfile import read_text
-from voiceops.errors import StorageError
+from voiceops.errors import ConfigError, StorageError
 from voiceops.model.roles import Role
+from voiceops.model.secret import Secret
 from voiceops.model.settings import Host
 from voiceops.util.suggest import resembles
 
@@ -106,3 +107,15 @@ def _replace(file: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def refuse_shell_only(environment: Environment, secrets: Iterable[Secret]) -> None:
+    """``ConfigError`` for a secret that is a variable of this shell alone: every run of cron would fail."""
+    known = environment.dotenv()
+    for secret in secrets:
+        name = secret.reference
+        if secret.form == "env" and name not in known and name in os.environ:
+            raise ConfigError(
+                f"{name} is set in this shell only: cron and systemd will not know it",
+                hint=f"write {name}=... into {environment.folder / '.env'}",
+            )

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voiceops.config.decode import KindRegistry
-from voiceops.config.port_use import PortUse
 from voiceops.config.project import Configuration, find_inventory
 from voiceops.errors import VoiceopsError
-from voiceops.model.settings import ServiceBase, Settings
+from voiceops.model.settings import PortUse, ServiceBase, Settings
 from voiceops.util.caches import private_folder
 
 _STEP = 10

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import msgspec
 
-from voiceops.errors import NotFoundError, UsageError
+from voiceops.errors import HostError, NotFoundError, UsageError
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
+from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
@@ -166,3 +168,25 @@ def _request(names: HostNames) -> ReleasesRequest:
         "etc": names.etc,
         "group": names.user,
     }
+
+
+def deployed_services(
+    transport: Transport, settings: Settings, outline: Sequence[Declared]
+) -> tuple[Declared, ...]:
+    """The declared services with the release and digest that the host was deployed with.
+
+    Nothing newer is brought along: that is what ``deploy`` is for. ``HostError`` for a service
+    that no deploy has brought there to its end.
+    """
+    current = read_ledger(transport, HostNames(settings.project)).current
+    missing = [service.name for service in outline if service.name not in current]
+    if missing:
+        raise HostError(
+            f"{transport.name}: no deploy of {', '.join(missing)} has come to its end there",
+            hint=f"`inv deploy --host {transport.name}` does it",
+            data={"host": transport.name, "services": missing},
+        )
+    return tuple(
+        replace(service, release=current[service.name]["release"], digest=current[service.name]["digest"])
+        for service in outline
+    )

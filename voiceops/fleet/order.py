@@ -89,3 +89,14 @@ def serial_of(text: str) -> int | str:
     if not number.isdecimal() or int(number) < 1 or (text.endswith("%") and int(number) > 100):
         raise UsageError(f"--serial {text!r} is no number of hosts", hint="write 2 or 25%")
     return text if text.endswith("%") else int(text)
+
+
+def servers(hosts: Sequence[Host], *, what: str) -> Sequence[Host]:
+    """These hosts; ``UsageError`` where this machine is one of them."""
+    local = [host.name for host in hosts if host.local]
+    if local:
+        raise UsageError(
+            f"{local[0]} is this machine: {what} is for servers",
+            hint="name servers by --host, --group or --limit; `inv start` runs the services here",
+        )
+    return hosts

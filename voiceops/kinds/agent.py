@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar, TypeGuard
 import msgspec
 
 from voiceops.config import decode
-from voiceops.config.port_use import PortUse
 from voiceops.errors import ConfigError
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
@@ -21,7 +20,7 @@ from voiceops.model import protocol
 from voiceops.model.endpoint import on_loopback
 from voiceops.model.environment import PROVIDER_KEYS
 from voiceops.model.roles import Role
-from voiceops.model.settings import AtLeastOne, Port, ServiceBase, Settings
+from voiceops.model.settings import AtLeastOne, Port, PortUse, ServiceBase, Settings
 from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 

@@ -13,14 +13,13 @@ import msgspec
 
 from voiceops.config import decode
 from voiceops.config.checks import check_address
-from voiceops.config.port_use import PortUse
 from voiceops.config.shipped import find_template
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, StopBehaviour
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
-from voiceops.model.settings import LivekitSettings, Port, Probe, ServiceBase, Settings
+from voiceops.model.settings import LivekitSettings, Port, PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 

@@ -19,8 +19,8 @@ from voiceops.model.settings import Probe, ServiceBase, Settings
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
     from voiceops.config import decode
-    from voiceops.config.port_use import PortUse
     from voiceops.kinds.host import HostContext
+    from voiceops.model.settings import PortUse
     from voiceops.resources import Resource
 
 S = TypeVar("S", bound=ServiceBase)

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from voiceops.config.port_use import PortUse
 from voiceops.config.shipped import find_template
 from voiceops.errors import ConfigError
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, S
-from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.model.settings import PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Union
 from urllib.parse import urlsplit
 
@@ -188,3 +189,14 @@ class Host(_Settings, frozen=True, kw_only=True):
     settings: Settings
     vars: dict[str, object] = {}
     """All Ansible variables, secrets as ``Secret``; for templates."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortUse:
+    """A port that a service listens on."""
+
+    protocol: str
+    """TCP or UDP."""
+    port: int
+    path: tuple[str, ...]
+    """The setting that says so."""

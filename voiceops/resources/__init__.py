@@ -9,9 +9,8 @@ from voiceops.remote.lease import Lease, default_owner, locked, release_lock, ta
 from voiceops.resources.bare import install_python
 from voiceops.resources.client import applied, apply, check, read_facts
 from voiceops.resources.files import Absent, Blob, Directory, File, Symlink, Template, Tree
-from voiceops.resources.model import Content, Resource
+from voiceops.resources.model import Content, Resource, State
 from voiceops.resources.report import HostReport, ResourceResult
-from voiceops.resources.state import State
 from voiceops.resources.system import Command, CronEntry, Group, Package, Sysctl, Unit, User, Venv
 
 __all__ = [

@@ -10,8 +10,8 @@ from voiceops.remote import verbs
 from voiceops.remote.call import SILENCE_S, Event, call, held_call
 from voiceops.remote.lease import Lease, state_folder
 from voiceops.remote.messages import ApplyRequest, CheckRequest, HostFacts, HostProbe, HostRequest
+from voiceops.resources.model import State
 from voiceops.resources.report import HostReport, read_report
-from voiceops.resources.state import State
 
 
 def apply(

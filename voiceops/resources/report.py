@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from voiceops.errors import EnvironmentBuildError, ServiceError, StorageError, VoiceopsError
 from voiceops.remote.call import DISK_HINT
 from voiceops.remote.messages import HostObservation, ResourceOutcome, ResourcesAnswer
-from voiceops.resources.state import State
+from voiceops.resources.model import State
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import ResourceEntry

@@ -8,18 +8,23 @@ died (agents issue 1472), so both are done here: look first, and ask again where
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import hashlib
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from enum import Enum
+from pathlib import Path
 
 import msgspec
 
+from voiceops.adapters.runtime_folder import make_private, runtime_folder
 from voiceops.deadline import Deadline
-from voiceops.errors import NotFoundError, RateLimitedError, VoiceopsError
+from voiceops.errors import NotFoundError, RateLimitedError, StorageError, VoiceopsError
 from voiceops.model.rooms import Dispatch, JobStatus, Participant
 from voiceops.ports import AgentRoomApi
-from voiceops.rooms.locking import room_lock
 from voiceops.rooms.presence import AgentPresence, live_agents, serving
 from voiceops.rooms.reading import remove_participant
 
@@ -240,3 +245,43 @@ async def _withdraw(api: AgentRoomApi, room: str, dispatch_id: str) -> None:
         await api.delete_dispatch(room, dispatch_id)
     except NotFoundError:
         log.debug("dispatch was withdrawn already")
+
+
+_STRIPES = 256
+"""Lock files are never deleted (that would split the lock), so their number is bounded instead."""
+_POLL_S = 0.01
+
+
+def lock_folder() -> Path:
+    """The user's folder for locks, made on first use; the same from a shell and from cron."""
+    folder = runtime_folder(outlives_session=False)
+    make_private(folder)
+    return folder
+
+
+@asynccontextmanager
+async def room_lock(server: str, room: str, *, limit: Deadline) -> AsyncIterator[None]:
+    """Hold the room against every other process of this user on this machine.
+
+    A crashed holder frees it. Where no folder can be written, work goes on without: what comes
+    from other hosts has to be sorted out afterwards in any case.
+    """
+    stripe = int.from_bytes(hashlib.sha256(f"{server}\0{room}".encode()).digest()[:2], "big") % _STRIPES
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(lock_folder() / f"room-{stripe}.lock", flags, 0o600)
+    except (OSError, StorageError) as error:
+        log.warning("no lock folder", extra={"error": str(error)})
+        yield
+        return
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                limit.check("another process dispatches to the same room")
+                await asyncio.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)

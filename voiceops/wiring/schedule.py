@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from voiceops.config.local_only import refuse_shell_only
+from voiceops.config.local_keys import refuse_shell_only
 from voiceops.config.shipped import template_folders
 from voiceops.config.source.templating import Renderer
 from voiceops.schedule.jobs import ScheduleContext, jobs

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.deadline import Deadline
-from voiceops.deploy.deployed import deployed_services
 from voiceops.deploy.desired import host_outline
+from voiceops.deploy.ledger import deployed_services
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
 from voiceops.resources import Lease, locked

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from voiceops import kinds
-from voiceops.config.private_networks import is_private_url
+from voiceops.config.checks import is_private_url
 from voiceops.config.project import Configuration
 from voiceops.errors import ConfigError
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.projects import REPOSITORY
 from voiceops.deploy import wheelhouse
-from voiceops.deploy.locked import entry_of, with_locked_hashes
+from voiceops.deploy.wheelhouse import entry_of, with_locked_hashes
 
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 RESOLVED = """\
