@@ -120,6 +120,7 @@ def stop(run: CommandRun, *, only: str, drain: float, now: bool) -> Report:
                     drain_s=drain if drain >= 0 else None,
                     now=now,
                     drop_calls=run.yes,
+                    final=True,
                     timeout_s=run.timeout or timeouts.START_S,
                 )
 

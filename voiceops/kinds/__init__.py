@@ -13,7 +13,12 @@ from voiceops.kinds.model import Kind, StopBehaviour
 from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 
-MODULES = ("voiceops.kinds.livekit", "voiceops.kinds.agent", "voiceops.kinds.command")
+MODULES = (
+    "voiceops.kinds.livekit",
+    "voiceops.kinds.agent",
+    "voiceops.kinds.command",
+    "voiceops.kinds.monitor",
+)
 
 
 def names() -> tuple[str, ...]:

@@ -97,6 +97,9 @@ class DeclarationContext:
     """The project's variables: lists those of ``.env``, finds those of the environment by name too."""
     template: Callable[[str], Path]
     """Finds a template: the project's own wins over the packaged one."""
+    inventory: Path = Path("inventory.yaml")
+    program: tuple[str, ...] = ()
+    """What runs this project's commands here; a command and its flags follow."""
     on_fetch: Callable[[str], OnProgress] = lambda service: lambda progress: None
     """Who is told how far the download of a service's program is."""
 

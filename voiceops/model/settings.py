@@ -57,6 +57,8 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     stop_timeout_s: float = 10.0
     log_max_bytes: AtLeastOne = 10_000_000
     log_keep: int = 5
+    restart: Literal["always", "on-failure", "never"] = "always"
+    """Whether the monitor, on servers systemd, starts it again when it ends by itself."""
     memory_max_bytes: Union[AtLeastOne, None] = None
     """On servers: systemd ends the service when it takes more; None: no limit."""
 
@@ -113,6 +115,13 @@ class RoomsSettings(_Settings, frozen=True, kw_only=True):
     """How long a dispatched agent may take to become ready."""
 
 
+class MonitorSettings(_Settings, frozen=True, kw_only=True):
+    """How the monitor watches."""
+
+    interval_s: AboveZero = 30.0
+    """Between two full checks; what happens in between is seen at once."""
+
+
 class DeploySettings(_Settings, frozen=True, kw_only=True):
     """How hosts are brought to what is declared."""
 
@@ -162,6 +171,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
     rooms: RoomsSettings = RoomsSettings()
     deploy: DeploySettings = DeploySettings()
     history: HistorySettings = HistorySettings()
+    monitor: MonitorSettings = MonitorSettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import msgspec
 
@@ -137,11 +138,28 @@ def _is_ours(agent: Participant, dispatches: Sequence[Dispatch], agent_name: str
     )
 
 
+class LostWorkers(msgspec.Struct, frozen=True, kw_only=True):
+    """No worker was there for a while, which is over: jobs from before are lost, and nobody has to wait to be sure."""
+
+    until: float
+    """By the server's clock: an agent that joined before is dead, and a dispatch from before brings nobody."""
+    claimed: frozenset[str] = frozenset()
+    """Rooms whose agent lives nevertheless, as its worker says."""
+
+
+class RoomOccupants(msgspec.Struct, frozen=True, kw_only=True):
+    """Who was in a room when it was looked at last."""
+
+    persons: int
+    agents: int
+
+
 class AgentWatcher:
     """Looks after all rooms of one server; the owner calls ``check`` every few seconds.
 
     Safe beside others of its kind and beside people who fix by hand: a dispatch is idempotent.
-    Rooms of the ``keep`` patterns are left alone.
+    Rooms of the ``keep`` patterns are left alone. With ``dispatched_only`` it looks after rooms alone that
+    somebody has dispatched this agent to, for servers with agents of several names.
     """
 
     def __init__(
@@ -151,55 +169,85 @@ class AgentWatcher:
         agent_name: str = "",
         settings: RoomsSettings | None = None,
         sure_after_s: float = LOST_AFTER_S,
+        dispatched_only: bool = False,
     ) -> None:
         self._api = api
         self._agent_name = agent_name
         self._settings = settings or RoomsSettings()
         self._sure_after_s = sure_after_s
+        self._dispatched_only = dispatched_only
         self._seen: dict[str, RoomHistory] = {}
+        self.occupants: dict[str, RoomOccupants] = {}
+        """By the sid of each room that was looked at and still stands."""
 
-    async def check(self) -> WatchReport:
-        """One pass; an error in one room stands in the report and stops no other."""
-        rooms = [
-            room for room in await self._api.list_rooms() if protected_by(room.name, self._settings) is None
-        ]
+    async def check(
+        self,
+        listed: Sequence[Room] | None = None,
+        *,
+        only: Collection[str] | None = None,
+        lost: LostWorkers | None = None,
+    ) -> WatchReport:
+        """One pass; an error in one room stands in the report and stops no other.
+
+        ``listed``: all rooms, where the caller has them already; ``only``: the sids of those to look at.
+        """
+        everything = await self._api.list_rooms() if listed is None else listed
+        rooms = [room for room in everything if protected_by(room.name, self._settings) is None]
         self._seen = {room.sid: self._seen[room.sid] for room in rooms if room.sid in self._seen}
-        reports, failed = await each(rooms, self._watch_room, concurrency=self._settings.concurrency)
+        self.occupants = {room.sid: self.occupants[room.sid] for room in rooms if room.sid in self.occupants}
+        chosen = [room for room in rooms if only is None or room.sid in only]
+        reports, failed = await each(
+            chosen, partial(self._watch_room, lost=lost), concurrency=self._settings.concurrency
+        )
         return WatchReport(
             dispatched=tuple(one for report in reports for one in report.dispatched),
             removed=tuple(one for report in reports for one in report.removed),
             failed=tuple((room.name, error) for room, error in failed),
         )
 
-    async def _watch_room(self, room: Room) -> WatchReport:
+    async def _watch_room(self, room: Room, lost: LostWorkers | None = None) -> WatchReport:
         participants = await self._api.list_participants(room.name)
-        if not persons(participants, self._settings):
+        people, agents = persons(participants, self._settings), live_agents(participants)
+        self.occupants[room.sid] = RoomOccupants(persons=len(people), agents=len(agents))
+        if not people:
             self._seen.pop(room.sid, None)
             return WatchReport()
-        agents = live_agents(participants)
+        now = time.time() + self._api.clock_skew_s
+        history, sure_after_s = self._seen.get(room.sid, RoomHistory()), self._sure_after_s
+        dead: tuple[Participant, ...] = ()
+        if lost is not None and room.name not in lost.claimed:
+            dead = tuple(one for one in agents if one.joined_at < lost.until)
+            agents = tuple(one for one in agents if one not in dead)
+            participants = tuple(one for one in participants if one not in dead)
+            history, sure_after_s = RoomHistory(), max(0.0, now - lost.until)
         dispatches: tuple[Dispatch, ...] = ()
         if len(agents) != 1 or agents[0].agent_name != self._agent_name:
             dispatches = await self._api.list_dispatches(room.name)
+        if self._dispatched_only and all(one.agent_name != self._agent_name for one in dispatches):
+            return WatchReport()
         plan = plan_watch(
             participants,
             dispatches,
-            self._seen.get(room.sid, RoomHistory()),
+            history,
             self._agent_name,
             self._settings,
-            time.time() + self._api.clock_skew_s,
-            sure_after_s=self._sure_after_s,
+            now,
+            sure_after_s=sure_after_s,
         )
-        report = await self._carry_out(room, plan)
+        report = await self._carry_out(room, plan, dead, sure_after_s)
         self._seen[room.sid] = plan.seen  # only now: a dispatch that failed is tried again
         return report
 
-    async def _carry_out(self, room: Room, plan: WatchPlan) -> WatchReport:
+    async def _carry_out(
+        self, room: Room, plan: WatchPlan, dead: Sequence[Participant], sure_after_s: float
+    ) -> WatchReport:
         dispatched: list[tuple[str, str]] = []
         removed: list[tuple[str, str]] = []
+        for one in dead:  # first: a dispatch takes whoever is still listed for alive
+            if await remove_participant(self._api, room.name, one.identity):
+                removed.append((room.name, one.identity))
         if plan.dispatch:
-            done = await dispatch_agent(
-                self._api, room.name, self._agent_name, lost_after_s=self._sure_after_s
-            )
+            done = await dispatch_agent(self._api, room.name, self._agent_name, lost_after_s=sure_after_s)
             if done.created:
                 dispatched.append((room.name, plan.dispatch))
                 log.warning("agent dispatched again", extra={"pii": {"room": room.name}})

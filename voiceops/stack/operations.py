@@ -17,6 +17,7 @@ from voiceops.stack.model import Observed, ServiceVerdict, judge
 from voiceops.stack.occupancy import CallRisk, running_servers, wait_for_people, weigh
 from voiceops.stack.reconcile import (
     Action,
+    Verb,
     choose,
     ends_a_server,
     plan_start,
@@ -79,6 +80,7 @@ def start(
             hang_up(stack, risk, observed)
         else:
             risk.refuse("this would cut them off")
+        stack.want([action.service for action in actions if action.verb is not Verb.STOP], True)
         return Starter(stack, services, observed, limit, risk, drop_calls=drop_calls).run(actions)
 
 
@@ -100,9 +102,10 @@ def stop(
     drain_s: float | None = None,
     now: bool = False,
     drop_calls: bool = False,
+    final: bool = False,
     timeout_s: float = timeouts.START_S,
 ) -> Results:
-    """End what runs, dependents first, and all that it left behind.
+    """End what runs, dependents first, and all that it left behind; ``final``: no monitor brings it back.
 
     With calls in progress it raises ``CallsInProgressError`` unless they may be dropped or
     ``drain_s`` is given; when they outlast that, the agent keeps draining and the rest runs on.
@@ -119,6 +122,9 @@ def stop(
             hang_up(stack, risk, observed)
         elif drain_s is None:
             risk.refuse("stop would drop them")
+        if final:
+            # Before anything ends: a stop that is cut off must not be undone by a monitor.
+            stack.want([action.service for action in actions], False)
         return Stopper(stack, limit, risk, drain_s=drain_s, now=now, drop_calls=drop_calls).run(actions)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +40,8 @@ class Stack:
     """CPU and memory of a run; None where they are not known."""
     refusal: Callable[[], str] = lambda: ""
     """Why its LiveKit refuses this project's key; empty where it does not, or can't be asked."""
+    want: Callable[[Sequence[str], bool], None] = lambda names, wanted: None
+    """Remembers what a person has started, or stopped: a monitor brings back the former only."""
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None

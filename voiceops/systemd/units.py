@@ -69,6 +69,7 @@ class UnitWriter:
             "start_timeout_s": time_span(service.ready_timeout_s + _READY_MARGIN_S),
             "stop_timeout_s": time_span(service.stop_timeout_s),
             "memory_max_bytes": service.memory_max_bytes,
+            "restart": "no" if service.restart == "never" else service.restart,
         }
         unit = self.names.template_unit(name) if instances else self.names.unit(name)
         return self._render(template, unit, common | dict(values))

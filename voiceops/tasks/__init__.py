@@ -14,6 +14,7 @@ from voiceops.tasks.deploy import deploy, drift, setup
 from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.history import history
 from voiceops.tasks.inventory import show_inventory
+from voiceops.tasks.monitor import monitor
 from voiceops.tasks.project import init
 from voiceops.tasks.releases import lock, releases, render, rollback, unlock
 from voiceops.tasks.rooms import cleanup_rooms
@@ -24,7 +25,7 @@ from voiceops.tasks.token import token
 
 GROUPS = {
     "every day": (start, stop, restart, status, logs, call, check_running),
-    "diagnosis": (why, recover, history),
+    "diagnosis": (why, recover, monitor, history),
     "rooms": (cleanup_rooms,),
     "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),
     "project": (init, show_inventory, token, schedule, rotate_logs, completion),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from voiceops.adapters.binaries.progress import Progress as Fetched
@@ -18,7 +19,7 @@ from voiceops.stack.local.usage import usage
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress, silent
 from voiceops.stack.stack import Stack
-from voiceops.wiring.project import Project
+from voiceops.wiring.project import Project, tasks_folder
 
 
 def build_stack(
@@ -59,6 +60,7 @@ def build_stack(
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
         usage=usage,
         refusal=lambda: refusal(host.settings.livekit),
+        want=folder.want,
     )
 
 
@@ -102,5 +104,7 @@ def _declaration_context(
         config_folder=folder.base,
         dotenv=environment.variables,
         template=lambda name: find_template(name, template_folders(project.root)),
+        inventory=project.inventory_file,
+        program=(sys.executable, "-m", "voiceops", "--project", str(tasks_folder())),
         on_fetch=on_fetch,
     )

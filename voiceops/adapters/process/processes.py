@@ -39,8 +39,9 @@ def boot_clock() -> float:
 
 
 @lru_cache(maxsize=1)
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+def boot_id() -> str:
+    """Tells this boot from others; empty where the system has no such name for it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8] if LINUX else ""
 
 
 def find(pid: int) -> Process | None:
@@ -59,7 +60,7 @@ def find(pid: int) -> Process | None:
         return None
     ticks = int(fields[19])
     return Process(
-        key=ProcessKey(pid, f"{_boot_id()}:{ticks}"),
+        key=ProcessKey(pid, f"{boot_id()}:{ticks}"),
         parent=int(fields[1]),
         session=int(fields[3]),
         age_s=max(0.0, boot_clock() - ticks / _HERTZ),

@@ -20,6 +20,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     ),
     "lock": (servers.LockDocument,),
     "logs": (stack.LogsDocument,),
+    "monitor": (stack.MonitorDocument,),
     "recover": (doctor.RecoverDocument,),
     "releases": (servers.ReleasesDocument,),
     "render": (servers.RenderDocument,),

@@ -133,3 +133,22 @@ class RotateLogsDocument(TypedDict):
 
     changed_count: int
     hosts: dict[str, RotatedHost]
+
+
+class MonitoredHost(TypedDict):
+    """One check of a host's stack."""
+
+    ok: bool
+    services: dict[str, str]
+    """Service -> its state."""
+    room_count: int | None
+    """None: LiveKit does not answer."""
+    took_s: float
+    held_by: str
+    """Who holds the lock, so that a monitor would not act; empty: nobody."""
+
+
+class MonitorDocument(TypedDict):
+    """``inv monitor --once``."""
+
+    hosts: dict[str, MonitoredHost]

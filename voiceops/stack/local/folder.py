@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops.adapters.runtime_folder import make_private, runtime_folder
 from voiceops.util.atomic_write import write_error
 
+_WANTED = ".wanted"
 _LONGEST_SOCKET_PATH = 90
 """Unix socket addresses end at 104 (macOS) or 108 bytes; names of up to 14 follow the folder."""
 
@@ -55,6 +57,31 @@ class ProjectFolder:
     def configuration(self, service: str) -> Path:
         """The YAML file that a service was started with, if its kind has one."""
         return self.base / f"{service}.yaml"
+
+    def wanted(self) -> frozenset[str]:
+        """Services that somebody has started and nobody has stopped since."""
+        try:
+            names = os.listdir(self.state)
+        except OSError:
+            return frozenset()
+        return frozenset(name.removesuffix(_WANTED) for name in names if name.endswith(_WANTED))
+
+    def wanted_mark(self, service: str) -> Path:
+        """The file that says that somebody wants the service to run."""
+        return self.state / f"{service}{_WANTED}"
+
+    def want(self, services: Sequence[str], wanted: bool) -> None:
+        """Remember that these are to run, or not to: an empty file each. ``StorageError`` when that can't be."""
+        try:
+            for service in services:
+                mark = self.wanted_mark(service)
+                if not wanted:
+                    mark.unlink(missing_ok=True)
+                elif not mark.exists():
+                    self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    mark.touch(mode=0o600)
+        except OSError as error:
+            raise write_error(self.state, error) from error
 
     def log_file(self, service: str) -> Path:
         return self.logs / f"{service}.log"

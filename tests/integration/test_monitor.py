@@ -1,0 +1,103 @@
+"""The monitor over real processes: what dies or freezes comes back, what a person stopped does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import stacks
+from tests.support.stacks import Project
+from voiceops.adapters.process import processes
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import Records
+
+pytestmark = pytest.mark.timeout(120)
+BACK_WITHIN_S = 20.0
+"""Five times what it takes, for a machine under load."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    services = {**stacks.cheap_services(["one", "two"]), "monitor": {"kind": "monitor"}}
+    with stacks.project(tmp_path / "project", services) as made:
+        made.json("start")
+        yield made
+
+
+def pid_of(project: Project, service: str) -> int:
+    """The main process that the record names, if it lives."""
+    records, _ = Records(ProjectFolder(project.folder).state).read(service)
+    return next((one.pid for one in records if one.ready_at is not None and processes.alive(one.key)), 0)
+
+
+def log_of(project: Project) -> str:
+    return ProjectFolder(project.folder).log_file("monitor").read_text()
+
+
+def soon(condition: Callable[[], bool], project: Project) -> None:
+    ends_at = time.monotonic() + BACK_WITHIN_S
+    while not condition():
+        assert time.monotonic() < ends_at, log_of(project)
+        time.sleep(0.05)
+
+
+def back(project: Project, service: str, old: int) -> None:
+    soon(lambda: pid_of(project, service) not in (0, old), project)
+
+
+def test_what_is_killed_or_frozen_comes_back_and_what_a_person_stopped_does_not(project: Project) -> None:
+    project.json("stop", "--only", "two")
+    for number in (signal.SIGKILL, signal.SIGSTOP):
+        old = pid_of(project, "one")
+        os.kill(old, number)
+        back(project, "one", old)
+    old = pid_of(project, "monitor")
+    os.kill(old, signal.SIGKILL)
+    back(project, "monitor", old)
+    old = pid_of(project, "one")
+    os.kill(old, signal.SIGKILL)
+    back(project, "one", old)
+    assert pid_of(project, "two") == 0
+    project.json("stop")
+    assert stacks.marked(project.folder) == []
+    time.sleep(1.5)
+    assert stacks.marked(project.folder) == [], "nothing starts it again"
+
+
+def test_a_guard_that_is_killed_is_replaced_and_its_successor_guards(project: Project) -> None:
+    def guards() -> list[int]:
+        return [
+            one.pid
+            for one in stacks.marked(project.folder)
+            if "guard.py" in " ".join(processes.command_line(one.pid))
+        ]
+
+    soon(lambda: len(guards()) == 1, project)
+    (first,) = guards()
+    os.kill(first, signal.SIGKILL)
+    soon(lambda: len(guards()) == 1 and guards() != [first], project)
+    old = pid_of(project, "monitor")
+    os.kill(old, signal.SIGKILL)
+    back(project, "monitor", old)
+
+
+def test_nothing_is_done_while_somebody_else_holds_the_lock(project: Project) -> None:
+    stack = stacks.stack_of(project.folder)
+    old = pid_of(project, "one")
+    with stack.lock(stacks.soon()):
+        os.kill(old, signal.SIGKILL)
+        soon(lambda: "not acting: test holds the lock" in log_of(project), project)
+        time.sleep(1.0)
+        assert pid_of(project, "one") == 0
+    back(project, "one", old)
+
+
+def test_there_is_one_monitor_and_one_check_changes_nothing(project: Project) -> None:
+    second = project.run("monitor")
+    assert (second.returncode, "another monitor watches this stack" in second.stderr) == (4, True)
+    project.json("monitor", "--once", code=2)  # its LiveKit does not answer

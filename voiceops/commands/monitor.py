@@ -1,0 +1,140 @@
+"""Run the monitor of this machine's stack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from voiceops.agentkit.notify import Notifier
+from voiceops.cli.command import CommandRun, Report
+from voiceops.deadline import Deadline
+from voiceops.errors import LockedError, UsageError
+from voiceops.model import protocol
+from voiceops.model.monitor_events import CheckSummary, MonitorEvent
+from voiceops.model.settings import Host
+from voiceops.monitor.guarded import begin_guarding
+from voiceops.monitor.log import EventLog, log_line, write_line
+from voiceops.ports import MonitorRecorder
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.lock import locked
+from voiceops.util import aio
+from voiceops.wiring.monitor import open_monitor
+from voiceops.wiring.project import tasks_folder
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.stack import MonitorDocument
+
+_TAKE_OVER_S = 10.0
+"""How long a monitor that is being replaced may take to end."""
+
+
+def run_monitor(run: CommandRun, *, once: bool) -> Report:
+    """Watch and repair until Ctrl-C; ``once``: one check that changes nothing."""
+    host = _this_machine(run)
+    if once:
+        return _check_once(run, host)
+    folder = ProjectFolder(run.project.root)
+    service = os.environ.get(protocol.SERVICE_ENV, "").split("/")
+    own_name = service[1] if len(service) == 3 and service[0] == folder.mark else ""
+    say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
+    write = write_line if own_name else _readable(run.say)
+    recorder = EventLog(write)
+    # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
+    logging.getLogger("voiceops").addHandler(logging.NullHandler())
+
+    async def main() -> None:
+        async with open_monitor(run.project, host, own_name, recorder=recorder, say=say) as monitor:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, monitor.stop)
+            if own_name and host.settings.services[own_name].restart != "never":
+                begin_guarding(folder.wanted_mark(own_name), _start_again(run, own_name))
+            say(f"watching every {host.settings.monitor.interval_s:g} s")
+            Notifier().ready()
+            await monitor.run()
+
+    try:
+        with locked(folder.base / "monitor", Deadline(_TAKE_OVER_S, "monitor"), say, "inv monitor"):
+            aio.run(main())
+    except LockedError as error:
+        raise LockedError(
+            f"another monitor watches this stack: pid {error.data.get('pid')}",
+            hint="`inv status` shows it if it is a service; stop it first",
+            data=error.data,
+        ) from None
+    finally:
+        recorder.close()
+    document: MonitorDocument = {"hosts": {}}
+    return Report(document)
+
+
+def _this_machine(run: CommandRun) -> Host:
+    hosts = run.project.hosts
+    if len(hosts) != 1 or not hosts[0].local:
+        raise UsageError(
+            "a monitor watches the stack of this machine", hint="leave --host, --group and --limit out"
+        )
+    return hosts[0]
+
+
+def _start_again(run: CommandRun, own_name: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "voiceops", "--project", str(tasks_folder())),
+        *("start", "--only", own_name, "--inventory", str(run.project.inventory_file)),
+    ]
+
+
+def _readable(say: Callable[[str], None]) -> Callable[[str], None]:
+    """Write what a person in front of a terminal needs of a line of the log."""
+    import msgspec
+
+    def write(line: str) -> None:
+        fields = msgspec.json.decode(line, type=dict[str, object])
+        say(f"{fields['timestamp']} {fields['level']}: {fields['message']}")
+
+    return write
+
+
+class _LastSummary(MonitorRecorder):
+    """Keeps the summary of the last check."""
+
+    summary: CheckSummary | None = None
+
+    def record(self, event: MonitorEvent) -> None:
+        if isinstance(event, CheckSummary):
+            self.summary = event
+
+    def close(self) -> None:
+        """It holds nothing."""
+
+
+def _check_once(run: CommandRun, host: Host) -> Report:
+    kept = _LastSummary()
+
+    async def main() -> None:
+        async with open_monitor(run.project, host, recorder=kept, say=run.say) as monitor:
+            await monitor.check(act=False)
+
+    aio.run(main())
+    summary = kept.summary
+    assert summary is not None
+    rooms = summary.rooms
+    document: MonitorDocument = {
+        "hosts": {
+            host.name: {
+                "ok": summary.ok,
+                "services": dict(summary.services),
+                "room_count": None if rooms is None else rooms.total,
+                "took_s": summary.took_s,
+                "held_by": summary.held_by,
+            }
+        }
+    }
+    lines = [f"{name}: {state}" for name, state in summary.services.items()]
+    lines.append("LiveKit does not answer" if rooms is None else f"{rooms.total} rooms")
+    return Report(document, "\n".join(lines), 0 if summary.ok else 2)

@@ -1,0 +1,63 @@
+"""The monitor of the other services: it starts what died again, and looks after rooms."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voiceops.errors import ConfigError
+from voiceops.kinds.agent import agent_variables
+from voiceops.kinds.environment import digest_of, service_environment
+from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
+from voiceops.model.environment import RESERVED_VARIABLES
+from voiceops.model.settings import Probe, ServiceBase, Settings
+
+if TYPE_CHECKING:
+    from voiceops.kinds.host import HostContext
+
+
+class MonitorService(ServiceBase, tag_field="kind", tag="monitor", frozen=True, kw_only=True):
+    """``inv monitor`` as a service."""
+
+
+class MonitorKind(Kind[MonitorService]):
+    """Needs nothing, as it watches all of it: it has to run while its LiveKit does not."""
+
+    settings = MonitorService
+
+    def outline(self, bare: Declared, service: MonitorService, settings: Settings) -> Declared:
+        return replace(bare, needs=(), probe=Probe(notify=True))
+
+    def declare(self, outline: Declared, service: MonitorService, context: DeclarationContext) -> Declared:
+        settings, dotenv = context.settings, context.dotenv()
+        argv = (*context.program, "monitor", "--inventory", str(context.inventory))
+        given = [service_environment(one, dotenv) for one in settings.running.values()]
+        keys = settings.livekit.api_key.reveal(), settings.livekit.api_secret.reveal()
+        return replace(
+            outline,
+            argv=argv,
+            digest=digest_of(argv, repr(settings), keys, given, agent_variables(dotenv)),
+            # It declares the same services as the command that starts it, so it needs what that one has.
+            env=_own_environment() | service_environment(service, dotenv),
+        )
+
+    def declare_on_host(
+        self, outline: Declared, service: MonitorService, host: HostContext
+    ) -> HostDeclaration:
+        raise ConfigError(
+            f"service {outline.name}: a monitor runs on this machine only, servers have systemd and their timers",
+            path=f"services.{outline.name}",
+            hint="leave it out of `run` of the servers",
+        )
+
+
+KIND = MonitorKind()
+
+
+def _own_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in RESERVED_VARIABLES}
+    package = Path(__file__).resolve().parents[2]
+    paths = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), str(package)]
+    return environment | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}

@@ -1,0 +1,205 @@
+"""The services of this machine as the monitor sees and repairs them: by the one reconcile, under the one lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import ProcessKey
+from voiceops.deadline import Deadline
+from voiceops.errors import LockedError, ServiceError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
+from voiceops.model.settings import ServiceBase
+from voiceops.model.states import ServiceState
+from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.stack import operations
+from voiceops.stack.backend import Backend, StopForce
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import Records
+from voiceops.stack.model import Instance, Observed, judge
+from voiceops.stack.stack import Stack
+
+_LOCK_WAIT_S = 0.3
+"""Whoever holds the lock goes first: the monitor comes back later."""
+_LOOK_AT_NEEDS_S = 3.0
+_REGISTERED_MARGIN_S = 0.3
+"""A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackObservation:
+    """What one look at the services found."""
+
+    services: tuple[ServiceObservation, ...]
+    processes: Mapping[str, ProcessKey] = field(default_factory=dict)
+    """The main process of each service that runs."""
+    agents: tuple[Instance, ...] = ()
+    """Every live agent, those that drain too."""
+
+
+class _WaitingBackend:
+    """The backend, with a wait for an agent that ends when the server that it needs has died meanwhile."""
+
+    def __init__(self, backend: Backend, alive: Callable[[str], bool]) -> None:
+        self.observe = backend.observe
+        self.start = backend.start
+        self.end = backend.end
+        self.end_stray = backend.end_stray
+        self._wait_ready = backend.wait_ready
+        self._alive = alive
+
+    def wait_ready(
+        self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = ""
+    ) -> Instance:
+        own = Deadline(min(limit.remaining_s, service.ready_timeout_s), f"waiting for {service.name}")
+        while True:
+            part = replace(service, ready_timeout_s=min(_LOOK_AT_NEEDS_S, own.remaining_s))
+            try:
+                return self._wait_ready(part, instance, limit, not_worker_id=not_worker_id)
+            except ServiceError as error:
+                if "exit_status" in error.data or own.expired:
+                    raise
+                dead = [need for need in service.needs if not self._alive(need)]
+                if dead:
+                    raise ServiceError(f"{service.name} waits for {dead[0]}, which has ended") from error
+
+
+class MonitoredStack:
+    """Watches the services that the inventory declares here, but for the monitor itself: ``own_name``, if it is one."""
+
+    def __init__(
+        self,
+        *,
+        stack: Stack,
+        folder: ProjectFolder,
+        lock: Callable[[Deadline], AbstractContextManager[None]],
+        settings: Mapping[str, ServiceBase],
+        own_name: str,
+    ) -> None:
+        self._stack = replace(
+            stack,
+            lock=lambda limit: lock(Deadline(min(_LOCK_WAIT_S, limit.remaining_s), limit.what)),
+            backend=_WaitingBackend(stack.backend, self._lives),
+        )
+        self._folder = folder
+        self._own_name = own_name
+        self._settings = settings
+        self._exits: dict[ProcessKey, int] = {}
+        self._observed: Mapping[str, Observed] = {}
+        self._unregistered_at = 0.0
+
+    @property
+    def watched(self) -> tuple[Declared, ...]:
+        return tuple(one for one in self._stack.outline if one.name != self._own_name)
+
+    def held_by(self) -> str:
+        """Return who else holds the lock; empty where nobody does."""
+        try:
+            with self._stack.lock(Deadline(0.0, "looking who changes the stack")):
+                return ""
+        except LockedError as error:
+            return str(error.data.get("owner") or "another command")
+
+    def observe(self) -> StackObservation:
+        """Look at all services. Takes up to seconds where one does not answer."""
+        observed = self._stack.backend.observe(self._stack.outline)
+        self._observed = observed
+        wanted = self._folder.wanted()
+        needs = {one.name: one.needs for one in self.watched}
+        ready = {name for name in needs if judge(observed.get(name, Observed())).ok}
+        found: list[ServiceObservation] = []
+        mains: dict[str, ProcessKey] = {}
+        for service in self.watched:
+            name = service.name
+            verdict = judge(observed.get(name, Observed()))
+            instance = verdict.instance
+            main = processes.find(instance.pid) if instance is not None else None
+            if main is not None:
+                mains[name] = main.key
+            required = all_needs(needs, name)
+            found.append(
+                ServiceObservation(
+                    name=name,
+                    state=verdict.state,
+                    detail=verdict.detail,
+                    wanted=name in wanted,
+                    needs_met=required <= ready,
+                    needs_wanted=required <= wanted,
+                    policy=self._settings[name].restart,
+                    frozen=main is not None and processes.is_stopped(main.pid),
+                    ended_well=main is None and self._ended_well(name),
+                    age_s=instance.age_s if instance is not None else 0.0,
+                    ready_timeout_s=service.ready_timeout_s,
+                )
+            )
+        agents = [
+            one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT and one.pid
+        ]
+        return StackObservation(services=tuple(found), processes=mains, agents=tuple(agents))
+
+    def _lives(self, service: str) -> bool:
+        records, _ = Records(self._folder.state).read(service)
+        return any(processes.alive(one.key) for one in records)
+
+    def note_exit(self, key: ProcessKey) -> None:
+        """Reap a process that has ended, if it is a child of ours: its exit code is known then."""
+        status = processes.exit_status(key.pid, patience_s=0.05)
+        if status is not None:
+            self._exits[key] = status
+
+    def _ended_well(self, service: str) -> bool:
+        records, _ = Records(self._folder.state).read(service)
+        return any(self._exits.get(one.key) == 0 for one in records[-1:])
+
+    def repair(self, repairs: Sequence[ServiceRepair]) -> None:
+        """Bring these services back and wait until they are ready.
+
+        ``LockedError`` if somebody else is at it; ``CallsInProgressError`` where that would end calls.
+        """
+        frozen = [one.service for one in repairs if one.frozen]
+        if frozen:
+            with self._stack.lock(Deadline(_LOCK_WAIT_S, "ending a frozen service")):
+                self._end_frozen(frozen)
+        operations.start(self._stack, only=[one.service for one in repairs])
+
+    def _end_frozen(self, services: Sequence[str]) -> None:
+        """Kill what the kernel has stopped: no other signal reaches it, and its callers hear nothing."""
+        for name in services:
+            for one in self._observed.get(name, Observed()).instances:
+                if processes.is_stopped(one.pid):
+                    self._stack.backend.end(one, Deadline(5.0, f"ending {name}"), StopForce.KILL)
+
+    def server_may_answer(self) -> bool:
+        """Return whether the livekit-server of this machine is ready, as of the last look; True where it has none."""
+        servers = [one.name for one in self.watched if one.role is Role.SERVER]
+        return all(judge(self._observed.get(name, Observed())).ok for name in servers)
+
+    def claimed_rooms(self) -> frozenset[str]:
+        """The rooms that a live agent says it is in, as of the last look."""
+        instances = (one for seen in self._observed.values() for one in seen.instances)
+        return frozenset(room for one in instances for room in one.rooms)
+
+    def registered_at(self) -> float | None:
+        """Return since when every wanted agent has been registered, by this machine's clock; None: not all are.
+
+        Before that moment no worker took a job, as far as this machine's workers are all there are.
+        """
+        began = time.time()
+        wanted = self._folder.wanted()
+        states = {one.name: one.state for one in self.observe().services}
+        ready_at = 0.0
+        for service in self.watched:
+            if service.role is not Role.AGENT or service.name not in wanted:
+                continue
+            if states[service.name] is not ServiceState.READY:
+                self._unregistered_at = began
+                return None
+            records, _ = Records(self._folder.state).read(service.name)
+            ready_at = max([ready_at, *(one.ready_at for one in records if one.ready_at is not None)])
+        launched = time.time() - processes.boot_clock() + ready_at - _REGISTERED_MARGIN_S
+        # A worker that lives on registers again with a server that was restarted.
+        return max(launched, self._unregistered_at)

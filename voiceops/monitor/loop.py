@@ -1,0 +1,319 @@
+"""The monitor's loop: observe, decide, save, act; every few seconds, and at once when a service ends or freezes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import ProcessKey
+from voiceops.deadline import deadline
+from voiceops.errors import LockedError, StorageError, VoiceopsError
+from voiceops.model.monitor_events import CheckSummary, MonitorEvent, Repair
+from voiceops.model.states import ServiceState
+from voiceops.monitor.decide import (
+    Moment,
+    Observations,
+    ServiceRepair,
+    decide,
+    decide_livekit,
+    not_tried,
+)
+from voiceops.monitor.local_stack import MonitoredStack, StackObservation
+from voiceops.monitor.memory import MemoryFile, MonitorMemory
+from voiceops.monitor.rooms import RoomKeeper
+from voiceops.ports import MonitorRecorder
+from voiceops.rooms.watcher import LostWorkers
+
+SUMMARY_EVERY = 10
+"""Checks between two lines of summary."""
+FREEZE_LOOK_S = 0.25
+"""Between two looks whether the kernel has stopped a service: a file for each."""
+REVIVE_AFTER_S = (0.0, 1.0, 3.0, 6.0)
+"""When rooms are looked at after workers came back: a caller whose connection is coming back may be late."""
+_REVIVE_WITHIN_S = 60.0
+_LIST_WITHIN_S = 5.0
+
+
+@dataclass(slots=True)
+class Watched:
+    """What one monitor watches with: replaced as a whole when the configuration changes."""
+
+    host: str
+    stack: MonitoredStack
+    rooms: RoomKeeper | None
+    """None: no agents and no LiveKit of its own."""
+    all_workers_here: bool
+    """No other machine has workers for this LiveKit."""
+    interval_s: float
+
+
+@dataclass(slots=True)
+class _Counters:
+    checks: int = 0
+    repairs: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Monitor:
+    """Runs until ``stop``. Everything that blocks goes to threads; rooms are asked in its own event loop."""
+
+    watched: Watched
+    memory_file: MemoryFile
+    recorder: MonitorRecorder
+    say: Callable[[str], None]
+    boot: str
+    memory: MonitorMemory = field(default_factory=MonitorMemory)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _seen: StackObservation = field(default_factory=lambda: StackObservation(services=()))
+    _in_hand: frozenset[str] = frozenset()
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _counters: _Counters = field(default_factory=_Counters)
+    _held_by: str = ""
+
+    def stop(self) -> None:
+        """End the loop; a repair that is under way is left to finish by itself."""
+        self._stopping.set()
+        self._news.set()
+
+    def wake(self) -> None:
+        """Check at once."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Check until ``stop``."""
+        self.memory = self.memory_file.load(self.boot)
+        try:
+            while not self._stopping.is_set():
+                look_again_s = await self.check()
+                await self._wait(look_again_s)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def check(self, *, act: bool = True) -> float:
+        """One check; returns in how many seconds the next one is due. ``act``: repair what can be repaired."""
+        self._news.clear()
+        began = time.monotonic()
+        self._seen = await asyncio.to_thread(self.watched.stack.observe)
+        held_by = "" if self._in_hand else self.watched.stack.held_by()
+        self._tell_lock(held_by)
+        look_again_s = self._decide(self._seen, held_by, act=act)
+        await self._look_at_rooms(act=act and not held_by and not self._in_hand)
+        self._summarize(began, held_by)
+        return min(look_again_s, self.watched.interval_s)
+
+    def _decide(self, seen: StackObservation, held_by: str, *, act: bool = True) -> float:
+        services = tuple(
+            msgspec.structs.replace(one, in_hand=bool(self._in_hand)) if self._in_hand else one
+            for one in seen.services
+        )
+        found = Observations(services=services, held_by=held_by)
+        decision = decide(self.watched.host, self.memory, found, _now())
+        if act:
+            self._remember(decision.memory)
+            self._record(decision.events)
+            if decision.repairs:
+                self._begin_repair(decision.repairs)
+        return self.watched.interval_s if decision.look_again_s is None else decision.look_again_s
+
+    def _remember(self, memory: MonitorMemory) -> None:
+        """Before anything is done: a monitor that is killed meanwhile goes on where this one was."""
+        self.memory = memory
+        try:
+            self.memory_file.save(memory)
+        except StorageError as error:
+            self.say(f"{error.message}: after a restart of the monitor its backoff begins anew")
+
+    def _record(self, events: Sequence[MonitorEvent]) -> None:
+        for event in events:
+            self.recorder.record(event)
+
+    def _tell_lock(self, held_by: str) -> None:
+        if held_by and held_by != self._held_by:
+            self.say(f"not acting: {held_by} holds the lock")
+        elif self._held_by and not held_by:
+            self.say("acting again: the lock is free")
+        self._held_by = held_by
+
+    # -- services ------------------------------------------------------------
+
+    def _begin_repair(self, repairs: tuple[ServiceRepair, ...]) -> None:
+        self._in_hand = frozenset(one.service for one in repairs)
+        self._spawn(self._repair(repairs))
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _repair(self, repairs: tuple[ServiceRepair, ...]) -> None:
+        began = time.monotonic()
+        failure = ""
+        try:
+            await asyncio.to_thread(self.watched.stack.repair, repairs)
+        except LockedError as error:
+            self._remember(not_tried(self.memory, repairs, _now()))
+            self.say(f"not acting: {error.message}")
+            return
+        except VoiceopsError as error:
+            failure = " ".join(error.message.split())[:300]
+        finally:
+            self._in_hand = frozenset()
+            self.wake()
+        self._counters.repairs += not failure
+        self._counters.failed += bool(failure)
+        for one in repairs:
+            self.recorder.record(
+                Repair(
+                    at=time.time(),
+                    host=self.watched.host,
+                    action="restart" if one.frozen else "start",
+                    subject=one.service,
+                    reason=one.reason,
+                    incident=one.incident,
+                    ok=not failure,
+                    error=failure,
+                    took_s=round(time.monotonic() - began, 3),
+                    attempt=one.attempt,
+                )
+            )
+        if not failure and self.watched.rooms is not None and self.watched.all_workers_here:
+            self._spawn(self._revive_calls())
+
+    async def _revive_calls(self) -> None:
+        """Give the callers that waited while no worker was there an agent each, without a redial."""
+        rooms = self.watched.rooms
+        assert rooms is not None
+        ends_at = time.monotonic() + _REVIVE_WITHIN_S
+        while (until := await asyncio.to_thread(self.watched.stack.registered_at)) is None:
+            if time.monotonic() > ends_at:
+                return
+            await asyncio.sleep(0.2)
+        began = time.monotonic()
+        for after_s in REVIVE_AFTER_S:
+            await asyncio.sleep(max(0.0, began + after_s - time.monotonic()))
+            claimed = self.watched.stack.claimed_rooms()
+            with suppress(VoiceopsError):  # the next pass, or the next check, tries again
+                async with deadline(_LIST_WITHIN_S * 2, "looking after the callers who wait"):
+                    await rooms.list()
+                    await rooms.look_after(everywhere=True, lost=LostWorkers(until=until, claimed=claimed))
+
+    # -- rooms ---------------------------------------------------------------
+
+    async def _look_at_rooms(self, *, act: bool) -> None:
+        rooms = self.watched.rooms
+        if rooms is None or not self.watched.stack.server_may_answer():
+            return
+        answers = False
+        try:
+            async with deadline(_LIST_WITHIN_S, "listing rooms"):
+                await rooms.list()
+            answers = True
+            if act:
+                await rooms.look_after()
+                await rooms.clean()
+        except VoiceopsError as error:
+            if answers:
+                self.say(f"rooms were not looked after: {error.message}")
+        if act or answers:
+            decision = decide_livekit(self.watched.host, self.memory, answers, _now())
+            self._remember(decision.memory)
+            self._record(decision.events)
+
+    def _summarize(self, began: float, held_by: str) -> None:
+        self._counters.checks += 1
+        services = {one.name: str(one.state) for one in self._seen.services}
+        rooms = self.watched.rooms
+        counts = rooms.counts() if rooms is not None and self.memory.silent_count == 0 else None
+        ok = all(one.state is ServiceState.READY or not one.wanted for one in self._seen.services)
+        agents = [one for one in self._seen.agents if one.state is ServiceState.READY]
+        self.recorder.record(
+            CheckSummary(
+                at=time.time(),
+                host=self.watched.host,
+                ok=ok and self.memory.silent is None,
+                took_s=round(time.monotonic() - began, 4),
+                services=services,
+                worker_count=len(agents),
+                call_count=None if counts is None else counts.in_call + counts.waiting,
+                rooms=counts,
+                held_by=held_by,
+            )
+        )
+        if self._counters.checks % SUMMARY_EVERY == 0:
+            states = ", ".join(f"{name} {state}" for name, state in services.items())
+            seen = "unknown" if counts is None else f"{counts.total} ({counts.in_call} in a call)"
+            done = self._counters
+            self.say(
+                f"{done.checks} checks: {states or 'no services'}; rooms: {seen}; "
+                f"{done.repairs} repairs, {done.failed} failed"
+            )
+
+    # -- waiting -------------------------------------------------------------
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Until the next check is due, or something happens to a service."""
+        ends_at = time.monotonic() + timeout_s
+        suspects: set[str] = set()
+        with self._watching_exits(self._seen.processes.values()):
+            while not self._news.is_set() and (left_s := ends_at - time.monotonic()) > 0:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), min(FREEZE_LOOK_S, left_s))
+                stopped = {
+                    name
+                    for name, key in self._seen.processes.items()
+                    if name not in self._in_hand and processes.is_stopped(key.pid)
+                }
+                # Twice in a row: a program may stop itself for a moment.
+                if frozen := stopped & suspects:
+                    self._repair_frozen(frozen)
+                    return
+                suspects = stopped
+
+    def _repair_frozen(self, names: set[str]) -> None:
+        """Decide with what is known: to look at a service that is frozen takes seconds."""
+        services = tuple(
+            msgspec.structs.replace(one, frozen=one.frozen or one.name in names)
+            for one in self._seen.services
+        )
+        seen = StackObservation(services=services, processes=self._seen.processes, agents=self._seen.agents)
+        held_by = self.watched.stack.held_by()
+        self._tell_lock(held_by)
+        self._decide(seen, held_by)
+
+    @contextmanager
+    def _watching_exits(self, keys: Iterable[ProcessKey]) -> Iterator[None]:
+        """Wake up when one of these processes ends."""
+        loop = asyncio.get_running_loop()
+        descriptors: list[int] = []
+        try:
+            for key in keys:
+                descriptor = processes.open_pidfd(key)
+                if descriptor is None:
+                    self._exited(key)
+                    continue
+                descriptors.append(descriptor)
+                loop.add_reader(descriptor, self._exited, key)
+            yield
+        finally:
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
+
+    def _exited(self, key: ProcessKey) -> None:
+        self.watched.stack.note_exit(key)
+        self.wake()
+
+
+def _now() -> Moment:
+    return Moment(boot_s=processes.boot_clock(), epoch_s=time.time())

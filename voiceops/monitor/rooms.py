@@ -1,0 +1,179 @@
+"""The rooms of one LiveKit as the monitor looks after them: the watcher and the cleanup, with a bounded effort.
+
+A server may have a thousand rooms, and each look at one is a request. So rooms are looked at when something in the
+list of rooms has changed, while somebody waits in them, and otherwise in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from voiceops.errors import NotFoundError, VoiceopsError
+from voiceops.model.monitor_events import Repair, RoomCounts
+from voiceops.model.rooms import Room
+from voiceops.model.settings import RoomsSettings
+from voiceops.ports import AgentRoomApi
+from voiceops.rooms.cleanup import cleanup_stale_rooms
+from voiceops.rooms.observations import ObservationFile
+from voiceops.rooms.watcher import AgentWatcher, LostWorkers, RoomOccupants, WatchReport
+
+TURN_CHECKS = 10
+"""A room in which nothing changes is looked at once in so many checks."""
+CLEAN_EVERY_S = 60.0
+FULL_CLEAN_EVERY = 10
+"""One cleanup in so many looks into every room, and forgets what it knew of rooms that are gone."""
+
+
+class RoomActionLog(Protocol):
+    """Who hears of what was done in rooms."""
+
+    def __call__(self, action: str, room: str, reason: str, error: str = "") -> None: ...
+
+
+@dataclass(slots=True)
+class _Looked:
+    """The list's numbers when a room was looked at last, and how many checks ago that was."""
+
+    numbers: tuple[int, int]
+    checks_ago: int = 0
+
+
+class RoomKeeper:
+    """Looks after the rooms of one server."""
+
+    def __init__(
+        self,
+        api: AgentRoomApi,
+        *,
+        settings: RoomsSettings,
+        agent_names: Sequence[str],
+        memory: Path,
+        say: RoomActionLog,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._settings = settings
+        self._memory = ObservationFile(memory)
+        self._say = say
+        self._clock = clock
+        several = len(agent_names) > 1
+        self._watchers = [
+            AgentWatcher(api, agent_name=name, settings=settings, dispatched_only=several)
+            for name in agent_names
+        ]
+        self._looked: dict[str, _Looked] = {}
+        self._cleaned_at = clock()
+        self._clean_count = 0
+        self._passing = asyncio.Lock()
+        self.rooms: tuple[Room, ...] = ()
+
+    async def list(self) -> tuple[Room, ...]:
+        """All rooms; ``VoiceopsError`` when LiveKit does not say."""
+        self.rooms = await self._api.list_rooms()
+        return self.rooms
+
+    async def look_after(self, *, everywhere: bool = False, lost: LostWorkers | None = None) -> None:
+        """One pass over the rooms listed last: dispatch what is lost, remove what is too much."""
+        async with self._passing:
+            await self._look_after(everywhere=everywhere, lost=lost)
+
+    async def _look_after(self, *, everywhere: bool, lost: LostWorkers | None) -> None:
+        due = {room.sid for room in self.rooms} if everywhere else self._due()
+        for watcher in self._watchers:
+            self._report(await watcher.check(self.rooms, only=due, lost=lost))
+        for room in self.rooms:
+            if room.sid in due:
+                self._looked[room.sid] = _Looked((room.num_participants, room.num_publishers))
+
+    def _due(self) -> set[str]:
+        present = {room.sid for room in self.rooms}
+        self._looked = {sid: one for sid, one in self._looked.items() if sid in present}
+        in_turn = -(-len(self.rooms) // TURN_CHECKS)
+        due: set[str] = set()
+        quiet: list[tuple[int, str]] = []
+        for room in self.rooms:
+            looked = self._looked.get(room.sid)
+            if (
+                looked is None
+                or looked.numbers != (room.num_participants, room.num_publishers)
+                or self._waits(room.sid)
+            ):
+                due.add(room.sid)
+            else:
+                looked.checks_ago += 1
+                quiet.append((-looked.checks_ago, room.sid))
+        return due | {sid for _, sid in sorted(quiet)[:in_turn]}
+
+    def _occupants(self, sid: str) -> RoomOccupants | None:
+        return next((one.occupants[sid] for one in self._watchers if sid in one.occupants), None)
+
+    def _waits(self, sid: str) -> bool:
+        """Somebody is there and not exactly one agent."""
+        found = self._occupants(sid)
+        return found is not None and found.persons > 0 and found.agents != 1
+
+    async def clean(self) -> None:
+        """Delete what nobody uses, by the rules of ``cleanup-rooms``; at most once in ``CLEAN_EVERY_S``."""
+        if self._clock() - self._cleaned_at < CLEAN_EVERY_S:
+            return
+        self._cleaned_at = self._clock()
+        self._clean_count += 1
+        # A room with a person and an agent in it needs a look only now and then, for joins that are stuck in it.
+        everything = self._clean_count % FULL_CLEAN_EVERY == 0
+        names = [room.name for room in self.rooms if everything or not self._in_call(room.sid)]
+        if not names:
+            return
+        report = await cleanup_stale_rooms(
+            self._api,
+            self._settings,
+            names=() if everything else names,
+            memory=self._memory,
+            confirm_within_s=0.0,
+        )
+        for verdict in report.deleted:
+            self._say("delete-room", verdict.snapshot.room.name, verdict.reason)
+        for removal in report.removed:
+            self._say("remove", removal.room, str(removal.rule))
+        for room, error in report.failed:
+            self._fail("delete-room", room, error)
+
+    def _in_call(self, sid: str) -> bool:
+        found = self._occupants(sid)
+        return found is not None and found.persons > 0 and found.agents > 0
+
+    def _report(self, report: WatchReport) -> None:
+        for room, reason in report.dispatched:
+            self._say("dispatch", room, reason)
+        for room, _identity in report.removed:
+            self._say("remove", room, "an agent that is dead or one too many")
+        for room, error in report.failed:
+            self._fail("look", room, error)
+
+    def _fail(self, action: str, room: str, error: VoiceopsError) -> None:
+        if not isinstance(error, NotFoundError):  # it went meanwhile
+            self._say(action, room, "", error=error.message)
+
+    def counts(self) -> RoomCounts:
+        """Return the rooms by what the last look at each found."""
+        found = [self._occupants(room.sid) for room in self.rooms]
+        known = [one for one in found if one is not None]
+        return RoomCounts(
+            total=len(found),
+            in_call=sum(one.persons > 0 and one.agents > 0 for one in known),
+            waiting=sum(one.persons > 0 and one.agents == 0 for one in known),
+            agent_only=sum(one.persons == 0 and one.agents > 0 for one in known),
+            empty=sum(one.persons == 0 and one.agents == 0 for one in known),
+            unknown=len(found) - len(known),
+        )
+
+
+def room_repair(host: str, action: str, room: str, reason: str, error: str = "") -> Repair:
+    """Return the record of something that was done to a room."""
+    return Repair(
+        at=time.time(), host=host, action=action, room=room, reason=reason, ok=not error, error=error
+    )

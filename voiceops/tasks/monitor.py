@@ -1,0 +1,16 @@
+"""The health monitor in the foreground; it is also a service."""
+
+from __future__ import annotations
+
+from voiceops.cli.command import CommandRun, Report, command
+
+
+@command(help={"once": "One check that changes nothing; exit 2 if something is not as it should be."})
+def monitor(run: CommandRun, once: bool = False) -> Report:
+    """Watch this machine's stack and repair it until Ctrl-C: services, lost calls, stale rooms.
+
+    Declare a service of kind `monitor` to have it run beside the others. Example: inv monitor --once
+    """
+    from voiceops.commands.monitor import run_monitor
+
+    return run_monitor(run, once=once)
