@@ -23,7 +23,7 @@ from voiceops.ports import MonitorRecorder
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
 from voiceops.util import aio
-from voiceops.wiring.monitor import open_monitor
+from voiceops.wiring.monitor import history_recorder, open_monitor
 from voiceops.wiring.project import tasks_folder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     own_name = service[1] if len(service) == 3 and service[0] == folder.mark else ""
     say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
     write = write_line if own_name else _readable(run.say)
-    recorder = EventLog(write)
+    recorder = EventLog(write, [history_recorder(run.project, host)])
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
     logging.getLogger("voiceops").addHandler(logging.NullHandler())
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
+from voiceops.history.recorder import HistoryRecorder
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
@@ -16,6 +17,7 @@ from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
+from voiceops.wiring.history import open_history
 from voiceops.wiring.project import Project
 from voiceops.wiring.rooms import room_api
 from voiceops.wiring.stack import build_stack
@@ -61,6 +63,11 @@ async def open_monitor(
             say=say,
             boot=processes.boot_id(),
         )
+
+
+def history_recorder(project: Project, host: Host) -> MonitorRecorder:
+    """What keeps the monitor's events in the project's history."""
+    return HistoryRecorder(open_history(project, host.name), keep_days=host.settings.history.keep_days)
 
 
 def _all_workers_here(host: Host) -> bool:
