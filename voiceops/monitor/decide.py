@@ -300,7 +300,7 @@ def _limit_alert(
         alert="restart-limit",
         subject=service,
         sentence=f"{service} was restarted {memory.restart_count} times and did not stay well: it is left as it is",
-        fix=f"inv logs --only {service}; then inv start --only {service}",
+        fix=f"inv start --only {service}",
         resolved=resolved,
         incident=memory.incident.incident if memory.incident else "",
     )
