@@ -70,6 +70,27 @@ def ansible() -> Path:
     return python
 
 
+def prometheus() -> Path:
+    """The folder with the distribution's prometheus and promtool, unpacked from its package and not installed."""
+    folder = cache_folder() / "prometheus"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+                missing("prometheus", "its package is one of Debian and Ubuntu")
+            download = ["apt-get", "-q", "download", "prometheus"]
+            for step in (download, ["apt-get", "-q", "update"], download):
+                if not list(folder.glob("*.deb")):
+                    subprocess.run(step, cwd=folder, capture_output=True, timeout=120, check=False)
+            packages = sorted(folder.glob("*.deb"))
+            if not packages:
+                missing("prometheus", "apt-get can't download it; `apt-get update` needs root")
+            subprocess.run(["dpkg-deb", "-x", packages[-1], folder], check=True, timeout=120)
+            (folder / "complete").touch()
+    return folder / "usr" / "bin"
+
+
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """A port that was free a moment ago, below those that the kernel gives to outgoing connections."""
     while True:

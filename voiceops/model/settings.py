@@ -162,6 +162,15 @@ class HistorySettings(_Settings, frozen=True, kw_only=True):
     """``hash``: a keyed hash of each caller's identity, by which calls of one caller can be told; never the identity."""
 
 
+class MetricsSettings(_Settings, frozen=True, kw_only=True):
+    """Where the monitor shows its metrics to Prometheus."""
+
+    port: Union[Port, None] = None
+    """None: nowhere."""
+    address: str = "127.0.0.1"
+    """Of this host; ``0.0.0.0``: all."""
+
+
 class Settings(_Settings, frozen=True, kw_only=True):
     """Everything that voiceops reads for one host."""
 
@@ -172,6 +181,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
     deploy: DeploySettings = DeploySettings()
     history: HistorySettings = HistorySettings()
     monitor: MonitorSettings = MonitorSettings()
+    metrics: MetricsSettings = MetricsSettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
 

@@ -59,6 +59,7 @@ def test_every_commented_setting_shows_its_default(uncommented: Settings) -> Non
         uncommented.rooms,
         uncommented.deploy,
         uncommented.history,
+        uncommented.metrics,
         *uncommented.services.values(),
     ]
     for struct in shown:
