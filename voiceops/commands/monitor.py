@@ -23,7 +23,7 @@ from voiceops.ports import MonitorRecorder
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
 from voiceops.util import aio
-from voiceops.wiring.monitor import history_recorder, open_monitor
+from voiceops.wiring.monitor import monitor_recorders, open_monitor
 from voiceops.wiring.project import tasks_folder
 
 if TYPE_CHECKING:
@@ -43,11 +43,10 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     own_name = service[1] if len(service) == 3 and service[0] == folder.mark else ""
     say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
     write = write_line if own_name else _readable(run.say)
-    recorder = EventLog(write, [history_recorder(run.project, host)])
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
     logging.getLogger("voiceops").addHandler(logging.NullHandler())
 
-    async def main() -> None:
+    async def main(recorder: MonitorRecorder) -> None:
         async with open_monitor(run.project, host, own_name, recorder=recorder, say=say) as monitor:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -59,16 +58,18 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
             await monitor.run()
 
     try:
-        with locked(folder.base / "monitor", Deadline(_TAKE_OVER_S, "monitor"), say, "inv monitor"):
-            aio.run(main())
+        # The recorders are opened under the lock: a monitor that is being replaced still has the metrics' port.
+        with (
+            locked(folder.base / "monitor", Deadline(_TAKE_OVER_S, "monitor"), say, "inv monitor"),
+            monitor_recorders(run.project, host) as others,
+        ):
+            aio.run(main(EventLog(write, others)))
     except LockedError as error:
         raise LockedError(
             f"another monitor watches this stack: pid {error.data.get('pid')}",
             hint="`inv status` shows it if it is a service; stop it first",
             data=error.data,
         ) from None
-    finally:
-        recorder.close()
     document: MonitorDocument = {"hosts": {}}
     return Report(document)
 

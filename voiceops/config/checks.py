@@ -15,6 +15,8 @@ from voiceops.util.suggest import did_you_mean
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+HISTORY_SCHEMES = ("postgresql://", "sqlite:///")
+
 
 def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
     """Raise ``ConfigError`` for the first mistake; ``complete`` also for a missing project."""
@@ -61,10 +63,10 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
 
 def _check_history(settings: Settings, decoder: Decoder) -> None:
     url = settings.history.url
-    if url and url.form == "literal" and not url.reveal().startswith("postgresql://"):
+    if url and url.form == "literal" and not url.reveal().startswith(HISTORY_SCHEMES):
         raise decoder.error(
             ("history", "url"),
-            "the URL must start with postgresql://",
+            f"the URL must start with {' or '.join(HISTORY_SCHEMES)}",
             "write postgresql://USER:PASSWORD@HOST/DATABASE; without it the history is a file in .voiceops",
         )
 

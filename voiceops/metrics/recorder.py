@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from voiceops import __version__
 from voiceops.history.calls import CallTracker
+from voiceops.metrics.endpoint import MetricsEndpoint
 from voiceops.model.monitor_events import (
     AlertRaised,
     CheckSummary,
@@ -29,6 +30,7 @@ class MetricsRecorder:
     def __init__(self, host: str) -> None:
         self.registry = CollectorRegistry()
         self._host = host
+        self._endpoint: MetricsEndpoint | None = None
         self._tracker = CallTracker()
         self._open_incidents: dict[str, str] = {}
         """Incident to its cause."""
@@ -72,8 +74,15 @@ class MetricsRecorder:
         elif isinstance(event, AlertRaised):
             self._firing.labels(self._host, event.alert).set(not event.resolved)
 
+    def serve(self, address: str, port: int) -> None:
+        """Show the metrics there until ``close()``; ``ConfigError`` where that address can't be used."""
+        self._endpoint = MetricsEndpoint(self.registry, address=address, port=port)
+
     def close(self) -> None:
-        """There is nothing to write."""
+        """End the endpoint; safe to call again."""
+        if self._endpoint is not None:
+            self._endpoint.close()
+            self._endpoint = None
 
     def _on_check(self, event: CheckSummary) -> None:
         self._ok.labels(self._host).set(event.ok)

@@ -156,7 +156,7 @@ class HistorySettings(_Settings, frozen=True, kw_only=True):
     """What is remembered of calls, incidents, repairs and deploys, and where."""
 
     url: Secret = Secret("")
-    """``postgresql://USER:PASSWORD@HOST/DATABASE``; empty: SQLite in the project's state folder."""
+    """``postgresql://USER:PASSWORD@HOST/DATABASE`` or ``sqlite:////FILE``; empty: a file in the project's state folder."""
     keep_days: AboveZero = 90.0
     callers: Literal["none", "hash"] = "none"
     """``hash``: a keyed hash of each caller's identity, by which calls of one caller can be told; never the identity."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from voiceops.config.checks import HISTORY_SCHEMES
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.model.history import HistoryRecord
 from voiceops.model.settings import Settings
@@ -23,11 +25,29 @@ def history_url(settings: Settings, root: Path) -> str:
     """Where the history is kept: ``history.url``, else a file of the project's state folder."""
     if settings.history.url:
         url = settings.history.url.reveal()
-        if not url.startswith("postgresql://"):
+        if not url.startswith(HISTORY_SCHEMES):
             # A literal one is refused when the inventory is read; this one came from a variable, file or command.
-            raise ConfigError("history.url must start with postgresql://", path="history.url")
+            raise ConfigError(
+                f"history.url must start with {' or '.join(HISTORY_SCHEMES)}", path="history.url"
+            )
+        if url.startswith("sqlite:///"):
+            _check_file(Path(unquote(url.removeprefix("sqlite:///"))))
         return url
     return f"sqlite:///{quote(str(root / '.voiceops' / HISTORY_FILE))}"
+
+
+def _check_file(file: Path) -> None:
+    folder = file.parent
+    if (
+        not file.is_absolute()
+        or not folder.is_dir()
+        or not os.access(file if file.exists() else folder, os.W_OK)
+    ):
+        raise ConfigError(
+            f"the history can't be written to {file}",
+            path="history.url",
+            hint="name a file by its absolute path (sqlite:////var/lib/...), in a folder that this user may write",
+        )
 
 
 def open_history(project: Project, host: str = "") -> HistoryStore:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
-from voiceops.history.recorder import HistoryRecorder
+from voiceops.errors import ConfigError
+from voiceops.history.recorder import HistoryRecorder, caller_key
+from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
@@ -65,9 +67,33 @@ async def open_monitor(
         )
 
 
-def history_recorder(project: Project, host: Host) -> MonitorRecorder:
-    """What keeps the monitor's events in the project's history."""
-    return HistoryRecorder(open_history(project, host.name), keep_days=host.settings.history.keep_days)
+@contextmanager
+def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorRecorder]]:
+    """Who keeps what the monitor says: the history and, where they are configured, the metrics."""
+    settings = host.settings
+    with ExitStack() as opened:
+
+        def add(recorder: MonitorRecorder) -> None:
+            recorders.append(recorder)
+            opened.callback(recorder.close)
+
+        recorders: list[MonitorRecorder] = []
+        by_hash = settings.history.callers == "hash"
+        add(
+            HistoryRecorder(
+                open_history(project, host.name),
+                keep_days=settings.history.keep_days,
+                caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
+            )
+        )
+        if settings.metrics.port is not None:
+            metrics = MetricsRecorder(host.name)
+            add(metrics)
+            try:
+                metrics.serve(settings.metrics.address, settings.metrics.port)
+            except ConfigError as error:
+                raise project.configuration.pointed(host.name, error) from None
+        yield recorders
 
 
 def _all_workers_here(host: Host) -> bool:

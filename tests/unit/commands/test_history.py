@@ -142,3 +142,11 @@ def test_a_url_of_another_database_is_refused_with_file_and_line(
     )
     with pytest.raises(ConfigError, match=r"inventory\.yaml:5: .*postgresql://.*at history\.url"):
         show_history(CommandRun(), HistoryFlags())
+
+
+def test_a_file_that_cannot_be_written_is_refused_with_file_and_line(folder: Path) -> None:
+    (folder / "inventory.yaml").write_text(
+        INVENTORY.replace("frontdesk}", "frontdesk, history: {url: 'sqlite:////nosuch/folder/history.db'}}")
+    )
+    with pytest.raises(ConfigError, match=r"inventory\.yaml:2: the history can't be written to /nosuch"):
+        show_history(CommandRun(), HistoryFlags())
