@@ -46,3 +46,13 @@ def test_imports_inside_functions_stay_few() -> None:
     found = local_imports()
     assert found
     assert len(found) <= MOST_LOCAL_IMPORTS, found
+
+
+def test_a_program_runs_only_when_all_of_its_module_is_defined() -> None:
+    early = [
+        str(file.relative_to(PACKAGE))
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.parse(file.read_text()).body[:-1]
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
+    ]
+    assert early == []

@@ -205,10 +205,6 @@ async def _vanishing(job: CallJob, pipe: int, send: Send) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    main()
-
-
 _EVERY_S = 0.05
 _KEEP = 2000
 
@@ -236,3 +232,7 @@ class LagMeter:
             before = time.monotonic()
             await asyncio.sleep(_EVERY_S)
             self.lags.append(max(0.0, time.monotonic() - before - _EVERY_S))
+
+
+if __name__ == "__main__":
+    main()
