@@ -17,9 +17,10 @@ from voiceops.config.shipped import find_template
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, StopBehaviour
+from voiceops.model.protocol import WEBHOOK_PATH
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
-from voiceops.model.settings import LivekitSettings, Port, PortUse, Probe, ServiceBase, Settings
+from voiceops.model.settings import Port, PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
 from voiceops.util.suggest import did_you_mean
 
@@ -109,7 +110,7 @@ class LivekitKind(Kind[LivekitService]):
         )
 
     def declare(self, outline: Declared, service: LivekitService, context: DeclarationContext) -> Declared:
-        values = variables(service, context.settings.livekit)
+        values = variables(service, context.settings)
         template = context.template(TEMPLATE)
         env = service_environment(service, context.dotenv())
         config = context.config_folder / f"{outline.name}.yaml"
@@ -140,7 +141,7 @@ class LivekitKind(Kind[LivekitService]):
         )
         text = render(
             find_template(TEMPLATE, host.templates),
-            variables(service, host.settings.livekit),
+            variables(service, host.settings),
             service.config,
         )
         env = service_environment(service, host.dotenv)
@@ -179,8 +180,9 @@ def _find_binary(service: LivekitService, on_fetch: OnProgress, machine: str = "
     return livekit_server(service.version, service.binary, machine=machine, on_progress=on_fetch)
 
 
-def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, object]:
+def variables(service: LivekitService, settings: Settings) -> dict[str, object]:
     """Return what the template of livekit.yaml gets; the secret is in the clear."""
+    livekit = settings.livekit
     return {
         "port": livekit.port,
         "public": service.public,
@@ -191,6 +193,11 @@ def variables(service: LivekitService, livekit: LivekitSettings) -> dict[str, ob
         "node_ip": service.node_ip,
         "redis": service.redis,
         "log_level": service.log_level,
+        "webhooks": [
+            f"http://127.0.0.1:{one.webhook_port}{WEBHOOK_PATH}"
+            for one in settings.running.values()
+            if one.webhook_port is not None
+        ],
     }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from voiceops.config.port_use import PortUse
 from voiceops.errors import ConfigError
 from voiceops.kinds.agent import agent_variables
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
 from voiceops.model.environment import RESERVED_VARIABLES
-from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.model.settings import Port, Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
     from voiceops.kinds.host import HostContext
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
 class MonitorService(ServiceBase, tag_field="kind", tag="monitor", frozen=True, kw_only=True):
     """``inv monitor`` as a service."""
 
+    webhook_port: Port | None = None
+    """TCP port of loopback on which it takes LiveKit's webhooks, which livekit.yaml then names; None: it asks only."""
+
 
 class MonitorKind(Kind[MonitorService]):
     """Needs nothing, as it watches all of it: it has to run while its LiveKit does not."""
 
     settings = MonitorService
+
+    def ports(self, name: str, service: MonitorService, settings: Settings) -> Iterable[PortUse]:
+        if service.webhook_port is not None:
+            yield PortUse("TCP", service.webhook_port, ("services", name, "webhook_port"))
 
     def outline(self, bare: Declared, service: MonitorService, settings: Settings) -> Declared:
         return replace(bare, needs=(), probe=Probe(notify=True))

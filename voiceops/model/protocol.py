@@ -35,3 +35,6 @@ SERVICE_ENV = "VOICEOPS_SERVICE"
 """``PROJECT_ROOT_HASH/SERVICE/CONFIG_DIGEST`` of a started process: how strays are told from ours."""
 LAUNCH_ENV = "VOICEOPS_LAUNCH"
 """Names one run of a service: what it started shares it, and is found by it when the run has died."""
+
+WEBHOOK_PATH = "/livekit"
+"""Where a monitor takes LiveKit's webhooks."""

@@ -17,6 +17,7 @@ from voiceops.model.secret import Secret
 
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 AboveZero = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535, title="a port")]
 
 
@@ -78,6 +79,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         return None
 
     @property
+    def webhook_port(self) -> int | None:
+        """Of a monitor: the TCP port of loopback on which it takes LiveKit's webhooks."""
+        return None
+
+    @property
     def cluster(self) -> str:
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""
@@ -120,6 +126,8 @@ class MonitorSettings(_Settings, frozen=True, kw_only=True):
 
     interval_s: AboveZero = 30.0
     """Between two full checks; what happens in between is seen at once."""
+    probe_call_every_s: NotNegative = 0.0
+    """Between two synthetic calls that must hear the agent; 0: none."""
 
 
 class DeploySettings(_Settings, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -177,6 +178,17 @@ class MonitoredStack:
         """Return whether the livekit-server of this machine is ready, as of the last look; True where it has none."""
         servers = [one.name for one in self.watched if one.role is Role.SERVER]
         return all(judge(self._observed.get(name, Observed())).ok for name in servers)
+
+    def crowded(self) -> bool:
+        """Return whether one more call might take a place that a caller needs: as of the last look."""
+        if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
+            return True
+        for service in self.watched:
+            limit = self._settings[service.name].max_concurrent_jobs
+            agents = self._observed.get(service.name, Observed()).current
+            if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
+                return True
+        return False
 
     def claimed_rooms(self) -> frozenset[str]:
         """The rooms that a live agent says it is in, as of the last look."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.deadline import deadline
 from voiceops.errors import LockedError, StorageError, VoiceopsError
-from voiceops.model.monitor_events import CheckSummary, MonitorEvent, Repair
+from voiceops.model.monitor_events import CheckSummary, MonitorEvent, ProbeCall, Repair, WebhookEvent
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import (
     Moment,
@@ -37,6 +37,9 @@ FREEZE_LOOK_S = 0.25
 """Between two looks whether the kernel has stopped a service: a file for each."""
 REVIVE_AFTER_S = (0.0, 1.0, 3.0, 6.0)
 """When rooms are looked at after workers came back: a caller whose connection is coming back may be late."""
+WEBHOOK_PAUSE_S = 5.0
+"""Rooms of which webhooks told are looked at together, so long after the first one."""
+_TELLING = frozenset({"participant_joined", "participant_left", "participant_connection_aborted"})
 _REVIVE_WITHIN_S = 60.0
 _LIST_WITHIN_S = 5.0
 
@@ -52,6 +55,9 @@ class Watched:
     all_workers_here: bool
     """No other machine has workers for this LiveKit."""
     interval_s: float
+    probe: Callable[[], Awaitable[ProbeCall]] | None = None
+    """Places a synthetic call; None: none is wanted."""
+    probe_every_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -78,6 +84,9 @@ class Monitor:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _counters: _Counters = field(default_factory=_Counters)
     _held_by: str = ""
+    _rooms_told: asyncio.Task[None] | None = None
+    _probe_due: float = 0.0
+    _probe_ok: bool | None = None
 
     def stop(self) -> None:
         """End the loop; a repair that is under way is left to finish by itself."""
@@ -87,6 +96,21 @@ class Monitor:
     def wake(self) -> None:
         """Check at once."""
         self._news.set()
+
+    def on_webhook(self, event: WebhookEvent) -> None:
+        """Record what LiveKit tells, and look after the room of whoever came or went."""
+        self.recorder.record(event)
+        rooms = self.watched.rooms
+        if rooms is None or event.kind not in _TELLING:
+            return
+        rooms.touch(event.room_sid)
+        if self._rooms_told is None or self._rooms_told.done():
+            self._rooms_told = self._spawn(self._look_at_told_rooms())
+
+    async def _look_at_told_rooms(self) -> None:
+        await asyncio.sleep(WEBHOOK_PAUSE_S)
+        if not self._in_hand and not await asyncio.to_thread(self.watched.stack.held_by):
+            await self._look_at_rooms(act=True)
 
     async def run(self) -> None:
         """Check until ``stop``."""
@@ -109,6 +133,8 @@ class Monitor:
         self._tell_lock(held_by)
         look_again_s = self._decide(self._seen, held_by, act=act)
         await self._look_at_rooms(act=act and not held_by and not self._in_hand)
+        if act and not held_by and not self._in_hand:
+            self._probe_if_due()
         self._summarize(began, held_by)
         return min(look_again_s, self.watched.interval_s)
 
@@ -151,10 +177,11 @@ class Monitor:
         self._in_hand = frozenset(one.service for one in repairs)
         self._spawn(self._repair(repairs))
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _repair(self, repairs: tuple[ServiceRepair, ...]) -> None:
         began = time.monotonic()
@@ -230,6 +257,21 @@ class Monitor:
             self._remember(decision.memory)
             self._record(decision.events)
 
+    def _probe_if_due(self) -> None:
+        """Place a synthetic call if it is time for one and the workers have room for it."""
+        if self.watched.probe is None or time.monotonic() < self._probe_due:
+            return
+        ready = [one for one in self._seen.agents if one.state is ServiceState.READY]
+        if not ready or self.memory.silent_count or self.watched.stack.crowded():
+            return
+        self._probe_due = time.monotonic() + self.watched.probe_every_s
+        self._spawn(self._probe(self.watched.probe))
+
+    async def _probe(self, place: Callable[[], Awaitable[ProbeCall]]) -> None:
+        result = await place()
+        self._probe_ok = result.ok
+        self.recorder.record(result)
+
     def _summarize(self, began: float, held_by: str) -> None:
         self._counters.checks += 1
         services = {one.name: str(one.state) for one in self._seen.services}
@@ -248,6 +290,7 @@ class Monitor:
                 call_count=None if counts is None else counts.in_call + counts.waiting,
                 rooms=counts,
                 held_by=held_by,
+                probe_ok=self._probe_ok,
             )
         )
         if self._counters.checks % SUMMARY_EVERY == 0:

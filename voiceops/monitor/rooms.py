@@ -72,6 +72,10 @@ class RoomKeeper:
         self._passing = asyncio.Lock()
         self.rooms: tuple[Room, ...] = ()
 
+    def touch(self, sid: str) -> None:
+        """Have this room looked at with the next pass, whatever the list says of it."""
+        self._looked.pop(sid, None)
+
     async def list(self) -> tuple[Room, ...]:
         """All rooms; ``VoiceopsError`` when LiveKit does not say."""
         self.rooms = await self._api.list_rooms()

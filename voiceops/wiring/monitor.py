@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
@@ -14,13 +16,14 @@ from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
 from voiceops.monitor.memory import MemoryFile
+from voiceops.monitor.probe import place_probe
 from voiceops.monitor.rooms import RoomKeeper, room_repair
 from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
 from voiceops.wiring.history import open_history
-from voiceops.wiring.project import Project
+from voiceops.wiring.project import Project, tasks_folder
 from voiceops.wiring.rooms import room_api
 from voiceops.wiring.stack import build_stack
 
@@ -52,19 +55,60 @@ async def open_monitor(
             memory=project.rooms_memory,
             say=done,
         )
-        yield Monitor(
+        every_s = host.settings.monitor.probe_call_every_s
+        monitor = Monitor(
             watched=Watched(
                 host=host.name,
                 stack=stack,
                 rooms=keeper,
                 all_workers_here=_all_workers_here(host),
                 interval_s=host.settings.monitor.interval_s,
+                probe=partial(place_probe, host.name, call_command(project)) if every_s else None,
+                probe_every_s=every_s,
             ),
             memory_file=MemoryFile(folder.base / "monitor" / "memory.json"),
             recorder=recorder,
             say=say,
             boot=processes.boot_id(),
         )
+        port = host.settings.services[own_name].webhook_port if own_name else None
+        async with _webhooks(host, port, monitor, say):
+            yield monitor
+
+
+@asynccontextmanager
+async def _webhooks(
+    host: Host, port: int | None, monitor: Monitor, say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """Take LiveKit's webhooks until the block ends; without them the monitor asks, and goes on."""
+    if port is None:
+        yield
+        return
+    # aiohttp's server: 3 MB that a monitor without webhooks does without.
+    from voiceops.adapters.livekit.webhook import WebhookReceiver
+
+    livekit = host.settings.livekit
+    receiver = WebhookReceiver(
+        host=host.name,
+        port=port,
+        key=livekit.api_key,
+        secret=livekit.api_secret,
+        on_event=monitor.on_webhook,
+    )
+    try:
+        await receiver.open()
+    except OSError as error:
+        say(f"webhooks can't be taken on port {port}: {error.strerror}")
+    try:
+        yield
+    finally:
+        await receiver.close()
+
+
+def call_command(project: Project) -> tuple[str, ...]:
+    """The command line of one synthetic call, in a process of its own: WebRTC takes more memory than the monitor."""
+    own = (sys.executable, "-m", "voiceops", "--project", str(tasks_folder()))
+    return (*own, "call", "--json", "--inventory", str(project.inventory_file))
 
 
 @contextmanager

@@ -1,0 +1,139 @@
+"""Receive LiveKit's webhooks on loopback: only what its key has signed, once, and of now.
+
+The Authorization header is a JWT whose claim ``sha256`` is the hash of the body (livekit-server, pkg/telemetry/webhook).
+Checked with the standard library, as ``token.py`` signs: PyJWT and cryptography would double the monitor's memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Union
+
+import msgspec
+from aiohttp import web
+
+from voiceops.errors import CredentialsError
+from voiceops.model.monitor_events import WebhookEvent
+from voiceops.model.protocol import WEBHOOK_PATH
+from voiceops.model.secret import Secret
+
+MOST_BYTES = 256_000
+_LEEWAY_S = 60.0
+_REMEMBERED = 20_000
+
+
+class _Room(msgspec.Struct, frozen=True):
+    name: str = ""
+    sid: str = ""
+
+
+class _Participant(msgspec.Struct, frozen=True):
+    sid: str = ""
+    kind: Union[str, int] = ""
+    disconnectReason: Union[str, int] = ""
+
+
+class _Body(msgspec.Struct, frozen=True):
+    """What is read of a webhook; all else is skipped."""
+
+    event: str
+    id: str = ""
+    createdAt: Union[str, int] = 0
+    room: _Room = _Room()
+    participant: _Participant = _Participant()
+
+
+_decoder = msgspec.json.Decoder(_Body)
+
+
+def verify(authorization: str, body: bytes, key: Secret, secret: Secret, now: float) -> None:
+    """``CredentialsError`` unless the key has signed exactly this body, for a time that includes ``now``."""
+    token = authorization.removeprefix("Bearer ").strip()
+    try:
+        head, claims, signature = token.split(".")
+        signed = hmac.digest(secret.reveal().encode(), f"{head}.{claims}".encode(), "sha256")
+        if not hmac.compare_digest(signed, _unbase64(signature)):
+            raise CredentialsError("the signature of a webhook is wrong")
+        header, fields = json.loads(_unbase64(head)), json.loads(_unbase64(claims))
+        expires, begins = float(fields["exp"]), float(fields.get("nbf", 0.0))
+        issuer, digest = str(fields["iss"]), str(fields["sha256"])
+    except (ValueError, KeyError, TypeError):
+        raise CredentialsError("a webhook carries no token") from None
+    if not isinstance(header, dict) or header.get("alg") != "HS256" or issuer != key.reveal():
+        raise CredentialsError("a webhook is signed by another key")
+    if not begins - _LEEWAY_S <= now <= expires + _LEEWAY_S:
+        raise CredentialsError("the token of a webhook is not valid now")
+    if not hmac.compare_digest(base64.b64encode(hashlib.sha256(body).digest()), digest.encode()):
+        raise CredentialsError("the body of a webhook is not the one that was signed")
+
+
+def _unbase64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class WebhookReceiver:
+    """Hands each webhook on once; whatever is wrong with one is answered 401 or 400 and changes nothing."""
+
+    def __init__(
+        self, *, host: str, port: int, key: Secret, secret: Secret, on_event: Callable[[WebhookEvent], None]
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._key, self._secret = key, secret
+        self._on_event = on_event
+        self._delivered: OrderedDict[str, None] = OrderedDict()
+        self._runner: web.AppRunner | None = None
+        self.refused_count = 0
+
+    async def open(self) -> None:
+        """Listen on loopback; ``OSError`` where the port is taken."""
+        app = web.Application(client_max_size=MOST_BYTES)
+        app.router.add_post(WEBHOOK_PATH, self._receive)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+
+    async def close(self) -> None:
+        """Stop listening; safe to call again."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        try:
+            body = await request.read()
+            verify(request.headers.get("Authorization", ""), body, self._key, self._secret, time.time())
+            event = _decoder.decode(body)
+        except CredentialsError:
+            self.refused_count += 1
+            return web.Response(status=401)
+        except (msgspec.DecodeError, UnicodeDecodeError, web.HTTPException):
+            self.refused_count += 1
+            return web.Response(status=400)
+        if event.id and event.id in self._delivered:
+            return web.Response(status=200)  # LiveKit repeats what was not answered in time
+        self._delivered[event.id] = None
+        if len(self._delivered) > _REMEMBERED:
+            self._delivered.popitem(last=False)
+        self._on_event(self._typed(event))
+        return web.Response(status=200)
+
+    def _typed(self, event: _Body) -> WebhookEvent:
+        created = float(event.createdAt) if str(event.createdAt).isdecimal() else 0.0
+        return WebhookEvent(
+            at=created or time.time(),
+            host=self._host,
+            delivery=event.id,
+            kind=event.event,
+            room=event.room.name,
+            room_sid=event.room.sid,
+            participant_sid=event.participant.sid,
+            is_agent=event.participant.kind in ("AGENT", 4),
+            reason=str(event.participant.disconnectReason),
+        )

@@ -1,0 +1,80 @@
+"""Place a synthetic call, so that "up" means "answers"."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Union
+
+import msgspec
+
+from voiceops.model.monitor_events import ProbeCall
+
+WITHIN_S = 60.0
+"""For the whole command: its start, the call itself, which has its own deadline, and the end of its room."""
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    detail: str = ""
+
+
+class _Call(msgspec.Struct, frozen=True):
+    ok: bool = False
+    connect_s: Union[float, None] = None
+    agent_s: Union[float, None] = None
+    audio_s: Union[float, None] = None
+    failure: Union[_Failure, str, None] = None
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Document(msgspec.Struct, frozen=True):
+    """What is read of the document of ``inv call``."""
+
+    ok: bool = False
+    calls: list[_Call] = []
+    error: _Error = _Error()
+
+
+async def place_probe(host: str, command: Sequence[str]) -> ProbeCall:
+    """Run ``command``, which is ``inv call --json``, and return what came of it. Raises nothing for a call that failed."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), WITHIN_S)
+    except asyncio.TimeoutError:
+        return ProbeCall(at=time.time(), host=host, ok=False, error=f"no result after {WITHIN_S:.0f} s")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return _read(host, out)
+
+
+def _read(host: str, out: bytes) -> ProbeCall:
+    try:
+        document = msgspec.json.decode(out, type=_Document)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ProbeCall(at=time.time(), host=host, ok=False, error="the call ended without a result")
+    if not document.calls:
+        return ProbeCall(
+            at=time.time(), host=host, ok=False, error=document.error.message or "no call was placed"
+        )
+    call = document.calls[0]
+    failure = call.failure.detail if isinstance(call.failure, _Failure) else call.failure or ""
+    return ProbeCall(
+        at=time.time(),
+        host=host,
+        ok=document.ok and call.ok,
+        connect_s=call.connect_s,
+        agent_s=call.agent_s,
+        audio_s=call.audio_s,
+        error="" if call.ok else failure or "the agent was not heard",
+    )
