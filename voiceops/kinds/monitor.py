@@ -8,13 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voiceops.config.port_use import PortUse
 from voiceops.errors import ConfigError
 from voiceops.kinds.agent import agent_variables
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
 from voiceops.model.environment import RESERVED_VARIABLES
-from voiceops.model.settings import Port, Probe, ServiceBase, Settings
+from voiceops.model.settings import Port, PortUse, Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
     from voiceops.kinds.host import HostContext

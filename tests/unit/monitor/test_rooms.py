@@ -1,0 +1,130 @@
+"""The rooms of a monitor: what is looked at, and what is done, on the fake of LiveKit's API."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.fakes.livekit_api import FakeLivekitApi
+from voiceops.errors import UnreachableError
+from voiceops.model.rooms import Participant, ParticipantKind
+from voiceops.model.settings import RoomsSettings
+from voiceops.monitor.rooms import CLEAN_EVERY_S, RoomKeeper
+from voiceops.rooms.watcher import LostWorkers
+
+NOW = time.time()
+
+
+def agent(joined_at: float) -> Participant:
+    return Participant(
+        identity="agent-1",
+        sid="PA_1",
+        kind=ParticipantKind.AGENT,
+        joined_at=joined_at,
+        attributes={"voiceops.ready": "1"},
+    )
+
+
+def caller(joined_at: float) -> Participant:
+    return Participant(identity="caller", sid="PA_0", joined_at=joined_at)
+
+
+class Kept:
+    """A keeper with its server, its clock and what it said."""
+
+    def __init__(self, folder: Path) -> None:
+        self.api = FakeLivekitApi()
+        self.now = 0.0
+        self.said: list[tuple[str, str, str]] = []
+        self.keeper = RoomKeeper(
+            self.api,
+            settings=RoomsSettings(),
+            agent_names=("",),
+            memory=folder / "seen.json",
+            say=lambda action, room, reason, error="": self.said.append((action, room, error)),
+            clock=lambda: self.now,
+        )
+
+    async def check(self) -> None:
+        await self.keeper.list()
+        await self.keeper.look_after()
+        await self.keeper.clean()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Kept:
+    return Kept(tmp_path)
+
+
+async def test_of_a_thousand_calls_in_which_nothing_changes_a_tenth_is_looked_at(kept: Kept) -> None:
+    for number in range(1000):
+        kept.api.put(f"r{number}", caller(NOW - 100), agent(NOW - 99), age_s=100, num_participants=1)
+    await kept.check()
+    assert kept.api.count("list_participants") == 1000
+    kept.api.calls.clear()
+    await kept.check()
+    assert kept.api.count("list_participants") == 100
+    for _ in range(9):
+        await kept.check()
+    looked = {room for method, room in kept.api.calls if method == "list_participants"}
+    assert len(looked) == 1000, "each room has its turn"
+    assert kept.said == []
+
+
+async def test_a_room_whose_numbers_change_is_looked_at_at_once(kept: Kept) -> None:
+    for number in range(20):
+        kept.api.put(f"r{number}", caller(NOW - 100), agent(NOW - 99), age_s=100, num_participants=1)
+    await kept.check()
+    kept.api.calls.clear()
+    kept.api.rooms["r19"] = kept.api.put("r19", caller(NOW - 100), age_s=100, num_participants=2)
+    await kept.check()
+    assert ("list_participants", "r19") in kept.api.calls
+
+
+async def test_who_waited_while_no_worker_was_there_gets_an_agent_without_the_usual_patience(
+    kept: Kept,
+) -> None:
+    kept.api.put("waits", caller(NOW - 5), age_s=5)
+    kept.api.put("orphaned", caller(NOW - 50), agent(NOW - 49), age_s=50)
+    kept.api.put("served", caller(NOW - 50), agent(NOW - 49), age_s=50)
+    for name, found in kept.api.dispatches.items():
+        made_at = kept.api.rooms[name].created_at
+        kept.api.dispatches[name] = [msgspec.structs.replace(one, created_at=made_at) for one in found]
+    await kept.keeper.list()
+    lost = LostWorkers(until=NOW - 1, claimed=frozenset({"served"}))
+    for _ in range(3):
+        await kept.keeper.look_after(everywhere=True, lost=lost)
+    done = sorted((action, room) for action, room, _ in kept.said)
+    assert done == [("dispatch", "orphaned"), ("dispatch", "waits"), ("remove", "orphaned")]
+
+
+async def test_a_caller_who_came_after_the_worker_was_back_is_left_to_it(kept: Kept) -> None:
+    kept.api.put("new", caller(NOW), age_s=0)
+    await kept.keeper.list()
+    await kept.keeper.look_after(everywhere=True, lost=LostWorkers(until=NOW - 1))
+    assert kept.said == []
+
+
+async def test_a_room_with_a_person_is_never_deleted_and_an_empty_one_is(kept: Kept) -> None:
+    kept.api.put("call", caller(NOW - 9000), agent(NOW - 9000), age_s=9000, num_participants=1)
+    kept.api.put("alone", caller(NOW - 9000), age_s=9000, num_participants=0)
+    kept.api.put("empty", age_s=9000)
+    kept.api.dispatches["alone"] = []
+    for _ in range(25):
+        kept.now += CLEAN_EVERY_S
+        await kept.check()
+    assert ("delete-room", "empty", "") in kept.said
+    assert set(kept.api.rooms) == {"call", "alone"}
+
+
+async def test_a_server_that_does_not_answer_changes_nothing(kept: Kept) -> None:
+    kept.api.put("empty", age_s=9000)
+    kept.now += CLEAN_EVERY_S
+    kept.api.failures["list_rooms"] = [UnreachableError("503")]
+    with pytest.raises(UnreachableError):
+        await kept.check()
+    assert kept.said == []
+    assert set(kept.api.rooms) == {"empty"}
