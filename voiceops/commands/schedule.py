@@ -28,17 +28,21 @@ SCHEDULE_LOG_BYTES = 1_000_000
 DEFAULT_EVERY_MIN = 5
 
 
-def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int) -> Report:
+def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int, boot: bool) -> Report:
     """Install or remove the entries of cron or systemd; on servers the timers of the deploy."""
     if not all(host.local for host in run.project.hosts):
+        if boot:
+            raise UsageError(
+                "--boot is for this machine: on servers systemd starts the services", hint="leave it out"
+            )
         return _on_servers(run, remove=remove, every=every)
     every = every or DEFAULT_EVERY_MIN
-    installed = project_schedule(run.project, inventory=run.inventory, every_min=every)
+    installed = project_schedule(run.project, inventory=run.inventory, every_min=every, boot=boot)
     how = None if remove else installed.targets.how(systemd=systemd)
     changes = installed.schedule.plan(how)
     if changes and not run.check:
         installed.schedule.apply(changes)
-    due = [] if remove else jobs(every)
+    due = [] if remove else [job for job in jobs(every, boot=boot) if job.wanted]
     here: ScheduleHost = {
         "ok": not (run.check and changes),
         "changed_count": len(changes),

@@ -41,7 +41,9 @@ class RecurringJob(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[str, ...]
     cron: str
     calendar: str
-    """systemd's OnCalendar."""
+    """systemd's OnCalendar; empty: once, when systemd starts (for a user: at the first login, or at boot with linger)."""
+    wanted: bool = True
+    """False: what an earlier schedule installed of it is taken out."""
 
 
 class ScheduleContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +76,8 @@ Render = Callable[[str, Mapping[str, object]], str]
 """Fills the template of that name."""
 
 
-def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[RecurringJob, ...]:
-    """Room cleanup every few minutes, log rotation every quarter of an hour."""
+def jobs(cleanup_every_min: int, inventory: str = "", *, boot: bool = False) -> tuple[RecurringJob, ...]:
+    """Room cleanup every few minutes, log rotation every quarter of an hour; with ``boot`` a start of the stack."""
     if not 1 <= cleanup_every_min <= 59:
         raise UsageError("cleanup runs every 1 to 59 minutes", hint="for example --every 5")
     named = ("--inventory", inventory) if inventory else ()
@@ -92,6 +94,7 @@ def jobs(cleanup_every_min: int, inventory: str = "") -> tuple[RecurringJob, ...
             cron="7-59/15 * * * *",
             calendar="*:07/15",
         ),
+        RecurringJob(name="start", arguments=("start", *named), cron="@reboot", calendar="", wanted=boot),
     )
 
 
@@ -121,7 +124,7 @@ def cron_text(
     """A file for /etc/cron.d, or the block for the user's crontab."""
     check(place)
     lines = []
-    for job in all_jobs:
+    for job in (job for job in all_jobs if job.wanted):
         # cron takes the first % as the end of the command and what follows as its input; it also
         # removes the backslash that keeps it from doing so, inside quotes as well.
         command = shlex.quote(str(place.script(job))).replace("%", "\\%")
@@ -163,9 +166,14 @@ def unit_texts(
             "user": place.user if how is ScheduleBackend.SYSTEMD else "",
             "exec_start": unit_word(str(place.script(job))),
         }
-        for kind in ("service", "timer"):
-            units[f"{place.label}-{job.name}.{kind}"] = render(f"cron/job.{kind}", values)
+        for name in unit_names(place, job):
+            units[name] = render(f"cron/job.{name.rpartition('.')[2]}", values)
     return units
+
+
+def unit_names(place: ScheduleContext, job: RecurringJob) -> tuple[str, str]:
+    """The names of a job's units: the service and its timer."""
+    return f"{place.label}-{job.name}.service", f"{place.label}-{job.name}.timer"
 
 
 def unit_word(word: str) -> str:

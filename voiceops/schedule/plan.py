@@ -22,6 +22,7 @@ from voiceops.schedule.jobs import (
     cron_text,
     merged_crontab,
     script_text,
+    unit_names,
     unit_texts,
 )
 
@@ -75,7 +76,7 @@ class Schedule:
 
     def plan(self, how: ScheduleBackend | None) -> tuple[ScheduleChange, ...]:
         """What has to change so that ``how``, and nothing else, starts the jobs; None: nobody."""
-        scripts = [self._script(job, wanted=how is not None) for job in self._jobs]
+        scripts = [self._script(job, wanted=how is not None and job.wanted) for job in self._jobs]
         entries = [*self._cron(how), *self._systemd(how)]
         # A script must be there before its entry, and go after it.
         ordered = [*scripts, *entries] if how is not None else [*entries, *scripts]
@@ -147,10 +148,11 @@ class Schedule:
     def _systemd(self, how: ScheduleBackend | None) -> list[ScheduleChange]:
         kind = ScheduleBackend.SYSTEMD if self._targets.root else ScheduleBackend.SYSTEMD_USER
         changes = []
+        unwanted = {name for job in self._jobs if not job.wanted for name in unit_names(self._place, job)}
         for name, text in unit_texts(self._place, self._jobs, kind, self._render).items():
             path = self._targets.units / name
             before = tools.read_text(path)
-            after = text if how is kind else None
+            after = text if how is kind and name not in unwanted else None
             changes.append(ScheduleChange(what=str(path), before=before, after=after, path=path))
             if not name.endswith(".timer"):
                 continue

@@ -11,11 +11,14 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
     "diff",
     help={
         "systemd": "Use systemd's timers instead of cron; servers always do.",
+        "boot": "Also start the stack at boot; with --systemd as a user: at login, or at boot with linger.",
         "remove": "Take the entries out again, wherever they are.",
         "every": "Minutes between two cleanups of rooms (default 5; of servers: deploy.cleanup_every_min).",
     },
 )
-def schedule(run: CommandRun, systemd: bool = False, remove: bool = False, every: int = 0) -> Report:
+def schedule(
+    run: CommandRun, systemd: bool = False, boot: bool = False, remove: bool = False, every: int = 0
+) -> Report:
     """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, here or on servers.
 
     On servers: the timer that `inv deploy` installs; the journal rotates its logs by itself.
@@ -23,7 +26,7 @@ def schedule(run: CommandRun, systemd: bool = False, remove: bool = False, every
     """
     from voiceops.commands import schedule as entries
 
-    return entries.schedule(run, systemd=systemd, remove=remove, every=every)
+    return entries.schedule(run, systemd=systemd, remove=remove, every=every, boot=boot)
 
 
 @command(*TARGETS, name="rotate-logs", help={"quiet": "Print nothing unless something failed: for cron."})

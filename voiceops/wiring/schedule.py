@@ -27,7 +27,9 @@ class ProjectSchedule:
     schedule: Schedule
 
 
-def project_schedule(project: Project, *, inventory: str, every_min: int) -> ProjectSchedule:
+def project_schedule(
+    project: Project, *, inventory: str, every_min: int, boot: bool = False
+) -> ProjectSchedule:
     """The schedule of this project on this machine."""
     settings = project.hosts[0].settings
     livekit = settings.livekit
@@ -43,7 +45,7 @@ def project_schedule(project: Project, *, inventory: str, every_min: int) -> Pro
         environment={name: os.environ[name] for name in _KEPT if os.environ.get(name)} | environment,
         user=pwd.getpwuid(targets.owner[0]).pw_name if targets.owner else "",
     )
-    all_jobs = jobs(every_min, str(project.inventory_file) if given else "")
+    all_jobs = jobs(every_min, str(project.inventory_file) if given else "", boot=boot)
     return ProjectSchedule(
         place=place,
         targets=targets,

@@ -116,3 +116,13 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, timeout=30)
     ours = [line for line in done.stderr.splitlines() if "voiceops" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+def test_only_with_boot_is_the_stack_started_when_the_machine_comes_up() -> None:
+    assert "@reboot" not in cron_text(place("/srv/x"), jobs(5), ScheduleBackend.CRONTAB, RENDER)
+    lines = cron_text(place("/srv/x"), jobs(5, boot=True), ScheduleBackend.CRON_D, RENDER).splitlines()
+    assert "@reboot deploy /srv/x/.voiceops/schedule/start" in lines
+    units = unit_texts(place("/srv/x"), jobs(5, boot=True), ScheduleBackend.SYSTEMD_USER, RENDER)
+    start = {name: text for name, text in units.items() if "-start." in name}
+    assert sorted("KillMode=process" in text for text in start.values()) == [False, True]
+    assert sorted("OnStartupSec=1s" in text for text in start.values()) == [False, True]

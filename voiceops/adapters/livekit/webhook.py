@@ -89,7 +89,6 @@ class WebhookReceiver:
         self._on_event = on_event
         self._delivered: OrderedDict[str, None] = OrderedDict()
         self._runner: web.AppRunner | None = None
-        self.refused_count = 0
 
     async def open(self) -> None:
         """Listen on loopback; ``OSError`` where the port is taken."""
@@ -111,10 +110,8 @@ class WebhookReceiver:
             verify(request.headers.get("Authorization", ""), body, self._key, self._secret, time.time())
             event = _decoder.decode(body)
         except CredentialsError:
-            self.refused_count += 1
             return web.Response(status=401)
         except (msgspec.DecodeError, UnicodeDecodeError, web.HTTPException):
-            self.refused_count += 1
             return web.Response(status=400)
         if event.id and event.id in self._delivered:
             return web.Response(status=200)  # LiveKit repeats what was not answered in time
