@@ -101,3 +101,36 @@ def test_there_is_one_monitor_and_one_check_changes_nothing(project: Project) ->
     second = project.run("monitor")
     assert (second.returncode, "another monitor watches this stack" in second.stderr) == (4, True)
     project.json("monitor", "--once", code=2)  # its LiveKit does not answer
+
+
+def test_it_begins_again_with_a_changed_configuration_and_keeps_the_old_one_while_the_new_one_is_wrong(
+    project: Project,
+) -> None:
+    inventory = project.folder / "inventory.yaml"
+    good = inventory.read_text()
+    old = pid_of(project, "monitor")
+    inventory.write_text(
+        good.replace('"project": "test"', '"project": "test", "rooms": {"stale_after_s": -x}')
+    )
+    os.kill(pid_of(project, "one"), signal.SIGKILL)  # so that it looks at once
+    soon(lambda: "is wrong, so the old one stays" in log_of(project), project)
+    assert pid_of(project, "monitor") == old
+    inventory.write_text(
+        good.replace('"project": "test"', '"project": "test", "rooms": {"stale_after_s": 7}')
+    )
+    os.kill(pid_of(project, "two"), signal.SIGKILL)
+    back(project, "monitor", old)
+
+
+def test_a_service_that_dies_at_once_is_started_again_with_growing_pauses(project: Project) -> None:
+    services = {**stacks.cheap_services(["one", "two"]), "monitor": {"kind": "monitor"}}
+    services["one"] = {"kind": "command", "command": ["sh", "-c", "sleep 0.6; exit 3"]}
+    stacks.write_inventory(project.folder, services)
+    project.json("start")
+    soon(lambda: log_of(project).count("start one") >= 4, project)
+    tries = [line for line in log_of(project).splitlines() if "start one" in line]
+    assert len(tries) < 12
+    project.json("stop", "--only", "one")
+    count = log_of(project).count("start one")
+    time.sleep(5.0)
+    assert log_of(project).count("start one") == count, "what a person stopped stays stopped"

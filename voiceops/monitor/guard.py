@@ -16,14 +16,18 @@ import time
 PAUSE_S = 0.3
 """Whoever stops the monitor removes the mark first, and ends this process: that goes before."""
 BACKOFF_MAX_S = 30.0
+YOUNG_S = 10.0
+YOUNG_PAUSE_S = 2.0
+"""One that ends so soon would end again: it is not started several times a second."""
 _NOT_FOR_OTHERS = ("VOICEOPS_SERVICE", "VOICEOPS_LAUNCH", "NOTIFY_SOCKET")
 
 
 def main(mark: str, pid: int, command: list[str]) -> None:
     """Wait for the monitor's end, then start it until that works or nobody wants it."""
+    began = time.monotonic()
     wait_for_end(pid)
     environment = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_OTHERS}
-    pause_s = PAUSE_S
+    pause_s = PAUSE_S if time.monotonic() - began > YOUNG_S else YOUNG_PAUSE_S
     while True:
         time.sleep(pause_s)
         if not os.path.exists(mark):

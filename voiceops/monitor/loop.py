@@ -76,6 +76,8 @@ class Monitor:
     recorder: MonitorRecorder
     say: Callable[[str], None]
     boot: str
+    outdated: Callable[[], bool] = lambda: False
+    """Whether the configuration is another one now: then the monitor ends, for its guard to start it again."""
     memory: MonitorMemory = field(default_factory=MonitorMemory)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -117,8 +119,15 @@ class Monitor:
         self.memory = self.memory_file.load(self.boot)
         try:
             while not self._stopping.is_set():
-                look_again_s = await self.check()
+                try:
+                    look_again_s = await self.check()
+                except VoiceopsError as error:
+                    self.say(f"the check failed: {error.message}")
+                    look_again_s = self.watched.interval_s
                 await self._wait(look_again_s)
+                if await asyncio.to_thread(self.outdated):
+                    self.say("the configuration has changed: ending, to begin again with it")
+                    self.stop()
         finally:
             for task in self._tasks:
                 task.cancel()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
-from voiceops.errors import ConfigError
+from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.history.recorder import HistoryRecorder, caller_key
 from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.settings import Host
@@ -70,6 +70,7 @@ async def open_monitor(
             recorder=recorder,
             say=say,
             boot=processes.boot_id(),
+            outdated=_outdated(project, say) if own_name else lambda: False,
         )
         port = host.settings.services[own_name].webhook_port if own_name else None
         async with _webhooks(host, port, monitor, say):
@@ -103,6 +104,39 @@ async def _webhooks(
         yield
     finally:
         await receiver.close()
+
+
+def _outdated(project: Project, say: Callable[[str], None]) -> Callable[[], bool]:
+    """Return what tells whether the files of the configuration have changed, and can be read as they are."""
+    known = _fingerprint(project)
+
+    def outdated() -> bool:
+        nonlocal known
+        now = _fingerprint(project)
+        if now == known:
+            return False
+        known = now
+        try:
+            Project.load(inventory=str(project.inventory_file))
+        except VoiceopsError as error:
+            say(f"the configuration has changed and is wrong, so the old one stays: {error.message}")
+            return False
+        return True
+
+    return outdated
+
+
+def _fingerprint(project: Project) -> tuple[tuple[str, int, int], ...]:
+    places = [project.inventory_file, project.root / ".env"]
+    for folder in (project.inventory_file, project.root / "group_vars", project.root / "host_vars"):
+        if folder.is_dir():
+            places += sorted(folder.rglob("*"))
+    found = []
+    for place in places:
+        with suppress(OSError):
+            stat = place.stat()
+            found.append((str(place), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
 
 
 def call_command(project: Project) -> tuple[str, ...]:
