@@ -75,7 +75,7 @@ def floor_of_readiness(folder: Path, port: int) -> float:
     try:
         while not _answers(port):
             time.sleep(0.002)
-        environment = stacks.Project.environment() | {
+        environment = stacks.Project(folder).environment() | {
             "LIVEKIT_URL": f"ws://127.0.0.1:{port}",
             "LIVEKIT_API_KEY": live.API_KEY,
             "LIVEKIT_API_SECRET": live.API_SECRET,

@@ -75,7 +75,7 @@ def ask(mistake: Mistake, parent: Path) -> Answer:
     folder.mkdir()
     with _listener() if mistake.taken_port else _nobody() as port:
         _write(folder, mistake, port)
-        environment = stacks.Project.environment() | {"COLUMNS": "400"}
+        environment = stacks.Project(folder).environment() | {"COLUMNS": "400"}
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "voiceops", "--project", str(folder), *_words(mistake.command)],

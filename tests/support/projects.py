@@ -15,10 +15,9 @@ from typing import Any
 import yaml
 
 from tests.support import parts
+from tests.support.command_folder import REPOSITORY as REPOSITORY
 from tests.support.documents import checked
 from tests.support.live import API_KEY, API_SECRET, wait_for_line
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass(slots=True)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.support import hosts, parts
+from tests.support.command_folder import CommandFolder, environment_of_user
 from tests.support.live import API_KEY, API_SECRET
-from tests.support.projects import REPOSITORY, Answer
+from tests.support.projects import Answer
 from voiceops.model.quoting import json_for_yaml
 
 PROJECT = "frontdesk"
@@ -21,10 +19,9 @@ BARE_HOST_S = 300.0
 
 
 @dataclass(slots=True)
-class Servers:
+class Servers(CommandFolder):
     """One project folder; ``variables`` are those of ``all``."""
 
-    folder: Path
     machines: Sequence[hosts.Machine]
     variables: dict[str, Any]
     host_variables: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -53,38 +50,17 @@ class Servers:
         inventory = {"all": {"vars": reached | self.variables, "children": {"servers": servers}}}
         (self.folder / "inventory.yaml").write_text(json_for_yaml(inventory, indent=1))
 
-    def argv(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "voiceops", "--project", str(self.folder), *arguments]
-
     def environment(self) -> dict[str, str]:
-        keep = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
         keys = {"LIVEKIT_API_KEY": API_KEY, "LIVEKIT_API_SECRET": API_SECRET}
-        return keep | {"PYTHONPATH": str(REPOSITORY)} | keys | self.env
-
-    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a command; the caller ends it."""
-        return subprocess.Popen(
-            self.argv(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return environment_of_user() | keys | self.env
 
     def inv(self, *arguments: str, code: int | None = 0, timeout_s: float = 110) -> Answer:
         """Run one command; ``code`` is what it has to exit with (None: any)."""
-        process = self.spawn(*arguments)
-        try:
-            out, err = process.communicate(timeout=timeout_s)
-        finally:
-            process.kill()
-            process.wait()
-        assert code is None or process.returncode == code, (
-            f"inv {' '.join(arguments)} exited {process.returncode}\n{out}\n{err}"
+        done = self.run(*arguments, timeout_s=timeout_s)
+        assert code is None or done.returncode == code, (
+            f"inv {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
-        return Answer(process.returncode, out, err, arguments)
+        return Answer(done.returncode, done.stdout, done.stderr, arguments)
 
     def deploy(self, *arguments: str, code: int | None = 0, timeout_s: float = 110) -> Any:
         """Deploy to all hosts; the JSON document."""

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.command_folder import REPOSITORY as REPOSITORY
+from tests.support.command_folder import CommandFolder, environment_of_user
 from tests.support.documents import checked
 from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import Process
@@ -28,7 +29,6 @@ from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.model import Observed
 from voiceops.stack.stack import Stack
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FAKE_AGENT = Path(__file__).parent / "fakes" / "agent_process.py"
 
 
@@ -106,34 +106,10 @@ def soon(timeout_s: float = 10.0) -> Deadline:
     return Deadline(timeout_s, "the test")
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(CommandFolder):
     """A folder with an inventory, driven by the real command in processes of its own."""
 
-    folder: Path
-
-    def argv(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "voiceops", "--project", str(self.folder), *arguments]
-
-    def spawn(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.argv(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def run(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-        process = self.spawn(*arguments)
-        try:
-            out, err = process.communicate(timeout=timeout_s)
-        finally:
-            process.kill()
-            process.wait()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+    __slots__ = ()
 
     def json(self, *arguments: str, code: int = 0) -> dict[str, Any]:
         """The document that ``--json`` prints; the exit code must be ``code``."""
@@ -142,11 +118,9 @@ class Project:
         document: dict[str, Any] = checked(arguments, ended.stdout, code)
         return document
 
-    @staticmethod
-    def environment() -> dict[str, str]:
-        keep = {name: value for name, value in os.environ.items() if not name.startswith("LIVEKIT_")}
+    def environment(self) -> dict[str, str]:
         # A busy machine must not make the worker refuse calls: LiveKit never offers them again.
-        return keep | {"PYTHONPATH": str(REPOSITORY), "VOICEOPS_LOAD_LIMIT": "off"}
+        return environment_of_user() | {"VOICEOPS_LOAD_LIMIT": "off"}
 
 
 @contextmanager
