@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from voiceops.config.alert_schemes import ALERT_SCHEMES
 from voiceops.config.decode import Decoder, Path
+from voiceops.config.source.located import SourceLocation
 from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import Probe, ServiceBase, Settings
@@ -15,6 +17,7 @@ from voiceops.util.suggest import did_you_mean
 _NAME = re.compile(r"[a-z](?:[a-z0-9_-]{0,30}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+WEBHOOK_KEY_CHARACTERS = 16
 HISTORY_SCHEMES = ("postgresql://", "sqlite:///")
 
 
@@ -25,6 +28,7 @@ def check(settings: Settings, decoder: Decoder, *, complete: bool) -> None:
     _check_livekit(settings, decoder)
     _check_serial(settings.deploy.serial, decoder, ("deploy", "serial"))
     _check_history(settings, decoder)
+    _check_alerts(settings, decoder)
     _check_packages(settings.deploy.packages, decoder, ("deploy", "packages"))
     for name, service in settings.services.items():
         _check_name(decoder, ("services", name), name)
@@ -68,6 +72,51 @@ def _check_history(settings: Settings, decoder: Decoder) -> None:
             ("history", "url"),
             f"the URL must start with {' or '.join(HISTORY_SCHEMES)}",
             "write postgresql://USER:PASSWORD@HOST/DATABASE; without it the history is a file in .voiceops",
+        )
+
+
+def _check_alerts(settings: Settings, decoder: Decoder) -> None:
+    alerts = settings.alerts
+    for index, channel in enumerate(alerts.channels):
+        if channel.form == "literal" and (wrong := channel_mistake(channel.reveal())):
+            raise decoder.error(("alerts", "channels", index), *wrong)
+    if alerts.webhook_url:
+        check_url(decoder, ("alerts", "webhook_url"), alerts.webhook_url, ("https", "http"))
+        if alerts.webhook_url.startswith("http:") and not is_private_url(alerts.webhook_url):
+            raise decoder.error(
+                ("alerts", "webhook_url"),
+                "alerts would travel unencrypted through public networks",
+                "write https://, or an address of a private network",
+            )
+    if bool(alerts.webhook_url) != bool(alerts.webhook_key):
+        missing = "webhook_key" if alerts.webhook_url else "webhook_url"
+        raise decoder.error(
+            ("alerts", missing), f"{missing} is empty but its partner is not", "set both, or neither"
+        )
+    if alerts.webhook_key and alerts.webhook_key.form == "literal":
+        check_webhook_key(alerts.webhook_key.reveal(), decoder.at(("alerts", "webhook_key")))
+
+
+def channel_mistake(url: str) -> tuple[str, str] | None:
+    """Say what is wrong with a URL of a channel, and what to write; its text stays out: it can hold a token."""
+    scheme, found, _ = url.partition("://")
+    if not found:
+        return "this is no URL of a channel", "write SCHEME://..., as Apprise has it: slack://TOKEN/CHANNEL"
+    if scheme.lower() not in ALERT_SCHEMES:
+        return (
+            f"there is no alert channel {scheme[:20]!r}",
+            did_you_mean(scheme, ALERT_SCHEMES) or "Apprise's documentation lists them",
+        )
+    return None
+
+
+def check_webhook_key(key: str, place: SourceLocation) -> None:
+    """Raise ``ConfigError`` for a key that could be guessed, or that is no text of one line."""
+    if len(key) < WEBHOOK_KEY_CHARACTERS or not key.isprintable():
+        raise place.error(
+            f"the key must have at least {WEBHOOK_KEY_CHARACTERS} characters, all on one line",
+            path="alerts.webhook_key",
+            hint="make one: openssl rand -hex 32",
         )
 
 

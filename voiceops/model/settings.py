@@ -179,6 +179,30 @@ class MetricsSettings(_Settings, frozen=True, kw_only=True):
     """Of this host; ``0.0.0.0``: all."""
 
 
+class AlertSettings(_Settings, frozen=True, kw_only=True):
+    """Whom the monitor tells of what, and from when on."""
+
+    channels: list[Secret] = []
+    """URLs of Apprise, such as ``slack://...``, ``mailto://...``."""
+    webhook_url: str = ""
+    webhook_key: Secret = Secret("")
+    """Signs what ``webhook_url`` gets."""
+    max_rooms: Union[AtLeastOne, None] = None
+    """More rooms are an alert; None: any number is well."""
+    answer_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.95
+    """A smaller share of answered calls is an alert."""
+    window_s: AboveZero = 600.0
+    """Of which calls that share is."""
+    min_calls: AtLeastOne = 10
+    """Of fewer calls within that time no share is judged."""
+    disk_free_bytes: AtLeastOne = 500_000_000
+    """Less is an alert."""
+    certificate_days: AboveZero = 14.0
+    """A certificate of ``livekit.url`` that expires sooner is an alert."""
+    repeat_after_s: AboveZero = 14_400.0
+    """An alert that lasts is told again after so long."""
+
+
 class Settings(_Settings, frozen=True, kw_only=True):
     """Everything that voiceops reads for one host."""
 
@@ -190,6 +214,7 @@ class Settings(_Settings, frozen=True, kw_only=True):
     history: HistorySettings = HistorySettings()
     monitor: MonitorSettings = MonitorSettings()
     metrics: MetricsSettings = MetricsSettings()
+    alerts: AlertSettings = AlertSettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
 

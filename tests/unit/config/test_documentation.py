@@ -60,6 +60,7 @@ def test_every_commented_setting_shows_its_default(uncommented: Settings) -> Non
         uncommented.deploy,
         uncommented.history,
         uncommented.metrics,
+        uncommented.alerts,
         *uncommented.services.values(),
     ]
     for struct in shown:
