@@ -18,7 +18,7 @@ from voiceops.model import protocol
 from voiceops.model.monitor_events import CheckSummary, MonitorEvent
 from voiceops.model.settings import Host
 from voiceops.monitor.guarded import begin_guarding
-from voiceops.monitor.log import EventLog, log_line, write_line
+from voiceops.monitor.log import EventLog, RecorderLog, log_line, write_line
 from voiceops.ports import MonitorRecorder
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
@@ -45,6 +45,8 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     write = write_line if own_name else _readable(run.say)
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
     logging.getLogger("voiceops").addHandler(logging.NullHandler())
+    for name in ("voiceops.history", "voiceops.alerts"):
+        logging.getLogger(name).addHandler(RecorderLog(write))
 
     async def main(recorder: MonitorRecorder) -> None:
         async with open_monitor(run.project, host, own_name, recorder=recorder, say=say) as monitor:

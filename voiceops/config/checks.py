@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from voiceops.config.alert_schemes import ALERT_SCHEMES
 from voiceops.config.decode import Decoder, Path
-from voiceops.config.source.located import SourceLocation
 from voiceops.model.environment import RESERVED_VARIABLES, is_pattern
 from voiceops.model.quoting import PACKAGE_NAME
 from voiceops.model.settings import Probe, ServiceBase, Settings
@@ -93,8 +92,9 @@ def _check_alerts(settings: Settings, decoder: Decoder) -> None:
         raise decoder.error(
             ("alerts", missing), f"{missing} is empty but its partner is not", "set both, or neither"
         )
-    if alerts.webhook_key and alerts.webhook_key.form == "literal":
-        check_webhook_key(alerts.webhook_key.reveal(), decoder.at(("alerts", "webhook_key")))
+    literal = alerts.webhook_key.form == "literal" and alerts.webhook_key.reveal()
+    if literal and (wrong := webhook_key_mistake(literal)):
+        raise decoder.error(("alerts", "webhook_key"), *wrong)
 
 
 def channel_mistake(url: str) -> tuple[str, str] | None:
@@ -110,14 +110,14 @@ def channel_mistake(url: str) -> tuple[str, str] | None:
     return None
 
 
-def check_webhook_key(key: str, place: SourceLocation) -> None:
-    """Raise ``ConfigError`` for a key that could be guessed, or that is no text of one line."""
-    if len(key) < WEBHOOK_KEY_CHARACTERS or not key.isprintable():
-        raise place.error(
-            f"the key must have at least {WEBHOOK_KEY_CHARACTERS} characters, all on one line",
-            path="alerts.webhook_key",
-            hint="make one: openssl rand -hex 32",
-        )
+def webhook_key_mistake(key: str) -> tuple[str, str] | None:
+    """Say what is wrong with a key that could be guessed, or that is no text of one line, and what to do."""
+    if len(key) >= WEBHOOK_KEY_CHARACTERS and key.isprintable():
+        return None
+    return (
+        f"the key must have at least {WEBHOOK_KEY_CHARACTERS} characters, all on one line",
+        "make one: openssl rand -hex 32",
+    )
 
 
 def _check_serial(serial: int | str, decoder: Decoder, path: Path) -> None:

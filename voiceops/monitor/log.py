@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,6 +59,19 @@ class EventLog(MonitorRecorder):
     def close(self) -> None:
         for other in self._others:
             other.close()
+
+
+class RecorderLog(logging.Handler):
+    """Writes what recorders log, such as that the history can't be written, to the monitor's own log."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        details = [str(getattr(record, name, "") or "") for name in ("channel", "error", "hint")]
+        message = ": ".join(filter(None, (record.getMessage(), *details)))
+        self._write(log_line(message, record.levelname.lower()))
 
 
 def write_line(line: str) -> None:

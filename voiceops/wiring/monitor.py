@@ -22,6 +22,7 @@ from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
+from voiceops.wiring.alerts import alert_recorder
 from voiceops.wiring.history import open_history
 from voiceops.wiring.project import Project, tasks_folder
 from voiceops.wiring.rooms import room_api
@@ -147,7 +148,7 @@ def call_command(project: Project) -> tuple[str, ...]:
 
 @contextmanager
 def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorRecorder]]:
-    """Who keeps what the monitor says: the history and, where they are configured, the metrics."""
+    """Who keeps what the monitor says: the history and, where they are configured, alerts and metrics."""
     settings = host.settings
     with ExitStack() as opened:
 
@@ -164,8 +165,10 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
                 caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
             )
         )
+        metrics = MetricsRecorder(host.name)
+        if alerts := alert_recorder(project, host, metrics.record):
+            add(alerts)
         if settings.metrics.port is not None:
-            metrics = MetricsRecorder(host.name)
             add(metrics)
             try:
                 metrics.serve(settings.metrics.address, settings.metrics.port)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.model.documents import doctor, history, project, rooms, servers, stack
+from voiceops.model.documents import alerts, doctor, history, project, rooms, servers, stack
 
 DOCUMENTS: dict[str, tuple[type, ...]] = {
     "call": (doctor.CallDocument,),
@@ -20,7 +20,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     ),
     "lock": (servers.LockDocument,),
     "logs": (stack.LogsDocument,),
-    "monitor": (stack.MonitorDocument,),
+    "monitor": (stack.MonitorDocument, alerts.AlertTestDocument),
     "recover": (doctor.RecoverDocument,),
     "releases": (servers.ReleasesDocument,),
     "render": (servers.RenderDocument,),
