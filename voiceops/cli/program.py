@@ -275,7 +275,8 @@ def _as_flag(found: re.Match[str]) -> str:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    best = closest(word, known)
+    # Every other short flag is one letter away.
+    best = closest(word, known) if len(word.lstrip("-")) > 2 else None
     return f"did you mean {best}?" if best else ""
 
 

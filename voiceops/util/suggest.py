@@ -22,21 +22,26 @@ def edits(a: str, b: str) -> int:
 def resembles(name: str, known: str) -> bool:
     """Whether ``name`` is so close to ``known`` that a typing mistake is likelier than a name of its own."""
     allowed = 1 if len(known) <= 6 else 2
-    one, other = name.lower().replace("-", "_"), known.lower()
+    one, other = _comparable(name), _comparable(known)
     return abs(len(one) - len(other)) <= allowed and edits(one, other) <= allowed
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The best match among ``known``, or None when nothing comes near."""
-    text = name.lower().replace("-", "_")
-    ranked = sorted((edits(text, word.lower()), word) for word in known)
+    words = {word: _comparable(word) for word in known}
+    text = _comparable(name)
+    ranked = sorted((edits(text, comparable), word) for word, comparable in words.items())
     if ranked and ranked[0][0] <= max(2, len(text) // 3):
         return ranked[0][1]
     # A forgotten unit (``drain_timeout`` for ``drain_timeout_s``) or a shortened name.
     related = [
-        word for word in known if text and (word.lower().startswith(text) or text.startswith(word.lower()))
+        word for word, other in words.items() if text and (other.startswith(text) or text.startswith(other))
     ]
     return related[0] if related else None
+
+
+def _comparable(name: str) -> str:
+    return name.lower().replace("-", "_")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

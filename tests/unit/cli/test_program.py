@@ -130,3 +130,20 @@ def test_completion_offers_what_can_stand_there(inv: Inv, words: list[str], expe
 def test_completion_is_silent_where_the_inventory_is_broken(inv: Inv, tmp_path: Path) -> None:
     (tmp_path / "inventory.yaml").write_text("all: [\n")
     assert inv("--complete-words", "logs", "") == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["start", "--onyl", "agent"], "did you mean --only?"),
+        (["start", "-x"], "see `./inv help start`"),
+        (["statr"], "did you mean start?"),
+        (["quite-another-thing"], "see `./inv help`"),
+    ],
+)
+def test_an_unknown_flag_or_command_names_the_one_that_was_meant(
+    inv: Inv, words: list[str], hint: str
+) -> None:
+    code, _, err = inv(*words)
+    assert code == 3
+    assert f"hint: {hint}" in err
