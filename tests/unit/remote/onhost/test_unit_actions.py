@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from voiceops.remote.onhost.unit_actions import died
+from voiceops.remote.onhost.unit_actions import LOOK_S, POLL_S, died, pause
 from voiceops.remote.onhost.unit_state import NOISE, counter
 
 
@@ -58,3 +63,35 @@ def test_a_counter_that_systemd_does_not_keep_is_none() -> None:
     assert counter("[not set]") is None
     assert counter(str(2**64 - 1)) is None
     assert counter(None) is None
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as running:
+        yield running
+        running.kill()
+
+
+def paused_s(pid: int, waited_s: float, *, for_s: float = 10.0) -> float:
+    began = time.monotonic()
+    pause(unit(pid=pid), waited_s, until=began + for_s)
+    return time.monotonic() - began
+
+
+def test_the_longer_a_unit_takes_the_longer_is_the_pause_before_the_next_look(
+    process: subprocess.Popen[bytes],
+) -> None:
+    soon, late = paused_s(process.pid, 0.0), paused_s(process.pid, 60.0)
+    assert POLL_S <= soon < late
+    assert late >= LOOK_S
+    assert paused_s(process.pid, 60.0, for_s=POLL_S) < LOOK_S, "never past the end of the wait"
+
+
+def test_a_pause_ends_with_the_main_process(process: subprocess.Popen[bytes]) -> None:
+    def end() -> None:
+        process.kill()
+        process.wait()
+
+    threading.Timer(2 * POLL_S, end).start()
+    assert paused_s(process.pid, 60.0) < LOOK_S
+    assert paused_s(process.pid, 60.0) < LOOK_S, "what systemd makes of its end is known soon"
