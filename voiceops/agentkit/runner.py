@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import math
@@ -139,6 +140,8 @@ def run(options: WorkerOptions, stop: StopRequest) -> int:
     except Exception:
         log.exception("the entry can't be loaded", extra={"entry": str(options.entry)})
         return 1
+    finally:
+        gc.enable()
     if stop.requested:
         return 0
     return asyncio.run(_WorkerRun(options, server, stop, limiter).main())
@@ -252,11 +255,12 @@ class _WorkerRun:
             pii={"room": job.job.room.name},
             offered_s_ago=time.time() - job.received_at if job.received_at else 0.0,
         )
-        if process.exitcode and job.job.id not in self.reported:
+        exit_code = getattr(process, "exitcode", None)  # a job in a thread has none
+        if exit_code and job.job.id not in self.reported:
             # sys.exit, a crash or a kill: nothing in the job lived to tell.
-            steps.emit(lifecycle.FAILED, level=logging.ERROR, phase="process", exit_code=process.exitcode)
+            steps.emit(lifecycle.FAILED, level=logging.ERROR, phase="process", exit_code=exit_code)
         self.reported.discard(job.job.id)
-        steps.emit(lifecycle.READY_FOR_NEXT, exit_code=process.exitcode, calls=self.worker.calls - 1)
+        steps.emit(lifecycle.READY_FOR_NEXT, exit_code=exit_code, calls=self.worker.calls - 1)
         self._tell()
 
     async def _serve(self, asked: asyncio.Event) -> int:
