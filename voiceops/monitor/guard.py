@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ import time
 PAUSE_S = 0.3
 """Whoever stops the monitor removes the mark first, and ends this process: that goes before."""
 BACKOFF_MAX_S = 30.0
+STOPPED_LOOKS = 3
+"""Looks in a row, a second apart, after which a monitor that is stopped is ended."""
 YOUNG_S = 10.0
 YOUNG_PAUSE_S = 2.0
 """One that ends so soon would end again: it is not started several times a second."""
@@ -48,9 +51,21 @@ def wait_for_end(pid: int) -> None:
         return
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
-    if os.getppid() == pid:
-        poller.poll()
+    stopped = 0
+    while os.getppid() == pid and not poller.poll(1000):
+        stopped = stopped + 1 if is_stopped(pid) else 0
+        if stopped == STOPPED_LOOKS:
+            os.kill(pid, signal.SIGKILL)
     os.close(descriptor)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether the kernel has stopped it, so that it watches nothing."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[:1] == [b"T"]
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

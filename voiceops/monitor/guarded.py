@@ -11,9 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from voiceops.adapters.process import processes
 from voiceops.monitor import guard
 
 RESPAWN_PAUSE_S = 1.0
+GUARD_LOOK_S = 30.0
 
 
 def begin_guarding(mark: Path, command: Sequence[str]) -> None:
@@ -26,5 +28,15 @@ def _keep_guard(mark: Path, command: list[str]) -> None:
     argv = [sys.executable, "-I", "-S", guard.__file__, str(mark), str(os.getpid()), *command]
     while mark.exists():
         with contextlib.suppress(OSError):  # no memory for another process: tried again
-            subprocess.Popen(argv, stdin=subprocess.DEVNULL).wait()
+            _await_end(subprocess.Popen(argv, stdin=subprocess.DEVNULL))
         time.sleep(RESPAWN_PAUSE_S)
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    """Return when the guard has ended; one that the kernel has stopped guards nothing, and ends here."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(GUARD_LOOK_S)
+            return
+        if processes.is_stopped(child.pid):
+            child.kill()

@@ -324,13 +324,17 @@ class Monitor:
                 stopped = {
                     name
                     for name, key in self._seen.processes.items()
-                    if name not in self._in_hand and processes.is_stopped(key.pid)
+                    if name not in self._in_hand and processes.is_stopped(key.pid) and self._may_repair(name)
                 }
                 # Twice in a row: a program may stop itself for a moment.
                 if frozen := stopped & suspects:
                     self._repair_frozen(frozen)
                     return
                 suspects = stopped
+
+    def _may_repair(self, name: str) -> bool:
+        known = self.memory.services.get(name)
+        return known is None or not (known.gave_up or processes.boot_clock() < known.not_before)
 
     def _repair_frozen(self, names: set[str]) -> None:
         """Decide with what is known: to look at a service that is frozen takes seconds."""
