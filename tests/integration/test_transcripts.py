@@ -79,9 +79,10 @@ MEANING = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with project(
-        tmp_path_factory.mktemp("transcripts"), REPOSITORY / "examples" / "agent" / "agent.py"
-    ) as made:
+    # It is started often, and does not use what LiveKit would load for it.
+    env = {"LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE": "0"}
+    entry = REPOSITORY / "examples" / "agent" / "agent.py"
+    with project(tmp_path_factory.mktemp("transcripts"), entry, agent={"env": env}) as made:
         yield made
 
 
@@ -134,15 +135,14 @@ def test_a_colour_means_the_same_in_every_command_on_200_columns(stack: Project)
 
 @pytest.mark.parametrize("columns", [80, 200])
 def test_why_and_errors_are_coloured(stack: Project, columns: int) -> None:
-    stack.inv("start")
+    stack.inv("start", "--only", "livekit")
+    stack.inv("stop", "agent")
     wrong = written(stack, ("start", "--only", "nosuch"), columns, 24)
     assert wrong.startswith(b"\x1b[31merror\x1b[0m: ")
     assert b"\x1b[36mhint\x1b[0m: " in wrong
-    stack.inv("stop", "agent")
     findings = written(stack, ("why",), columns, 24)
     assert b"\x1b[31merror\x1b[0m: " in findings
     assert b"\x1b[36mfix\x1b[0m: " in findings
-    stack.inv("start")
 
 
 def test_a_dumb_terminal_and_a_pipe_get_no_escapes(stack: Project) -> None:

@@ -233,7 +233,7 @@ async def test_a_worker_that_is_full_is_named(tmp_path: Path) -> None:
 
 
 async def test_an_agent_that_stays_inert_after_a_refresh_is_replaced(tmp_path: Path) -> None:
-    with project(tmp_path, AGENTS / "plain_session.py") as made:
+    with project(tmp_path, AGENTS / "plain_session.py", departure_timeout_s=20) as made:
         made.inv("start")
         async with caller(made.url, "refreshed"):
             inert = await _agent_of(made, "refreshed")

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.forked_commands import run_command
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -38,13 +40,8 @@ class CommandFolder(ABC):
 
     def run(self, *arguments: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, or kill it."""
-        process = self.spawn(*arguments)
-        try:
-            out, err = process.communicate(timeout=timeout_s)
-        finally:
-            process.kill()
-            process.wait()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+        words = ["--project", str(self.folder), *arguments]
+        return run_command(words, cwd=self.folder, env=self.environment(), timeout_s=timeout_s)
 
 
 def environment_of_user() -> dict[str, str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import stacks
+from tests.support.forked_commands import run_command
 
 DOCUMENT = stacks.REPOSITORY / "docs" / "mistakes.md"
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -77,16 +78,8 @@ def ask(mistake: Mistake, parent: Path) -> Answer:
         _write(folder, mistake, port)
         environment = stacks.Project(folder).environment() | {"COLUMNS": "400"}
         try:
-            done = subprocess.run(
-                [sys.executable, "-m", "voiceops", "--project", str(folder), *_words(mistake.command)],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=240,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
+            words = ["--project", str(folder), *_words(mistake.command)]
+            done = run_command(words, cwd=folder, env=environment, timeout_s=240)
         finally:
             stacks.end_all(folder)
     said = _neutral(done.stderr, folder, port)

@@ -17,7 +17,11 @@ import yaml
 from tests.support import parts
 from tests.support.command_folder import REPOSITORY as REPOSITORY
 from tests.support.documents import checked
+from tests.support.forked_commands import run_command
 from tests.support.live import API_KEY, API_SECRET, wait_for_line
+from voiceops.adapters.process import processes
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.observe import find_runs
 
 
 @dataclass(slots=True)
@@ -56,13 +60,11 @@ class Project:
 
     def inv(self, *arguments: str, code: int | None = 0, timeout_s: float = 240) -> Answer:
         """Run one command; ``code`` is what it has to exit with (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "voiceops", *arguments],
+        done = run_command(
+            arguments,
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | self.env,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
+            timeout_s=timeout_s,
         )
         assert code is None or done.returncode == code, (
             f"inv {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -93,18 +95,27 @@ class Project:
         return process, log_file
 
     def pid(self, service: str) -> int:
-        """The pid of the only instance of a service."""
-        (pid,) = self.inv("check-running", "--json", code=None).json["hosts"]["localhost"]["services"][
-            service
-        ]["pids"]
-        return int(pid)
+        """The pid of the only instance of a service that was not told to stop."""
+        runs, _ = find_runs(ProjectFolder(self.folder), processes.table())
+        mine = [run for run in runs if run.record.service == service and run.record.signalled_at is None]
+        (pid,) = [run.main.pid for run in mine if run.main is not None]
+        return pid
 
 
 @contextmanager
 def project(
-    folder: Path, entry: Path | None = None, *, agent: dict[str, Any] | None = None, secret: str = API_SECRET
+    folder: Path,
+    entry: Path | None = None,
+    *,
+    agent: dict[str, Any] | None = None,
+    secret: str = API_SECRET,
+    departure_timeout_s: int = 4,
 ) -> Iterator[Project]:
-    """A project with a livekit-server and, with ``entry``, one agent; stopped when the block ends."""
+    """A project with a livekit-server and, with ``entry``, one agent; stopped when the block ends.
+
+    The server closes a room ``departure_timeout_s`` after its last caller has left, and with it ends the agent's job:
+    after LiveKit's own 20 s a worker that drains would be waited for as long.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     url = f"ws://127.0.0.1:{parts.free_port()}"
     services: dict[str, Any] = {
@@ -113,6 +124,7 @@ def project(
             "binary": str(parts.livekit_server_binary()),
             "rtc_tcp_port": parts.free_port(),
             "rtc_udp_port": parts.free_port(),
+            "config": {"room": {"departure_timeout": departure_timeout_s}},
         }
     }
     if entry is not None:

@@ -16,6 +16,8 @@ from voiceops.model.loudness import Loudness
 RATE = 48_000
 FRAME = RATE // 50
 
+# Nothing here uses LiveKit's own speech models, whose loading would cost each worker 0.7 s of CPU time.
+os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
 server = AgentServer(
     host="127.0.0.1",
     port=0,
