@@ -38,5 +38,5 @@ def _await_end(child: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(GUARD_LOOK_S)
             return
-        if processes.is_stopped(child.pid):
+        if processes.is_frozen(child.pid):
             child.kill()

@@ -17,6 +17,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.rooms.watcher import LostWorkers
 from voiceops.stack import operations
 from voiceops.stack.backend import Backend, StopForce
 from voiceops.stack.local.folder import ProjectFolder
@@ -27,6 +28,7 @@ from voiceops.stack.stack import Stack
 _LOCK_WAIT_S = 0.3
 """Whoever holds the lock goes first: the monitor comes back later."""
 _LOOK_AT_NEEDS_S = 3.0
+_MOST_WORKERS = 100
 _REGISTERED_MARGIN_S = 0.3
 """A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
 
@@ -92,6 +94,9 @@ class MonitoredStack:
         self._exits: dict[ProcessKey, int] = {}
         self._observed: Mapping[str, Observed] = {}
         self._unregistered_at = 0.0
+        self._workers: dict[str, set[str]] = {}
+        """Launch of an agent -> LiveKit's names for its registrations."""
+        self._dead_workers: tuple[str, ...] = ()
 
     @property
     def watched(self) -> tuple[Declared, ...]:
@@ -109,6 +114,10 @@ class MonitoredStack:
         """Look at all services. Takes up to seconds where one does not answer."""
         observed = self._stack.backend.observe(self._stack.outline)
         self._observed = observed
+        for seen in observed.values():
+            for one in seen.instances:
+                if one.worker_id:
+                    self._workers.setdefault(one.launch, set()).add(one.worker_id)
         wanted = self._folder.wanted()
         needs = {one.name: one.needs for one in self.watched}
         ready = {name for name in needs if judge(observed.get(name, Observed())).ok}
@@ -131,7 +140,7 @@ class MonitoredStack:
                     needs_met=required <= ready,
                     needs_wanted=required <= wanted,
                     policy=self._settings[name].restart,
-                    frozen=main is not None and processes.is_stopped(main.pid),
+                    frozen=main is not None and processes.is_frozen(main.pid),
                     ended_well=main is None and self._ended_well(name),
                     age_s=instance.age_s if instance is not None else 0.0,
                     ready_timeout_s=service.ready_timeout_s,
@@ -171,7 +180,7 @@ class MonitoredStack:
         """Kill what the kernel has stopped: no other signal reaches it, and its callers hear nothing."""
         for name in services:
             for one in self._observed.get(name, Observed()).instances:
-                if processes.is_stopped(one.pid):
+                if processes.is_frozen(one.pid):
                     self._stack.backend.end(one, Deadline(5.0, f"ending {name}"), StopForce.KILL)
 
     def server_may_answer(self) -> bool:
@@ -190,10 +199,27 @@ class MonitoredStack:
                 return True
         return False
 
-    def claimed_rooms(self) -> frozenset[str]:
-        """The rooms that a live agent says it is in, as of the last look."""
-        instances = (one for seen in self._observed.values() for one in seen.instances)
-        return frozenset(room for one in instances for room in one.rooms)
+    def lost_workers(self, until: float) -> LostWorkers | None:
+        """Return which workers are gone and which rooms have an agent that lives, as of the last look.
+
+        None where an agent runs that does not say which rooms it has: its callers must not get another one.
+        """
+        observed = self._observed.values()
+        agents = [one for seen in observed for one in seen.instances if one.role is Role.AGENT]
+        strays = [one for seen in observed for one in seen.strays if one.role is Role.AGENT]
+        if strays or any(one.calls is None for one in agents):
+            return None
+        alive = {one.launch for one in agents}
+        dead = [names for launch, names in self._workers.items() if launch not in alive]
+        self._workers = {launch: names for launch, names in self._workers.items() if launch in alive}
+        self._dead_workers = (*self._dead_workers, *(name for names in dead for name in names))[
+            -_MOST_WORKERS:
+        ]
+        return LostWorkers(
+            until=until,
+            workers=frozenset(self._dead_workers),
+            claimed=frozenset(room for one in agents for room in one.rooms),
+        )
 
     def registered_at(self) -> float | None:
         """Return since when every wanted agent has been registered, by this machine's clock; None: not all are.

@@ -29,7 +29,6 @@ from voiceops.monitor.local_stack import MonitoredStack, StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
 from voiceops.monitor.rooms import RoomKeeper
 from voiceops.ports import MonitorRecorder
-from voiceops.rooms.watcher import LostWorkers
 
 SUMMARY_EVERY = 10
 """Checks between two lines of summary."""
@@ -238,11 +237,13 @@ class Monitor:
         began = time.monotonic()
         for after_s in REVIVE_AFTER_S:
             await asyncio.sleep(max(0.0, began + after_s - time.monotonic()))
-            claimed = self.watched.stack.claimed_rooms()
+            lost = self.watched.stack.lost_workers(until)
+            if lost is None:
+                return
             with suppress(VoiceopsError):  # the next pass, or the next check, tries again
                 async with deadline(_LIST_WITHIN_S * 2, "looking after the callers who wait"):
                     await rooms.list()
-                    await rooms.look_after(everywhere=True, lost=LostWorkers(until=until, claimed=claimed))
+                    await rooms.look_after(everywhere=True, lost=lost)
 
     # -- rooms ---------------------------------------------------------------
 
@@ -324,7 +325,7 @@ class Monitor:
                 stopped = {
                     name
                     for name, key in self._seen.processes.items()
-                    if name not in self._in_hand and processes.is_stopped(key.pid) and self._may_repair(name)
+                    if name not in self._in_hand and processes.is_frozen(key.pid) and self._may_repair(name)
                 }
                 # Twice in a row: a program may stop itself for a moment.
                 if frozen := stopped & suspects:

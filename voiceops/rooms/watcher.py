@@ -142,9 +142,11 @@ class LostWorkers(msgspec.Struct, frozen=True, kw_only=True):
     """No worker was there for a while, which is over: jobs from before are lost, and nobody has to wait to be sure."""
 
     until: float
-    """By the server's clock: an agent that joined before is dead, and a dispatch from before brings nobody."""
+    """By the server's clock: a dispatch from before brings nobody."""
+    workers: frozenset[str] = frozenset()
+    """LiveKit's names for those that are known to be dead: agents of their jobs are dead, too."""
     claimed: frozenset[str] = frozenset()
-    """Rooms whose agent lives nevertheless, as its worker says."""
+    """Rooms whose agent lives, as its worker says."""
 
 
 class RoomOccupants(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +218,7 @@ class AgentWatcher:
         history, sure_after_s = self._seen.get(room.sid, RoomHistory()), self._sure_after_s
         dead: tuple[Participant, ...] = ()
         if lost is not None and room.name not in lost.claimed:
-            dead = tuple(one for one in agents if one.joined_at < lost.until)
+            dead = await self._dead_among(room.name, agents, lost) if agents else ()
             agents = tuple(one for one in agents if one not in dead)
             participants = tuple(one for one in participants if one not in dead)
             history, sure_after_s = RoomHistory(), max(0.0, now - lost.until)
@@ -237,6 +239,14 @@ class AgentWatcher:
         report = await self._carry_out(room, plan, dead, sure_after_s)
         self._seen[room.sid] = plan.seen  # only now: a dispatch that failed is tried again
         return report
+
+    async def _dead_among(
+        self, room: str, agents: Sequence[Participant], lost: LostWorkers
+    ) -> tuple[Participant, ...]:
+        """Return the agents of jobs that a dead worker had: they stay listed for 21 s."""
+        jobs = [job for one in await self._api.list_dispatches(room) for job in one.jobs]
+        dead = {job.participant_identity for job in jobs if job.worker_id in lost.workers}
+        return tuple(one for one in agents if one.identity in dead)
 
     async def _carry_out(
         self, room: Room, plan: WatchPlan, dead: Sequence[Participant], sure_after_s: float

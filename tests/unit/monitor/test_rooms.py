@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from voiceops.errors import UnreachableError
-from voiceops.model.rooms import Participant, ParticipantKind
+from voiceops.model.rooms import Job, Participant, ParticipantKind
 from voiceops.model.settings import RoomsSettings
 from voiceops.monitor.rooms import CLEAN_EVERY_S, RoomKeeper
 from voiceops.rooms.watcher import LostWorkers
@@ -92,13 +92,31 @@ async def test_who_waited_while_no_worker_was_there_gets_an_agent_without_the_us
     kept.api.put("served", caller(NOW - 50), agent(NOW - 49), age_s=50)
     for name, found in kept.api.dispatches.items():
         made_at = kept.api.rooms[name].created_at
-        kept.api.dispatches[name] = [msgspec.structs.replace(one, created_at=made_at) for one in found]
+        jobs = (Job(id="AJ_1", participant_identity="agent-1", worker_id="AW_dead"),)
+        kept.api.dispatches[name] = [
+            msgspec.structs.replace(one, created_at=made_at, jobs=jobs if name != "waits" else ())
+            for one in found
+        ]
     await kept.keeper.list()
-    lost = LostWorkers(until=NOW - 1, claimed=frozenset({"served"}))
+    lost = LostWorkers(until=NOW - 1, workers=frozenset({"AW_dead"}), claimed=frozenset({"served"}))
     for _ in range(3):
         await kept.keeper.look_after(everywhere=True, lost=lost)
     done = sorted((action, room) for action, room, _ in kept.said)
     assert done == [("dispatch", "orphaned"), ("dispatch", "waits"), ("remove", "orphaned")]
+
+
+async def test_an_agent_of_a_worker_that_nobody_knows_to_be_dead_stays(kept: Kept) -> None:
+    room = kept.api.put("other", caller(NOW - 50), agent(NOW - 49), age_s=50)
+    jobs = (Job(id="AJ_1", participant_identity="agent-1", worker_id="AW_of_another_checkout"),)
+    kept.api.dispatches[room.name] = [
+        msgspec.structs.replace(one, created_at=room.created_at, jobs=jobs)
+        for one in kept.api.dispatches[room.name]
+    ]
+    await kept.keeper.list()
+    await kept.keeper.look_after(
+        everywhere=True, lost=LostWorkers(until=NOW - 1, workers=frozenset({"AW_dead"}))
+    )
+    assert kept.said == []
 
 
 async def test_a_caller_who_came_after_the_worker_was_back_is_left_to_it(kept: Kept) -> None:

@@ -33,6 +33,13 @@ def is_stopped(pid: int) -> bool:
     return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether it was stopped by a signal; one that a debugger holds for a moment is not frozen."""
+    if not LINUX:
+        return portable.is_stopped(pid)
+    return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] == [b"T"]
+
+
 def boot_clock() -> float:
     """Seconds since boot, sleep included: shared by all processes, and never set by hand."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if LINUX else time.monotonic()

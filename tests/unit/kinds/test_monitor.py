@@ -1,0 +1,57 @@
+"""The kind ``monitor``: what it needs, when it counts as changed, and what it adds to livekit.yaml."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+import yaml
+
+from tests.support.declarations import SETTINGS, declare, named
+from tests.support.units import command_unit
+from voiceops.kinds.command import CommandService
+from voiceops.kinds.livekit import LivekitService, render, variables
+from voiceops.kinds.model import DeclarationContext
+from voiceops.kinds.monitor import MonitorService
+from voiceops.model.settings import RoomsSettings, Settings
+from voiceops.systemd.names import HostNames
+from voiceops.systemd.units import UnitWriter
+
+
+def monitored(**changes: object) -> Settings:
+    services = {**SETTINGS.services, "monitor": MonitorService(needs=["livekit"], **changes)}  # type: ignore[arg-type]
+    return msgspec.structs.replace(SETTINGS, services=services)
+
+
+def test_it_needs_nothing_since_it_has_to_run_while_its_livekit_does_not(context: DeclarationContext) -> None:
+    assert named(declare(monitored(), context), "monitor").needs == ()
+
+
+def test_it_counts_as_changed_when_what_it_watches_does(context: DeclarationContext) -> None:
+    before = named(declare(monitored(), context), "monitor").digest
+    assert named(declare(monitored(), context), "monitor").digest == before
+    other = msgspec.structs.replace(monitored(), rooms=RoomsSettings(stale_after_s=1.0))
+    assert named(declare(other, context), "monitor").digest != before
+
+
+@pytest.mark.parametrize(("port", "urls"), [(7883, ["http://127.0.0.1:7883/livekit"]), (None, None)])
+def test_livekit_sends_its_webhooks_where_the_monitor_takes_them(
+    context: DeclarationContext, port: int | None, urls: list[str] | None
+) -> None:
+    settings = monitored(webhook_port=port)
+    service = settings.services["livekit"]
+    assert isinstance(service, LivekitService)
+    text = render(context.template("livekit.yaml"), variables(service, settings), {})
+    webhook = yaml.safe_load(text).get("webhook")
+    assert (webhook and webhook["urls"]) == urls
+    assert (webhook and webhook["api_key"]) == (urls and settings.livekit.api_key.reveal())
+
+
+@pytest.mark.parametrize(
+    ("policy", "line"), [("always", "always"), ("on-failure", "on-failure"), ("never", "no")]
+)
+def test_the_restart_policy_is_systemd_s_on_servers(
+    context: DeclarationContext, policy: str, line: str
+) -> None:
+    writer = UnitWriter(HostNames("frontdesk"), [context.template("livekit.yaml").parent])
+    service = CommandService(command=["/bin/true"], restart=policy)  # type: ignore[arg-type]
+    assert f"\nRestart={line}\n" in command_unit(writer, "x", service, cwd="/").text
