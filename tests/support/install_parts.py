@@ -29,6 +29,7 @@ APT_PACKAGES = {
     "redis-server": "redis-server",
     "cron": "cron",
     "rsync": "rsync",
+    "pg_lsclusters": "postgresql",
     "git": "git",
     "fish": "fish",
     "tmux": "tmux",

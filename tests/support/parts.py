@@ -70,6 +70,14 @@ def ansible() -> Path:
     return python
 
 
+def postgresql() -> Path:
+    """The folder with the newest PostgreSQL of the distribution: initdb and postgres."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda one: int(one.parts[-3]))
+    if not folders:
+        missing("postgresql", "its package is one of Debian and Ubuntu")
+    return folders[-1].parent
+
+
 def prometheus() -> Path:
     """The folder with the distribution's prometheus and promtool, unpacked from its package and not installed."""
     folder = cache_folder() / "prometheus"

@@ -54,7 +54,7 @@ class AlertRecorder:
         host: str,
         file: Path,
         observe: Callable[[], MachineFacts],
-        tell: Callable[[AlertRaised], None] = lambda event: None,
+        tell: Callable[[AlertRaised], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
@@ -114,7 +114,8 @@ class AlertRecorder:
         self._state.memory = memory
         names = [target.name for target in self._sender.targets]
         for message in messages:
-            self._tell(_event(message, self._host))
+            if self._tell is not None:
+                self._tell(_event(message, self._host))
             self._state.waiting.append(WaitingMessage(message=message, targets=names))
         del self._state.waiting[:-_MOST_WAITING]
         if changed:

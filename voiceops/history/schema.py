@@ -1,21 +1,21 @@
 """The tables of the history, and the steps that bring an older database to them.
 
 Each step is plain SQL that SQLite and PostgreSQL both understand. A step that was released is never changed: the next
-one is added behind it. ``TABLES`` is made of the record types, and a test compares it with what the steps build.
+one is added behind it. Statements are made of the record types, and a test compares those with what the steps build.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Union
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Union, get_args
 
 import msgspec
-from sqlalchemy import Boolean, Column, Connection, Double, Integer, MetaData, Table, Text, inspect, text
 
 from voiceops.errors import StorageError
-from voiceops.model.history import RECORD_TYPES, HistoryRecord
+from voiceops.model.history import StoredRecord
 
 Migration = tuple[str, ...]
+Value = Union[str, float, int, bool, None]
 
 MIGRATIONS: tuple[Migration, ...] = (
     (
@@ -42,32 +42,52 @@ MIGRATIONS: tuple[Migration, ...] = (
 )
 """The first brings an empty database to version 1, and so on."""
 
-_VERSION_TABLE = "voiceops_history_version"
-_PLAIN = {str: Text, float: Double, int: Integer, bool: Boolean}
-_METADATA = MetaData()
+VERSION_TABLE = "voiceops_history_version"
 
 
-def _table(kind: type[HistoryRecord]) -> Table:
-    columns = []
-    for field in msgspec.structs.fields(kind):
-        inner = [one for one in getattr(field.type, "__args__", (field.type,)) if one is not type(None)]
-        nullable = getattr(field.type, "__origin__", None) is Union or len(inner) < len(
-            getattr(field.type, "__args__", (field.type,))
-        )
-        columns.append(
-            Column(field.name, _PLAIN[inner[0]](), nullable=nullable, primary_key=field.name == "id")
-        )
-    return Table(kind.table, _METADATA, *columns)
+class HistoryConnection(Protocol):
+    """A transaction of one of the databases; parameters are written ``:name``."""
+
+    def execute(self, statement: str, values: Mapping[str, Value] | None = None) -> list[tuple[Value, ...]]:
+        """Run one statement and return its rows."""
+        ...
+
+    def execute_many(self, statement: str, values: Sequence[Mapping[str, Value]]) -> int:
+        """Run one statement for each; return how many rows it touched."""
+        ...
+
+    def has_table(self, name: str) -> bool:
+        """Whether there is a table of this name."""
+        ...
 
 
-TABLES = {kind.table: _table(kind) for kind in RECORD_TYPES}
+def columns_of(kind: type[StoredRecord]) -> dict[str, bool]:
+    """Return the columns of a record type, each with whether it may be unknown."""
+    return {field.name: type(None) in get_args(field.type) for field in msgspec.structs.fields(kind)}
 
 
-def version_of(connection: Connection) -> int:
+def upsert(kind: type[StoredRecord]) -> str:
+    """Return the statement that writes a record; one with its id keeps what the new one does not know."""
+    columns = columns_of(kind)
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(f":{name}" for name in columns)
+    changes = ", ".join(
+        f'"{name}" = coalesce(excluded."{name}", {kind.table}."{name}")'
+        if optional
+        else f'"{name}" = excluded."{name}"'
+        for name, optional in columns.items()
+        if name != "id"
+    )
+    return f"INSERT INTO {kind.table} ({names}) VALUES ({values}) ON CONFLICT (id) DO UPDATE SET {changes}"
+
+
+def version_of(connection: HistoryConnection) -> int:
     """Return the version of the database; 0: it is empty."""
-    if not inspect(connection).has_table(_VERSION_TABLE):
+    if not connection.has_table(VERSION_TABLE):
         return 0
-    return int(connection.execute(text(f"SELECT version FROM {_VERSION_TABLE}")).scalar_one())
+    ((version,),) = connection.execute(f"SELECT version FROM {VERSION_TABLE}")
+    assert isinstance(version, int)
+    return version
 
 
 def refuse_newer(version: int, migrations: Sequence[Migration], place: str) -> None:
@@ -79,16 +99,16 @@ def refuse_newer(version: int, migrations: Sequence[Migration], place: str) -> N
         )
 
 
-def migrate(connection: Connection, migrations: Sequence[Migration], place: str) -> None:
+def migrate(connection: HistoryConnection, migrations: Sequence[Migration], place: str) -> None:
     """Bring the database to the newest version, within the transaction of ``connection``."""
     version = version_of(connection)
     refuse_newer(version, migrations, place)
     if version == len(migrations):
         return
     if version == 0:
-        connection.execute(text(f"CREATE TABLE {_VERSION_TABLE} (version INTEGER NOT NULL)"))
-        connection.execute(text(f"INSERT INTO {_VERSION_TABLE} VALUES (0)"))
+        connection.execute(f"CREATE TABLE {VERSION_TABLE} (version INTEGER NOT NULL)")
+        connection.execute(f"INSERT INTO {VERSION_TABLE} VALUES (0)")
     for step in migrations[version:]:
         for statement in step:
-            connection.execute(text(statement))
-    connection.execute(text(f"UPDATE {_VERSION_TABLE} SET version = :version"), {"version": len(migrations)})
+            connection.execute(statement)
+    connection.execute(f"UPDATE {VERSION_TABLE} SET version = :version", {"version": len(migrations)})

@@ -12,7 +12,9 @@ from typing import ClassVar, Union
 import msgspec
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
+class StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records of all tables have."""
+
     table: ClassVar[str] = ""
     time_column: ClassVar[str] = "at"
     """By this column records are selected and expire."""
@@ -23,7 +25,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """The host's name in the inventory."""
 
 
-class CallRecord(_Record, frozen=True, kw_only=True):
+class CallRecord(StoredRecord, frozen=True, kw_only=True):
     """One call. What is None is not known (yet)."""
 
     table: ClassVar[str] = "calls"
@@ -49,7 +51,7 @@ class CallRecord(_Record, frozen=True, kw_only=True):
         return self.outcome == "answered"
 
 
-class IncidentRecord(_Record, frozen=True, kw_only=True):
+class IncidentRecord(StoredRecord, frozen=True, kw_only=True):
     """A period in which the stack was not as it should be."""
 
     table: ClassVar[str] = "incidents"
@@ -63,7 +65,7 @@ class IncidentRecord(_Record, frozen=True, kw_only=True):
     ended_at: Union[float, None] = None
 
 
-class RepairRecord(_Record, frozen=True, kw_only=True):
+class RepairRecord(StoredRecord, frozen=True, kw_only=True):
     """What the monitor did by itself."""
 
     table: ClassVar[str] = "repairs"
@@ -79,7 +81,7 @@ class RepairRecord(_Record, frozen=True, kw_only=True):
     attempt: int = 1
 
 
-class DeployRecord(_Record, frozen=True, kw_only=True):
+class DeployRecord(StoredRecord, frozen=True, kw_only=True):
     """What a deploy, setup or rollback did to one host."""
 
     table: ClassVar[str] = "deploys"
@@ -96,7 +98,7 @@ class DeployRecord(_Record, frozen=True, kw_only=True):
     took_s: float = 0.0
 
 
-class CheckRecord(_Record, frozen=True, kw_only=True):
+class CheckRecord(StoredRecord, frozen=True, kw_only=True):
     """Rooms, calls and workers at one check of the monitor."""
 
     table: ClassVar[str] = "checks"

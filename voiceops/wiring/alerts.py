@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from voiceops.alerts.deliver import AlertTarget
 from voiceops.alerts.machine import observe_machine
 from voiceops.alerts.recorder import AlertRecorder
 from voiceops.alerts.send import AlertSender
 from voiceops.config.checks import channel_mistake, webhook_key_mistake
 from voiceops.errors import ConfigError
-from voiceops.model.monitor_events import AlertRaised
 from voiceops.model.settings import Host
+from voiceops.ports import MonitorRecorder
 from voiceops.wiring.project import Project
 
 
@@ -23,8 +21,8 @@ def alert_sender(project: Project, host: Host) -> AlertSender:
         raise project.configuration.pointed(host.name, error) from None
 
 
-def alert_recorder(project: Project, host: Host, tell: Callable[[AlertRaised], None]) -> AlertRecorder | None:
-    """What judges the monitor's events and sends alerts; None where nobody is to be told."""
+def alert_recorder(project: Project, host: Host, metrics: MonitorRecorder | None) -> AlertRecorder | None:
+    """What judges the monitor's events and sends alerts, told to ``metrics`` too; None where nobody is to be told."""
     sender = alert_sender(project, host)
     if not sender.targets:
         return None
@@ -35,7 +33,7 @@ def alert_recorder(project: Project, host: Host, tell: Callable[[AlertRaised], N
         host=host.name,
         file=folder / "monitor" / "alerts.json",
         observe=lambda: observe_machine(folder, host.settings.livekit.url),
-        tell=tell,
+        tell=None if metrics is None else metrics.record,
     )
 
 

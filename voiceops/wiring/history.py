@@ -6,17 +6,14 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from voiceops.config.checks import HISTORY_SCHEMES
 from voiceops.errors import ConfigError, VoiceopsError
+from voiceops.history.store import HistoryStore
 from voiceops.model.history import HistoryRecord
 from voiceops.model.settings import Settings
 from voiceops.wiring.project import Project
-
-if TYPE_CHECKING:
-    from voiceops.history.store import HistoryStore
 
 HISTORY_FILE = "history.db"
 
@@ -55,9 +52,6 @@ def open_history(project: Project, host: str = "") -> HistoryStore:
     settings = (
         next((one.settings for one in project.hosts if one.name == host), None) or project.hosts[0].settings
     )
-    # SQLAlchemy: whoever records imports this module early, and needs the store once its work is done.
-    from voiceops.history.store import HistoryStore
-
     try:
         return HistoryStore(history_url(settings, project.root))
     except ConfigError as error:

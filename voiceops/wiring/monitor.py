@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from voiceops.adapters.process import processes
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.history.recorder import HistoryRecorder, caller_key
-from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
@@ -165,16 +164,25 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
                 caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
             )
         )
-        metrics = MetricsRecorder(host.name)
-        if alerts := alert_recorder(project, host, metrics.record):
-            add(alerts)
+        metrics = None
         if settings.metrics.port is not None:
+            metrics = _metrics(project, host, settings.metrics.port)
             add(metrics)
-            try:
-                metrics.serve(settings.metrics.address, settings.metrics.port)
-            except ConfigError as error:
-                raise project.configuration.pointed(host.name, error) from None
+        if alerts := alert_recorder(project, host, metrics):
+            add(alerts)
         yield recorders
+
+
+def _metrics(project: Project, host: Host, port: int) -> MonitorRecorder:
+    # 7 MB of prometheus_client, for who has a Prometheus.
+    from voiceops.metrics.recorder import MetricsRecorder
+
+    metrics = MetricsRecorder(host.name)
+    try:
+        metrics.serve(host.settings.metrics.address, port)
+    except ConfigError as error:
+        raise project.configuration.pointed(host.name, error) from None
+    return metrics
 
 
 def _all_workers_here(host: Host) -> bool:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import inspect
 
 from tests.unit.history.records import ALL, CALL, DEPLOY, INCIDENT
 from voiceops.errors import StorageError
-from voiceops.history.schema import MIGRATIONS, TABLES
+from voiceops.history.schema import MIGRATIONS, columns_of
 from voiceops.history.store import HistoryStore
 from voiceops.model.history import RECORD_TYPES, CallRecord, DeployRecord
 
@@ -90,25 +89,15 @@ def test_what_is_older_goes_and_the_file_shrinks(tmp_path: Path) -> None:
 def test_the_migrations_build_the_tables_that_the_records_describe(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.write(())
-    with store._engine.connect() as connection:
-        found = inspect(connection)
+    with contextlib.closing(sqlite3.connect(tmp_path / "history.db")) as database:
         built = {
-            table: {
-                one["name"]: (str(one["type"]), bool(one["nullable"])) for one in found.get_columns(table)
+            kind.table: {
+                str(name): not required or key == 1
+                for _, name, _, required, _, key in database.execute(f"PRAGMA table_info({kind.table})")
             }
-            for table in TABLES
+            for kind in RECORD_TYPES
         }
-    names = {"DOUBLE": "REAL"}
-    declared = {
-        name: {
-            column.name: (
-                names.get(str(column.type), str(column.type)),
-                column.nullable or column.primary_key,
-            )
-            for column in table.c
-        }
-        for name, table in TABLES.items()
-    }
+    declared = {kind.table: columns_of(kind) | {"id": True} for kind in RECORD_TYPES}
     assert built == declared
 
 
