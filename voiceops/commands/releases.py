@@ -24,11 +24,13 @@ from voiceops.errors import UsageError
 from voiceops.fleet.order import servers
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
+from voiceops.model.history import DeployRecord, record_id
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
 from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
 from voiceops.wiring.deploy import host_stacks
 from voiceops.wiring.fleet import open_fleet
+from voiceops.wiring.history import record_history
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import HostFailure
@@ -61,6 +63,27 @@ def _fleet(run: CommandRun, what: str, work: Callable[[HostRun], None]) -> Fleet
 
 def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
     return {run.name: found[run.name] if run.error is None else host_failure(run.error) for run in fleet.runs}
+
+
+def _record(run: CommandRun, fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) -> None:
+    records = [
+        DeployRecord(
+            id=record_id("rollback", one.name, began),
+            host=one.name,
+            at=began,
+            action="rollback",
+            ok=one.error is None,
+            release=",".join(back["release"] for back in host["services"].values()) if host else "",
+            changed_count=host["changed_count"] if host else 0,
+            by=default_owner(),
+            detail=one.error.message if one.error else "",
+            took_s=round(time.time() - began, 3),
+        )
+        for one in fleet.runs
+        if ((host := found.get(one.name)) is not None and host["changed_count"]) or one.error is not None
+    ]
+    if records:
+        record_history(run.project, records, run.say)
 
 
 def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
@@ -101,7 +124,9 @@ def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
             },
         }
 
+    began = time.time()
     fleet = _fleet(run, "rollback", work)
+    _record(run, fleet, found, began)
     lines = [
         f"{host}: {name}: {one['before']} -> {one['release']}"
         for host, document in found.items()
