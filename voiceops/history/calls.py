@@ -28,8 +28,8 @@ class _RoomCalls:
     calls: dict[str, CallRecord] = field(default_factory=dict)
     """Participant id to the call."""
     agents: set[str] = field(default_factory=set)
-    heard: set[str] = field(default_factory=set)
-    """Agents that have published a track."""
+    published: set[str] = field(default_factory=set)
+    """Participants, agents or not, that have published a track."""
     agent_lost_at: float | None = None
 
 
@@ -58,12 +58,13 @@ class CallTracker:
         room = self._rooms.setdefault(key, _RoomCalls())
         if event.kind == "participant_joined":
             return self._joined(room, event, caller)
-        if event.kind == "track_published" and event.is_agent:
-            room.agents.add(event.participant_sid)
-            room.heard.add(event.participant_sid)
-            return _heard(room, event.at)
+        # Webhooks of tracks don't say what kind of participant it is.
+        agent = event.is_agent or event.participant_sid in room.agents
+        if event.kind == "track_published":
+            room.published.add(event.participant_sid)
+            return _heard(room, event.at) if agent else []
         if event.kind in ("participant_left", "participant_connection_aborted"):
-            return self._left(room, event)
+            return self._left(room, event, agent=agent)
         return []
 
     def on_nobody(self, at: float) -> list[CallRecord]:
@@ -84,22 +85,21 @@ class CallTracker:
         if event.is_agent:
             room.agents.add(event.participant_sid)
             room.agent_lost_at = None
-            return []
+            return _heard(room, event.at) if event.participant_sid in room.published else []
         call = CallRecord(
             id=event.participant_sid,
             host=event.host,
             kind="caller",
             started_at=event.at,
-            answer_s=0.0 if room.heard else None,
+            answer_s=0.0 if room.agents & room.published else None,
             caller=caller,
         )
         room.calls[call.id] = call
         return [call]
 
-    def _left(self, room: _RoomCalls, event: WebhookEvent) -> list[CallRecord]:
-        if event.is_agent:
+    def _left(self, room: _RoomCalls, event: WebhookEvent, *, agent: bool) -> list[CallRecord]:
+        if agent:
             room.agents.discard(event.participant_sid)
-            room.heard.discard(event.participant_sid)
             if not room.agents and event.reason not in _LEFT_BY_ITSELF:
                 room.agent_lost_at = event.at
             return []

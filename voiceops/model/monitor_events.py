@@ -88,8 +88,7 @@ class Repair(_MonitorEvent, frozen=True, kw_only=True, tag="repair"):
 class WebhookEvent(_MonitorEvent, frozen=True, kw_only=True, tag="webhook"):
     """One verified webhook of LiveKit.
 
-    ``at`` is when it happened: LiveKit's ``joined_at_ms`` of who joins, for all else when it was received, since
-    LiveKit's ``created_at`` has whole seconds.
+    ``at`` is when it was received, because LiveKit's ``created_at`` has whole seconds; of one that came late it is that.
     """
 
     delivery: str
@@ -102,6 +101,7 @@ class WebhookEvent(_MonitorEvent, frozen=True, kw_only=True, tag="webhook"):
     identity: str = ""
     """Of the participant; like ``room``, for whoever stores it to mask."""
     is_agent: bool = False
+    """False also where LiveKit does not say: webhooks of tracks have no kind."""
     reason: str = ""
     """Of a ``participant_left``: LiveKit's disconnect reason."""
 

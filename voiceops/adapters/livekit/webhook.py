@@ -26,6 +26,8 @@ from voiceops.model.secret import Secret
 MOST_BYTES = 256_000
 _LEEWAY_S = 60.0
 _REMEMBERED = 20_000
+_LATE_S = 5.0
+"""Within so long the time of arrival counts: LiveKit's ``created_at`` has whole seconds. Beyond, it was sent again."""
 
 
 class _Room(msgspec.Struct, frozen=True):
@@ -35,6 +37,7 @@ class _Room(msgspec.Struct, frozen=True):
 
 class _Participant(msgspec.Struct, frozen=True):
     sid: str = ""
+    identity: str = ""
     kind: Union[str, int] = ""
     disconnectReason: Union[str, int] = ""
 
@@ -122,15 +125,17 @@ class WebhookReceiver:
         return web.Response(status=200)
 
     def _typed(self, event: _Body) -> WebhookEvent:
-        created = float(event.createdAt) if str(event.createdAt).isdecimal() else 0.0
+        now = time.time()
+        created = float(event.createdAt) if str(event.createdAt).isdecimal() else now
         return WebhookEvent(
-            at=created or time.time(),
+            at=now if abs(now - created) < _LATE_S else created,
             host=self._host,
             delivery=event.id,
             kind=event.event,
             room=event.room.name,
             room_sid=event.room.sid,
             participant_sid=event.participant.sid,
+            identity=event.participant.identity,
             is_agent=event.participant.kind in ("AGENT", 4),
             reason=str(event.participant.disconnectReason),
         )
