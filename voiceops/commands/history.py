@@ -10,6 +10,7 @@ from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.stats import percentile
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import HistoryFlags
+from voiceops.commands.history_chart import draw_history
 from voiceops.commands.history_files import write_csv
 from voiceops.commands.history_view import history_text
 from voiceops.errors import UsageError
@@ -55,8 +56,6 @@ def show_history(run: CommandRun, flags: HistoryFlags) -> Report:
         write_csv(flags.csv, asked[0] if asked else "calls", parts)
         run.say(f"csv: {flags.csv}")
     if flags.plot:
-        from voiceops.commands.history_chart import draw_history
-
         save(draw_history(list(parts.values()), since=since, until=now), flags.plot)
         run.say(f"plot: {flags.plot}")
     document: HistoryDocument = {

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from voiceops.adapters.process import processes
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.history.recorder import HistoryRecorder, caller_key
+from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
@@ -174,9 +175,6 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
 
 
 def _metrics(project: Project, host: Host, port: int) -> MonitorRecorder:
-    # 7 MB of prometheus_client, for who has a Prometheus.
-    from voiceops.metrics.recorder import MetricsRecorder
-
     metrics = MetricsRecorder(host.name)
     try:
         metrics.serve(host.settings.metrics.address, port)
