@@ -19,8 +19,8 @@ PAUSE_S = 0.3
 BACKOFF_MAX_S = 30.0
 STOPPED_LOOKS = 3
 """Looks in a row, a second apart, after which a monitor that is stopped is ended."""
-YOUNG_S = 10.0
-YOUNG_PAUSE_S = 2.0
+YOUNG_S = 5.0
+YOUNG_PAUSE_S = 1.5
 """One that ends so soon would end again: it is not started several times a second."""
 _NOT_FOR_OTHERS = ("VOICEOPS_SERVICE", "VOICEOPS_LAUNCH", "NOTIFY_SOCKET")
 

@@ -1,0 +1,177 @@
+"""The loop over a stack that only pretends: what it records, what it survives, when it acts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.support.fakes.livekit_api import FakeLivekitApi
+from tests.support.fakes.recorder import KeepingRecorder
+from voiceops.errors import LockedError, ServiceError, UnreachableError, VoiceopsError
+from voiceops.model.monitor_events import CheckSummary, Incident, ProbeCall, Repair, WebhookEvent
+from voiceops.model.settings import RoomsSettings
+from voiceops.model.states import ServiceState
+from voiceops.monitor.decide import ServiceObservation, ServiceRepair
+from voiceops.monitor.local_stack import MonitoredStack, StackObservation
+from voiceops.monitor.loop import SUMMARY_EVERY, Monitor, Watched
+from voiceops.monitor.memory import MemoryFile
+from voiceops.monitor.rooms import RoomKeeper
+
+
+class PretendedStack(MonitoredStack):
+    """One agent, in whatever state a test says."""
+
+    def __init__(self) -> None:
+        self.state = ServiceState.READY
+        self.holder = ""
+        self.repaired: list[str] = []
+        self.errors: list[VoiceopsError] = []
+
+    def held_by(self) -> str:
+        return self.holder
+
+    def observe(self) -> StackObservation:
+        if self.errors and isinstance(self.errors[0], UnreachableError):
+            raise self.errors.pop(0)
+        return StackObservation(services=(ServiceObservation(name="agent", state=self.state),))
+
+    def repair(self, repairs: Sequence[ServiceRepair]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.repaired += [one.service for one in repairs]
+        self.state = ServiceState.READY
+
+    def server_may_answer(self) -> bool:
+        return True
+
+    def crowded(self) -> bool:
+        return False
+
+
+class Setting:
+    """A monitor with everything around it."""
+
+    def __init__(self, folder: Path, interval_s: float = 0.01) -> None:
+        self.stack = PretendedStack()
+        self.api = FakeLivekitApi()
+        self.recorder = KeepingRecorder()
+        self.said: list[str] = []
+        keeper = RoomKeeper(
+            self.api,
+            settings=RoomsSettings(),
+            agent_names=("",),
+            memory=folder / "seen.json",
+            say=lambda action, room, reason, error="": self.said.append(action),
+        )
+        self.watched = Watched(
+            host="here", stack=self.stack, rooms=keeper, all_workers_here=False, interval_s=interval_s
+        )
+        self.monitor = Monitor(
+            watched=self.watched,
+            memory_file=MemoryFile(folder / "memory.json"),
+            recorder=self.recorder,
+            say=self.said.append,
+            boot="b1",
+        )
+
+    async def run_for(self, seconds: float) -> None:
+        task = asyncio.ensure_future(self.monitor.run())
+        await asyncio.sleep(seconds)
+        self.monitor.stop()
+        await asyncio.wait_for(task, 5)
+
+    def of(self, kind: type) -> list[object]:
+        return [one for one in self.recorder.events if isinstance(one, kind)]
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(tmp_path)
+
+
+async def test_a_dead_service_is_repaired_once_and_all_of_it_is_recorded(setting: Setting) -> None:
+    setting.stack.state = ServiceState.STALE
+    await setting.run_for(0.4)
+    assert setting.stack.repaired == ["agent"]
+    (repair,) = setting.of(Repair)
+    begun, ended = setting.of(Incident)
+    assert isinstance(repair, Repair)
+    assert isinstance(begun, Incident)
+    assert isinstance(ended, Incident)
+    assert (repair.ok, repair.incident, begun.incident) == (True, begun.incident, ended.incident)
+    assert ended.ended_at is not None
+    assert len(setting.of(CheckSummary)) > SUMMARY_EVERY
+    assert any("checks: agent ready" in line for line in setting.said)
+
+
+async def test_while_somebody_holds_the_lock_it_says_so_and_does_nothing(setting: Setting) -> None:
+    setting.stack.state, setting.stack.holder = ServiceState.STALE, "inv deploy"
+    await setting.run_for(0.2)
+    assert (setting.stack.repaired, setting.of(Incident), setting.of(Repair)) == ([], [], [])
+    assert [line for line in setting.said if "not acting" in line] == [
+        "not acting: inv deploy holds the lock"
+    ]
+
+
+async def test_a_lock_that_was_taken_meanwhile_costs_no_attempt(setting: Setting) -> None:
+    setting.stack.state = ServiceState.STALE
+    setting.stack.errors = [LockedError("another command holds the lock")]
+    await setting.run_for(0.2)
+    assert setting.of(Repair) == []
+    assert setting.monitor.memory.services["agent"].restart_count == 0
+
+
+async def test_a_repair_that_fails_is_recorded_with_its_reason(setting: Setting) -> None:
+    setting.stack.state = ServiceState.STALE
+    setting.stack.errors = [ServiceError("agent ended before it was ready (exit 3)")]
+    await setting.run_for(0.2)
+    (repair,) = setting.of(Repair)
+    assert isinstance(repair, Repair)
+    assert (repair.ok, "exit 3" in repair.error) == (False, True)
+
+
+async def test_a_check_that_fails_is_not_the_end_of_the_monitor(setting: Setting) -> None:
+    setting.stack.errors = [UnreachableError("the process table can't be read")]
+    await setting.run_for(0.2)
+    assert any("the check failed" in line for line in setting.said)
+    assert setting.of(CheckSummary)
+
+
+async def test_a_silent_livekit_is_an_incident_and_nothing_is_done_to_rooms(setting: Setting) -> None:
+    setting.api.put("empty", age_s=9000)
+    setting.api.failures["list_rooms"] = [UnreachableError("503") for _ in range(1000)]
+    await setting.run_for(0.2)
+    (incident,) = setting.of(Incident)
+    assert isinstance(incident, Incident)
+    assert incident.cause == "livekit-unreachable"
+    assert set(setting.api.rooms) == {"empty"}
+
+
+async def test_it_ends_when_the_configuration_is_another_one(setting: Setting) -> None:
+    setting.monitor.outdated = lambda: True
+    await asyncio.wait_for(setting.monitor.run(), 5)
+    assert any("the configuration has changed" in line for line in setting.said)
+
+
+async def test_webhooks_are_recorded_and_change_nothing_by_themselves(setting: Setting) -> None:
+    for number in range(50):
+        setting.monitor.on_webhook(
+            WebhookEvent(
+                at=0.0, host="here", delivery=str(number), kind="participant_left", room="no such room"
+            )
+        )
+    await setting.run_for(0.1)
+    assert len(setting.of(WebhookEvent)) == 50
+    assert setting.stack.repaired == []
+
+
+async def test_a_probe_is_not_placed_while_no_agent_is_ready(setting: Setting) -> None:
+    async def place() -> ProbeCall:
+        raise AssertionError("nobody could answer it")
+
+    setting.watched.probe, setting.watched.probe_every_s = place, 0.01
+    await setting.run_for(0.1)
+    assert setting.of(ProbeCall) == []
