@@ -72,6 +72,21 @@ def test_recover_stops_at_code_that_raises_and_restarts_nothing(stack: Project) 
     assert (stack.pid("livekit"), stack.pid("agent")) == before
 
 
+def test_recover_keeps_a_worker_whose_new_code_can_not_be_loaded(stack: Project) -> None:
+    serving = stack.pid("agent")
+    code(stack, BROKEN)
+    try:
+        document = stack.inv("recover", "--json", code=1).json["hosts"]["localhost"]
+        assert "calls-failed" in document["stopped_by"]
+        assert stack.pid("agent") == serving
+        told = stack.inv("start", code=1).err
+        assert re.search(r"^error: agent ended .*: SyntaxError", told, re.MULTILINE)
+        shown = stack.inv("why", code=1).out
+        assert re.search(r"fix: correct agent/agent.py:\d+, then `\S* start --only agent`", shown)
+    finally:
+        code(stack, RAISES)
+
+
 def test_failed_calls_are_forgotten_with_the_run_and_shown_when_asked_for(stack: Project) -> None:
     code(stack, GOOD)
     stack.inv("start")

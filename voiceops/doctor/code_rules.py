@@ -10,9 +10,12 @@ from voiceops.doctor.evidence import (
     FailedCall,
     call_error,
     call_history,
+    correct,
+    load_failure,
     logged,
     occupied,
     place_of,
+    start_anew,
 )
 from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact, misnamed
 from voiceops.doctor.room_evidence import RoomEvidence, dead, new_agents
@@ -47,16 +50,17 @@ def _code_failed(view: RoomEvidence, error: str, evidence: str) -> Finding:
     what = error.split("(")[0].split(":")[0].strip() or "an error"
     alike = call_history(view.facts, worker).alike(error) if worker else 0
     changed = worker is not None and not worker.release_current
-    by_hand = not changed and (alike > 1 or view.is_test_call)
-    correct = f"correct {place or 'what raises it'} or what it needs, then `inv start`"
+    in_vain = changed and worker is not None and load_failure(view.facts, worker) is not None
+    by_hand = in_vain or (not changed and (alike > 1 or view.is_test_call))
+    by_person = f"correct {place or 'what raises it'} or what it needs, then `inv start`"
     return Finding(
         rule="entrypoint-raised",
         sentence=f"The agent's code failed with {what} in this call, so it has no agent"
         + (f": {alike} calls have failed in the same way." if alike > 1 else "."),
         evidence=(evidence,),
         fixes=(
-            *((Fix(command="inv start", action="start"),) if changed else ()),
-            Fix(command=correct, action="") if by_hand else view.dispatch(),
+            *((start_anew(view.facts, worker),) if changed and worker else ()),
+            *(() if in_vain else (Fix(command=by_person, action="") if by_hand else view.dispatch(),)),
         ),
         by_hand=by_hand,
     )
@@ -116,7 +120,7 @@ def broken_code(facts: StackFacts, worker: WorkerFact, error: str, said: LogEven
         evidence=(state_of(worker), logged("its", said, said.message.splitlines()[0])),
         fixes=(
             Fix(
-                command=f"{_correct(error)}, then `inv start --only {worker.service}`",
+                command=f"{correct(error)}, then `inv start --only {worker.service}`",
                 action="start",
                 service=worker.service,
             ),
@@ -125,11 +129,6 @@ def broken_code(facts: StackFacts, worker: WorkerFact, error: str, said: LogEven
         by_hand=True,
         rank=5,
     )
-
-
-def _correct(error: str) -> str:
-    place = place_of(error)
-    return f"correct {place}" if place else "correct the agent's code"
 
 
 def failing_calls(facts: StackFacts) -> Iterator[Finding]:
@@ -158,6 +157,7 @@ def _failing(
         sentence = f"The last {calls} of {worker.service} failed: {error}."
     since = "" if worker.started_at is None or facts.history else f" since {worker.service} was started"
     changed = not worker.release_current
+    in_vain = changed and load_failure(facts, worker) is not None
     return Finding(
         rule="calls-failed",
         severity="warning" if answered_since else "error",
@@ -170,13 +170,13 @@ def _failing(
             f"{count} of {history.count} {'call' if history.count == 1 else 'calls'}{since}",
         ),
         fixes=(
-            Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)
+            start_anew(facts, worker)
             if changed
             else Fix(
-                command=f"{_correct(error)} or what it needs, then `inv start` and `inv call`", action=""
+                command=f"{correct(error)} or what it needs, then `inv start` and `inv call`", action=""
             ),
         ),
-        by_hand=not changed,
+        by_hand=not changed or in_vain,
         past=True,
         rank=20,
     )

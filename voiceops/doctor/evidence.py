@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voiceops.doctor.facts import LogEvent, RoomFact, StackFacts, WorkerFact
+from voiceops.model.findings import Fix
 from voiceops.rooms.presence import persons
 from voiceops.stack.logs.cause import raised_in
 
@@ -67,7 +68,7 @@ def last_error(facts: StackFacts, service: str) -> str:
 def load_failure(facts: StackFacts, worker: WorkerFact) -> tuple[str, LogEvent] | None:
     """What was raised when the code was loaded last, and the line that says it; None for nothing."""
     events = facts.since_start(worker.service)
-    if any(event.message.startswith("registered worker") for event in events):
+    if worker.answers or any(event.message.startswith("registered worker") for event in events):
         # It runs; a newer one of other code may have been started since, in vain.
         events = [event for event in events if event.message.startswith(_UNLOADABLE)]
     for event in reversed(events):
@@ -103,6 +104,23 @@ class CallHistory:
     def alike(self, error: str) -> int:
         """How many calls failed with this error."""
         return sum(one.error == error for one in self.failed)
+
+
+def correct(error: str) -> str:
+    """What a person has to do about an error in the agent's code."""
+    place = place_of(error)
+    return f"correct {place}" if place else "correct the agent's code"
+
+
+def start_anew(facts: StackFacts, worker: WorkerFact) -> Fix:
+    """Start a worker with the code as it is now; where that could not be loaded, it has to be corrected first.
+
+    It may have been corrected since: the step is tried either way.
+    """
+    failure = load_failure(facts, worker)
+    start = f"inv start --only {worker.service}"
+    command = start if failure is None else f"{correct(failure[0])}, then `{start}`"
+    return Fix(command=command, action="start", service=worker.service)
 
 
 def call_history(facts: StackFacts, worker: WorkerFact) -> CallHistory:

@@ -153,6 +153,10 @@ class _RecoveryRun:
         self.stopped_by = self.by_hand(called=called)
         return bool(self.stopped_by)
 
+    def may_be_corrected(self) -> bool:
+        """Whether a start tells if what a person had to correct has been corrected since."""
+        return any(fix.action for finding in self.stopped_by for fix in finding.fixes)
+
     def restart_at_once(self) -> RecoveryLevel | None:
         """Restart everything at once."""
         return RecoveryLevel.STACK if self.step(RecoveryLevel.STACK, self.restart_stack) else None
@@ -164,13 +168,15 @@ class _RecoveryRun:
             if self.step(RecoveryLevel.DIAGNOSE, lambda: "called to make sure"):
                 return RecoveryLevel.DIAGNOSE
             if self.stops(called=True):
-                return None
+                if not self.may_be_corrected():
+                    return None
+                self.stopped_by = ()
         if any(fix.action for finding in self.findings for fix in finding.fixes):
             # Code may have been corrected since it failed: one start tells, before 15 s go into a call.
-            doubtful = bool(self.by_hand(called=False))
+            doubtful = bool(self.by_hand(called=not broken))
             if self.step(RecoveryLevel.FIX, lambda: self.actions.fix(self.findings), prove=not doubtful):
                 return RecoveryLevel.FIX
-            if self.stops(called=not doubtful):
+            if self.stops(called=not doubtful or not broken):
                 return None
             if doubtful and self.step(RecoveryLevel.FIX, lambda: "called to make sure"):
                 return RecoveryLevel.FIX

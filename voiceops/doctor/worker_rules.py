@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from voiceops.doctor.code_rules import broken_code, state_of
-from voiceops.doctor.evidence import last_error, load_failure, logged
+from voiceops.doctor.evidence import last_error, load_failure, logged, start_anew
 from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact
 from voiceops.doctor.room_evidence import new_agents, served_rooms, waiting_rooms
 from voiceops.model.findings import Finding, Fix
@@ -240,9 +240,7 @@ def old_code(facts: StackFacts) -> Iterator[Finding]:
                     worker.detail or "its digest differs from what is declared",
                     *_started_in_vain(facts, worker),
                 ),
-                fixes=(
-                    Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
-                ),
+                fixes=(start_anew(facts, worker),),
                 rank=40,
             )
 

@@ -86,7 +86,26 @@ def test_a_waiting_caller_gets_one_new_agent_and_no_other_once_the_same_error_ca
 def test_code_that_has_been_changed_since_is_started_before_the_caller_gets_an_agent() -> None:
     changed = worker(code_folder="/project", release_current=False)
     found = diagnose(scene(room(caller()), workers=(changed,), events=(offered(59), raised(58))))
-    assert found[0].fix == "inv start && inv rooms.dispatch r"
+    assert found[0].fix == "inv start --only agent && inv rooms.dispatch r"
+
+
+def test_changed_code_that_could_not_be_loaded_has_to_be_corrected_before_a_start_helps() -> None:
+    trace = (
+        'Traceback (most recent call last):\n  File "/project/agent.py", line 3\nSyntaxError: invalid syntax'
+    )
+    changed = worker(code_folder="/project", release_current=False)
+    events = (
+        worker_line("registered worker", 90, level="INFO"),
+        offered(59),
+        raised(58),
+        worker_line("the entry can't be loaded", 39, exc_info=trace),
+    )
+    correct = "correct agent.py:3, then `inv start --only agent`"
+    found = {one.rule: one for one in diagnose(scene(workers=(changed,), events=events))}
+    assert [found[rule].fix for rule in ("calls-failed", "old-code")] == [correct, correct]
+    assert found["calls-failed"].by_hand
+    (here, *_) = diagnose(scene(room(caller()), workers=(changed,), events=events))
+    assert (here.rule, here.fix, here.by_hand) == ("entrypoint-raised", correct, True)
 
 
 def test_code_that_can_not_be_loaded_is_named_with_file_line_and_message() -> None:

@@ -28,7 +28,7 @@ from voiceops.stack.backend import StopForce
 from voiceops.stack.local import observe
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.records import LaunchRecord, Records
-from voiceops.stack.logs.cause import raised_in
+from voiceops.stack.logs.cause import raised_by
 from voiceops.stack.logs.files import last_lines, raw_lines, rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
 from voiceops.stack.model import Instance, Observed, Stray
@@ -197,7 +197,7 @@ class ProcessBackend:
         status = processes.exit_status(record.pid, patience_s=0.5)
         how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
         tail = last_lines(Path(record.log), record.log_offset)
-        raised = raised_in(raw_lines(Path(record.log), record.log_offset), self._folder.root)
+        raised = raised_by(record.pid, raw_lines(Path(record.log), record.log_offset), self._folder.root)
         self._sweep(instance, record, [])
         return ServiceError(
             f"{service.name} ended before it was ready{how}" + (f": {raised}" if raised else ""),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 _FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)')
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b.*|[A-Za-z_][\w.]*: .*")
@@ -40,16 +41,31 @@ def raised_in(lines: Sequence[str], folder: Path | None = None) -> str:
     return found
 
 
+def raised_by(pid: int, lines: Sequence[str], folder: Path | None = None) -> str:
+    """The same of what one process has logged; of all lines where it has logged no exception.
+
+    An older worker whose calls go on writes to the same log.
+    """
+    own = [line for line in lines if _fields(line).get("pid") == pid]
+    return raised_in(own, folder) or raised_in(lines, folder)
+
+
+def _fields(line: str) -> dict[str, Any]:
+    if not line.startswith("{"):
+        return {}
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
 def _flat(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         if line.startswith("{"):
-            try:
-                fields = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(fields, dict):
-                for key in ("message", "traceback", "exc_info"):
-                    yield from str(fields.get(key, "")).splitlines()
+            fields = _fields(line)
+            for key in ("message", "traceback", "exc_info"):
+                yield from str(fields.get(key, "")).splitlines()
         else:
             yield line.rstrip()
 

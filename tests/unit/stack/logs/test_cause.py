@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from voiceops.stack.logs.cause import raised_in
+from voiceops.stack.logs.cause import raised_by, raised_in
 
 RELEASE = "/opt/frontdesk/releases/0a1b2c3d4e5f"
 PLAIN = f"""Traceback (most recent call last):
@@ -43,3 +43,13 @@ def test_an_exception_without_words_counts() -> None:
 
 def test_a_log_without_a_traceback_has_no_cause() -> None:
     assert raised_in(["listening: yes", '{"message": "ready"}', "{broken"]) == ""
+
+
+def test_the_exception_of_the_process_itself_counts_before_that_of_an_older_one_in_the_same_log() -> None:
+    other = [line.replace("no database", "no key") for line in PLAIN]
+    lines = [
+        json.dumps({"message": "failed", "exc_info": "\n".join(text), "pid": pid})
+        for pid, text in ((7, PLAIN), (8, other))
+    ]
+    assert raised_by(7, lines) == "RuntimeError: no database (crm/db.py:8)"
+    assert raised_by(9, lines) == "RuntimeError: no key (crm/db.py:8)"
