@@ -141,8 +141,13 @@ def test_new_code_that_can_not_be_loaded_is_told_while_the_old_one_serves(stack:
 
 def test_an_agent_that_names_itself_otherwise_is_told_apart_from_a_lost_dispatch(stack: Project) -> None:
     code(stack, GOOD.replace("@server.rtc_session()", '@server.rtc_session(agent_name="bob")'))
-    stack.inv("start")
     sentence = "registered as 'bob', the inventory declares ''"
+    started = stack.inv("start").out
+    assert f"warning: agent {sentence}" in started
+    assert re.search(r"^next: .* why$", started, re.MULTILINE)
+    assert f"warning: agent {sentence}" in stack.inv("start").out  # nothing to do, and still so
+    checked = stack.inv("check-running", "--json", code=2).json["hosts"]["localhost"]["services"]["agent"]
+    assert (checked["state"], sentence in checked["detail"]) == ("failed", True)
     said = [
         stack.inv("why", code=1),
         stack.inv("call", "--timeout", "5", code=1),

@@ -7,6 +7,7 @@ import time
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
 from voiceops.commands.deploy_view import DeployView, deploy_report
+from voiceops.commands.short_secrets import warn_of_short_secrets
 from voiceops.deploy.fleet import Fleet
 from voiceops.deploy.operations import DeployOptions
 from voiceops.deploy.records import deploy_records
@@ -36,6 +37,7 @@ def roll_out(
     done = deployer(run.project, options, view).deploy(fleet)
     if not check:
         _record(run, view.what, fleet, options.by, began)
+    warn_of_short_secrets(run, (one.host for one in fleet.runs if one.ok), then="deploy")
     return deploy_report(view, done, check=check)
 
 

@@ -17,6 +17,7 @@ from voiceops.commands.hosts import (
     with_problems,
 )
 from voiceops.commands.interrupted import reporting_interrupt
+from voiceops.commands.short_secrets import warn_of_short_secrets
 from voiceops.commands.stack_view import (
     live_progress,
     results_text,
@@ -74,6 +75,8 @@ def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, re
         skip = skip_after_failure("left as it is, because {host} failed") if renew else go_on
         done = run_on(start_order(hosts, one_by_one=renew), start_on, skip_rest=skip)
     found = values_of(run, done)
+    local = all(host.local for host in hosts)
+    warn_of_short_secrets(run, chosen_hosts(run, found), then="start" if local else "deploy")
     data = _stack_document(found)
     if verify and all_ok(done):
         from voiceops.commands.verify import verified_call

@@ -85,7 +85,13 @@ def results_text(
         output.show_table(rows)
         changed_count = sum(result.changed for per_host in results.values() for result in per_host.values())
         done = f"{counted(changed_count, 'service')} changed" if changed_count else "nothing to do"
-        lines = [f"{verb}: {done}"]
+        lines = [
+            f"warning: {name} {result.warning}"
+            for per_host in results.values()
+            for name, result in per_host.items()
+            if result.warning
+        ]
+        lines += [f"{verb}: {done}"]
         if verified is not None:
             lines.append(f"verify: the agent answered, first audio after {verified.get('audio_s', 0):.2f} s")
         lines += [f"next: {_next_step(results, verb, verified)}"]
@@ -98,6 +104,8 @@ def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str,
     """The command that usually follows."""
     if verb == "stop":
         return "inv start"
+    if any(result.warning for per_host in results.values() for result in per_host.values()):
+        return "inv why"
     running = {name for per_host in results.values() for name in per_host}
     return "inv status" if verified is not None or not running else "inv call"
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from voiceops.doctor.evidence import last_error, logged
 from voiceops.doctor.facts import StackFacts
 from voiceops.model.findings import Finding, Fix
+from voiceops.model.settings import MIN_SECRET_BYTES
 from voiceops.model.states import ServiceState
 
 MAX_CLOCK_SKEW_S = 50.0
 """LiveKit accepts one minute; ten seconds before that is the time to say so."""
-MIN_SECRET_BYTES = 32
 MIN_FREE_BYTES = 200_000_000
 RECENT_S = 300.0
 NOW_S = 60.0

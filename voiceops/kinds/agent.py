@@ -88,6 +88,7 @@ class AgentKind(Kind[AgentService]):
             needs=tuple(dict.fromkeys([*service.needs, *servers])),
             entry=bare.cwd / service.entry,
             drain_timeout_s=service.drain_timeout_s,
+            agent_name=service.agent_name,
         )
 
     def declare(self, outline: Declared, service: AgentService, context: DeclarationContext) -> Declared:

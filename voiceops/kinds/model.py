@@ -50,6 +50,8 @@ class Declared:
     probe: Probe | None = None
     entry: Path | None = None
     livekit_url: str = ""
+    agent_name: str = ""
+    """The name by which calls ask for an agent; empty: it comes to every room."""
     keeps_rooms: bool = False
     """A livekit-server whose rooms outlive it, in a Redis."""
     ready_timeout_s: float = 60.0

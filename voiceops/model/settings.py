@@ -92,6 +92,10 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
 DEFAULT_LIVEKIT_PORT = 7880
 
 
+MIN_SECRET_BYTES = 32
+"""LiveKit logs an error for a shorter secret, and takes it."""
+
+
 class LivekitSettings(_Settings, frozen=True, kw_only=True):
     url: str = "ws://127.0.0.1:7880"
     """When the inventory has none: LIVEKIT_URL of ``.env``, else this."""

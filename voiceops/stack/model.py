@@ -38,6 +38,8 @@ class Instance:
     rooms: tuple[str, ...] = ()
     worker_id: str = ""
     """LiveKit's name for this registration; a new one after every reconnect."""
+    agent_name: str | None = None
+    """The name that an agent has registered; None: it does not say."""
     signalled: bool = False
     """It has been told to stop: a second signal would kill its calls."""
     repeat_signal_s: float = 0.0
@@ -106,6 +108,13 @@ class ServiceVerdict:
     @property
     def ok(self) -> bool:
         return self.state is ServiceState.READY
+
+
+def misnamed(declared_name: str, instance: Instance | None) -> str:
+    """Say that an agent has registered another name than the declared one; empty if not, or if it is not known."""
+    if instance is None or instance.agent_name is None or instance.agent_name == declared_name:
+        return ""
+    return f"registered as {instance.agent_name!r}, the inventory declares {declared_name!r}: calls do not reach it"
 
 
 def judge(observed: Observed) -> ServiceVerdict:

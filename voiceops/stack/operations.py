@@ -13,7 +13,7 @@ from voiceops.deadline import Deadline
 from voiceops.model import timeouts
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.stack.model import Observed, ServiceVerdict, judge
+from voiceops.stack.model import Observed, ServiceVerdict, judge, misnamed
 from voiceops.stack.occupancy import CallRisk, running_servers, wait_for_people, weigh
 from voiceops.stack.reconcile import (
     Action,
@@ -43,6 +43,8 @@ def verdicts(stack: Stack, observed: Mapping[str, Observed]) -> dict[str, Servic
             if refused:
                 # It runs and answers, and nothing of this project gets in.
                 words[service.name] = replace(words[service.name], state=ServiceState.FAILED, detail=refused)
+        if words[service.name].ok and (wrong := misnamed(service.agent_name, words[service.name].instance)):
+            words[service.name] = replace(words[service.name], state=ServiceState.FAILED, detail=wrong)
     for name, seen in observed.items():
         if name not in words and seen.current:
             pids = tuple(one.pid for one in seen.current)

@@ -32,6 +32,8 @@ class ServiceResult:
     ready_s: float | None = None
     detail: str = ""
     action: str = "keep"
+    warning: str = ""
+    """Why it may not do its job, although it is ready."""
     error: VoiceopsError | None = None
     draining: list[int] = field(default_factory=list)
 
@@ -46,6 +48,8 @@ class ServiceResult:
             "ready_s": None if self.ready_s is None else round(self.ready_s, 3),
             "detail": self.detail,
         }
+        if self.warning:
+            entry["warning"] = self.warning
         if self.error:
             entry["error"] = self.error.as_json()
         return entry

@@ -13,7 +13,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
-from voiceops.stack.model import Instance, Observed
+from voiceops.stack.model import Instance, Observed, misnamed
 from voiceops.stack.occupancy import CallRisk, weigh
 from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.results import Results, ServiceResult, side_by_side
@@ -134,6 +134,7 @@ class Starter:
             changed=changed,
             pid=action.instance.pid,
             detail=action.reason,
+            warning=misnamed(self._services[action.service].agent_name, action.instance),
             draining=[one.pid for one in self._observed[action.service].draining],
         )
         self._done[action.service].set()
@@ -184,6 +185,7 @@ class Starter:
             pid=new.pid,
             ready_s=ready_s,
             detail=action.reason,
+            warning=misnamed(service.agent_name, new),
             action=action.verb.value,
             draining=[one.pid for one in self._observed.get(service.name, Observed()).draining],
         )

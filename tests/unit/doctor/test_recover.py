@@ -179,15 +179,15 @@ def test_calls_that_failed_are_tried_again_first_and_nothing_is_restarted_for_th
 def test_calls_that_fail_in_old_code_while_the_new_one_can_not_be_loaded_restart_nothing() -> None:
     fixes = (Fix(command="correct agent.py:3, then `inv start`", action="start"),)
     raises = replace(RAISES, fixes=fixes)
-    hands = Hands(None, findings=(raises,))
-    recovery = recover(hands, live_rooms=lambda: ())
-    assert (hands.did, recovery.stopped_by) == (["fix"], (raises,))
+    actions = FakeActions(None, findings=(raises,))
+    recovery = recover(actions, live_rooms=lambda: ())
+    assert (actions.did, recovery.stopped_by) == (["fix"], (raises,))
 
-    class Corrected(Hands):
+    class Corrected(FakeActions):
         def fix(self, findings: Sequence[Finding]) -> str:
             self.findings = ()
             return super().fix(findings)
 
-    hands = Corrected(RecoveryLevel.FIX, findings=(raises,))
-    recovery = recover(hands, live_rooms=lambda: ())
+    actions = Corrected(RecoveryLevel.FIX, findings=(raises,))
+    recovery = recover(actions, live_rooms=lambda: ())
     assert (recovery.helped, recovery.stopped_by) == (RecoveryLevel.FIX, ())

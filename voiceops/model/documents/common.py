@@ -38,6 +38,8 @@ class ServiceEntry(TypedDict):
     ready_s: float | None
     """Seconds until it was ready; null where it was not waited for."""
     detail: str
+    warning: NotRequired[str]
+    """Why it may not do its job, although it is ready."""
     error: NotRequired[ErrorEntry]
 
 

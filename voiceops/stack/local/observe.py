@@ -240,7 +240,13 @@ def _agent_state(
         if seen.age_s <= ready_timeout_s and not was_ready:
             return replace(seen, state=ServiceState.STARTING, detail="does not answer yet")
         return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
-    seen = replace(seen, calls=health.calls, rooms=tuple(health.rooms), worker_id=health.worker_id)
+    seen = replace(
+        seen,
+        calls=health.calls,
+        rooms=tuple(health.rooms),
+        worker_id=health.worker_id,
+        agent_name=health.agent_name,
+    )
     if health.draining or seen.signalled:
         return replace(
             seen, state=ServiceState.DRAINING, detail=f"drains, {counted(health.calls, 'call')} left"

@@ -105,6 +105,7 @@ def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Ins
         calls=None if mute else int(health.get("calls", 0)),
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
+        agent_name=health.get("agent_name"),
         signalled=unit["active"] == "deactivating",
         restart_count=unit["restarts"],
         usage=_usage(unit),
