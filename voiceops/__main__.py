@@ -18,6 +18,15 @@ def main() -> None:
 
     In front, ``--project DIR`` names the folder of tasks.py and ``--invoked-as WORD`` what the user typed.
     """
+    try:
+        _run()
+    except KeyboardInterrupt:
+        # While modules are imported; once the program runs, it handles Ctrl-C itself.
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run() -> None:
     # Imports make many objects and no garbage: at Python's own threshold the collector takes 5 % of a command.
     gc.set_threshold(50_000, 20, 20)
     import_invoke()

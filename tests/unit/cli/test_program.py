@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from voiceops import __main__ as entry_point
 from voiceops.cli.program import VoiceopsProgram
 from voiceops.tasks import namespace
 
@@ -147,3 +148,15 @@ def test_an_unknown_flag_or_command_names_the_one_that_was_meant(
     code, _, err = inv(*words)
     assert code == 3
     assert f"hint: {hint}" in err
+
+
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entry_point, "import_invoke", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entry_point.main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
