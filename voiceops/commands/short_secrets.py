@@ -17,7 +17,7 @@ def warn_of_short_secrets(run: CommandRun, hosts: Iterable[Host], *, then: str) 
         if host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT):
             size = len(secret.reveal().encode())
             if size < MIN_SECRET_BYTES:
-                short[secret.origin.partition("env:")[2] or "livekit.api_secret", size] = None
+                short[secret.reference if secret.form == "env" else "livekit.api_secret", size] = None
     for name, size in short:
         run.say(
             f"warning: {name} has {size} characters: LiveKit wants {MIN_SECRET_BYTES} or more, "
