@@ -26,6 +26,7 @@ from voiceops.rooms.waiting import wait_for_agent
 from voiceops.stack import operations
 from voiceops.stack.stack import Stack
 from voiceops.util import aio
+from voiceops.util.words import counted
 
 T = TypeVar("T")
 DISPATCH_WAIT_S = 15.0
@@ -83,7 +84,7 @@ class LocalRooms:
 
         async def act(api: LivekitApi) -> str:
             report = await cleanup_stale_rooms(api, self.settings.rooms)
-            return f"deleted {len(report.deleted)} room(s), removed {len(report.removed)} participant(s)"
+            return f"deleted {counted(len(report.deleted), 'room')}, removed {counted(len(report.removed), 'participant')}"
 
         return self.run(act)
 

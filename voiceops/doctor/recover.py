@@ -17,6 +17,7 @@ from voiceops.deadline import Deadline
 from voiceops.errors import CallsInProgressError, VoiceopsError
 from voiceops.model import timeouts
 from voiceops.model.findings import Finding
+from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverHost, StepEntry
@@ -215,7 +216,7 @@ class _RecoveryRun:
         rooms = () if self.yes else self.live_rooms()
         if rooms:
             raise CallsInProgressError(
-                f"restarting the stack would drop {len(rooms)} live call(s)",
+                f"restarting the stack would drop {counted(len(rooms), 'live call')}",
                 hint="run `inv recover --yes` to drop them, or wait until they have ended",
                 data={"rooms": list(rooms)},
             )

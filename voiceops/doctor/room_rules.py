@@ -19,6 +19,7 @@ from voiceops.model.rooms import ParticipantState
 from voiceops.model.states import ServiceState
 from voiceops.rooms.presence import AgentPresence, serving
 from voiceops.rooms.rules import EMPTY_TIMEOUT_S
+from voiceops.util.words import counted
 
 PATIENCE_S = 20.0
 """Under load a join took up to 17 s; a second dispatch before that risks two agents."""
@@ -159,7 +160,7 @@ def _provider_failed(view: RoomEvidence) -> Finding | None:
             logged(
                 "worker",
                 event,
-                f"{text}: {reason}, {len(failed)} time(s) in {PROVIDER_RECENT_S:g} s",
+                f"{text}: {reason}, {counted(len(failed), 'time')} in {PROVIDER_RECENT_S:g} s",
             ),
         ),
         fixes=(

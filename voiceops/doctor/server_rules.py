@@ -9,6 +9,7 @@ from voiceops.doctor.facts import StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.settings import MIN_SECRET_BYTES
 from voiceops.model.states import ServiceState
+from voiceops.util.words import counted
 
 MAX_CLOCK_SKEW_S = 50.0
 """LiveKit accepts one minute; ten seconds before that is the time to say so."""
@@ -191,7 +192,7 @@ def refused_tokens(facts: StackFacts) -> Iterator[Finding]:
             yield Finding(
                 rule=rule,
                 severity="error" if facts.now - events[-1].at < NOW_S else "warning",
-                sentence=f"The server turned {len(events)} join(s) away in the last 5 minutes: {what}.",
+                sentence=f"The server turned {counted(len(events), 'join')} away in the last 5 minutes: {what}.",
                 evidence=(
                     logged(
                         "server",

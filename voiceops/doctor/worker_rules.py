@@ -10,6 +10,7 @@ from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact
 from voiceops.doctor.room_evidence import new_agents, served_rooms, waiting_rooms
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
+from voiceops.util.words import counted
 
 RECENT_S = 300.0
 FULL_CPU = 0.95
@@ -92,7 +93,9 @@ def _folder_deleted(worker: WorkerFact) -> Finding:
 
 
 def _lost_jobs(failed: Sequence[LogEvent]) -> tuple[str, ...]:
-    return (f"server log: failed to assign job, {len(failed)} time(s) in 5 minutes",) if failed else ()
+    return (
+        (f"server log: failed to assign job, {counted(len(failed), 'time')} in 5 minutes",) if failed else ()
+    )
 
 
 def _blocked_at(facts: StackFacts, worker: WorkerFact) -> Iterator[str]:
@@ -109,7 +112,11 @@ def _stuck_drain(facts: StackFacts, worker: WorkerFact, how: str, failed: Sequen
     listed = {room for one in facts.workers if one.answers for room in one.rooms}
     unclaimed = [room for room in served_rooms(facts) if room.name not in listed]
     start = Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service)
-    stays = (f"{len(unclaimed)} call(s) may be its own: it is ended only after them",) if unclaimed else ()
+    stays = (
+        (f"{counted(len(unclaimed), 'call')} may be its own: it is ended only after them",)
+        if unclaimed
+        else ()
+    )
     return Finding(
         rule="worker-drain-stuck",
         severity="error" if failed else "warning",
@@ -267,18 +274,20 @@ def over_load(facts: StackFacts) -> Iterator[Finding]:
             continue
         limit = "max_concurrent_jobs" if worker.at_max_jobs and not worker.over_load else "load_limit"
         evidence = [
-            f"load {worker.load:.2f}, {worker.calls} call(s)"
+            f"load {worker.load:.2f}, {counted(worker.calls, 'call')}"
             if worker.load is not None
-            else f"{worker.calls} call(s)"
+            else f"{counted(worker.calls, 'call')}"
         ]
         if worker.load_limit is not None:
             evidence.append(f"load_limit is {worker.load_limit:g}")
         if worker.refused_for_load:
-            evidence.append(f"it has refused {worker.refused_for_load} call(s) for its load")
+            evidence.append(f"it has refused {counted(worker.refused_for_load, 'call')} for its load")
         if worker.at_max_jobs:
             evidence.append(f"max_concurrent_jobs is {worker.max_jobs}")
         if turned_away:
-            evidence.append(f"server log: no servers available, {len(turned_away)} time(s) in 5 minutes")
+            evidence.append(
+                f"server log: no servers available, {counted(len(turned_away), 'time')} in 5 minutes"
+            )
         yield Finding(
             rule="worker-over-load",
             severity="error" if turned_away or waiting_rooms(facts) else "warning",

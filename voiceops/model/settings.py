@@ -140,7 +140,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     serial: Union[int, str] = "100%"
     """Hosts of one batch, as a number or a percentage; of the first batch, one host goes ahead alone."""
     max_fail: int = 0
-    """So many hosts may fail before no further batch begins."""
+    """Begin no further batch once more hosts than this have failed."""
     parallel: AtLeastOne = 16
     """Connections at once."""
     wheels: Literal["upload", "index"] = "upload"

@@ -16,7 +16,7 @@ from voiceops.cli.flags import CallFlags
         "rate": "Calls started per second (0: as soon as a caller is free).",
         "duration": "Call for that many seconds instead of --count times.",
         "hold": "Seconds that a caller stays after it has heard the agent.",
-        "script": "WAV file to say after the greeting; the agent must answer it.",
+        "script": "WAV file to play after the greeting; the agent must answer it.",
         "hangup": "clean, abrupt (the caller vanishes) or mid-greeting; several as a,b are taken in turn.",
         "redial": "Hang up and call again at once, as the same caller.",
         "room": "Call into this room instead of a fresh one, and leave it standing.",

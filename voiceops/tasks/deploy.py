@@ -11,7 +11,7 @@ _CONNECT = {
 }
 _ROLL = {
     "serial": "Hosts of one batch, as 2 or 25% (default: deploy.serial).",
-    "max_fail": "So many hosts may fail before no further batch begins (default: deploy.max_fail).",
+    "max_fail": "Begin no further batch once more hosts than this have failed (default: deploy.max_fail).",
     "wait": "Seconds to wait for somebody else's deploy (default: deploy.lock_wait_s).",
 }
 
@@ -54,7 +54,7 @@ def setup(run: CommandRun, flags: SetupFlags) -> Report:
 
 @command(*TARGETS, "timeout", "diff", help=_CONNECT)
 def drift(run: CommandRun, parallel: int = 0, accept_new: bool = False) -> Report:
-    """Are the servers as declared? Exit 2 with what differs: files, units, services. Changes nothing.
+    """Compare servers with the inventory; exit 2 with what differs: files, units, services. Changes nothing.
 
     Example: inv drift --group voice --diff
     """

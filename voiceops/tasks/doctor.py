@@ -16,7 +16,7 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
     },
 )
 def why(run: CommandRun, room: str = "", fix: bool = False, since: str = "") -> Report:
-    """Why does a caller hear nothing? The most likely cause first, each with what fixes it.
+    """Say why a caller hears nothing: the most likely cause first, each with what fixes it.
 
     Exit 1 when callers hear silence now, or a fix failed. Example: inv why --room front-desk --fix
     """

@@ -17,9 +17,9 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
     },
 )
 def rollback(run: CommandRun, only: str = "", to: str = "", wait: float = 10.0) -> Report:
-    """Agents go back to their last good release, by overlap: calls in progress go on.
+    """Roll agents back to their last good release, by overlap: calls in progress go on.
 
-    The one left is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
+    The release that they leave is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
     """
     from voiceops.commands import releases as servers
 
@@ -28,7 +28,7 @@ def rollback(run: CommandRun, only: str = "", to: str = "", wait: float = 10.0) 
 
 @command(*TARGETS)
 def releases(run: CommandRun) -> Report:
-    """Which releases were deployed, when, by whom, and which one serves.
+    """List which releases were deployed, when, by whom, and which one serves.
 
     Example: inv releases --host web1
     """
@@ -56,7 +56,7 @@ def lock(run: CommandRun, reason: str = "", minutes: float = 60.0) -> Report:
 
 @command(*TARGETS)
 def unlock(run: CommandRun) -> Report:
-    """Take the lock off servers, whoever holds it; a deploy that is at work keeps its own.
+    """Release the lock of servers, whoever holds it; a running deploy keeps its own.
 
     Example: inv unlock --group voice
     """
@@ -67,7 +67,7 @@ def unlock(run: CommandRun) -> Report:
 
 @command(*TARGETS, help={"out": "Folder to write the files to, one below it for each host."})
 def render(run: CommandRun, out: str = "") -> Report:
-    """Every file that a deploy would write to servers; secrets are masked.
+    """Print or write every file that a deploy would put on servers; secrets are masked.
 
     Example: inv render --host web1 --out rendered
     """

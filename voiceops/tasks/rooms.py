@@ -34,7 +34,7 @@ def cleanup_rooms(run: CommandRun, all_: bool = False, quiet: bool = False) -> R
 
 @command(*TARGETS, "timeout")
 def list_(run: CommandRun) -> Report:
-    """All rooms, with who is in them.
+    """List all rooms, with who is in them.
 
     Example: inv rooms.list --json
     """
@@ -45,7 +45,7 @@ def list_(run: CommandRun) -> Report:
 
 @command(*TARGETS, "timeout", help={"room": _ROOM})
 def show(run: CommandRun, room: str) -> Report:
-    """One room: who is in it, and which agents it has been promised.
+    """Show one room: who is in it, and which agents were dispatched to it.
 
     Example: inv rooms.show front-desk
     """
@@ -78,7 +78,7 @@ def kick(run: CommandRun, room: str, identity: str) -> Report:
 
 @command(*TARGETS, "timeout", "yes", help={"room": _ROOM, "yes": _YES})
 def ensure_clean(run: CommandRun, room: str) -> Report:
-    """See to it that the next one to join gets a fresh room.
+    """Delete a room unless it is fresh, so that the next caller gets a new one.
 
     Example: inv rooms.ensure-clean front-desk
     """
@@ -100,7 +100,7 @@ def ensure_clean(run: CommandRun, room: str) -> Report:
 def dispatch(
     run: CommandRun, room: str, agent: str | None = None, metadata: str = "", wait: bool = False
 ) -> Report:
-    """Bring one agent into a room, unless one is there or on its way.
+    """Dispatch one agent to a room, unless one is there or on its way.
 
     Example: inv rooms.dispatch front-desk --wait
     """
@@ -122,7 +122,7 @@ def wait_agent(run: CommandRun, room: str, agent: str | None = None) -> Report:
 
 @command(*TARGETS, "timeout")
 def selftest(run: CommandRun) -> Report:
-    """Prove the room library on the configured server, with rooms of its own: after an upgrade.
+    """Test the room library on the configured server, in rooms of its own; run it after an upgrade.
 
     Example: inv rooms.selftest
     """

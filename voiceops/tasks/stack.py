@@ -16,7 +16,7 @@ _TARGETS = ("host", "group", "limit")
     aliases=("up",),
     help={
         **_ONLY,
-        "replace": "End strays gracefully first: what runs one of our services and was not started by us.",
+        "replace": "End strays first, gracefully: processes like those of this project that it did not start.",
         "verify": "End with a real call that must hear the agent.",
     },
 )
@@ -52,7 +52,7 @@ def restart(run: CommandRun, only: str = "", verify: bool = False) -> Report:
     help={
         **_ONLY,
         "drain": "Seconds that calls in progress may take to end (agents take no new ones).",
-        "now": "Kill at once instead of asking; with calls it needs --yes.",
+        "now": "Kill at once instead of stopping gracefully; with calls it needs --yes.",
     },
 )
 def stop(run: CommandRun, only: str = "", drain: float = -1.0, now: bool = False) -> Report:
@@ -67,7 +67,7 @@ def stop(run: CommandRun, only: str = "", drain: float = -1.0, now: bool = False
 
 @command(*_TARGETS, name="check-running", help=_ONLY)
 def check_running(run: CommandRun, only: str = "") -> Report:
-    """Is there exactly one live, ready instance of each service? Exit 2 with what is wrong.
+    """Check that exactly one live, ready instance of each service runs; else exit 2 and say what is wrong.
 
     Changes nothing. Example: inv check-running --json
     """
@@ -78,7 +78,7 @@ def check_running(run: CommandRun, only: str = "") -> Report:
 
 @command(*_TARGETS, aliases=("ps",), help={"watch": "Draw again and again until Ctrl-C."})
 def status(run: CommandRun, watch: bool = False) -> Report:
-    """Services, releases, rooms and calls, per host.
+    """Show services, releases, rooms and calls, per host.
 
     Example: inv status --watch
     """
@@ -96,13 +96,13 @@ def status(run: CommandRun, watch: bool = False) -> Report:
         "since": "Only lines since then: 90s, 10m, 2h, 1d or an ISO time.",
         "lines": "At most this many of the last lines (0: all; by default 200, with --since all).",
         "raw": "The lines as the services wrote them: not shortened, control characters included.",
-        "level": "Only this level and above: debug, info, warning or error. debug also shows who only looked.",
+        "level": "Only this level and above: debug, info, warning or error. debug also shows read requests, such as those of `status`.",
         "grep": "Only lines that match this regular expression; without capital letters it ignores case.",
         "room": "Only lines of this room: of its server, its jobs and its calls.",
     },
 )
 def logs(run: CommandRun, flags: LogFlags) -> None:
-    """Logs of all services, merged by time; rotated files are part of it.
+    """Show the logs of all services, merged by time; rotated files included.
 
     Examples: inv logs agent --follow --since 10m, inv logs --level warning --room front-desk
     """

@@ -254,7 +254,7 @@ def test_a_mute_agent_is_named_with_its_provider_and_reason() -> None:
     (finding,) = diagnose(CASES["provider-failed"])
     assert "TTS (openai.tts.TTS)" in finding.sentence
     assert without_time(finding.evidence) == [
-        "worker log: failed to synthesize speech: invalid API key, 2 time(s) in 30 s"
+        "worker log: failed to synthesize speech: invalid API key, 2 times in 30 s"
     ]
 
 

@@ -66,7 +66,7 @@ def test_a_worker_that_was_told_to_stop_and_is_mute_is_named_with_the_calls_that
     (finding,) = diagnose(scene(*others, workers=(new, old)))
     assert (finding.rule, finding.severity) == ("worker-drain-stuck", "warning")
     assert "pid 7" in finding.sentence
-    assert "1 call(s) may be its own: it is ended only after them" in finding.evidence
+    assert "1 call may be its own: it is ended only after them" in finding.evidence
     assert [fix.action for fix in finding.fixes] == ["start"]
     lost = server_line("failed to assign job to worker", 5, error="context deadline exceeded", room="lost")
     blocked = worker_line("event loop blocked", 60, level="WARNING", where="/a/agent.py:7 in look_up")
