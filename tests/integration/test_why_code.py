@@ -77,7 +77,7 @@ def test_recover_keeps_a_worker_whose_new_code_can_not_be_loaded(stack: Project)
     code(stack, BROKEN)
     try:
         document = stack.inv("recover", "--json", code=1).json["hosts"]["localhost"]
-        assert "calls-failed" in document["stopped_by"]
+        assert "calls-failed" in document["stopped_by"], document
         assert stack.pid("agent") == serving
         told = stack.inv("start", code=1).err
         assert re.search(r"^error: agent ended .*: SyntaxError", told, re.MULTILINE)

@@ -96,10 +96,10 @@ def _moment(since: str) -> float | None:
     try:
         began = parse_since(since, now)
     except ValueError as error:
-        raise UsageError(f"--since: {error}") from None
+        raise UsageError(f"--since: {error}", hint="for example --since 10m") from None
     if began >= now:
         raise UsageError(
-            f"--since: {since} is not over yet", hint="write how long ago: 10m, 2h, or an ISO time"
+            f"--since: {since} is in the future", hint="write how long ago: 10m, 2h, or an ISO time"
         )
     return began
 

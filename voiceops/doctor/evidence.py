@@ -28,6 +28,7 @@ _RAISED = "unhandled exception while running the job task"
 _GUARDED = "call failed"
 _EXITED = "process exited with non-zero exit code"
 _KILLED = "killing process"
+_NO_PROCESS = "failed to acquire process for job"
 _OFFERED = "received job request"
 
 
@@ -169,6 +170,8 @@ def call_error(event: LogEvent, folder: str = "") -> str:
         return exception_in([event], folder) or str(event.fields.get("error") or "no error given")
     if _EXITED in event.message:
         return f"its process ended with exit code {event.message.rsplit(' ', 1)[-1]}"
+    if event.message.startswith(_NO_PROCESS):
+        return "no process could be started"  # each new one loads the code as it is now
     return "it hung and was killed" if event.message.startswith(_KILLED) else ""
 
 

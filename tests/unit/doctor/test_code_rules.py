@@ -56,6 +56,18 @@ def test_a_failed_call_after_which_another_was_answered_is_a_warning() -> None:
     assert (finding.rule, finding.severity) == ("calls-failed", "warning")
 
 
+def test_a_call_for_which_no_process_could_be_started_was_not_answered() -> None:
+    events = (
+        offered(90),
+        raised(89.8),
+        offered(60, "AJ_2"),
+        worker_line("failed to acquire process for job after 3 attempts", 55, job_id="AJ_2"),
+    )
+    (finding,) = diagnose(scene(workers=(HERE,), events=events))
+    assert (finding.rule, finding.severity) == ("calls-failed", "error")
+    assert finding.sentence == "The last 2 calls of agent failed: no process could be started."
+
+
 def test_calls_that_failed_before_the_worker_was_started_are_no_finding_unless_asked_for() -> None:
     events = (offered(1090), raised(1089.8))
     assert diagnose(scene(workers=(HERE,), events=events)) == ()
