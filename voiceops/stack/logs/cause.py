@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 _FRAME = re.compile(r'\s*File "([^"]+)", line (\d+)')
 _RAISED = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning)\b.*|[A-Za-z_][\w.]*: .*")
@@ -50,7 +49,7 @@ def raised_by(pid: int, lines: Sequence[str], folder: Path | None = None) -> str
     return raised_in(own, folder) or raised_in(lines, folder)
 
 
-def _fields(line: str) -> dict[str, Any]:
+def _fields(line: str) -> dict[str, object]:
     if not line.startswith("{"):
         return {}
     try:
