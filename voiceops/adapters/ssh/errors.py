@@ -53,6 +53,7 @@ def translate(error: Exception, host: str, address: str) -> UnreachableError:
     from paramiko import ssh_exception as ssh
 
     data = {"host": host, "address": address}
+    try_it = f"is the host up, and does `ssh {address}` work? ansible_host and ansible_port say where it is"
     if isinstance(error, ssh.BadHostKeyException):
         return CredentialsError(
             f"{host}: its key changed: known_hosts has another one for {address}",
@@ -77,19 +78,28 @@ def translate(error: Exception, host: str, address: str) -> UnreachableError:
         )
     if isinstance(error, ssh.NoValidConnectionsError):
         return UnreachableError(
-            f"{host}: nothing accepts connections at {address}", retryable=True, data=data
+            f"{host}: nothing accepts connections at {address}", hint=try_it, retryable=True, data=data
         )
     if isinstance(error, ssh.ProxyCommandFailure):
-        return UnreachableError(f"{host}: the proxy command failed", data=data)
+        return UnreachableError(
+            f"{host}: the proxy command failed", hint="check ansible_ssh_common_args", data=data
+        )
     if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
-        return UnreachableError(f"{host}: no answer from {address} in time", retryable=True, data=data)
+        return UnreachableError(
+            f"{host}: no answer from {address} in time", hint=try_it, retryable=True, data=data
+        )
     if isinstance(error, (ssh.SSHException, EOFError)):
         said = str(error) or "the connection ended during the handshake"
         if "No authentication methods" in said:  # Paramiko has no type for it
             return CredentialsError(f"{host}: there is no key to log in with", hint="`ssh-add -l`", data=data)
-        return UnreachableError(f"{host}: {said}", retryable=True, data=data)
+        return UnreachableError(f"{host}: {said}", hint=try_it, retryable=True, data=data)
     if isinstance(error, socket.gaierror):
-        return UnreachableError(f"{host}: the name {address} can't be resolved", data=data)
+        return UnreachableError(
+            f"{host}: the name {address} can't be resolved",
+            hint="correct the name, or set ansible_host to an address",
+            data=data,
+        )
     if isinstance(error, OSError):
-        return UnreachableError(f"{host}: {error.strerror or error} ({address})", retryable=True, data=data)
-    return UnreachableError(f"{host}: {type(error).__name__}: {error}", data=data)
+        said = error.strerror or str(error)
+        return UnreachableError(f"{host}: {said} ({address})", hint=try_it, retryable=True, data=data)
+    return UnreachableError(f"{host}: {type(error).__name__}: {error}", hint=try_it, data=data)

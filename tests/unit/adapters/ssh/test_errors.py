@@ -41,7 +41,9 @@ UNREACHABLE: list[Exception] = [
 
 @pytest.mark.parametrize("error", REFUSED, ids=lambda error: type(error).__name__)
 def test_refused_credentials_are_told_apart(error: Exception) -> None:
-    assert isinstance(translate(error, "web", "10.0.0.1"), CredentialsError)
+    translated = translate(error, "web", "10.0.0.1")
+    assert isinstance(translated, CredentialsError)
+    assert translated.hint
 
 
 @pytest.mark.parametrize("error", UNREACHABLE, ids=lambda error: type(error).__name__)
@@ -51,6 +53,7 @@ def test_everything_else_is_unreachable_and_names_the_host(error: Exception) -> 
     assert not isinstance(translated, CredentialsError)
     assert translated.exit_code == 5
     assert translated.message.startswith("web: ")
+    assert translated.hint
 
 
 def test_no_error_of_paramiko_is_forgotten() -> None:
