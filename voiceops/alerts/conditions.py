@@ -112,14 +112,12 @@ def _no_worker(inputs: AlertInputs) -> Iterator[ActiveCondition]:
     # One check may fall into a restart.
     if inputs.checks_without_worker < 2:
         return
-    known = next(
-        (one for one in inputs.incidents.values() if one.cause == "no-worker" and one.sentence), None
-    )
+    # The monitor's own incident of the agent says why, and what to do.
+    known = next((one for one in inputs.incidents.values() if one.subject and one.sentence), None)
     yield ActiveCondition(
         alert="no-worker",
-        sentence=known.sentence
-        if known
-        else "No agent is registered with LiveKit: nobody answers new calls.",
+        sentence="No agent is registered with LiveKit: nobody answers new calls."
+        + (f" {known.sentence}" if known else ""),
         fix=(known.fix if known else "") or "inv why --fix",
     )
 

@@ -19,6 +19,8 @@ ABANDONED_S = 3.0
 """Whoever leaves sooner has not waited for an agent: a page that was reloaded says nothing about the stack."""
 DROPPED_S = 5.0
 """An agent that was gone for so long when its caller left has left first."""
+COUNTED_AFTER_S = 30.0
+"""A call that has lasted for so long is in LiveKit's count of participants."""
 _LEFT_BY_ITSELF = ("", "CLIENT_INITIATED", "ROOM_DELETED", "ROOM_CLOSED", "PARTICIPANT_REMOVED")
 _MOST_ROOMS = 10_000
 
@@ -68,18 +70,19 @@ class CallTracker:
         return []
 
     def on_nobody(self, at: float) -> list[CallRecord]:
-        """End all calls: LiveKit says that nobody is in one."""
-        left = [call for room in self._rooms.values() for call in room.calls.values()]
-        left += self._adopted.values()
-        for room in self._rooms.values():
-            room.calls.clear()
-        self._adopted.clear()
-        return [
-            msgspec.structs.replace(
-                call, ended_at=max(at, call.started_at), outcome=_outcome(call, at), detail="end not seen"
-            )
-            for call in left
-        ]
+        """End the calls of which no webhook came: LiveKit counts nobody in a call.
+
+        Not those that have just begun: LiveKit counts a room's participants every 5 s.
+        """
+        ended = []
+        for calls in (*(room.calls for room in self._rooms.values()), self._adopted):
+            for call in [one for one in calls.values() if at - one.started_at > COUNTED_AFTER_S]:
+                del calls[call.id]
+                outcome = _outcome(call, at)
+                ended.append(
+                    msgspec.structs.replace(call, ended_at=at, outcome=outcome, detail="end not seen")
+                )
+        return ended
 
     def _joined(self, room: _RoomCalls, event: WebhookEvent, caller: str | None) -> list[CallRecord]:
         if event.is_agent:

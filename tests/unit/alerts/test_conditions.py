@@ -70,13 +70,20 @@ def test_more_rooms_than_are_allowed() -> None:
     assert holding(check(rooms=5)) == {}
 
 
-def test_no_worker_holds_from_the_second_check_on_with_the_sentence_of_its_incident() -> None:
+def test_no_worker_holds_from_the_second_check_on_with_the_sentence_of_the_incident_behind_it() -> None:
     assert holding(check(workers=0)) == {}
     assert holding(check(workers=0), check(workers=None)) == {}
-    incident = Incident(
-        at=NOW, host="h", incident="i", cause="no-worker", sentence="The agent died.", began_at=NOW
+    died = Incident(
+        at=NOW,
+        host="h",
+        incident="i",
+        cause="service-dead",
+        subject="agent",
+        sentence="agent ended with exit code 1.",
+        began_at=NOW,
     )
-    assert holding(incident, check(workers=0), check(workers=0)) == {"no-worker": "The agent died."}
+    told = holding(died, check(workers=0), check(workers=0))
+    assert told["no-worker"].endswith("nobody answers new calls. agent ended with exit code 1.")
     assert holding(check(workers=0), check(workers=0), check(workers=1)) == {}
 
 

@@ -95,6 +95,7 @@ def test_calls_of_an_earlier_monitor_end_by_their_webhook_or_when_nobody_is_left
     tracker.adopt(calls)
 
     assert ends_of(left("P", 40.0), tracker=tracker) == {"P": ("unanswered", None)}
+    assert tracker.on_nobody(39.0) == [], "a call that has just begun may not be counted yet"
     (other,) = tracker.on_nobody(50.0)
     assert (other.id, other.outcome, other.detail) == ("Q", "unanswered", "end not seen")
-    assert tracker.on_nobody(60.0) == []
+    assert tracker.on_nobody(90.0) == []
