@@ -73,6 +73,7 @@ def full_job(folder: Path, machines: Sequence[Machine]) -> Servers:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # commands start with their bytecode, as users' do
     os.environ.update(LIVEKIT_API_KEY=API_KEY, LIVEKIT_API_SECRET=API_SECRET)
     servers = agent_servers(folder, machines, ENTRY, cache=sleeper(), relay=sleeper())
+    del servers.variables["services"]["agent"]["env"]  # its jobs have processes, as those of most agents
     servers.variables["deploy"]["serial"] = "100%"
     for machine in machines:
         servers.host_variables[machine.name] = {

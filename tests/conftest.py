@@ -13,16 +13,22 @@ from tests.support.timeouts import pytest_runtest_setup, pytest_runtest_teardown
 __all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]
 
 LONGEST = (
-    "test_deploy_agents",
-    "test_deploy_roles",
-    "test_why",
-    "test_deploy_bad_releases",
-    "test_deploy_folders",
-    "test_call_guards",
-    "test_odd_hosts",
     "test_deploy",
+    "test_why",
+    "test_deploy_mute_releases",
+    "test_deploy_bad_releases",
+    "test_deploy_roles",
+    "test_deploy_agents",
+    "test_deploy_bad_fleet",
+    "test_deploy_releases",
+    "test_deploy_killed",
+    "test_call_guards",
+    "test_deploy_index",
+    "test_odd_hosts",
+    "test_deploy_guards",
     "test_deploy_faults",
     "test_why_server",
+    "test_deploy_folders",
     "test_deploy_secrets",
     "test_stack_agent",
     "test_why_code",
@@ -33,7 +39,6 @@ LONGEST = (
     "test_agentkit_calls",
     "test_rooms",
     "test_commands_servers",
-    "test_deploy_index",
 )
 """Modules that begin first where several run side by side: a long one that begins last keeps all waiting."""
 

@@ -1,6 +1,6 @@
 """Deploys to real hosts with faults: what failed is said, what served goes on, and the next run fixes it.
 
-With commands, which are up at once. What agents do: test_deploy_agents.py.
+With commands, which are up at once. What agents do: test_deploy_agents.py and test_deploy_releases.py.
 """
 
 from __future__ import annotations

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.support import hosts
-from tests.support.servers import PROJECT, Servers, agent_servers, cheap_servers
+from tests.support.servers import PROJECT, cheap_servers
 
-ENTRY = Path(__file__).parent / "agents" / "tone.py"
 FOLDERS = {
     f"/opt/{PROJECT}": "releases/7/settings.json",
     f"/etc/{PROJECT}": "server.key",
@@ -92,68 +90,3 @@ def test_a_full_state_folder_is_named_with_the_next_step_by_every_command(
         fresh_host.shell(f"cat /dev/zero > {folder}/fill", check=False)
         failed = servers.inv("lock", "--group", "servers", code=1)
         assert folder in failed.err
-
-
-def modes(host: hosts.Machine, *folders: str) -> list[str]:
-    """What others may read, or what the services' group may not."""
-    found = host.shell(
-        f"find {' '.join(folders)} ! -type l \\( -perm /o=rwx -o ! -group vo-{PROJECT} -o ! -perm -g=r -o ! -user root \\)"
-    )
-    return found.stdout.split("\n")[:-1]
-
-
-def _deployed(servers: Servers) -> Any:
-    """Deploy without the call; the environment is built on the host."""
-    return servers.inv("deploy", "--group", "servers", "--json", "--no-call", timeout_s=280).json
-
-
-@pytest.mark.timeout(420)
-def test_under_any_umask_releases_are_for_root_and_the_services_alone_and_nothing_foreign_goes(
-    tmp_path: Path, fresh_host: hosts.Machine
-) -> None:
-    fresh_host.shell("sed -i '1i umask 077' /root/.bashrc")
-    assert fresh_host.ssh("umask").stdout == "0077\n"
-    servers = agent_servers(tmp_path / "project", [fresh_host], ENTRY)
-    secret = servers.folder / "agent/service-account.json"
-    secret.write_text("{}")
-    secret.chmod(0o600)
-    _deployed(servers)
-    folders = (f"/opt/{PROJECT}/releases", f"/opt/{PROJECT}/venvs")
-    assert modes(fresh_host, *folders) == []
-    shown = fresh_host.shell(f"stat -c '%a %U %G' /opt/{PROJECT}/current/agent/service-account.json").stdout
-    assert shown == f"640 root vo-{PROJECT}\n"
-    denied = fresh_host.shell(f"ls {folders[0]}", user="deploy", check=False)
-    assert "Permission denied" in denied.stderr
-    assert _deployed(servers)["changed_count"] == 0
-
-    # A host as an older voiceops left it: readable for everybody, an older release beside the current one.
-    (old,) = fresh_host.shell(f"ls {folders[0]}").stdout.split()
-    fresh_host.shell(
-        f"chgrp -hR root {' '.join(folders)}; chmod -R u=rwX,go=rX {' '.join(folders)}; rm /opt/{PROJECT}/.voiceops"
-    )
-    (servers.folder / "agent/agent.py").write_text(ENTRY.read_text() + "\n# another release\n")
-    theirs = {
-        f"{folders[0]}/20260101/settings.json": "of another tool",
-        f"{folders[1]}/mine/pyvenv.cfg": "made by hand",
-        f"/etc/{PROJECT}/agent/notes.env": "A=1",
-        f"/var/lib/{PROJECT}/wheels/../notes": "by hand",
-    }
-    for path, text in theirs.items():
-        fresh_host.write(path, text)
-    _deployed(servers)
-    for path, text in theirs.items():
-        assert fresh_host.read(path) == text
-    fresh_host.shell(f"rm -r {folders[0]}/20260101 {folders[1]}/mine")
-    assert fresh_host.shell(f"test -d {folders[0]}/{old}").returncode == 0, "kept for a rollback"
-    assert modes(fresh_host, *folders) == []
-
-    # A host that root's umask broke under an older voiceops.
-    agent = fresh_host.shell(f"systemctl list-units --plain --no-legend '{PROJECT}-agent@*' | cut -d' ' -f1")
-    fresh_host.shell(f"chmod -R go= {folders[0]}/* {folders[1]}/*; chmod 700 /var/lib/{PROJECT}")
-    # One that drains may have ended in the meantime.
-    fresh_host.shell(f"systemctl kill --signal=KILL {' '.join(agent.stdout.split())}", check=False)
-    fresh_host.shell("sleep 3")
-    _deployed(servers)
-    assert modes(fresh_host, *folders) == []
-    servers.inv("check-running", "--group", "servers")
-    assert _deployed(servers)["changed_count"] == 0

@@ -10,7 +10,7 @@ from itertools import cycle
 from pathlib import Path
 
 from tests.support import hosts, parts
-from tests.support.servers import Servers, agent_servers
+from tests.support.servers import IN_THREADS, Servers, agent_servers
 
 ROLES = {
     "store": ["redis"],
@@ -73,7 +73,7 @@ def role_servers(folder: Path, machines: Sequence[hosts.Machine], entry: Path) -
             "probe": {"tcp": redis},
         },
         "livekit": livekit,
-        "agent": {"kind": "agent", "entry": "agent/agent.py"},
+        "agent": {"kind": "agent", "entry": "agent/agent.py", "env": dict(IN_THREADS)},
         "watch": {
             "kind": "command",
             "command": ["/usr/bin/python3", "-c", _WATCH, f"http://{first.address}:7880"],

@@ -14,6 +14,8 @@ from tests.support.projects import Answer
 from voiceops.model.quoting import json_for_yaml
 
 PROJECT = "frontdesk"
+IN_THREADS = {"TONE_JOBS": "thread"}
+"""Environment of an agent that is up after half of the work: for tests that are not about the processes of jobs."""
 BARE_HOST_S = 300.0
 """What the first deploy of an agent to a bare host may take on a full machine: it builds the environment there."""
 
@@ -84,7 +86,7 @@ def agent_servers(
             "node_ip": address,
             "binary": str(parts.livekit_server_binary()),
         },
-        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"]},
+        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"], "env": dict(IN_THREADS)},
     }
     return _made(folder, machines, address, declared | services)
 

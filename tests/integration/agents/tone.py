@@ -9,7 +9,7 @@ import time
 from array import array
 
 from livekit import rtc
-from livekit.agents import AgentServer, JobContext, JobRequest, cli
+from livekit.agents import AgentServer, JobContext, JobExecutorType, JobRequest, cli
 
 from voiceops.model.loudness import Loudness
 
@@ -26,6 +26,8 @@ server = AgentServer(
     load_threshold=math.inf,
     drain_timeout=0,
     num_idle_processes=1,
+    # In threads it starts with half of the work: there is no server of forks that imports everything again.
+    job_executor_type=JobExecutorType(os.environ.get("TONE_JOBS", "process")),
 )
 
 

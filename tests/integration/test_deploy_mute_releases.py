@@ -1,0 +1,80 @@
+"""Releases that become ready and then answer no call, or nothing at all: the host goes back by itself."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support import hosts
+from tests.support.bad_releases import AGENT, TONE, assert_back, entrypoint_that, good_release, told
+from tests.support.servers import Servers, agent_servers
+
+ACCEPTS = "    await request.accept()\n"
+MAIN = "if __name__ =="
+BLOCKED = """def _block(*_: object) -> None:
+    asyncio.get_running_loop().call_later(0.2, time.sleep, 600)
+
+
+server.on("worker_registered", _block)
+
+
+"""
+
+pytestmark = pytest.mark.timeout(480)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, prepared_host: hosts.Machine) -> Servers:
+    return agent_servers(tmp_path_factory.mktemp("mute") / "project", [prepared_host], TONE)
+
+
+@pytest.fixture
+def good(servers: Servers, prepared_host: hosts.Machine) -> str:
+    """The release that serves before each test: the same code."""
+    return good_release(servers, prepared_host)
+
+
+def test_a_silent_release_goes_back(servers: Servers, prepared_host: hosts.Machine, good: str) -> None:
+    entrypoint_that(servers, "await asyncio.Event().wait()")
+    message = told(servers)["message"]
+    assert f"back at release {good}" in message
+    assert "marked bad" in message
+    assert_back(servers, prepared_host, good)
+
+
+@pytest.mark.parametrize(
+    ("line", "blocks", "ready_timeout_s", "shown"),
+    [
+        # Not yet settled: the deploy waits for as long as it may.
+        pytest.param(MAIN, f"{BLOCKED}{MAIN}", 20, "health check|no agent joined", id="once-registered"),
+        pytest.param(
+            ACCEPTS, "    time.sleep(600)\n", 60, "health check|no agent joined", id="at-the-first-call"
+        ),
+        pytest.param(
+            ACCEPTS, f"{ACCEPTS}    time.sleep(600)\n", 60, "health check", id="with-the-first-call-answered"
+        ),
+    ],
+)
+def test_an_agent_that_blocks_its_loop_after_it_was_ready_does_not_stay(
+    servers: Servers,
+    prepared_host: hosts.Machine,
+    good: str,
+    line: str,
+    blocks: str,
+    ready_timeout_s: int,
+    shown: str,
+) -> None:
+    text = TONE.read_text()
+    assert line in text
+    (servers.folder / AGENT).write_text(text.replace(line, blocks))
+    servers.variables["services"]["agent"]["ready_timeout_s"] = ready_timeout_s
+    servers.write()
+    try:
+        message = told(servers)["message"]
+    finally:
+        del servers.variables["services"]["agent"]["ready_timeout_s"]
+        servers.write()
+    assert re.search(shown, message)
+    assert "marked bad" in message
+    assert_back(servers, prepared_host, good)
