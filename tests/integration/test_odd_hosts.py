@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -66,22 +66,30 @@ def test_an_old_python_is_named_with_what_is_needed(
 
 
 @pytest.mark.parametrize("shell", ["nologin", "menu"])
-@pytest.mark.parametrize("user", ["root", "deploy"])
 def test_a_login_shell_that_runs_no_commands_is_named(
-    servers: Servers, fresh_host: hosts.Machine, shell: str, user: str
+    tmp_path: Path, fresh_host: hosts.Machine, shell: str
 ) -> None:
     path = "/usr/sbin/nologin"
     if shell == "menu":
         path = "/usr/local/bin/menu"
         fresh_host.write(path, MENU, mode=0o755)
-    fresh_host.shell(f"usermod --shell {path} {user}")
-    servers.variables["ansible_user"] = user
-    servers.write()
-    refused = servers.inv("deploy", "--group", "servers", code=5)
-    assert f"the login shell of {user} runs no commands" in refused.err
-    assert "usermod --shell" in refused.err
     said = "not available" if shell == "nologin" else "restart the printer"
-    assert said in refused.err
+    with ExitStack() as ending:
+        running = {}
+        for user in ("root", "deploy"):  # side by side: a menu is listened to for half a minute
+            fresh_host.shell(f"usermod --shell {path} {user}")
+            servers = cheap_servers(tmp_path / user, [fresh_host])
+            servers.variables["ansible_user"] = user
+            servers.write()
+            running[user] = servers.spawn("deploy", "--group", "servers")
+            ending.callback(running[user].wait)
+            ending.callback(running[user].kill)
+        for user, process in running.items():
+            out, refused = process.communicate(timeout=110)
+            assert process.returncode == 5, out + refused
+            assert f"the login shell of {user} runs no commands" in refused
+            assert "usermod --shell" in refused
+            assert said in refused
 
 
 def test_sudo_that_wants_a_terminal_is_told_from_sudo_that_wants_a_password(
