@@ -30,52 +30,64 @@ def deployed(servers: Servers) -> Servers:
     return servers
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Servers:
+    return cheap_servers(tmp_path_factory.mktemp("shared") / "project", [host])
+
+
+@pytest.fixture
+def standing(shared: Servers) -> Servers:
+    """The declared state on one host for all, whatever the test before left."""
+    shared.variables["services"] = {"web": sleeper()}
+    shared.write()
+    shared.deploy()
+    return shared
+
+
 def pid(host: hosts.Machine, unit: str = UNIT) -> str:
     return host.shell(f"systemctl show -P MainPID {unit}").stdout.strip()
 
 
-def test_a_second_run_changes_nothing_and_restarts_nothing(
-    deployed: Servers, fresh_host: hosts.Machine
-) -> None:
-    before = pid(fresh_host)
-    assert deployed.deploy()["changed_count"] == 0
-    deployed.inv("drift", "--group", "servers")
-    deployed.inv("deploy", "--group", "servers", "--check")
-    assert pid(fresh_host) == before != "0"
+def test_a_second_run_changes_nothing_and_restarts_nothing(standing: Servers, host: hosts.Machine) -> None:
+    before = pid(host)
+    assert standing.deploy()["changed_count"] == 0
+    standing.inv("drift", "--group", "servers")
+    standing.inv("deploy", "--group", "servers", "--check")
+    assert pid(host) == before != "0"
 
 
 def test_a_restart_loop_fails_the_deploy_with_its_cause_and_the_next_one_fixes_it(
-    deployed: Servers, fresh_host: hosts.Machine
+    standing: Servers, host: hosts.Machine
 ) -> None:
     loop = sleeper(command=["/bin/sh", "-c", "echo no such table: calls; sleep 0.5; exit 1"])
-    deployed.variables["services"]["web"] = loop
-    deployed.write()
-    failed = deployed.inv("deploy", "--group", "servers", code=1)
+    standing.variables["services"]["web"] = loop
+    standing.write()
+    failed = standing.inv("deploy", "--group", "servers", code=1)
     assert "no such table: calls" in failed.err
-    deployed.variables["services"]["web"] = sleeper()
-    deployed.write()
-    deployed.deploy()
-    assert fresh_host.shell(f"systemctl is-active {UNIT}").stdout.strip() == "active"
+    standing.variables["services"]["web"] = sleeper()
+    standing.write()
+    standing.deploy()
+    assert host.shell(f"systemctl is-active {UNIT}").stdout.strip() == "active"
 
 
 def test_ssh_cut_between_configuration_and_restart_the_next_run_restarts(
-    deployed: Servers, fresh_host: hosts.Machine
+    standing: Servers, host: hosts.Machine
 ) -> None:
-    before = pid(fresh_host)
-    deployed.variables["services"]["web"] = sleeper(env={"COLOUR": "red"})
-    deployed.write()
-    process = deployed.spawn("deploy", "--group", "servers")
+    before = pid(host)
+    standing.variables["services"]["web"] = sleeper(env={"COLOUR": "red"})
+    standing.write()
+    process = standing.spawn("deploy", "--group", "servers")
     try:
-        _wait_until(lambda: "red" in fresh_host.shell(f"cat /etc/{PROJECT}/web.env").stdout)
-        fresh_host.cut_sessions()
+        _wait_until(lambda: "red" in host.shell(f"cat /etc/{PROJECT}/web.env").stdout)
+        host.cut_sessions()
         process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
-    deployed.deploy()
-    after = pid(fresh_host)
+    standing.deploy()
+    after = pid(host)
     assert after != before
-    assert "COLOUR=red" in fresh_host.shell(f"tr '\\0' '\\n' < /proc/{after}/environ").stdout
+    assert "COLOUR=red" in host.shell(f"tr '\\0' '\\n' < /proc/{after}/environ").stdout
 
 
 def test_two_deploys_at_once_one_waits_or_exits_4_naming_the_owner(
@@ -188,27 +200,27 @@ def test_the_state_of_an_older_voiceops_is_read_and_nothing_of_it_is_lost(
     assert json.loads(fresh_host.read(f"{folder}/releases.jsonl").splitlines()[0]) == ledger[0]
 
 
-def test_a_pattern_that_matches_no_host_is_exit_3(servers: Servers) -> None:
+def test_a_pattern_that_matches_no_host_is_exit_3(shared: Servers) -> None:
     """Of all commands: tests/unit/tasks/test_targets.py."""
     for flags in (["--host", "nobody"], ["--group", "nobody"], ["--limit", "no*body"], ["--host", ""]):
-        servers.inv("deploy", *flags, code=3)
+        shared.inv("deploy", *flags, code=3)
 
 
-def test_this_machine_is_never_deployed_by_accident(servers: Servers) -> None:
-    assert "this machine" in servers.inv("deploy", code=3).err
+def test_this_machine_is_never_deployed_by_accident(shared: Servers) -> None:
+    assert "this machine" in shared.inv("deploy", code=3).err
 
 
 def test_a_service_that_is_no_longer_declared_is_stopped_and_its_unit_goes(
-    servers: Servers, fresh_host: hosts.Machine
+    standing: Servers, host: hosts.Machine
 ) -> None:
-    servers.variables["services"]["extra"] = sleeper()
-    servers.write()
-    servers.deploy()
-    del servers.variables["services"]["extra"]
-    servers.write()
-    servers.deploy()
-    assert servers.deploy()["changed_count"] == 0
-    listed = fresh_host.shell(
+    standing.variables["services"]["extra"] = sleeper()
+    standing.write()
+    standing.deploy()
+    del standing.variables["services"]["extra"]
+    standing.write()
+    standing.deploy()
+    assert standing.deploy()["changed_count"] == 0
+    listed = host.shell(
         f"ls /etc/systemd/system /etc/systemd/system/*.wants; systemctl list-units '{PROJECT}-*'"
     )
     assert "extra" not in listed.stdout
@@ -304,8 +316,8 @@ def _wait_until(seen: object, timeout_s: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_the_json_of_a_deploy_has_the_documented_shape(deployed: Servers, fresh_host: hosts.Machine) -> None:
-    document = deployed.deploy()["hosts"][fresh_host.name]
+def test_the_json_of_a_deploy_has_the_documented_shape(standing: Servers, host: hosts.Machine) -> None:
+    document = standing.deploy()["hosts"][host.name]
     assert document["ok"] is True
     assert document["changed_count"] == 0
     assert {"release", "resources"} <= document.keys()
