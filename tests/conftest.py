@@ -40,7 +40,10 @@ LONGEST = (
     "test_rooms",
     "test_commands_servers",
 )
-"""Modules that begin first where several run side by side: a long one that begins last keeps all waiting."""
+"""Modules that begin first where several run side by side: a long one that begins last keeps all waiting.
+
+The first two need no prepared host: its layer, which all others wait for, is made meanwhile by the third's worker.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
