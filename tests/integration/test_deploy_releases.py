@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration import onhost
 from tests.support import callers, hosts
+from tests.support.bad_releases import serving
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.servers import IN_THREADS, PROJECT, Servers, agent_servers
 from voiceops.adapters.livekit.api import LivekitApi
@@ -50,12 +51,6 @@ def main_pids(host: hosts.Machine) -> dict[str, str]:
         if unit.get("MainPID", "0") != "0":
             found[unit["Id"]] = unit["MainPID"]
     return found
-
-
-def serving(prepared_host: hosts.Machine) -> list[str]:
-    """The units of the agents that take calls; one that drains is deactivating."""
-    listed = prepared_host.shell(f"systemctl list-units --plain --no-legend --state=active {AGENTS}").stdout
-    return [line.split()[0] for line in listed.splitlines()]
 
 
 def test_an_agent_that_does_not_become_ready_is_stopped_and_the_old_one_serves(
@@ -109,9 +104,7 @@ def test_rollback_goes_to_the_last_good_release_and_skips_bad_ones(
         "services"
     ]["agent"]
     assert (moved["before"], moved["release"]) == (newest, good)
-    assert serving(prepared_host) == [f"{PROJECT}-agent@{good}.service"], (
-        "the one before drains, or has ended"
-    )
+    assert serving(prepared_host) == {good}, "the one before drains, or has ended"
     assert deployed.inv("drift", "--group", "servers", code=2)
 
 
@@ -167,7 +160,8 @@ def test_a_worker_whose_jobs_run_in_threads_tells_when_it_is_ready_for_the_next_
     deployed: Servers, prepared_host: hosts.Machine
 ) -> None:
     deployed.inv("call", "--group", "servers")
-    told = f"journalctl -u {serving(prepared_host)[0]} -o cat | grep -q 'worker ready for next'"
+    (release,) = serving(prepared_host)
+    told = f"journalctl -u '{PROJECT}-agent@{release}*' -o cat | grep -q 'worker ready for next'"
     prepared_host.shell(f'timeout 30 sh -c "until {told}; do sleep 0.2; done"')
 
 

@@ -44,9 +44,12 @@ async def entrypoint(ctx: JobContext) -> None:
     words_ended = asyncio.Event()
     if mode == "answer":
         ctx.room.on("track_subscribed", lambda track, *_: _listen(track, words_ended))
+    gone = asyncio.Event()
+    ctx.room.on("disconnected", lambda *_: gone.set())
     await ctx.connect()
     if mode == "mute":
-        await asyncio.Event().wait()
+        await gone.wait()
+        return
     source = rtc.AudioSource(RATE, 1, queue_size_ms=200)
     track = rtc.LocalAudioTrack.create_audio_track("tone", source)
     await ctx.room.local_participant.publish_track(track)
@@ -59,15 +62,20 @@ async def entrypoint(ctx: JobContext) -> None:
         await words_ended.wait()
         await _play(source, 1.0)
     else:
-        await _play(source, math.inf, amplitude=0 if mode == "silent" else 8000)
+        # To the end of the call, not beyond: the library would let it play to nobody for 15 s more.
+        await _play(source, math.inf, amplitude=0 if mode == "silent" else 8000, until=gone)
 
 
-async def _play(source: rtc.AudioSource, seconds: float, *, amplitude: int = 8000) -> None:
+async def _play(
+    source: rtc.AudioSource, seconds: float, *, amplitude: int = 8000, until: asyncio.Event | None = None
+) -> None:
     one_second = array(
         "h", (int(amplitude * math.sin(2 * math.pi * 440 * index / RATE)) for index in range(RATE))
     ).tobytes()
     offset, played = 0, 0.0
     while played < seconds:
+        if until is not None and until.is_set():
+            return
         data = one_second[offset : offset + FRAME * 2]
         await source.capture_frame(rtc.AudioFrame(data, RATE, 1, FRAME))
         offset = (offset + FRAME * 2) % len(one_second)
