@@ -1,0 +1,103 @@
+"""What a running monitor keeps, shows and tells of real calls: history, metrics, alerts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support import parts
+from tests.support.callers import Hearing, caller
+from tests.support.projects import REPOSITORY, Project, project
+from tests.unit.alerts.receiver import Receiver, receiver
+
+pytestmark = pytest.mark.timeout(240)
+TONE = REPOSITORY / "tests" / "integration" / "agents" / "tone.py"
+KEY = "0123456789abcdef0123456789abcdef"
+ROOMS = ("alice-1", "alice-2")
+
+
+@pytest.fixture
+def got() -> Iterator[Receiver]:
+    with receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def made(tmp_path: Path, got: Receiver) -> Iterator[Project]:
+    with project(tmp_path / "project", TONE) as one:
+        one.variables["services"]["monitor"] = {"kind": "monitor", "webhook_port": parts.free_port()}
+        one.variables["monitor"] = {"interval_s": 1}
+        one.variables["metrics"] = {"port": parts.free_port()}
+        one.variables["alerts"] = {
+            "channels": [f"json://{got.url}/channel"],
+            "webhook_url": f"http://{got.url}/hook",
+            "webhook_key": KEY,
+            "max_rooms": 1,
+        }
+        one.write()
+        one.inv("start", "--timeout", "160")
+        yield one
+
+
+async def two_calls(url: str) -> None:
+    """Two callers who hear their agents, stay until a check has seen both, and leave."""
+    async with AsyncExitStack() as calls:
+        for room in ROOMS:
+            person = await calls.enter_async_context(caller(url, room))
+            hearing = await calls.enter_async_context(Hearing(person))
+            await asyncio.wait_for(hearing.something(), 60)
+        await asyncio.sleep(7)  # LiveKit counts participants every 5 s
+
+
+def soon(condition: Callable[[], bool], what: Callable[[], object]) -> None:
+    ends_at = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < ends_at, what()
+        time.sleep(0.2)
+
+
+def test_calls_are_kept_counted_and_told_of(made: Project, got: Receiver) -> None:
+    tested = made.inv("monitor", "--test-alert", "--json").json["hosts"]["localhost"]
+    assert set(tested["channels"]) == {"channel 1 (json)", "webhook"}
+    got.requests.clear()
+    asyncio.run(two_calls(made.url))
+
+    def log() -> str:
+        return (made.folder / ".voiceops" / "logs" / "monitor.log").read_text()
+
+    def kept() -> dict[str, object]:
+        found: dict[str, object] = made.inv("history", "--json").json["hosts"]["localhost"]
+        return found
+
+    soon(lambda: kept()["answered_count"] == 2, lambda: (kept(), log()))
+    assert kept()["success"] == 1.0
+    assert "alice" not in str(kept())
+    address = f"http://127.0.0.1:{made.variables['metrics']['port']}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        metrics = answer.read().decode()
+    assert 'voiceops_calls_total{host="localhost",kind="caller",outcome="answered"} 2.0' in metrics
+    assert 'voiceops_call_answer_seconds_count{host="localhost",kind="caller"} 2.0' in metrics
+    assert 'voiceops_service_state{host="localhost",service="agent",state="ready"} 1.0' in metrics
+    assert "alice" not in metrics
+
+    soon(
+        lambda: {path for path, _, _ in got.requests} == {"/channel", "/hook"}, lambda: (got.requests, log())
+    )
+    headers, body = next((headers, body) for path, headers, body in got.requests if path == "/hook")
+    signed = headers["x-voiceops-timestamp"].encode() + b"." + body
+    assert (
+        headers["x-voiceops-signature"]
+        == "sha256=" + hmac.new(KEY.encode(), signed, hashlib.sha256).hexdigest()
+    )
+    told = json.loads(body)
+    assert (told["alert"], told["state"], told["fix"]) == ("max-rooms", "firing", "inv rooms.list")
+    assert "alice" not in str(told)
