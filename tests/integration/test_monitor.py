@@ -101,7 +101,10 @@ def test_nothing_is_done_while_somebody_else_holds_the_lock(project: Project) ->
 def test_there_is_one_monitor_and_one_check_changes_nothing(project: Project) -> None:
     second = project.run("monitor")
     assert (second.returncode, "another monitor watches this stack" in second.stderr) == (4, True)
-    project.json("monitor", "--once", code=2)  # its LiveKit does not answer
+    project.json("monitor", "--once")
+    project.json("stop", "--only", "one")
+    project.json("monitor", "--once")
+    assert pid_of(project, "one") == 0
 
 
 def test_it_begins_again_with_a_changed_configuration_and_keeps_the_old_one_while_the_new_one_is_wrong(

@@ -35,6 +35,8 @@ async def wait_through_the_death_of_all_workers(made: Project) -> float:
     async with AsyncExitStack() as calls:
         people = [await calls.enter_async_context(caller(made.url, "before"))]
         await agent_in(people[0])
+        # The monitor has seen the worker: from it the monitor has the name by which its jobs are known.
+        await asyncio.sleep(4)
         os.kill(made.pid("agent"), signal.SIGKILL)
         began = time.monotonic()
         for number in range(CALLERS - 1):

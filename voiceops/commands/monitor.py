@@ -139,5 +139,5 @@ def _check_once(run: CommandRun, host: Host) -> Report:
         }
     }
     lines = [f"{name}: {state}" for name, state in summary.services.items()]
-    lines.append("LiveKit does not answer" if rooms is None else f"{rooms.total} rooms")
+    lines.append("rooms are not known" if rooms is None else f"{rooms.total} rooms")
     return Report(document, "\n".join(lines), 0 if summary.ok else 2)

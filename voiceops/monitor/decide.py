@@ -136,6 +136,8 @@ def decide(host: str, memory: MonitorMemory, seen: Observations, now: Moment) ->
         events += said
         if repair is not None:
             repairs.append(repair)
+        if one.wanted and one.state is ServiceState.STARTING:
+            due.append(LOOK_AGAIN_S)  # of an agent that is ready soon, its name at LiveKit has to be known
         if after.cause and one.wanted and not after.gave_up and not one.in_hand:
             at_least_s = 0.0 if after.cause in _SURE and not seen.held_by else LOOK_AGAIN_S
             due.append(max(at_least_s, after.not_before - now.boot_s))

@@ -12,6 +12,7 @@ from voiceops.adapters.process import processes
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.history.recorder import HistoryRecorder, caller_key
 from voiceops.metrics.recorder import MetricsRecorder
+from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
@@ -43,19 +44,7 @@ async def open_monitor(
         settings=host.settings.running,
         own_name=own_name,
     )
-    (server,) = room_servers([host])
-    async with room_api(server) as api:
-
-        def done(action: str, room: str, reason: str, error: str = "") -> None:
-            recorder.record(room_repair(host.name, action, room, reason, error))
-
-        keeper = RoomKeeper(
-            api,
-            settings=host.settings.rooms,
-            agent_names=server.agent_names,
-            memory=project.rooms_memory,
-            say=done,
-        )
+    async with _rooms_of(project, host, recorder) as keeper:
         every_s = host.settings.monitor.probe_call_every_s
         monitor = Monitor(
             watched=Watched(
@@ -76,6 +65,29 @@ async def open_monitor(
         port = host.settings.services[own_name].webhook_port if own_name else None
         async with _webhooks(host, port, monitor, say):
             yield monitor
+
+
+@asynccontextmanager
+async def _rooms_of(
+    project: Project, host: Host, recorder: MonitorRecorder
+) -> AsyncIterator[RoomKeeper | None]:
+    """The rooms of the host's LiveKit; None where it has neither a server nor an agent, so that keys may be missing."""
+    if not host.settings.runs(Role.SERVER) and not host.settings.runs(Role.AGENT):
+        yield None
+        return
+    (server,) = room_servers([host])
+
+    def done(action: str, room: str, reason: str, error: str = "") -> None:
+        recorder.record(room_repair(host.name, action, room, reason, error))
+
+    async with room_api(server) as api:
+        yield RoomKeeper(
+            api,
+            settings=host.settings.rooms,
+            agent_names=server.agent_names,
+            memory=project.rooms_memory,
+            say=done,
+        )
 
 
 @asynccontextmanager

@@ -142,7 +142,7 @@ class MonitoredHost(TypedDict):
     services: dict[str, str]
     """Service -> its state."""
     room_count: int | None
-    """None: LiveKit does not answer."""
+    """None: LiveKit does not answer, or this host has nothing to do with one."""
     took_s: float
     held_by: str
     """Who holds the lock, so that a monitor would not act; empty: nobody."""
