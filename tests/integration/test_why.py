@@ -116,8 +116,10 @@ async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_
 
 
 async def test_a_job_process_killed_in_the_call_is_named_and_the_agent_comes_back(stack: Project) -> None:
-    async with caller(stack.url, "good-killed"):
+    async with caller(stack.url, "good-killed") as person:
         agent = await _agent_of(stack, "good-killed")
+        while not any(one.attributes.get("voiceops.ready") for one in person.remote_participants.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
         worker = psutil.Process(stack.pid("agent"))
         for child in worker.children(recursive=True):
             # The job's own process cannot be told from idle ones, so all of them go.
