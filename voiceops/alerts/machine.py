@@ -44,7 +44,7 @@ def _certificate(host: str, port: int, context: ssl.SSLContext | None) -> tuple[
             certificate = encrypted.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
         return None, error.verify_message
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no resolver takes
         return None, ""
     expires = certificate.get("notAfter")
     return (ssl.cert_time_to_seconds(expires) if isinstance(expires, str) else None), ""

@@ -6,14 +6,17 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from voiceops.config.checks import HISTORY_SCHEMES
 from voiceops.errors import ConfigError, VoiceopsError
-from voiceops.history.store import HistoryStore
 from voiceops.model.history import HistoryRecord
 from voiceops.model.settings import Settings
 from voiceops.wiring.project import Project
+
+if TYPE_CHECKING:
+    from voiceops.history.store import HistoryStore
 
 HISTORY_FILE = "history.db"
 
@@ -52,6 +55,9 @@ def open_history(project: Project, host: str = "") -> HistoryStore:
     settings = (
         next((one.settings for one in project.hosts if one.name == host), None) or project.hosts[0].settings
     )
+    # Some builds of Python lack sqlite3: a call that a host places must not fail for want of it.
+    from voiceops.history.store import HistoryStore
+
     try:
         return HistoryStore(history_url(settings, project.root))
     except ConfigError as error:
@@ -63,6 +69,8 @@ def record_history(project: Project, records: Sequence[HistoryRecord], say: Call
     try:
         with contextlib.closing(open_history(project)) as store:
             store.write(records)
+    except ImportError as error:
+        say(f"note: not recorded in the history: {error}")
     except VoiceopsError as error:
         hint = f" ({error.hint})" if error.hint else ""
         say(f"note: not recorded in the history: {error.message}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from voiceops.cli.flags import HistoryFlags
 from voiceops.commands.history import show_history
 from voiceops.errors import ConfigError, UsageError
 from voiceops.history.store import HistoryStore
+from voiceops.wiring.history import record_history
 
 EPOCH = "1970-01-01T00:00:00+00:00"
 INVENTORY = """\
@@ -150,3 +152,16 @@ def test_a_file_that_cannot_be_written_is_refused_with_file_and_line(folder: Pat
     )
     with pytest.raises(ConfigError, match=r"inventory\.yaml:2: the history can't be written to /nosuch"):
         show_history(CommandRun(), HistoryFlags())
+
+
+def test_what_cannot_be_recorded_is_said_and_the_command_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    run = CommandRun()
+    (folder / ".voiceops" / "history.db").write_bytes(b"not a database " * 100)
+    record_history(run.project, [DEPLOY], said.append)
+    monkeypatch.setitem(sys.modules, "voiceops.history.store", None)  # as where Python has no sqlite3
+    record_history(run.project, [DEPLOY], said.append)
+
+    assert [line.startswith("note: not recorded in the history: ") for line in said] == [True, True]
