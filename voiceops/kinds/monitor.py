@@ -13,6 +13,7 @@ from voiceops.kinds.agent import agent_variables
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
 from voiceops.model.environment import RESERVED_VARIABLES
+from voiceops.model.roles import Role
 from voiceops.model.settings import Port, PortUse, Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class MonitorKind(Kind[MonitorService]):
         settings, dotenv = context.settings, context.dotenv()
         argv = (*context.program, "monitor", "--inventory", str(context.inventory))
         given = [service_environment(one, dotenv) for one in settings.running.values()]
-        keys = settings.livekit.api_key.reveal(), settings.livekit.api_secret.reveal()
+        livekit = settings.livekit
+        has_livekit = settings.runs(Role.SERVER) or settings.runs(Role.AGENT)
+        keys = (livekit.api_key.reveal(), livekit.api_secret.reveal()) if has_livekit else ()
         return replace(
             outline,
             argv=argv,

@@ -8,11 +8,13 @@ import yaml
 
 from tests.support.declarations import SETTINGS, declare, named
 from tests.support.units import command_unit
+from voiceops.errors import ConfigError
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, render, variables
 from voiceops.kinds.model import DeclarationContext
 from voiceops.kinds.monitor import MonitorService
-from voiceops.model.settings import RoomsSettings, Settings
+from voiceops.model.secret import Secret
+from voiceops.model.settings import LivekitSettings, RoomsSettings, Settings
 from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
 
@@ -55,3 +57,17 @@ def test_the_restart_policy_is_systemd_s_on_servers(
     writer = UnitWriter(HostNames("frontdesk"), [context.template("livekit.yaml").parent])
     service = CommandService(command=["/bin/true"], restart=policy)  # type: ignore[arg-type]
     assert f"\nRestart={line}\n" in command_unit(writer, "x", service, cwd="/").text
+
+
+def test_a_stack_without_a_livekit_needs_no_keys(context: DeclarationContext) -> None:
+    def missing() -> str:
+        raise ConfigError("LIVEKIT_API_KEY is not set")
+
+    key = Secret.of("env", "LIVEKIT_API_KEY", missing)
+    settings = Settings(
+        project="test",
+        livekit=LivekitSettings(api_key=key, api_secret=key),
+        services={"monitor": MonitorService()},
+    )
+    (declared,) = declare(settings, context)
+    assert declared.digest
