@@ -22,6 +22,7 @@ from tests.support.callers import Hearing, caller
 from tests.support.projects import REPOSITORY, Project, project
 from voiceops.adapters import http
 from voiceops.errors import UnreachableError
+from voiceops.monitor.decide import WELL_FOR_S
 
 AGENT = REPOSITORY / "tests" / "integration" / "agents" / "tone.py"
 BREAKS: dict[str, tuple[tuple[str, ...], signal.Signals]] = {
@@ -103,10 +104,11 @@ def main() -> int:
 
 
 def settle(made: Project) -> None:
-    """Wait until everything is ready again, so that each round breaks a whole stack."""
+    """Wait until everything is ready again, and for so long that no backoff is left of this round."""
     ends_at = time.monotonic() + GIVE_UP_S
     while made.inv("check-running", code=None).code != 0 and time.monotonic() < ends_at:
         time.sleep(0.5)
+    time.sleep(WELL_FOR_S + 5.0)
 
 
 if __name__ == "__main__":
