@@ -15,6 +15,7 @@ __all__ = ["pytest_runtest_setup", "pytest_runtest_teardown"]
 LONGEST = (
     "test_deploy",
     "test_why",
+    "test_why_code",
     "test_deploy_mute_releases",
     "test_deploy_bad_releases",
     "test_deploy_roles",
@@ -31,7 +32,6 @@ LONGEST = (
     "test_deploy_folders",
     "test_deploy_secrets",
     "test_stack_agent",
-    "test_why_code",
     "test_worker_guards",
     "test_agentkit_worker",
     "test_transcripts",
@@ -42,7 +42,7 @@ LONGEST = (
 )
 """Modules that begin first where several run side by side: a long one that begins last keeps all waiting.
 
-The first two need no prepared host: its layer, which all others wait for, is made meanwhile by the third's worker.
+The first three need no prepared host: its layer, which all others wait for, is made meanwhile by the fourth's worker.
 """
 
 

@@ -150,7 +150,7 @@ def _checks() -> Outcome:
 def _on_real_parts(select: list[str], *, repeat: int) -> Outcome:
     """Real servers, several modules at a time. What fails runs once more, alone, to tell what kind of failure it is."""
     # These wait more than they compute; a module's tests share its stacks and stay together.
-    side_by_side = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
+    side_by_side = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
     first = _pytest([*FOLDERS["integration"], *select, *side_by_side])
     broke_off = any("::" not in name for name in first.failures)
     if repeat > 1 or broke_off or not 0 < first.failed <= SECOND_RUN_MAX:

@@ -247,7 +247,7 @@ async def test_a_dead_agent_of_the_worker_is_removed_before_the_next_one_joins(l
     server = line.server
     async with call(line, room) as person:
         dead = (await agent_with(person, "voiceops.ready")).identity
-        job = next(event["pid"] for event in line.lines("call connected") if event["pii"]["room"] == room)
+        job = (await line.logged("call connected", room))["pid"]
         psutil.Process(job).kill()
         await line.logged("worker ready for next", room)
         await asyncio.sleep(2.1)  # younger rooms are taken to be made for the call itself

@@ -76,6 +76,7 @@ def test_a_lock_keeps_others_out_until_it_is_taken_off_or_its_time_is_over(
     time.sleep(0.7)
     servers.inv("lock", *only, "--minutes", "0.01")
     servers.inv("lock", *only, "--minutes", "0", code=3)
+    servers.inv("unlock", *only)
 
 
 def test_rendered_files_are_masked_and_what_else_lies_there_is_named(servers: Servers, first: str) -> None:
@@ -165,6 +166,9 @@ def test_logs_of_servers_are_all_there_when_all_are_asked_for(tmp_path: Path, fl
     loud = {"kind": "command", "command": ["/bin/sh", "-c", MANY_LINES]}
     servers = cheap_servers(tmp_path / "project", fleet(2), web=loud)
     servers.deploy()
+    for machine in servers.machines:
+        kept = f'journalctl -q -o cat -u {PROJECT}-web | grep -c "^line "'
+        machine.shell(f"timeout 60 sh -c 'until [ $({kept}) -ge {COUNT} ]; do sleep 0.2; done'")
     group = ("--group", "servers")
     for flags in (["--since", "1h"], ["--since", "1h", "--lines", "0"], ["--lines", "0"]):
         shown = servers.inv("logs", *group, *flags).out.splitlines()

@@ -99,6 +99,22 @@ async def test_a_server_that_refuses_all_our_keys_needs_a_yes(servers: Servers, 
         host.shell(f"umount {file}")
 
 
+def test_a_server_that_refuses_this_projects_key_is_not_as_declared(servers: Servers) -> None:
+    said = "refuses this project's API key or secret"
+    with rotated_secret(servers):
+        checked = servers.inv("check-running", "--group", "servers", "--json", code=2).json
+        (host,) = checked["hosts"].values()
+        assert (host["services"]["livekit"]["state"], said in host["services"]["livekit"]["detail"]) == (
+            "failed",
+            True,
+        )
+        shown = servers.inv("status", "--group", "servers").out
+        assert "rooms unknown" in shown
+        assert said in shown
+        assert "wrong-key" in servers.inv("why", "--group", "servers", code=1).out
+    servers.inv("check-running", "--group", "servers")
+
+
 async def test_a_server_that_stands_still_for_seconds_keeps_its_calls(
     servers: Servers, host: hosts.Machine
 ) -> None:

@@ -23,6 +23,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("why",),
     ("call",),
     ("recover",),
+    ("monitor", "--once"),
+    ("history",),
     ("token", "--room", ROOM),
     ("rooms.dispatch", ROOM, "--wait"),
     ("rooms.wait-agent", ROOM),

@@ -169,7 +169,7 @@ def test_a_real_systemd_runs_the_job_by_its_timer(host: Machine) -> None:
         path="/usr/bin:/bin",
         user="root",
     )
-    (cleanup, _) = all_jobs = jobs(1)
+    cleanup, *_ = all_jobs = jobs(1)
     marker = "/run/schedule-was-here"
     host.write(str(place.script(cleanup)), f"#!/bin/sh\nid -un > {marker}\n", mode=0o755)
     units = unit_texts(place, all_jobs, ScheduleBackend.SYSTEMD, render)

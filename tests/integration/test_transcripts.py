@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("why",),
     ("why", "--room", "nosuch"),
     ("recover",),
+    ("monitor", "--once"),
     ("history",),
     ("history", "--calls", "--since", "1h"),
     ("logs", "--lines", "80"),

@@ -10,6 +10,10 @@ import logging
 HARMLESS = (
     # livekit-agents 1.8, voice/remote_session.py: events of the session that come after the room has closed.
     ("failed to send session event", "room session transport is closed"),
+    # The same while the room closes: livekit's data channel refuses, or its engine has gone.
+    ("failed to send session event", "failed to send binary stream message: unable to send packet"),
+    ("failed to send session event", "failed to send binary stream message: internal error"),
+    ("failed to publish agent transcription to room", "unable to send packet"),
     # livekit's rtc_session.rs, each time that the server closes the connection first, as by DeleteRoom.
     ("publisher data channel", "closed unexpectedly"),
     # The same: an offer was still being made.

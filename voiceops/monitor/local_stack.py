@@ -29,6 +29,7 @@ _LOCK_WAIT_S = 0.3
 """Whoever holds the lock goes first: the monitor comes back later."""
 _LOOK_AT_NEEDS_S = 3.0
 _MOST_WORKERS = 100
+_LIVE = frozenset({ServiceState.READY, ServiceState.STARTING, ServiceState.UNRESPONSIVE})
 _REGISTERED_MARGIN_S = 0.3
 """A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
 
@@ -130,12 +131,14 @@ class MonitoredStack:
             main = processes.find(instance.pid) if instance is not None else None
             if main is not None:
                 mains[name] = main.key
+            # It has ended since it was observed, and no descriptor would tell.
+            gone = instance is not None and main is None and verdict.state in _LIVE
             required = all_needs(needs, name)
             found.append(
                 ServiceObservation(
                     name=name,
-                    state=verdict.state,
-                    detail=verdict.detail,
+                    state=ServiceState.STALE if gone else verdict.state,
+                    detail=f"pid {instance.pid} is gone" if gone and instance else verdict.detail,
                     wanted=name in wanted,
                     needs_met=required <= ready,
                     needs_wanted=required <= wanted,

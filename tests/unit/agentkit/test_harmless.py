@@ -23,6 +23,14 @@ def test_events_after_the_room_closed_are_left_out() -> None:
     assert not is_harmful(record(logging.WARNING, text))
 
 
+@pytest.mark.parametrize("why", ["unable to send packet", "internal error"])
+def test_events_that_a_closing_room_refuses_are_left_out(why: str) -> None:
+    refused = RuntimeError(f"failed to send binary stream message: {why}")
+    assert not is_harmful(record(logging.WARNING, "failed to send session event", refused))
+    text = "failed to publish agent transcription to room: unable to send packet"
+    assert not is_harmful(record(logging.WARNING, text))
+
+
 def test_data_channels_that_the_server_closed_are_left_out() -> None:
     text = "livekit::rtc_engine::rtc_session - publisher data channel '_lossy' closed unexpectedly"
     assert not is_harmful(record(logging.ERROR, text))
