@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.rooms import half_open_join, person
-from tests.support import live
+from tests.support import live, parts
 from tests.support.projects import Project
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import deadline
@@ -151,6 +152,7 @@ async def test_a_hundred_dispatches_from_several_processes_bring_one_agent(
 ) -> None:
     script = f"""
 import asyncio
+import json
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.model.secret import Secret
 from voiceops.rooms.dispatch import dispatch_agent
@@ -319,3 +321,30 @@ def test_a_frozen_worker_is_named_by_dispatch(
         assert project.inv("rooms.list", "--json").json == {"ok": True, "rooms": []}
     finally:
         os.kill(worker.pid, signal.SIGCONT)
+
+
+async def test_a_server_that_can_not_be_asked_keeps_no_other_from_being_cleaned(
+    server: live.LiveServer, api: LivekitApi, tmp_path: Path
+) -> None:
+    there = f"ws://127.0.0.1:{parts.free_port()}"
+    keys = {"api_key": server.api_key, "api_secret": server.api_secret}
+    hosts = {
+        name: {"ansible_connection": "local", "livekit": {"url": url, **keys}}
+        for name, url in (("dead", there), ("live", server.url))
+    }
+    made = Project(folder=tmp_path, url=server.url, variables={})
+    inventory = {"all": {"vars": {"project": "two", "rooms": {"stale_after_s": 0.1}}, "hosts": hosts}}
+    (tmp_path / "inventory.yaml").write_text(json.dumps(inventory))
+    (tmp_path / "tasks.py").write_text("from voiceops.tasks import namespace\n")
+    await api.create_room("two-servers")
+    await asyncio.sleep(1.5)
+    both = ("--limit", "all", "--json")
+    listed = (await asyncio.to_thread(made.inv, "rooms.list", *both, code=5)).json
+    assert "two-servers" in [one["room"] for one in listed["rooms"]]
+    cleaned = (await asyncio.to_thread(made.inv, "cleanup-rooms", *both, code=5)).json
+    assert "two-servers" in [one["room"] for one in cleaned["deleted"]]
+    for document in (listed, cleaned):
+        assert [one["url"] for one in document["servers_failed"]] == [there]
+    alone = await asyncio.to_thread(made.inv, "cleanup-rooms", "--limit", "dead", "--json", code=5)
+    assert "servers_failed" not in alone.json
+    assert alone.json["error"]["hint"]

@@ -18,7 +18,8 @@ from voiceops.commands.rooms_view import (
     room_document,
     room_entry,
 )
-from voiceops.deadline import deadline
+from voiceops.deadline import Deadline, deadline
+from voiceops.errors import VoiceopsError
 from voiceops.model import timeouts
 from voiceops.model.quoting import printable
 from voiceops.model.rooms import Room, RoomInfo
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
         RoomsDocument,
         SelftestDocument,
         SelftestStep,
+        ServerFailure,
+        ServersFailed,
         WaitAgentDocument,
     )
 
@@ -57,31 +60,28 @@ def cleanup(run: CommandRun, *, every: bool, quiet: bool) -> Report:
     if every and not run.yes and not run.check:
         _refuse_to_cut_off(run, servers)
 
-    async def clean(server: RoomServer) -> CleanupReport:
-        async with room_api(server) as api:
-            return await cleanup_stale_rooms(
-                api,
-                server.rooms,
-                force=every,
-                check=run.check,
-                memory=ObservationFile(run.project.rooms_memory),
-            )
+    reports: dict[str, CleanupReport] = {}
 
-    async def main() -> list[CleanupReport]:
-        async with deadline(run.timeout or timeouts.CLEANUP_ROOMS_S, "cleaning up rooms"):
-            return [await clean(server) for server in servers]
+    async def clean(api: LivekitApi, server: RoomServer) -> None:
+        reports[server.url] = await cleanup_stale_rooms(
+            api,
+            server.rooms,
+            force=every,
+            check=run.check,
+            memory=ObservationFile(run.project.rooms_memory),
+        )
 
-    reports = aio.run(main())
-    data = cleanup_document([server.url for server in servers], reports, check=run.check)
+    unreachable = _at_each(run, clean, "cleaning up rooms", timeouts.CLEANUP_ROOMS_S)
+    data = cleanup_document(reports, check=run.check)
     failed = bool(data["failed"])
     if failed and not run.json:
         for one in data["failed"]:
             run.say(f"failed {printable(one['room'])}: {one['error']['message']}")
-    changed = any(report.changed for report in reports)
+    changed = any(report.changed for report in reports.values())
     return Report(
-        data,
+        data | _entries(unreachable),
         "" if quiet else cleanup_text(data),
-        exit_code=1 if failed else 2 if run.check and changed else 0,
+        exit_code=_exit_code(unreachable, 1 if failed else 2 if run.check and changed else 0),
     )
 
 
@@ -102,23 +102,20 @@ def _refuse_to_cut_off(run: CommandRun, servers: Sequence[RoomServer]) -> None:
 def list_rooms(run: CommandRun) -> Report:
     """All rooms of these servers, with who is in them."""
     rooms: list[RoomEntry] = []
-    for server in room_servers(run.project.hosts):
 
-        async def read(api: LivekitApi, server: RoomServer = server) -> None:
-            async def one(room: Room) -> RoomEntry:
-                people = await list_participants(api, room.name)
-                return room_entry(room, people, server, time.time() + api.clock_skew_s)
+    async def read(api: LivekitApi, server: RoomServer) -> None:
+        async def one(room: Room) -> RoomEntry:
+            people = await list_participants(api, room.name)
+            return room_entry(room, people, server, time.time() + api.clock_skew_s)
 
-            rows, failed = await each(
-                await reading.list_rooms(api), one, concurrency=server.rooms.concurrency
-            )
-            if failed:
-                raise failed[0][1]
-            rooms.extend(sorted(rows, key=lambda row: -row["age_s"]))
+        rows, failed = await each(await reading.list_rooms(api), one, concurrency=server.rooms.concurrency)
+        if failed:
+            raise failed[0][1]
+        rooms.extend(sorted(rows, key=lambda row: -row["age_s"]))
 
-        _on(run, server, read, "listing rooms")
+    unreachable = _at_each(run, read, "listing rooms", timeouts.ROOMS_S)
     document: RoomsDocument = {"rooms": rooms}
-    return Report(document, lambda: print_rooms(rooms))
+    return Report(document | _entries(unreachable), lambda: print_rooms(rooms), _exit_code(unreachable, 0))
 
 
 def show(run: CommandRun, room: str) -> Report:
@@ -219,9 +216,9 @@ def wait_agent(run: CommandRun, room: str, agent: str | None) -> Report:
 def selftest(run: CommandRun) -> Report:
     """Run the self-test on each LiveKit of the selected hosts."""
     steps: list[SelftestStep] = []
-    for server in room_servers(run.project.hosts):
 
-        def tell(step: room_library.Step, server: RoomServer = server) -> None:
+    async def test(api: LivekitApi, server: RoomServer) -> None:
+        def tell(step: room_library.Step) -> None:
             steps.append(
                 {
                     "name": step.name,
@@ -237,10 +234,57 @@ def selftest(run: CommandRun) -> Report:
                 output.show(f"{mark} {step.took_s:7.3f} s  {step.name}{detail}")
                 sys.stdout.flush()
 
-        _on(run, server, lambda api, tell=tell: room_library.selftest(api, tell=tell), "the self-test")  # type: ignore[misc]
+        await room_library.selftest(api, tell=tell)
+
+    unreachable = _at_each(run, test, "the self-test", timeouts.ROOMS_S)
     ok = all(step["ok"] for step in steps)
     document: SelftestDocument = {"steps": steps}
-    return Report(document, "" if ok else "the room library does not work on this server", 1 - ok)
+    return Report(
+        document | _entries(unreachable),
+        "" if ok else "the room library does not work on this server",
+        _exit_code(unreachable, 1 - ok),
+    )
+
+
+_Failures = list[tuple[RoomServer, VoiceopsError]]
+
+
+def _at_each(
+    run: CommandRun, act: Callable[[LivekitApi, RoomServer], Awaitable[None]], what: str, timeout_s: float
+) -> _Failures:
+    """Act on each LiveKit of the selected hosts, under one deadline; returns those that could not be asked.
+
+    One that fails takes no more than its share of the time. The only one raises its error.
+    """
+    servers = room_servers(run.project.hosts)
+    limit = Deadline(run.timeout or timeout_s, what)
+    failed: _Failures = []
+
+    async def one(server: RoomServer, share_s: float) -> None:
+        async with deadline(share_s, what), room_api(server) as api:
+            await act(api, server)
+
+    for number, server in enumerate(servers):
+        try:
+            aio.run(one(server, limit.remaining_s / (len(servers) - number)))
+        except VoiceopsError as error:
+            if len(servers) == 1:
+                raise
+            run.say(f"failed {server.url}: {error.message}")
+            failed.append((server, error))
+    return failed
+
+
+def _entries(unreachable: _Failures) -> ServersFailed:
+    """What documents say of the servers that could not be asked; nothing where all could."""
+    failed: list[ServerFailure] = [
+        {"url": server.url, "error": error.as_json()} for server, error in unreachable
+    ]
+    return {"servers_failed": failed} if failed else {}
+
+
+def _exit_code(unreachable: _Failures, otherwise: int) -> int:
+    return max((error.exit_code for _, error in unreachable), default=otherwise)
 
 
 def _on(

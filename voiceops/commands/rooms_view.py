@@ -12,7 +12,7 @@ from voiceops.util.times import iso_time_or_none
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from voiceops.model.documents.rooms import (
         CleanupDocument,
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
     from voiceops.rooms.servers import RoomServer
 
 
-def cleanup_document(
-    urls: Sequence[str], reports: Sequence[CleanupReport], *, check: bool
-) -> CleanupDocument:
+def cleanup_document(reports_by_url: Mapping[str, CleanupReport], *, check: bool) -> CleanupDocument:
     """Return the verdicts on the rooms of all servers as one document."""
-    by_server = list(zip(urls, reports, strict=True))
+    by_server, reports = list(reports_by_url.items()), reports_by_url.values()
     return {
         "check": check,
         "changed_count": sum(len(report.deleted) + len(report.removed) for report in reports),

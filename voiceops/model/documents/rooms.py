@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from typing_extensions import NotRequired
+
 from voiceops.errors import ErrorEntry
 
 
@@ -31,7 +33,21 @@ class RoomFailure(TypedDict):
     error: ErrorEntry
 
 
-class CleanupDocument(TypedDict):
+class ServerFailure(TypedDict):
+    """A LiveKit server that could not be asked."""
+
+    url: str
+    error: ErrorEntry
+
+
+class ServersFailed(TypedDict):
+    """Of a document about several servers."""
+
+    servers_failed: NotRequired[list[ServerFailure]]
+    """Where not all of several could be asked; that the only one could not is the document's ``error``."""
+
+
+class CleanupDocument(ServersFailed):
     """``inv cleanup-rooms``."""
 
     check: bool
@@ -66,7 +82,7 @@ class RoomEntry(TypedDict):
     url: str
 
 
-class RoomsDocument(TypedDict):
+class RoomsDocument(ServersFailed):
     """``inv rooms.list``."""
 
     rooms: list[RoomEntry]
@@ -180,7 +196,7 @@ class SelftestStep(TypedDict):
     url: str
 
 
-class SelftestDocument(TypedDict):
+class SelftestDocument(ServersFailed):
     """``inv rooms.selftest``."""
 
     steps: list[SelftestStep]
