@@ -198,6 +198,9 @@ class VoiceopsProgram(Program):
             super().parse_core(argv)
         finally:
             sys.dont_write_bytecode = before
+        config = self.args.config.value
+        if config and not os.path.exists(config):  # Invoke goes on without it
+            raise UsageError(f"--config {config}: there is no such file")
 
     def load_collection(self) -> None:
         try:

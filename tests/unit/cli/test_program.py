@@ -160,3 +160,9 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(
     with pytest.raises(SystemExit) as ended:
         entry_point.main()
     assert (ended.value.code, capsys.readouterr().err) == (130, "interrupted\n")
+
+
+def test_a_configuration_file_that_is_not_there_is_no_configuration_that_is_ignored(inv: Inv) -> None:
+    code, out, err = inv("--config", "missing.yaml", "check-running")
+    assert (code, out) == (3, "")
+    assert "--config missing.yaml: there is no such file" in err
