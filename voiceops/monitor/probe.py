@@ -40,7 +40,7 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 async def place_probe(host: str, command: Sequence[str]) -> ProbeCall:
-    """Run ``command``, which is ``inv call --json``, and return what came of it. Raises nothing for a call that failed."""
+    """Run ``command``, which is ``inv call --json``, and return its result. Raises nothing for a call that failed."""
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,

@@ -81,7 +81,7 @@ def _unbase64(text: str) -> bytes:
 
 
 class WebhookReceiver:
-    """Hands each webhook on once; whatever is wrong with one is answered 401 or 400 and changes nothing."""
+    """Passes each webhook on once; whatever is wrong with one is answered 401 or 400 and changes nothing."""
 
     def __init__(
         self, *, host: str, port: int, key: Secret, secret: Secret, on_event: Callable[[WebhookEvent], None]
