@@ -56,7 +56,10 @@ def show(text: str, stream: TextIO | None = None) -> None:
         width = columns(stream)
         lines = [part for line in text.split("\n") for part in folded(line, width)]
         text = "\n".join(map(_labelled, lines) if styled(stream) else lines)
-    print(text, file=stream, flush=stream is sys.stderr)
+    # In one write: hosts that are deployed side by side tell what they do from threads.
+    stream.write(f"{text}\n")
+    if stream is sys.stderr:
+        stream.flush()
 
 
 def folded(line: str, width: int | None) -> list[str]:

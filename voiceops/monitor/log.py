@@ -77,6 +77,7 @@ class RecorderLog(logging.Handler):
 def write_line(line: str) -> None:
     """Write to this service's log; a full disk must not end the monitor."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
     except OSError:
         return

@@ -38,7 +38,8 @@ async def delete_room(api: RoomApi, name: str) -> bool:
     Does not look who is in it: ``cleanup_room`` does. A room whose node died stays in Redis and
     DeleteRoom fails on it (livekit issue 3766): creating it anew moves it to a living node, from
     which it can be deleted. Without an agent of no worker's name, the room that comes back would
-    get agents as well.
+    get agents as well. For 5 s after its end a node counts as alive in Redis, and the room is
+    created on it in vain: so this is tried again.
     """
     try:
         await api.delete_room(name)
@@ -52,12 +53,23 @@ async def delete_room(api: RoomApi, name: str) -> bool:
         if not await api.list_rooms([name]):
             return True
         log.info("room has no living node, moving it", extra={"pii": {"room": name}})
-        await api.create_room(name, agents=[NOBODY])
-        try:
-            await api.delete_room(name)
-        except NotFoundError:
-            return True
+        await _move_and_delete(api, name)
     return True
+
+
+async def _move_and_delete(api: RoomApi, name: str) -> None:
+    for attempt in range(1, TRIES + 1):
+        try:
+            await api.create_room(name, agents=[NOBODY])
+            await api.delete_room(name)
+            return
+        except NotFoundError:
+            return
+        except VoiceopsError as error:
+            if not error.retryable or attempt == TRIES:
+                raise
+            log.info("no living node took the room", extra={"attempt": attempt})
+            await asyncio.sleep(BACKOFF_S)
 
 
 async def cleanup_room(

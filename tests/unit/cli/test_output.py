@@ -42,6 +42,18 @@ def test_a_file_gets_whole_lines_without_escapes(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == f"{LONG}\nagent  ready  {LONG}\n"
 
 
+def test_lines_of_several_threads_do_not_run_into_one_another() -> None:
+    written: list[str] = []
+
+    class Recorded(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    output.show("vo1: web: ready\nvo2: web: ready", Recorded())
+    assert written == ["vo1: web: ready\nvo2: web: ready\n"]
+
+
 def test_labels_and_states_have_the_same_colours_everywhere(terminal: Terminal) -> None:
     output.show("error: no\nwarning: hm\nfix: inv start\nfailed (no-agent): x\nfixes: none", terminal)
     output.show_table(

@@ -167,6 +167,23 @@ async def test_the_move_of_an_orphan_asks_for_an_agent_of_nobody(
     assert asked == [[NOBODY]]
 
 
+async def test_an_orphan_is_moved_once_its_dead_node_no_longer_counts_as_alive(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        pauses.append(delay_s)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    api.put("orphan")
+    api.unserved.add("orphan")
+    api.failures["create_room"] = [unreachable(), unreachable()]
+    assert await delete_room(api, "orphan")
+    assert pauses == [2.0, 2.0]
+    assert not api.rooms
+
+
 async def test_a_room_that_an_agent_in_flight_makes_anew_is_deleted_again(
     api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
