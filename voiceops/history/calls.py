@@ -21,8 +21,11 @@ DROPPED_S = 5.0
 """An agent that was gone for so long when its caller left has left first."""
 COUNTED_AFTER_S = 30.0
 """A call that has lasted for so long is in LiveKit's count of participants."""
+_LEAVING = ("participant_left", "participant_connection_aborted")
+_TELLING = ("participant_joined", "track_published", *_LEAVING)
 _LEFT_BY_ITSELF = ("", "CLIENT_INITIATED", "ROOM_DELETED", "ROOM_CLOSED", "PARTICIPANT_REMOVED")
 _MOST_ROOMS = 10_000
+_MOST_LEFT = 1000
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class CallTracker:
         self._rooms: dict[str, _RoomCalls] = {}
         self._adopted: dict[str, CallRecord] = {}
         """Open calls of an earlier monitor, whose rooms are not known."""
+        self._left_early: dict[str, float] = {}
+        """When participants left whose join is not known yet: webhooks may come out of order."""
 
     def adopt(self, calls: Iterable[CallRecord]) -> None:
         """Go on with the open calls that an earlier monitor has recorded."""
@@ -55,9 +60,17 @@ class CallTracker:
         if event.kind == "room_finished":
             room = self._rooms.pop(key, None)
             return [] if room is None else [_ended(room, call, event) for call in room.calls.values()]
+        if event.kind not in _TELLING:
+            return []
         if key not in self._rooms and len(self._rooms) >= _MOST_ROOMS:
             self._rooms.pop(next(iter(self._rooms)))
         room = self._rooms.setdefault(key, _RoomCalls())
+        changed = self._in_room(room, event, caller)
+        if event.kind in _LEAVING and not (room.calls or room.agents):
+            del self._rooms[key]  # the webhook of its end may be lost
+        return changed
+
+    def _in_room(self, room: _RoomCalls, event: WebhookEvent, caller: str | None) -> list[CallRecord]:
         if event.kind == "participant_joined":
             return self._joined(room, event, caller)
         # Webhooks of tracks don't say what kind of participant it is.
@@ -65,9 +78,7 @@ class CallTracker:
         if event.kind == "track_published":
             room.published.add(event.participant_sid)
             return _heard(room, event.at) if agent else []
-        if event.kind in ("participant_left", "participant_connection_aborted"):
-            return self._left(room, event, agent=agent)
-        return []
+        return self._left(room, event, agent=agent)
 
     def on_nobody(self, at: float) -> list[CallRecord]:
         """End the calls of which no webhook came: LiveKit counts nobody in a call.
@@ -85,7 +96,10 @@ class CallTracker:
         return ended
 
     def _joined(self, room: _RoomCalls, event: WebhookEvent, caller: str | None) -> list[CallRecord]:
+        left_at = self._left_early.pop(event.participant_sid, None)
         if event.is_agent:
+            if left_at is not None:
+                return []
             room.agents.add(event.participant_sid)
             room.agent_lost_at = None
             return _heard(room, event.at) if event.participant_sid in room.published else []
@@ -97,18 +111,31 @@ class CallTracker:
             answer_s=0.0 if room.agents & room.published else None,
             caller=caller,
         )
+        if left_at is not None:
+            ended_at = max(left_at, event.at)
+            return [msgspec.structs.replace(call, ended_at=ended_at, outcome=_outcome(call, ended_at))]
         room.calls[call.id] = call
         return [call]
 
     def _left(self, room: _RoomCalls, event: WebhookEvent, *, agent: bool) -> list[CallRecord]:
         if agent:
+            if event.participant_sid not in room.agents:
+                self._remember_left(event)
             room.agents.discard(event.participant_sid)
             if not room.agents and event.reason not in _LEFT_BY_ITSELF:
                 room.agent_lost_at = event.at
             return []
         adopted = self._adopted.pop(event.participant_sid, None)
         call = room.calls.pop(event.participant_sid, adopted)
-        return [] if call is None else [_ended(room, call, event)]
+        if call is None:
+            self._remember_left(event)
+            return []
+        return [_ended(room, call, event)]
+
+    def _remember_left(self, event: WebhookEvent) -> None:
+        if len(self._left_early) >= _MOST_LEFT:
+            self._left_early.pop(next(iter(self._left_early)))
+        self._left_early[event.participant_sid] = event.at
 
 
 def _heard(room: _RoomCalls, at: float) -> list[CallRecord]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 
 from voiceops.errors import VoiceopsError
@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 async def each(
-    items: Iterable[Item], do: Callable[[Item], Awaitable[Result]], *, concurrency: int
+    items: Collection[Item], do: Callable[[Item], Awaitable[Result]], *, concurrency: int
 ) -> tuple[list[Result], list[tuple[Item, VoiceopsError]]]:
     """``do(item)`` for all: the results, in the order they came, and the items that failed.
 
@@ -31,7 +31,7 @@ async def each(
             except VoiceopsError as error:
                 failures.append((item, error))
 
-    workers = [asyncio.ensure_future(work()) for _ in range(concurrency)]
+    workers = [asyncio.ensure_future(work()) for _ in range(min(concurrency, len(items)))]
     try:
         await asyncio.gather(*workers)
     finally:

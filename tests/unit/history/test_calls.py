@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from voiceops.history.calls import CallTracker
 from voiceops.model.history import CallRecord
 from voiceops.model.monitor_events import WebhookEvent
@@ -80,8 +83,25 @@ def test_the_end_of_a_room_ends_its_calls() -> None:
 
 
 def test_webhooks_out_of_order_and_of_unknown_people_do_no_harm() -> None:
-    early = (left("P", 40.0), heard("A", 9.0), joined("P", 10.0), joined("P", 10.0), joined("A", 10.0))
+    early = (left("Q", 40.0), heard("A", 9.0), joined("P", 10.0), joined("P", 10.0), joined("A", 10.0))
     assert ends_of(*early) == {"P": (None, 0.0)}
+    assert ends_of(left("P", 40.0), joined("P", 10.0)) == {"P": ("unanswered", None)}
+    assert ends_of(left("A", 9.0), joined("A", 8.0), heard("A", 8.5), joined("P", 10.0)) == {
+        "P": (None, None)
+    }
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.permutations(
+        (joined("P", 10.0), joined("A", 10.3), heard("A", 10.5), left("P", 60.0), left("A", 80.0))
+    )
+)
+def test_in_any_order_a_call_ends_once(events: list[WebhookEvent]) -> None:
+    tracker = CallTracker()
+    ended = [one for event in events for one in tracker.on_webhook(event) if one.outcome is not None]
+    assert [one.id for one in ended] == ["P"]
+    assert tracker.on_nobody(1000.0) == []
 
 
 def test_synthetic_calls_are_recorded_by_who_places_them() -> None:

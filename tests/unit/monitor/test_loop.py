@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +14,12 @@ import pytest
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.recorder import KeepingRecorder
 from voiceops.errors import LockedError, ServiceError, UnreachableError, VoiceopsError
+from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.monitor_events import CheckSummary, Incident, ProbeCall, Repair, WebhookEvent
+from voiceops.model.rooms import Participant
 from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
-from voiceops.monitor.decide import ServiceObservation, ServiceRepair
+from voiceops.monitor.decide import Moment, ServiceObservation, ServiceRepair
 from voiceops.monitor.local_stack import MonitoredStack, StackObservation
 from voiceops.monitor.loop import SUMMARY_EVERY, Monitor, Watched
 from voiceops.monitor.memory import MemoryFile
@@ -175,3 +180,46 @@ async def test_a_probe_is_not_placed_while_no_agent_is_ready(setting: Setting) -
     setting.watched.probe, setting.watched.probe_every_s = place, 0.01
     await setting.run_for(0.1)
     assert setting.of(ProbeCall) == []
+
+
+async def test_ten_thousand_checks_hold_no_more_than_a_thousand(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1e6
+    monkeypatch.setattr("voiceops.monitor.loop._now", lambda: Moment(boot_s=now_s, epoch_s=now_s))
+    monkeypatch.setattr("voiceops.monitor.loop.WEBHOOK_PAUSE_S", 0.0)
+    setting.recorder.events = deque(maxlen=10)  # type: ignore[assignment]
+    metrics = MetricsRecorder("here")
+    held = []
+    for number in range(10_001):
+        now_s += 30.0
+        if number % 1000 == 0:
+            gc.collect()
+            held.append(sys.getallocatedblocks())
+        # Each check meets another room with a call in it, and its webhooks; now and then the agent has died.
+        for everything in (
+            setting.api.rooms,
+            setting.api.participants,
+            setting.api.dispatches,
+            setting.api.calls,
+        ):
+            everything.clear()
+        setting.api.put(f"r{number}", Participant(identity="caller", sid=f"P{number}", joined_at=now_s))
+        for kind in ("participant_joined", "track_published", "participant_left"):
+            told = WebhookEvent(
+                at=now_s,
+                host="here",
+                delivery=f"{kind}{number}",
+                kind=kind,
+                room=f"r{number}",
+                room_sid=f"RM_{number}",
+                participant_sid=f"P{number}",
+            )
+            setting.monitor.on_webhook(told)
+            metrics.record(told)
+        if number % 100 == 0:
+            setting.stack.state = ServiceState.STALE
+        await setting.monitor.check()
+        setting.said.clear()
+        setting.stack.repaired.clear()
+    assert held[-1] - held[1] < 0.05 * held[1], held
