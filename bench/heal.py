@@ -1,7 +1,10 @@
-"""What the monitor's repairs cost callers: ``python -m bench.heal [--rounds N]``.
+"""What the monitor's repairs cost callers: ``python -m bench.heal [--rounds N] [--only TEXT] [--waiting N]``.
 
 For each way to break a stack: seconds from the signal until a caller hears the agent, who dials from then on, beside the bar
-of the same run: 1.2 times a worker's own start, and 0.5 s.
+of the same run: 1.2 times a worker's own start, and 0.5 s. With ``--phases`` also when the monitor noticed it, when the
+worker was registered and when the caller got a dispatch.
+
+``--waiting N``: of N callers who dial while all workers are dead and stay, how many hear an agent, and after how long.
 """
 
 from __future__ import annotations
@@ -10,19 +13,25 @@ import argparse
 import asyncio
 import os
 import signal
+import sqlite3
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, closing, contextmanager
 from pathlib import Path
+from types import FrameType
 
 from livekit import rtc
 
 from tests.support.callers import Hearing, caller
 from tests.support.projects import REPOSITORY, Project, project
 from voiceops.adapters import http
+from voiceops.adapters.process import processes
 from voiceops.errors import UnreachableError
-from voiceops.monitor.decide import WELL_FOR_S
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.records import Records
 
 AGENT = REPOSITORY / "tests" / "integration" / "agents" / "tone.py"
 BREAKS: dict[str, tuple[tuple[str, ...], signal.Signals]] = {
@@ -34,12 +43,17 @@ BREAKS: dict[str, tuple[tuple[str, ...], signal.Signals]] = {
     "both frozen": (("livekit", "agent"), signal.SIGSTOP),
 }
 GIVE_UP_S = 60.0
+SEEN_AFTER_S = 1.5
+"""So long the monitor has to see what a person stopped or started."""
 
 
-def floor_of(made: Project) -> float:
-    """Seconds of a worker's own start."""
-    made.inv("stop", "--only", "agent", "--yes")
+def fresh_stack(made: Project) -> float:
+    """Stop and start what a round has broken, by which the monitor forgets its backoff; seconds of a worker's own start."""
+    made.inv("stop", "--now", "--yes", "--only", "livekit,agent")
+    time.sleep(SEEN_AFTER_S)
+    made.inv("start", "--only", "livekit")
     document = made.inv("start", "--only", "agent", "--json").json
+    time.sleep(SEEN_AFTER_S)
     return float(document["hosts"]["localhost"]["services"]["agent"]["ready_s"])
 
 
@@ -70,45 +84,137 @@ def break_it(made: Project, services: tuple[str, ...], number: signal.Signals) -
         os.kill(pid, number)
 
 
-def main() -> int:
-    """Break, dial, print; exit 1 if a time is over its bar."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+def phases(made: Project, since: float) -> str:
+    """What the monitor did since then, in seconds after it."""
+    found: list[tuple[float, str]] = []
+    with closing(sqlite3.connect(made.folder / ".voiceops" / "history.db")) as history:
+        for subject, at in history.execute(
+            "SELECT subject, began_at FROM incidents WHERE began_at > ?", (since,)
+        ):
+            found.append((at, f"{subject or 'LiveKit'} noticed"))
+        for action, subject, at, ok in history.execute(
+            "SELECT action, subject, at, ok FROM repairs WHERE at > ?", (since,)
+        ):
+            found.append((at, f"{action} {subject}".strip() + ("" if ok else " failed")))
+    boot = time.time() - processes.boot_clock()
+    for service in ("livekit", "agent"):
+        for record in Records(ProjectFolder(made.folder).state).read(service)[0]:
+            found.append((record.started_at, f"{service} started"))
+            if record.ready_at is not None:
+                found.append((boot + record.ready_at, f"{service} ready"))
+    return "; ".join(f"{at - since:.2f} {what}" for at, what in sorted(found) if at > since)
+
+
+def measure_repairs(made: Project, rounds: int, only: str, *, with_phases: bool) -> bool:
+    """Break, dial and print each case; whether the median of each is within its bar."""
     ok = True
-    with (
-        tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
-        project(Path(name) / "stack", AGENT) as made,
-    ):
+    for label, (services, number) in BREAKS.items():
+        if only not in label:
+            continue
+        times, starts, told = [], [], []
+        for turn in range(rounds):
+            starts.append(fresh_stack(made))
+            began = time.time()
+            break_it(made, services, number)
+            times.append(asyncio.run(answered_after(made.url, f"heal-{label.replace(' ', '-')}-{turn}")))
+            time.sleep(SEEN_AFTER_S)
+            told.append(phases(made, began))
+        bars = [1.2 * start + 0.5 for start in starts]
+        within = statistics.median(one / bar for one, bar in zip(times, bars, strict=True))
+        ok = ok and within <= 1.0
+        each = ", ".join(f"{one:.2f} ({start:.2f})" for one, start in zip(times, starts, strict=True))
+        print(f"{label:16}{statistics.median(times):12.2f} s{within:12.0%}  {each}", flush=True)
+        for line in told if with_phases else ():
+            print(f"  {line}", flush=True)
+    return ok
+
+
+async def waiting(made: Project, count: int) -> list[float]:
+    """Seconds from the death of all workers until each caller hears one, who dials before one is back and stays."""
+    async with AsyncExitStack() as calls:
+        break_it(made, ("agent",), signal.SIGKILL)
+        began = time.perf_counter()
+        people = await asyncio.gather(
+            *(calls.enter_async_context(caller(made.url, f"waits-{number}")) for number in range(count))
+        )
+        print(f"{count} callers are connected after {time.perf_counter() - began:.2f} s", flush=True)
+        hearings = [await calls.enter_async_context(Hearing(one)) for one in people]
+
+        async def heard(hearing: Hearing) -> float:
+            ends_at = time.perf_counter() + GIVE_UP_S
+            while time.perf_counter() < ends_at:
+                try:
+                    await hearing.something()
+                except AssertionError:
+                    continue
+                return time.perf_counter() - began
+            return float("inf")
+
+        times = await asyncio.gather(*(heard(one) for one in hearings))
+        await asyncio.sleep(8.0)
+        agents = [len(one.remote_participants) for one in people]
+        if agents != [1] * count:
+            print(f"agents per caller: {agents}")
+        return list(times)
+
+
+def measure_waiting(made: Project, count: int) -> bool:
+    """Print how many of the callers who waited were answered; whether all were."""
+    start = fresh_stack(made)
+    times = sorted(asyncio.run(waiting(made, count)))
+    answered = [one for one in times if one < float("inf")]
+    print(
+        f"{len(answered)} of {count} callers who waited were answered without redialling, in seconds from the kill:"
+    )
+    if answered:
+        print(
+            f"first {answered[0]:.2f}, median {statistics.median(answered):.2f}, last {answered[-1]:.2f};"
+            f" a worker's own start {start:.2f}",
+            flush=True,
+        )
+    return len(answered) == count
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: the stack is stopped on the way out
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def broken_stack(folder: Path) -> Iterator[Project]:
+    """A stack with a monitor; whatever ends the bench, the monitor goes first, so that it starts nothing again."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, _end)
+    with project(folder, AGENT) as made:
         made.variables["services"]["monitor"] = {"kind": "monitor"}
         made.write()
-        made.inv("start")
-        starts = [floor_of(made) for _ in range(rounds)]
-        bar = 1.2 * statistics.median(starts) + 0.5
+        try:
+            made.inv("start")
+            yield made
+        finally:
+            made.inv("stop", "--only", "monitor", "--now", "--yes")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Break, dial, print; exit 1 if a time is over its bar or a caller was not answered."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="those ways to break it that have this in their name")
+    parser.add_argument("--phases", action="store_true")
+    parser.add_argument(
+        "--waiting", type=int, default=0, metavar="N", help="N callers who wait, and nothing else"
+    )
+    chosen = parser.parse_args(arguments)
+    with (
+        tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
+        broken_stack(Path(name) / "stack") as made,
+    ):
+        if chosen.waiting:
+            return 0 if measure_waiting(made, chosen.waiting) else 1
         print(
-            f"a worker's own start: {statistics.median(starts):.2f} s (median of {rounds}); bar {bar:.2f} s"
+            f"{'broken by':16}{'answered after':>14}{'of the bar':>12}  each (a worker's own start just before)"
         )
-        print(f"{'broken by':16}{'answered after':>16}{'of the bar':>12}  each")
-        for label, (services, number) in BREAKS.items():
-            times = []
-            for turn in range(rounds):
-                time.sleep(1.0)
-                break_it(made, services, number)
-                times.append(asyncio.run(answered_after(made.url, f"heal-{label.replace(' ', '-')}-{turn}")))
-                settle(made)
-            took = statistics.median(times)
-            ok = ok and took <= bar
-            each = ", ".join(f"{one:.2f}" for one in times)
-            print(f"{label:16}{took:14.2f} s{took / bar:11.0%}  {each}", flush=True)
-    return 0 if ok else 1
-
-
-def settle(made: Project) -> None:
-    """Wait until everything is ready again, and for so long that no backoff is left of this round."""
-    ends_at = time.monotonic() + GIVE_UP_S
-    while made.inv("check-running", code=None).code != 0 and time.monotonic() < ends_at:
-        time.sleep(0.5)
-    time.sleep(WELL_FOR_S + 5.0)
+        return 0 if measure_repairs(made, chosen.rounds, chosen.only, with_phases=chosen.phases) else 1
 
 
 if __name__ == "__main__":

@@ -52,10 +52,15 @@ def back(project: Project, service: str, old: int) -> None:
 
 def test_what_is_killed_or_frozen_comes_back_and_what_a_person_stopped_does_not(project: Project) -> None:
     project.json("stop", "--only", "two")
-    for number in (signal.SIGKILL, signal.SIGSTOP):
-        old = pid_of(project, "one")
-        os.kill(old, number)
-        back(project, "one", old)
+    old = pid_of(project, "one")
+    os.kill(old, signal.SIGKILL)
+    back(project, "one", old)
+    frozen = pid_of(project, "one")
+    os.kill(frozen, signal.SIGSTOP)
+    soon(lambda: "resume one done" in log_of(project), project)
+    assert (pid_of(project, "one"), processes.is_frozen(frozen)) == (frozen, False), "its calls go on"
+    os.kill(frozen, signal.SIGSTOP)
+    back(project, "one", frozen)
     old = pid_of(project, "monitor")
     os.kill(old, signal.SIGKILL)
     back(project, "monitor", old)
@@ -85,6 +90,15 @@ def test_a_guard_that_is_killed_is_replaced_and_its_successor_guards(project: Pr
         old = pid_of(project, "monitor")
         os.kill(old, number)
         back(project, "monitor", old)
+
+
+def test_what_a_person_has_just_started_is_watched(project: Project) -> None:
+    project.json("stop", "--only", "two")
+    project.json("start", "--only", "two")
+    time.sleep(1.0)
+    old = pid_of(project, "two")
+    os.kill(old, signal.SIGKILL)
+    back(project, "two", old)
 
 
 def test_nothing_is_done_while_somebody_else_holds_the_lock(project: Project) -> None:

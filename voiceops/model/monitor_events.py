@@ -74,7 +74,7 @@ class Repair(_MonitorEvent, frozen=True, kw_only=True, tag="repair"):
     """Something that the monitor did, once it is over."""
 
     action: str
-    """``start``, ``restart``, ``dispatch``, ``remove``, ``delete-room``."""
+    """``start``, ``restart``, ``resume``, ``dispatch``, ``remove``, ``delete-room``."""
     subject: str = ""
     room: str = ""
     reason: str = ""

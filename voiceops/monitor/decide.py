@@ -77,6 +77,8 @@ class ServiceRepair(msgspec.Struct, frozen=True, kw_only=True):
     incident: str
     attempt: int
     frozen: bool = False
+    resume: bool = False
+    """Make a frozen one go on, which harms no call. One that is stopped again is replaced."""
 
 
 class MonitorDecision(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,6 +195,7 @@ def _decide_service(
         events.append(_limit_alert(host, after, seen.name, now))
         return after, None, events
     attempt = after.restart_count + 1
+    resume = seen.frozen and not after.resumed
     repair = ServiceRepair(
         service=seen.name,
         cause=cause,
@@ -200,9 +203,14 @@ def _decide_service(
         incident=incident.incident,
         attempt=attempt,
         frozen=seen.frozen,
+        resume=resume,
     )
     after = msgspec.structs.replace(
-        after, restart_count=attempt, not_before=now.boot_s + backoff_s(attempt), cause_since=now.boot_s
+        after,
+        restart_count=attempt,
+        not_before=now.boot_s + backoff_s(attempt),
+        cause_since=now.boot_s,
+        resumed=after.resumed or resume,
     )
     return after, repair, events
 
@@ -227,7 +235,7 @@ def _without_cause(
     if now.boot_s - well_since >= WELL_FOR_S:
         if before.gave_up:
             events.append(_limit_alert(host, before, seen.name, now, resolved=True))
-        after = msgspec.structs.replace(after, restart_count=0, not_before=0.0, gave_up=False)
+        after = msgspec.structs.replace(after, restart_count=0, not_before=0.0, resumed=False, gave_up=False)
     return after, None, events
 
 

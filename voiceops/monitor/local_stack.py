@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,6 +24,8 @@ from voiceops.stack.backend import Backend, StopForce
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.records import Records
 from voiceops.stack.model import Instance, Observed, judge
+from voiceops.stack.occupancy import weigh
+from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.stack import Stack
 
 _LOCK_WAIT_S = 0.3
@@ -111,6 +114,13 @@ class MonitoredStack:
         except LockedError as error:
             return str(error.data.get("owner") or "another command")
 
+    def version(self) -> int:
+        """Return a number that is another one once a command has started or stopped a service here."""
+        try:
+            return self._folder.state.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def observe(self) -> StackObservation:
         """Look at all services. Takes up to seconds where one does not answer."""
         observed = self._stack.backend.observe(self._stack.outline)
@@ -173,18 +183,31 @@ class MonitoredStack:
 
         ``LockedError`` if somebody else is at it; ``CallsInProgressError`` where that would end calls.
         """
-        frozen = [one.service for one in repairs if one.frozen]
+        frozen = [one for one in repairs if one.frozen]
         if frozen:
-            with self._stack.lock(Deadline(_LOCK_WAIT_S, "ending a frozen service")):
-                self._end_frozen(frozen)
+            with self._stack.lock(Deadline(_LOCK_WAIT_S, "looking after a frozen service")):
+                observed = self._stack.backend.observe(self._stack.outline)
+                for one in frozen:
+                    for instance in observed.get(one.service, Observed()).instances:
+                        if not processes.is_frozen(instance.pid):
+                            continue
+                        if one.resume:
+                            _resume(instance)
+                        elif not self._may_have_calls(instance, observed):
+                            self._stack.backend.end(
+                                instance, Deadline(5.0, f"ending {one.service}"), StopForce.KILL
+                            )
         operations.start(self._stack, only=[one.service for one in repairs])
 
-    def _end_frozen(self, services: Sequence[str]) -> None:
-        """Kill what the kernel has stopped: no other signal reaches it, and its callers hear nothing."""
-        for name in services:
-            for one in self._observed.get(name, Observed()).instances:
-                if processes.is_frozen(one.pid):
-                    self._stack.backend.end(one, Deadline(5.0, f"ending {name}"), StopForce.KILL)
+    def _may_have_calls(self, instance: Instance, observed: Mapping[str, Observed]) -> bool:
+        """Return whether the end of a frozen agent might cut off calls: its job processes run on without it.
+
+        Then ``start`` replaces it by overlap. The calls of a frozen server are silent, and reconnect to the next one.
+        """
+        if instance.role is not Role.AGENT:
+            return False
+        action = Action(service=instance.service, verb=Verb.STOP, extra=(instance,))
+        return weigh([action], observed, self._stack.occupancy).exists
 
     def server_may_answer(self) -> bool:
         """Return whether the livekit-server of this machine is ready, as of the last look; True where it has none."""
@@ -244,3 +267,10 @@ class MonitoredStack:
         launched = time.time() - processes.boot_clock() + ready_at - _REGISTERED_MARGIN_S
         # A worker that lives on registers again with a server that was restarted.
         return max(launched, self._unregistered_at)
+
+
+def _resume(instance: Instance) -> None:
+    """Make a service go on that the kernel has stopped, with what it has started."""
+    for process in processes.table():
+        if process.session == instance.pid and processes.is_frozen(process.pid):
+            processes.send_signal(process.key, signal.SIGCONT)

@@ -32,7 +32,7 @@ from voiceops.ports import MonitorRecorder
 
 SUMMARY_EVERY = 10
 """Checks between two lines of summary."""
-FREEZE_LOOK_S = 0.25
+FREEZE_LOOK_S = 0.1
 """Between two looks whether the kernel has stopped a service: a file for each."""
 REVIVE_AFTER_S = (0.0, 1.0, 3.0, 6.0)
 """When rooms are looked at after workers came back: a caller whose connection is coming back may be late."""
@@ -81,6 +81,8 @@ class Monitor:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _seen: StackObservation = field(default_factory=lambda: StackObservation(services=()))
+    _seen_version: int = 0
+    """Of the stack's records, just before ``_seen``."""
     _in_hand: frozenset[str] = frozenset()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _counters: _Counters = field(default_factory=_Counters)
@@ -136,6 +138,7 @@ class Monitor:
         """One check; returns in how many seconds the next one is due. ``act``: repair what can be repaired."""
         self._news.clear()
         began = time.monotonic()
+        self._seen_version = self.watched.stack.version()
         self._seen = await asyncio.to_thread(self.watched.stack.observe)
         held_by = "" if self._in_hand else self.watched.stack.held_by()
         self._tell_lock(held_by)
@@ -212,7 +215,7 @@ class Monitor:
                 Repair(
                     at=time.time(),
                     host=self.watched.host,
-                    action="restart" if one.frozen else "start",
+                    action="resume" if one.resume else "restart" if one.frozen else "start",
                     subject=one.service,
                     reason=one.reason,
                     incident=one.incident,
@@ -322,6 +325,8 @@ class Monitor:
             while not self._news.is_set() and (left_s := ends_at - time.monotonic()) > 0:
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._news.wait(), min(FREEZE_LOOK_S, left_s))
+                if not self._in_hand and self.watched.stack.version() != self._seen_version:
+                    return  # somebody started or stopped a service: of a new one the end has to be watched
                 stopped = {
                     name
                     for name, key in self._seen.processes.items()

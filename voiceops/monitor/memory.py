@@ -36,6 +36,8 @@ class ServiceMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Checks in a row that found this cause."""
     cause_since: float = 0.0
     incident: Union[OpenIncident, None] = None
+    resumed: bool = False
+    """It was stopped by the kernel and made to go on since it was well for ``WELL_FOR_S``."""
     gave_up: bool = False
 
 

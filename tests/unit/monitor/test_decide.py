@@ -97,6 +97,17 @@ def test_a_frozen_service_counts_at_once() -> None:
     assert repair.frozen
 
 
+def test_a_frozen_service_is_resumed_once_and_replaced_when_it_is_frozen_again() -> None:
+    frozen, well = ready(frozen=True), ready()
+    repairs = steps((0.0, frozen), (1.0, well), (5.0, frozen), (10.0, well), (90.0, well), (100.0, frozen))
+    assert [[one.resume for one in each] for each in repairs] == [[True], [], [False], [], [], [True]]
+
+
+def test_what_was_started_again_and_is_frozen_then_is_resumed_first() -> None:
+    repairs = steps((0.0, dead()), (3.0, ready(frozen=True)))
+    assert [one.resume for each in repairs for one in each] == [False, True]
+
+
 def test_a_stray_is_named_and_never_ended() -> None:
     stray = dead(state=ServiceState.STRAY)
     assert steps(*((2.0 * number, stray) for number in range(20))) == [[]] * 20
@@ -181,6 +192,8 @@ class Simulation:
     memory: MonitorMemory = field(default_factory=MonitorMemory)
     in_hand: dict[str, float] = field(default_factory=dict)
     """Service -> when its repair is over."""
+    resumed: dict[str, float] = field(default_factory=dict)
+    """Service -> when it was made to go on the last time."""
     locked_until: float = 0.0
     open: dict[str, str] = field(default_factory=dict)
     alerts: set[str] = field(default_factory=set)
@@ -278,6 +291,15 @@ class Simulation:
             if recent and self.now - one.well_since < WELL_FOR_S and one.well_since <= recent[-1]:
                 assert self.now - recent[-1] >= 1.0, "a restart without backoff"
             one.restarts.append(self.now)
+            assert repair.frozen == one.frozen
+            if repair.resume:
+                assert one.frozen, "only what is frozen can go on"
+                assert self.now - self.resumed.get(repair.service, -WELL_FOR_S) >= WELL_FOR_S, "resumed twice"
+                self.resumed[repair.service] = self.now
+            elif repair.frozen:
+                assert repair.service in self.resumed, (
+                    "a frozen service was ended, and its calls, without a try"
+                )
         for repair in repairs:
             self.in_hand[repair.service] = self.now + self.chance.uniform(0.5, 20.0)
 

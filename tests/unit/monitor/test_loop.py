@@ -34,11 +34,17 @@ class PretendedStack(MonitoredStack):
         self.holder = ""
         self.repaired: list[str] = []
         self.errors: list[VoiceopsError] = []
+        self.changes = 0
+        self.looks = 0
+
+    def version(self) -> int:
+        return self.changes
 
     def held_by(self) -> str:
         return self.holder
 
     def observe(self) -> StackObservation:
+        self.looks += 1
         if self.errors and isinstance(self.errors[0], UnreachableError):
             raise self.errors.pop(0)
         return StackObservation(services=(ServiceObservation(name="agent", state=self.state),))
@@ -223,3 +229,15 @@ async def test_ten_thousand_checks_hold_no_more_than_a_thousand(
         setting.said.clear()
         setting.stack.repaired.clear()
     assert held[-1] - held[1] < 0.05 * held[1], held
+
+
+async def test_a_service_that_a_person_starts_is_looked_at_at_once(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, interval_s=30.0)
+    task = asyncio.ensure_future(setting.monitor.run())
+    await asyncio.sleep(0.3)
+    before = setting.stack.looks
+    setting.stack.changes = 1
+    await asyncio.sleep(0.3)
+    setting.monitor.stop()
+    await asyncio.wait_for(task, 5)
+    assert (before, setting.stack.looks) == (1, 2)

@@ -30,6 +30,8 @@ from voiceops.util.words import counted
 
 _SETTLED_S = 0.5
 """A command without a probe counts as ready once it has lived this long."""
+_FROZEN = "its process is stopped (state T)"
+"""Known at once: to ask it would take until the time limit, and the kernel accepts connections for it."""
 
 
 @dataclass(slots=True)
@@ -204,6 +206,8 @@ def _role(run: ObservedLaunch, service: Declared | None) -> Role:
 
 def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]) -> probes.ProbeResult:
     probe = service.probe
+    if processes.is_frozen(main.pid):
+        return probes.ProbeResult(False, _FROZEN)
     if probe is None:
         return probes.ProbeResult(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
     if probe.notify:
@@ -224,7 +228,8 @@ def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]
 def _agent_state(
     folder: ProjectFolder, service: Declared | None, seen: Instance, *, was_ready: bool
 ) -> Instance:
-    health = agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
+    frozen = processes.is_frozen(seen.pid)
+    health = None if frozen else agent_health.read_health(folder.health_socket(seen.launch), timeout_s=1.0)
     if health is None:
         seen = replace(seen, calls=None)
         ready_timeout_s = service.ready_timeout_s if service else 60.0
@@ -239,7 +244,8 @@ def _agent_state(
             )
         if seen.age_s <= ready_timeout_s and not was_ready:
             return replace(seen, state=ServiceState.STARTING, detail="does not answer yet")
-        return replace(seen, state=ServiceState.UNRESPONSIVE, detail="does not answer its health check")
+        detail = _FROZEN if frozen else "does not answer its health check"
+        return replace(seen, state=ServiceState.UNRESPONSIVE, detail=detail)
     seen = replace(
         seen,
         calls=health.calls,
