@@ -147,7 +147,8 @@ class Monitor:
         if act and not held_by and not self._in_hand:
             self._probe_if_due()
         self._summarize(began, held_by)
-        return min(look_again_s, self.watched.interval_s)
+        rooms_s = self.watched.rooms.look_again_s() if self.watched.rooms is not None else None
+        return min(look_again_s, self.watched.interval_s, *(() if rooms_s is None else (rooms_s,)))
 
     def _decide(self, seen: StackObservation, held_by: str, *, act: bool = True) -> float:
         services = tuple(

@@ -19,6 +19,7 @@ from voiceops.model.rooms import Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import AgentRoomApi
 from voiceops.rooms.cleanup import cleanup_stale_rooms
+from voiceops.rooms.dispatch import LOST_AFTER_S
 from voiceops.rooms.observations import ObservationFile
 from voiceops.rooms.watcher import AgentWatcher, LostWorkers, RoomOccupants, WatchReport
 
@@ -27,6 +28,10 @@ TURN_CHECKS = 10
 CLEAN_EVERY_S = 60.0
 FULL_CLEAN_EVERY = 10
 """One cleanup in so many looks into every room, and forgets what it knew of rooms that are gone."""
+WAITING_LOOK_S = 5.0
+WAITING_LOOKS_FOR_S = 60.0
+"""So long the next look at a room without its one agent comes after ``WAITING_LOOK_S``: a code that fails always is not
+looked at so often for ever."""
 
 
 class RoomActionLog(Protocol):
@@ -67,6 +72,8 @@ class RoomKeeper:
             for name in agent_names
         ]
         self._looked: dict[str, _Looked] = {}
+        self._waits_since: dict[str, float] = {}
+        """By sid, by the clock: rooms in which somebody is without exactly one agent."""
         self._cleaned_at = clock()
         self._clean_count = 0
         self._passing = asyncio.Lock()
@@ -93,6 +100,15 @@ class RoomKeeper:
         for room in self.rooms:
             if room.sid in due:
                 self._looked[room.sid] = _Looked((room.num_participants, room.num_publishers))
+        now = self._clock()
+        waiting = [room.sid for room in self.rooms if self._waits(room.sid)]
+        self._waits_since = {sid: self._waits_since.get(sid, now) for sid in waiting}
+
+    def look_again_s(self) -> float | None:
+        """Return in how many seconds a room should be looked at again; None: after the usual time."""
+        now = self._clock()
+        soon = any(now - since < WAITING_LOOKS_FOR_S for since in self._waits_since.values())
+        return WAITING_LOOK_S if soon else None
 
     def _due(self) -> set[str]:
         present = {room.sid for room in self.rooms}
@@ -129,7 +145,11 @@ class RoomKeeper:
         self._clean_count += 1
         # A room with a person and an agent in it needs a look only now and then, for joins that are stuck in it.
         everything = self._clean_count % FULL_CLEAN_EVERY == 0
-        names = [room.name for room in self.rooms if everything or not self._in_call(room.sid)]
+        names = [
+            room.name
+            for room in self.rooms
+            if everything or not (self._in_call(room.sid) or self._plainly_young(room))
+        ]
         if not names:
             return
         report = await cleanup_stale_rooms(
@@ -150,6 +170,13 @@ class RoomKeeper:
         found = self._occupants(sid)
         return found is not None and found.persons > 0 and found.agents > 0
 
+    def _plainly_young(self, room: Room) -> bool:
+        """Nobody is in it, as the list and the last look say, and for that it is not old enough to go."""
+        found = self._occupants(room.sid)
+        if found is None or found.persons or found.agents or room.num_participants or room.num_publishers:
+            return False
+        return time.time() + self._api.clock_skew_s - room.created_at < self._settings.stale_after_s
+
     def _report(self, report: WatchReport) -> None:
         for room, reason in report.dispatched:
             self._say("dispatch", room, reason)
@@ -162,6 +189,11 @@ class RoomKeeper:
         if not isinstance(error, NotFoundError):  # it went meanwhile
             self._say(action, room, "", error=error.message)
 
+    def _is_stuck(self, sid: str) -> bool:
+        found = self._occupants(sid)
+        waited_s = self._clock() - self._waits_since.get(sid, self._clock())
+        return found is not None and found.persons > 0 and found.agents == 0 and waited_s >= LOST_AFTER_S
+
     def counts(self) -> RoomCounts:
         """Return the rooms by what the last look at each found."""
         found = [self._occupants(room.sid) for room in self.rooms]
@@ -172,6 +204,7 @@ class RoomKeeper:
             waiting=sum(one.persons > 0 and one.agents == 0 for one in known),
             agent_only=sum(one.persons == 0 and one.agents > 0 for one in known),
             empty=sum(one.persons == 0 and one.agents == 0 for one in known),
+            stuck=sum(self._is_stuck(room.sid) for room in self.rooms),
             unknown=len(found) - len(known),
         )
 

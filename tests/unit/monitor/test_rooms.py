@@ -12,7 +12,8 @@ from tests.support.fakes.livekit_api import FakeLivekitApi
 from voiceops.errors import UnreachableError
 from voiceops.model.rooms import Job, Participant, ParticipantKind
 from voiceops.model.settings import RoomsSettings
-from voiceops.monitor.rooms import CLEAN_EVERY_S, RoomKeeper
+from voiceops.monitor.rooms import CLEAN_EVERY_S, WAITING_LOOK_S, RoomKeeper
+from voiceops.rooms.dispatch import LOST_AFTER_S
 from voiceops.rooms.watcher import LostWorkers
 
 NOW = time.time()
@@ -82,6 +83,32 @@ async def test_a_room_whose_numbers_change_is_looked_at_at_once(kept: Kept) -> N
     kept.api.rooms["r19"] = kept.api.put("r19", caller(NOW - 100), age_s=100, num_participants=2)
     await kept.check()
     assert ("list_participants", "r19") in kept.api.calls
+
+
+async def test_who_waits_is_looked_at_soon_again_and_counts_as_stuck_after_what_a_join_takes(
+    kept: Kept,
+) -> None:
+    kept.api.put("waits", caller(NOW), age_s=0, num_participants=1)
+    kept.api.put("call", caller(NOW), agent(NOW), age_s=0, num_participants=1)
+    seen = []
+    for _ in range(4):
+        await kept.check()
+        seen.append((kept.keeper.look_again_s(), kept.keeper.counts().stuck))
+        kept.now += LOST_AFTER_S
+    assert seen == [(WAITING_LOOK_S, 0), (WAITING_LOOK_S, 1), (WAITING_LOOK_S, 1), (None, 1)]
+    kept.api.put("waits", caller(NOW), agent(NOW), age_s=0, num_participants=1)
+    await kept.check()
+    assert (kept.keeper.look_again_s(), kept.keeper.counts().stuck) == (None, 0)
+
+
+async def test_the_cleanup_does_not_look_into_empty_rooms_that_are_too_young_to_go(kept: Kept) -> None:
+    for number in range(100):
+        kept.api.put(f"r{number}", age_s=10)
+    await kept.check()
+    kept.api.calls.clear()
+    kept.now += CLEAN_EVERY_S
+    await kept.check()
+    assert kept.api.count("list_participants") == 10, "those whose turn it is"
 
 
 async def test_who_waited_while_no_worker_was_there_gets_an_agent_without_the_usual_patience(
