@@ -24,14 +24,21 @@ def monitored(
     interval_s: float = 30.0,
     agent: dict[str, Any] | None = None,
     variables: dict[str, Any] | None = None,
+    livekit: dict[str, Any] | None = None,
+    monitor: dict[str, Any] | None = None,
     folder: Path | None = None,
 ) -> Iterator[Project]:
-    """A stack of server, agent and monitor with webhooks, started; ``variables`` go on top of the inventory's."""
+    """A stack of server, agent and monitor with webhooks, started.
+
+    ``variables`` go on top of the inventory's, ``livekit`` into livekit.yaml, ``monitor`` into its service.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
         project(folder or Path(name) / "stack", entry, agent=agent) as made,
     ):
-        made.variables["services"]["monitor"] = {"kind": "monitor", "webhook_port": parts.free_port()}
+        services = made.variables["services"]
+        services["monitor"] = {"kind": "monitor", "webhook_port": parts.free_port(), **(monitor or {})}
+        services["livekit"]["config"] |= livekit or {}
         made.variables["monitor"] = {"interval_s": interval_s}
         made.variables |= variables or {}
         made.write()
