@@ -32,8 +32,10 @@ from voiceops.ports import MonitorRecorder
 
 SUMMARY_EVERY = 10
 """Checks between two lines of summary."""
-FREEZE_LOOK_S = 0.1
+FREEZE_LOOK_S = 0.25
 """Between two looks whether the kernel has stopped a service: a file for each."""
+FROZEN_AFTER_S = 0.1
+"""One that is seen stopped is looked at again so much later: a program may stop itself for a moment."""
 REVIVE_AFTER_S = (0.0, 1.0, 3.0, 6.0)
 """When rooms are looked at after workers came back: a caller whose connection is coming back may be late."""
 WEBHOOK_PAUSE_S = 5.0
@@ -325,7 +327,8 @@ class Monitor:
         with self._watching_exits(self._seen.processes.values()):
             while not self._news.is_set() and (left_s := ends_at - time.monotonic()) > 0:
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(FREEZE_LOOK_S, left_s))
+                    look_s = FROZEN_AFTER_S if suspects else FREEZE_LOOK_S
+                    await asyncio.wait_for(self._news.wait(), min(look_s, left_s))
                 if not self._in_hand and self.watched.stack.version() != self._seen_version:
                     return  # somebody started or stopped a service: of a new one the end has to be watched
                 stopped = {
@@ -333,7 +336,6 @@ class Monitor:
                     for name, key in self._seen.processes.items()
                     if name not in self._in_hand and processes.is_frozen(key.pid) and self._may_repair(name)
                 }
-                # Twice in a row: a program may stop itself for a moment.
                 if frozen := stopped & suspects:
                     self._repair_frozen(frozen)
                     return
