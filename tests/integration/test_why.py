@@ -37,7 +37,7 @@ def rules(made: Project, *flags: str) -> dict[str, str]:
     return {finding.get("room", ""): finding["rule"] for finding in reversed(findings)}
 
 
-async def look(made: Project, *flags: str) -> dict[str, str]:
+async def diagnose(made: Project, *flags: str) -> dict[str, str]:
     return await asyncio.to_thread(rules, made, *flags)
 
 
@@ -46,7 +46,7 @@ async def until(made: Project, expected: dict[str, str], *, timeout_s: float = 4
     found: dict[str, str] = {}
     ends_at = asyncio.get_running_loop().time() + timeout_s
     while asyncio.get_running_loop().time() < ends_at:
-        found = await look(made)
+        found = await diagnose(made)
         if expected.items() <= found.items():
             return
         await asyncio.sleep(0.5)
@@ -85,10 +85,10 @@ async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
         async with AsyncExitStack() as calls:
             for number in range(4):
                 await calls.enter_async_context(caller(stack.url, f"good-{round_number}-{number}"))
-            assert await look(stack) == {}  # while they join
+            assert await diagnose(stack) == {}  # while they join
             for number in range(4):
                 await _agent_of(stack, f"good-{round_number}-{number}")
-            assert await look(stack) == {}
+            assert await diagnose(stack) == {}
 
 
 async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_fixed(
@@ -134,7 +134,7 @@ async def test_a_killed_worker_is_started_and_its_caller_gets_a_new_agent(stack:
     async with caller(stack.url, "good-worker"):
         await _agent_of(stack, "good-worker")
         os.kill(stack.pid("agent"), signal.SIGKILL)
-        assert await look(stack) == {"": "no-worker"}
+        assert await diagnose(stack) == {"": "no-worker"}
         await fix(stack)
         assert len(await agents_in(stack, "good-worker")) == 1
 
@@ -152,7 +152,7 @@ async def test_a_frozen_worker_is_killed_and_its_caller_gets_a_new_agent(stack: 
     frozen = stack.pid("agent")
     os.kill(frozen, signal.SIGSTOP)
     async with caller(stack.url, "good-frozen"):
-        assert (await look(stack))[""] == "worker-frozen"
+        assert (await diagnose(stack))[""] == "worker-frozen"
         await fix(stack)
         assert stack.pid("agent") != frozen
         assert len(await agents_in(stack, "good-frozen")) == 1
@@ -170,7 +170,7 @@ async def test_two_agents_in_a_call_become_one(stack: Project) -> None:
 
 async def test_a_server_that_is_gone_explains_everything_and_comes_back(stack: Project) -> None:
     os.kill(stack.pid("livekit"), signal.SIGKILL)
-    assert (await look(stack))[""] == "server-down"
+    assert (await diagnose(stack))[""] == "server-down"
     await fix(stack)
 
 
@@ -194,7 +194,7 @@ def test_named_agents_need_a_dispatch_with_the_right_name(stack: Project) -> Non
                 await lk.agent_dispatch.create_dispatch(
                     api.CreateAgentDispatchRequest(room="good-typo", agent_name="frnt")
                 )
-            found = await look(stack)
+            found = await diagnose(stack)
             expected = {"good-unnamed": "no-dispatch", "good-typo": "wrong-agent-name"}
             assert expected.items() <= found.items(), found
             await fix(stack)
@@ -231,7 +231,7 @@ async def test_a_worker_that_is_full_is_named(tmp_path: Path) -> None:
             await _agent_of(made, "good-first")
             async with caller(made.url, "good-second"):
                 await asyncio.sleep(1)
-                assert (await look(made))[""] == "worker-over-load"
+                assert (await diagnose(made))[""] == "worker-over-load"
 
 
 async def test_an_agent_that_stays_inert_after_a_refresh_is_replaced(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ async def diagnosis(made: Project) -> str:
 
 
 async def fix(made: Project) -> None:
-    """`why --fix`, again where it could not look at everything within its deadlines (a full machine)."""
+    """`why --fix`, again where it could not inspect everything within its deadlines (a full machine)."""
     for _ in range(3):
         answer = await asyncio.to_thread(made.inv, "why", "--fix", "--json", code=None)
         if answer.json["hosts"]["localhost"]["fixes"] or not answer.json["hosts"]["localhost"]["problems"]:

@@ -121,7 +121,7 @@ def list_rooms(run: CommandRun) -> Report:
 def show(run: CommandRun, room: str) -> Report:
     """Participants and dispatches of one room."""
     server = the_room_server(run.project.hosts)
-    info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "looking at the room")
+    info: RoomInfo = _on(run, server, lambda api: get_room_info(api, room), "reading the room")
     return Report(room_document(info, server.url), lambda: print_room(info))
 
 

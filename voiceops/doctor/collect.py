@@ -109,12 +109,12 @@ def _with_registration(worker: WorkerFact, events: Sequence[LogEvent]) -> Worker
 
 async def _observe(what: str, source: Awaitable[T], timeout_s: float, problems: list[str]) -> T | None:
     try:
-        async with deadline(timeout_s, f"looking at {what}"):
+        async with deadline(timeout_s, f"inspecting {what}"):
             return await source
     except ConfigError:
         raise  # a secret that can't be had: nothing here can be judged without it
     except VoiceopsError as error:
-        problems.append(f"could not look at {what}: {error.message}")
+        problems.append(f"could not inspect {what}: {error.message}")
         return None
 
 

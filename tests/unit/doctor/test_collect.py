@@ -58,7 +58,7 @@ class Rooms:
 
 async def test_what_could_not_be_looked_at_is_said_and_the_rest_is_there() -> None:
     facts = await collect(Sources(), None, RoomsSettings())
-    assert facts.problems == ("could not look at this machine: no /proc here",)
+    assert facts.problems == ("could not inspect this machine: no /proc here",)
     assert facts.incomplete
     assert facts.workers[0].registered_at == NOW - 30
 
