@@ -18,7 +18,6 @@ ROLES = {
     "agents": ["agent"],
     "watch": ["watch"],
 }
-REDIS = "/usr/local/bin/redis-server"
 REDIS_PASSWORD = "password-of-redis-that-nobody-may-see-0008"
 _WATCH = """\
 import sys, time, urllib.error, urllib.request
@@ -33,17 +32,18 @@ while True:
 
 
 def bring_redis(machine: hosts.Machine) -> None:
-    """Debian's redis-server with its libraries: the host has no internet."""
-    program = shutil.which("redis-server")
-    if program is None:
-        parts.missing("redis-server", "install Debian's redis-server")
-    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    machine.copy_in(Path(os.path.realpath(program)), REDIS, mode=0o755)
-    for line in listed.splitlines():
-        name, _, rest = line.strip().partition(" => ")
-        path = rest.partition(" (")[0]
-        if path and machine.shell(f"test -e {path}", check=False).returncode:
-            machine.copy_in(Path(path), f"/usr/local/lib/{name}")
+    """Debian's redis-server and redis-cli with their libraries: the host has no internet."""
+    for tool in ("redis-server", "redis-cli"):
+        program = shutil.which(tool)
+        if program is None:
+            parts.missing(tool, "install Debian's redis-server")
+        machine.copy_in(Path(os.path.realpath(program)), f"/usr/bin/{tool}", mode=0o755)
+        listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+        for line in listed.splitlines():
+            name, _, rest = line.strip().partition(" => ")
+            path = rest.partition(" (")[0]
+            if path and machine.shell(f"test -e {path}", check=False).returncode:
+                machine.copy_in(Path(path), f"/usr/local/lib/{name}")
     machine.shell("ldconfig")
 
 
@@ -62,15 +62,9 @@ def role_servers(folder: Path, machines: Sequence[hosts.Machine], entry: Path) -
     servers = agent_servers(folder, machines, entry)
     servers.variables["services"] = {
         "redis": {
-            "kind": "command",
-            # As docs/deploy.md has it: the password by standard input.
-            "command": [
-                "/bin/sh",
-                "-c",
-                f"exec {REDIS} - --bind {store.address} --save '' << END\nrequirepass $REDIS_PASSWORD\nEND",
-            ],
-            "env": {"REDIS_PASSWORD": {"env": "REDIS_PASSWORD"}},
-            "probe": {"tcp": redis},
+            "kind": "redis",
+            "address": store.address,
+            "peers": ["localhost", f"{store.address.rpartition('.')[0]}.0/24"],
         },
         "livekit": livekit,
         "agent": {"kind": "agent", "entry": "agent/agent.py", "env": dict(IN_THREADS)},

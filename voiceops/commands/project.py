@@ -24,7 +24,7 @@ def make_project(*, force: bool) -> Report:
     made = scaffold.write(folder, files, force=force)
     remember(folder)
     # Of .env alone: what this shell has set would be missing in the next one, and in cron.
-    keys = ensure_local_keys(Environment(folder, {}), key="LIVEKIT_API_KEY", secret="LIVEKIT_API_SECRET")
+    keys = ensure_local_keys(Environment(folder, {}), key="LIVEKIT_API_KEY", secrets=["LIVEKIT_API_SECRET"])
     made[".env"] = bool(keys)
     created = [name for name, new in made.items() if new]
     text = "\n".join([*(f"created {name}" for name in created), "next: ./inv start"]) if created else ""

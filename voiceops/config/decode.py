@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -165,7 +166,17 @@ class Decoder:
         kind = self.kinds.find(name) if isinstance(name, str) else None
         if kind is None:
             raise self.error((*path, "kind"), f"there is no kind {name!r}", did_you_mean(str(name), names))
-        return self.struct(kind.settings, value, path, skip="kind")
+        return self.struct(kind.settings, self._with_passwords(kind.settings, value, path), path, skip="kind")
+
+    def _with_passwords(
+        self, settings: type[ServiceBase], value: LocatedMapping, path: Path
+    ) -> LocatedMapping:
+        missing = [name for name in settings.passwords if not value.get(name)]
+        references = {
+            name: LocatedMapping({"env": re.sub(r"\W", "_", f"{path[-1]}_{name}").upper()})
+            for name in missing
+        }
+        return LocatedMapping({**value, **references}, value.places) if missing else value
 
     def list(self, kind: object, value: object, path: Path) -> list[object]:
         if not isinstance(value, LocatedList):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from secrets import token_hex, token_urlsafe
 
 from voiceops.config.source.dotenv import Environment, parse
 from voiceops.config.source.yamlfile import read_text
@@ -17,32 +17,41 @@ from voiceops.model.secret import Secret
 from voiceops.model.settings import Host
 from voiceops.util.suggest import resembles
 
-_HEADING = "# Made by voiceops for the project's LiveKit server. Keep this file out of version control.\n"
+_HEADING = "# Made by voiceops for the project's servers. Keep this file out of version control.\n"
 
 
 def ensure_keys_of(host: Host, environment: Environment) -> tuple[str, ...]:
-    """``ensure_local_keys`` for a host, if it is this machine and runs a livekit-server of its own."""
+    """``ensure_local_keys`` for a host, if it is this machine: of the livekit-server and of all that has a password."""
+    if not host.local:
+        return ()
     settings = host.settings
     key, secret = settings.livekit.api_key, settings.livekit.api_secret
-    if not host.local or not settings.runs(Role.SERVER) or not key.form == secret.form == "env":
-        return ()
-    return ensure_local_keys(environment, key=key.reference, secret=secret.reference)
+    passwords = [
+        getattr(service, name) for service in settings.running.values() for name in service.passwords
+    ]
+    names = [one.reference for one in passwords if one.form == "env"]
+    if settings.runs(Role.SERVER) and key.form == secret.form == "env":
+        return ensure_local_keys(environment, key=key.reference, secrets=(secret.reference, *names))
+    return ensure_local_keys(environment, secrets=names) if names else ()
 
 
-def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tuple[str, ...]:
+def ensure_local_keys(environment: Environment, *, key: str = "", secrets: Sequence[str]) -> tuple[str, ...]:
     """Add the variables that nobody has set to ``.env``; returns the names of those it added.
+
+    ``key``: the one that gets the form of a LiveKit API key.
 
     Safe to call again and from many processes at once: one writes, the others find the result.
     What the file holds is kept; it is replaced in one step and readable for its owner alone.
     """
-    if all(environment.get(name) for name in (key, secret)):
+    wanted = tuple(dict.fromkeys(filter(None, (key, *secrets))))
+    if all(environment.get(name) for name in wanted):
         return ()
     try:
         # A lock on the folder itself leaves no lock file behind and falls with its owner.
         descriptor = os.open(environment.folder, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            missing = [name for name in dict.fromkeys((key, secret)) if not environment.get(name)]
+            missing = [name for name in wanted if not environment.get(name)]
             if missing:
                 _append(environment.file, {name: _made(name == key) for name in missing})
             return tuple(missing)
@@ -50,8 +59,8 @@ def ensure_local_keys(environment: Environment, *, key: str, secret: str) -> tup
             os.close(descriptor)
     except OSError as error:
         raise StorageError(
-            f"the keys for the LiveKit server can't be written: {error.strerror}: {environment.file}",
-            hint=f"set {key} and {secret} in the environment, or make the folder writable",
+            f"new keys can't be written: {error.strerror}: {environment.file}",
+            hint=f"set {' and '.join(wanted)} in the environment, or make the folder writable",
         ) from None
 
 
@@ -80,7 +89,7 @@ def new_keys_notice(names: Sequence[str], environment: Environment, *, old_in: s
 
 def _made(is_key: bool) -> str:
     # LiveKit wants 32 characters of secret; 43 of base64 hold 256 bits.
-    return f"API{secrets.token_hex(8)}" if is_key else secrets.token_urlsafe(32)
+    return f"API{token_hex(8)}" if is_key else token_urlsafe(32)
 
 
 def _append(file: Path, values: dict[str, str]) -> None:

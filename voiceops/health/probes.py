@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,19 @@ def probe_log(log_file: Path, offset: int, pattern: str) -> ProbeResult:
     return ProbeResult(found, f"{'a' if found else 'no'} line of the log matches {pattern!r}")
 
 
-def probe_command(argv: Sequence[str], *, cwd: Path, timeout_s: float = 5.0) -> ProbeResult:
-    """Ready when the command exits 0."""
+def probe_command(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float = 5.0
+) -> ProbeResult:
+    """Ready when the command exits 0; ``env`` adds variables to this process's."""
     try:
         ended = subprocess.run(
-            list(argv), cwd=cwd, timeout=timeout_s, capture_output=True, stdin=subprocess.DEVNULL, check=False
+            list(argv),
+            cwd=cwd,
+            env={**os.environ, **env} if env else None,
+            timeout=timeout_s,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return ProbeResult(False, f"{argv[0]} gave no answer in {timeout_s:g} s")

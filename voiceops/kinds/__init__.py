@@ -18,6 +18,7 @@ MODULES = (
     "voiceops.kinds.agent",
     "voiceops.kinds.command",
     "voiceops.kinds.monitor",
+    "voiceops.kinds.redis",
 )
 
 

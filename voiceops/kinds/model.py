@@ -48,6 +48,8 @@ class Declared:
     forks: bool = True
     """Whether a child of its main process may be the owner of its port."""
     probe: Probe | None = None
+    probe_env: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False, compare=False)
+    """Gives the variables of a probe that is a command, such as a password; called when it is run."""
     entry: Path | None = None
     livekit_url: str = ""
     agent_name: str = ""

@@ -27,7 +27,8 @@ class Program:
 
     argv: Sequence[str]
     cwd: str | None = None
-    """None: the inventory's folder here, the services' own on servers, where any other must be absolute."""
+    """None: the inventory's folder here, the services' own on servers, where any other must be absolute; of a kind
+    that ``keeps_data``: the folder of its data."""
     probe: Probe | None = None
     """None: ready when it has stayed alive for 0.5 s."""
     port: int | None = None
@@ -42,6 +43,8 @@ class ProgramKind(Kind[S]):
 
     template: str = ""
     """Below ``templates/``; empty: it has no configuration file."""
+    keeps_data: bool = False
+    """It has a folder for data that outlives releases, its own on servers too, and runs there."""
 
     @abstractmethod
     def program(self, service: S, settings: Settings, config: str) -> Program:
@@ -51,6 +54,10 @@ class ProgramKind(Kind[S]):
         """Return what the template gets; secrets are in the clear."""
         return {}
 
+    def environment(self, service: S) -> Mapping[str, str]:
+        """Return variables that its program needs, in the clear, below those of the inventory."""
+        return {}
+
     def ports(self, name: str, service: S, settings: Settings) -> Iterable[PortUse]:
         port = self.program(service, settings, "").port
         if port is not None:
@@ -58,31 +65,38 @@ class ProgramKind(Kind[S]):
 
     def outline(self, bare: Declared, service: S, settings: Settings) -> Declared:
         program = self.program(service, settings, "")
+        own = f".voiceops/data/{bare.name}" if self.keeps_data else "."
         return replace(
             bare,
-            cwd=bare.cwd / (program.cwd or "."),
+            cwd=bare.cwd / (program.cwd or own),
             ports=(program.port,) if program.port else (),
             probe=program.probe,
+            probe_env=lambda: self.environment(service),
             stop_signal=program.stop_signal,
         )
 
     def declare(self, outline: Declared, service: S, context: DeclarationContext) -> Declared:
         config = context.config_folder / self._config_name(outline.name) if self.template else None
         program = self.program(service, context.settings, str(config or ""))
-        if not outline.cwd.is_dir():
+        if not outline.cwd.is_dir() and not (self.keeps_data and program.cwd is None):
             raise ConfigError(
                 f"service {outline.name}: the folder {program.cwd} does not exist",
                 path=f"services.{outline.name}.cwd",
             )
-        env = service_environment(service, context.dotenv())
+        env = {**self.environment(service), **service_environment(service, context.dotenv())}
         parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port]
         argv = tuple(program.argv)
-        if config is None:
+        if config is None and not self.keeps_data:
             return replace(outline, argv=argv, digest=digest_of(*parts), env=env)
-        target, text = config, self._configuration(service, context.settings, context.template(self.template))
+        text = (
+            self._configuration(service, context.settings, context.template(self.template)) if config else ""
+        )
 
         def prepare() -> tuple[str, ...]:
-            write_configuration(target, text)
+            if self.keeps_data:
+                outline.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if config is not None:
+                write_configuration(config, text)
             return argv
 
         return replace(outline, argv=argv, digest=digest_of(*parts, text), env=env, prepare=prepare)
@@ -96,9 +110,11 @@ class ProgramKind(Kind[S]):
                 f"service {name}: on a server the folder must be absolute, not {program.cwd!r}",
                 path=f"services.{name}.cwd",
             )
-        cwd = program.cwd or host.names.data
-        unit = program_unit(host.units, name, service, program, cwd=cwd, needs=service.needs)
-        env = service_environment(service, host.dotenv)
+        cwd = program.cwd or (host.names.data_of(name) if self.keeps_data else host.names.data)
+        unit = program_unit(
+            host.units, name, service, program, cwd=cwd, needs=service.needs, keeps_data=self.keeps_data
+        )
+        env = {**self.environment(service), **service_environment(service, host.dotenv)}
         text = ""
         if self.template:
             template = find_template(self.template, host.templates)
@@ -131,8 +147,9 @@ def program_unit(
     *,
     cwd: str,
     needs: Sequence[str] = (),
+    keeps_data: bool = False,
 ) -> UnitFile:
-    """Return the unit of a program.
+    """Return the unit of a program; ``keeps_data``: with a folder of its own that outlives releases.
 
     A probe of the log is left to whoever starts it: the unit can't read the journal.
     """
@@ -146,6 +163,7 @@ def program_unit(
         "runtime_folder": units.names.runtime_folder(name),
         "working_directory": escape.value(cwd, f"the folder of {name}"),
         "peers": program.peers,
+        "data_folder": name if keeps_data else "",
     }
     return units.service("command.service", name, service, values)
 

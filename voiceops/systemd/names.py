@@ -55,6 +55,10 @@ class HostNames:
         """The services' own folder. The one above is root's: root acts on what lies in it."""
         return f"{self.state}/data"
 
+    def data_of(self, service: str) -> str:
+        """The folder of a service that keeps data; systemd makes it, in a folder where only root can put links."""
+        return f"{self.state}/{service}"
+
     @property
     def cache(self) -> str:
         """systemd makes it the services' own, whoever made it before."""

@@ -23,6 +23,7 @@ EXAMPLES = {
     "probe",
     "api_key",
     "api_secret",
+    "password",
     "project",
     "services",
 }

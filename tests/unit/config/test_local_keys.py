@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from voiceops.config.source.dotenv import Environment, parse
 from voiceops.errors import ConfigError, StorageError
 from voiceops.wiring.project import Project
 
-NAMES = {"key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
+NAMES: Any = {"key": "LIVEKIT_API_KEY", "secrets": ["LIVEKIT_API_SECRET"]}
 
 
 def test_missing_keys_are_written_for_the_owner_alone(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_processes_at_once_agree_on_one_pair(tmp_path: Path) -> None:
         "from voiceops.config.source.dotenv import Environment\n"
         "from voiceops.config.local_keys import ensure_local_keys\n"
         "one = Environment(Path(sys.argv[1]), {}); sys.stdin.read(1)\n"
-        "ensure_local_keys(one, key='K', secret='S'); print(one.get('K'), one.get('S'))\n"
+        "ensure_local_keys(one, key='K', secrets=['S']); print(one.get('K'), one.get('S'))\n"
     )
     started = [
         subprocess.Popen(

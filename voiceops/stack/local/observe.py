@@ -15,6 +15,7 @@ import msgspec
 
 from voiceops.adapters.process import ports_in_use, processes
 from voiceops.adapters.process.table_entry import Process
+from voiceops.errors import ConfigError
 from voiceops.health import agent as agent_health
 from voiceops.health import probes
 from voiceops.kinds import role_of, stop_behaviour
@@ -222,7 +223,11 @@ def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]
         if record.ready_at is not None:
             return probes.ProbeResult(True)  # said once; the line may have been rotated away
         return probes.probe_log(Path(record.log), record.log_offset, probe.log)
-    return probes.probe_command(probe.command or [], cwd=service.cwd)
+    try:
+        env = service.probe_env() if service.probe_env else {}
+    except ConfigError as error:
+        return probes.ProbeResult(False, f"can't be asked: {error.message}")
+    return probes.probe_command(probe.command or [], cwd=service.cwd, env=env)
 
 
 def _agent_state(
