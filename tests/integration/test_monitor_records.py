@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import hmac
 import json
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 from tests.support import parts
 from tests.support.callers import Hearing, caller
 from tests.support.projects import REPOSITORY, Project, project
+from tests.support.terminals import OpenTerminal
 from tests.unit.alerts.receiver import Receiver, receiver
 
 pytestmark = pytest.mark.timeout(240)
@@ -65,7 +68,7 @@ def soon(condition: Callable[[], bool], what: Callable[[], object]) -> None:
         time.sleep(0.2)
 
 
-def test_calls_are_kept_counted_and_told_of(made: Project, got: Receiver) -> None:
+def test_calls_are_kept_counted_told_of_and_watched(made: Project, got: Receiver) -> None:
     tested = made.inv("monitor", "--test-alert", "--json").json["hosts"]["localhost"]
     assert set(tested["channels"]) == {"channel 1 (json)", "webhook"}
     got.requests.clear()
@@ -101,3 +104,34 @@ def test_calls_are_kept_counted_and_told_of(made: Project, got: Receiver) -> Non
     told = json.loads(body)
     assert (told["alert"], told["state"], told["fix"]) == ("max-rooms", "firing", "inv rooms.list")
     assert "alice" not in str(told)
+    watch_the_stack(made)
+
+
+async def call_while_it_is_watched(url: str, terminal: OpenTerminal) -> None:
+    """A caller whose room and agent stand in the view while the call goes on."""
+    async with caller(url, "\x1b[2Jcarol\u202e") as person, Hearing(person) as hearing:
+        await asyncio.wait_for(hearing.something(), 60)
+        await asyncio.to_thread(
+            terminal.wait_for, lambda seen: any("carol" in row and "agent" in row for row in seen.rows)
+        )
+
+
+def watch_the_stack(made: Project) -> None:
+    """The live view of a call and of an agent that is killed and comes back, at two sizes; it ends on SIGTERM."""
+    with made.on_terminal("status", "--watch", columns=80, lines=24) as terminal:
+        terminal.wait_for(lambda seen: "3 of 3 ready" in "".join(seen.rows[:1]))
+        asyncio.run(call_while_it_is_watched(made.url, terminal))
+        assert any("\\x1b[2Jcarol\\u202e" in row for row in terminal.rows)
+        os.kill(made.pid("agent"), signal.SIGKILL)
+        terminal.wait_for(lambda seen: any("fix: inv start --only agent" in row for row in seen.rows))
+        terminal.wait_for(
+            lambda seen: (
+                "3 of 3 ready" in "".join(seen.rows[:1]) and any("start agent" in row for row in seen.rows)
+            )
+        )
+        terminal.resize(200, 50)
+        terminal.wait_for(lambda seen: any("is gone" in row and "start agent" in row for row in seen.rows))
+        assert len(terminal.rows) <= 50
+        terminal.process.terminate()
+        assert terminal.end() == -signal.SIGTERM
+        assert terminal.restored

@@ -19,6 +19,7 @@ from tests.support.command_folder import REPOSITORY as REPOSITORY
 from tests.support.documents import checked
 from tests.support.forked_commands import run_command
 from tests.support.live import API_KEY, API_SECRET, wait_for_line
+from tests.support.terminals import OpenTerminal
 from voiceops.adapters.process import processes
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.observe import find_runs
@@ -70,6 +71,16 @@ class Project:
             f"inv {' '.join(arguments)} exited {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
         return Answer(done.returncode, done.stdout, done.stderr, arguments)
+
+    def on_terminal(self, *arguments: str, columns: int, lines: int) -> OpenTerminal:
+        """One command on a terminal of that size, which is still open."""
+        return OpenTerminal(
+            [sys.executable, "-m", "voiceops", "--project", str(self.folder), *arguments],
+            folder=self.folder,
+            environment=os.environ | {"PYTHONPATH": str(REPOSITORY)} | self.env,
+            columns=columns,
+            lines=lines,
+        )
 
     def start_stray(self, old: str, new: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start the agent's entry by hand with other code in it, as a script would; the entry is as before.

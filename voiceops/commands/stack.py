@@ -23,7 +23,6 @@ from voiceops.commands.stack_view import (
     results_text,
     show_status,
     verdicts_text,
-    watch_status,
 )
 from voiceops.commands.status import status_of
 from voiceops.errors import UsageError, VoiceopsError
@@ -168,9 +167,13 @@ def status(run: CommandRun, *, watch: bool) -> Report:
 
     if watch and run.json:
         raise UsageError(
-            "--watch and --json contradict each other", hint="call `inv status --json` again and again"
+            "--watch and --json contradict each other",
+            hint="run `inv status --json` as often as you want a document",
         )
     if watch:
+        # The history and asyncio: no other command of the stack needs them.
+        from voiceops.commands.watch import watch_status
+
         watch_status(run)
         return Report({})
     done = status_of(run)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli import output
 from voiceops.cli.command import CommandRun
-from voiceops.commands.status import status_data
 from voiceops.model.quoting import printable
 from voiceops.stack.model import ServiceVerdict
 from voiceops.stack.results import Progress, Results
@@ -160,7 +158,7 @@ def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
         name,
         one["state"],
         " ".join(map(str, one["pids"])),
-        _span(one["uptime_s"]),
+        time_span(one["uptime_s"]),
         str(one["restart_count"]),
         "" if one["cpu_share"] is None else f"{one['cpu_share'] * 100:.0f} %",
         "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:.0f} MB",
@@ -171,12 +169,13 @@ def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
 
 def _live_call_text(call: Mapping[str, Any]) -> str:
     persons, agents = ", ".join(call["persons"]), ", ".join(call["agent_identities"])
-    since = f" since {call['joined_at']} ({_span(call['age_s'])})" if call["joined_at"] else ""
+    since = f" since {call['joined_at']} ({time_span(call['age_s'])})" if call["joined_at"] else ""
     served = f"with {agents}" if agents else "without an agent"
     return f"in a call: {printable(persons)} in room {printable(call['room'])}{since}, {printable(served)}"
 
 
-def _span(seconds: float | None) -> str:
+def time_span(seconds: float | None) -> str:
+    """``0:01:05``, ``2d 03h``; empty for a time that is not known."""
     if seconds is None:
         return ""
     minutes, whole = divmod(int(seconds), 60)
@@ -185,30 +184,3 @@ def _span(seconds: float | None) -> str:
     if days:
         return f"{days}d {hours:02d}h"
     return f"{hours}:{minutes:02d}:{whole:02d}"
-
-
-@contextmanager
-def _alternate_screen() -> Iterator[None]:
-    """The second screen of the terminal, without a cursor; what stood on the first one comes back."""
-    sys.stdout.write("\033[?1049h\033[?25l")
-    try:
-        yield
-    finally:
-        sys.stdout.write("\033[?25h\033[?1049l")
-        sys.stdout.flush()
-
-
-def watch_status(run: CommandRun) -> None:
-    """Draw the status every second until Ctrl-C; where nothing can be drawn over, one after the other."""
-    redraws = styled(sys.stdout)
-    try:
-        with _alternate_screen() if redraws else nullcontext():
-            while True:
-                data = status_data(run)
-                if redraws:
-                    sys.stdout.write("\033[H\033[J")
-                show_status(data)
-                sys.stdout.flush()
-                time.sleep(1.0)
-    except KeyboardInterrupt:
-        return

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import CommandRun
-from voiceops.commands.documents import host_failure
-from voiceops.commands.hosts import stack_on, values_of
+from voiceops.commands.hosts import stack_on
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.model import Instance, Usage
+from voiceops.stack.model import Observed, ServiceVerdict, Usage
 from voiceops.stack.stack import Stack
 from voiceops.util.times import iso_time
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.stack import LiveCallEntry, StatusDocument, StatusHost, StatusService
+    from voiceops.model.documents.stack import LiveCallEntry, StatusHost, StatusService
     from voiceops.rooms.live_calls import LiveCall
 
 _USAGE_S = 0.3
 """At least so long the CPU time of a service is watched."""
-
-
-def status_data(run: CommandRun) -> StatusDocument:
-    """Services, releases, rooms and calls per host; a host that can't be asked says why."""
-    done = status_of(run)
-    errors = {name: host_failure(one.problem) for name, one in done.items() if one.problem is not None}
-    found = values_of(run, done)
-    return {"hosts": {**found, **errors}}
 
 
 def status_of(run: CommandRun) -> dict[str, HostResult[StatusHost]]:
@@ -55,45 +46,48 @@ def _status(host: Host, stack: Stack) -> StatusHost:
     observed = stack.backend.observe(stack.outline)
     passed_s = time.monotonic() - began
     services: dict[str, StatusService] = {}
-    release = ""
     for name, verdict in operations.verdicts(stack, observed).items():
         one = verdict.instance
         now = stack.usage(one) if one else None
-        services[name] = {
-            "state": verdict.state,
-            "pids": list(verdict.pids),
-            "detail": verdict.detail,
-            "uptime_s": round(one.age_s, 1) if one else None,
-            "restart_count": one.restart_count if one else 0,
-            "cpu_share": _cpu_share(one, before, now, passed_s),
-            "memory_bytes": now.memory_bytes if now else None,
-            "release": one.release if one else "",
-            "call_count": _sum_known([each.calls for each in observed[name].instances])
-            if name in observed
-            else 0,
-            "draining": [each.pid for each in observed[name].draining] if name in observed else [],
-        }
-        release = release or (one.release if one else "")
+        share = cpu_share(before.get(one.launch) if one else None, now, passed_s)
+        services[name] = service_entry(verdict, observed.get(name), now, share)
+    release = next((service["release"] for service in services.values() if service["release"]), "")
     server = any(service.role is Role.SERVER for service in stack.outline)
     return {
         "ok": True,
         "services": services,
         "release": release,
-        "call_count": _sum_known([service["call_count"] for service in services.values()]),
+        "call_count": sum_known([service["call_count"] for service in services.values()]),
         "room_count": rooms.room_count if rooms else None,
         "url": host.settings.livekit.url if server else "",
         "live_calls": [_live_call(call) for call in rooms.calls] if rooms else [],
     }
 
 
-def _cpu_share(
-    one: Instance | None, before: Mapping[str, Usage | None], now: Usage | None, passed_s: float
-) -> float | None:
-    """The share of one CPU between two samples; None for a run that was not there at the first one."""
-    first = before.get(one.launch) if one else None
-    if first is None or now is None:
+def service_entry(
+    verdict: ServiceVerdict, observed: Observed | None, used: Usage | None, share: float | None
+) -> StatusService:
+    """One service as the document has it."""
+    one = verdict.instance
+    return {
+        "state": verdict.state,
+        "pids": list(verdict.pids),
+        "detail": verdict.detail,
+        "uptime_s": round(one.age_s, 1) if one else None,
+        "restart_count": one.restart_count if one else 0,
+        "cpu_share": share,
+        "memory_bytes": used.memory_bytes if used else None,
+        "release": one.release if one else "",
+        "call_count": sum_known([each.calls for each in observed.instances]) if observed else 0,
+        "draining": [each.pid for each in observed.draining] if observed else [],
+    }
+
+
+def cpu_share(before: Usage | None, now: Usage | None, passed_s: float) -> float | None:
+    """The share of one CPU between two samples of a run; None where one of them is missing."""
+    if before is None or now is None:
         return None
-    return round(max(0.0, now.cpu_s - first.cpu_s) / passed_s, 3)
+    return round(max(0.0, now.cpu_s - before.cpu_s) / passed_s, 3)
 
 
 def _live_call(call: LiveCall) -> LiveCallEntry:
@@ -107,7 +101,7 @@ def _live_call(call: LiveCall) -> LiveCallEntry:
     }
 
 
-def _sum_known(counts: Sequence[int | None]) -> int | None:
+def sum_known(counts: Sequence[int | None]) -> int | None:
     """None when one of them is unknown: an agent that does not answer may have calls."""
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None

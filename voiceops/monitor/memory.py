@@ -10,6 +10,9 @@ import msgspec
 from voiceops.errors import StorageError
 from voiceops.util.atomic_write import write_atomically
 
+MEMORY_FILE = "monitor/memory.json"
+"""Below the project's state folder."""
+
 
 class OpenIncident(msgspec.Struct, frozen=True, kw_only=True):
     """An incident that goes on."""
@@ -50,6 +53,12 @@ class MonitorMemory(msgspec.Struct, frozen=True, kw_only=True):
     silent_count: int = 0
     """Checks in a row at which LiveKit did not answer."""
     silent: Union[OpenIncident, None] = None
+
+
+def open_incidents(memory: MonitorMemory) -> list[tuple[str, OpenIncident]]:
+    """Return the incidents that go on, each behind the service that it concerns; empty: the whole stack."""
+    of_services = [(name, one.incident) for name, one in memory.services.items() if one.incident is not None]
+    return of_services + ([("", memory.silent)] if memory.silent is not None else [])
 
 
 def of_this_boot(memory: MonitorMemory, boot: str) -> MonitorMemory:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import deadline
+from voiceops.model.rooms import Room
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.rooms.live_calls import LiveRooms, live_rooms
 from voiceops.rooms.presence import live_agents, persons
@@ -53,6 +54,15 @@ def rooms_and_calls(livekit: LivekitSettings, rooms: RoomsSettings) -> LiveRooms
 
     async def read(api: LivekitApi) -> LiveRooms:
         return await live_rooms(api, rooms)
+
+    return ask(livekit, read, "listing rooms", timeout_s=STATUS_TIMEOUT_S)
+
+
+def listed_rooms(livekit: LivekitSettings) -> tuple[Room, ...]:
+    """What one list of the server says of its rooms; ``VoiceopsError`` when it does not answer."""
+
+    async def read(api: LivekitApi) -> tuple[Room, ...]:
+        return await api.list_rooms()
 
     return ask(livekit, read, "listing rooms", timeout_s=STATUS_TIMEOUT_S)
 

@@ -15,6 +15,7 @@ from voiceops.stack.occupancy import Occupancy
 from voiceops.stack.results import Progress, silent
 
 if TYPE_CHECKING:
+    from voiceops.model.settings import LivekitSettings
     from voiceops.rooms.live_calls import LiveRooms
 
 
@@ -36,6 +37,8 @@ class Stack:
     progress: Progress = silent
     live_rooms: Callable[[], LiveRooms | None] = lambda: None
     """The rooms of its LiveKit and who is in a call; None when it does not say."""
+    livekit: LivekitSettings | None = None
+    """The LiveKit of its host, with a URL that is good on this machine."""
     usage: Callable[[Instance], Usage | None] = lambda instance: instance.usage
     """CPU and memory of a run; None where they are not known."""
     refusal: Callable[[], str] = lambda: ""

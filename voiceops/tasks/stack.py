@@ -76,7 +76,11 @@ def check_running(run: CommandRun, only: str = "") -> Report:
     return stack.check_running(run, only=only)
 
 
-@command(*_TARGETS, aliases=("ps",), help={"watch": "Draw again and again until Ctrl-C."})
+@command(
+    *_TARGETS,
+    aliases=("ps",),
+    help={"watch": "A live view with incidents, calls, answer times and repairs, until q or Ctrl-C."},
+)
 def status(run: CommandRun, watch: bool = False) -> Report:
     """Show services, releases, rooms and calls, per host.
 

@@ -21,7 +21,12 @@ def styled(stream: TextIO) -> bool:
 
     https://no-color.org: set to anything but the empty text. A terminal without a TERM knows none.
     """
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    return redrawable(stream) and not os.environ.get("NO_COLOR")
+
+
+def redrawable(stream: TextIO) -> bool:
+    """Whether what was written can be drawn over; NO_COLOR is about colours alone."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def columns(stream: TextIO) -> int | None:

@@ -16,7 +16,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.loop import Monitor, Watched
-from voiceops.monitor.memory import MemoryFile
+from voiceops.monitor.memory import MEMORY_FILE, MemoryFile
 from voiceops.monitor.probe import place_probe
 from voiceops.monitor.rooms import RoomKeeper, room_repair
 from voiceops.ports import MonitorRecorder
@@ -56,7 +56,7 @@ async def open_monitor(
                 probe=partial(place_probe, host.name, call_command(project)) if every_s else None,
                 probe_every_s=every_s,
             ),
-            memory_file=MemoryFile(folder.base / "monitor" / "memory.json"),
+            memory_file=MemoryFile(folder.base / MEMORY_FILE),
             recorder=recorder,
             say=say,
             boot=processes.boot_id(),

@@ -58,6 +58,7 @@ def build_stack(
         before_agents=clean,
         progress=progress,
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
+        livekit=host.settings.livekit,
         usage=usage,
         refusal=lambda: refusal(host.settings.livekit),
         want=folder.want,

@@ -6,6 +6,7 @@ import os
 
 from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import LINUX
+from voiceops.model import protocol
 from voiceops.stack.model import Instance, Usage
 
 _HERTZ = os.sysconf("SC_CLK_TCK")
@@ -15,8 +16,18 @@ def usage(instance: Instance) -> Usage | None:
     """Of the run with everything below its main process; None where the system has no /proc."""
     if not LINUX or not instance.pid:
         return None
-    pids = [instance.pid, *(one.pid for one in processes.descendants(instance.pid, processes.table()))]
+    table = processes.table()
+    below = processes.descendants(instance.pid, table)
+    # What a monitor has started again is its child, and a service of its own.
+    others = {one.pid for one in below if one.leads and _other_launch(one.pid, instance.launch)}
+    if others:
+        below = processes.descendants(instance.pid, [one for one in table if one.pid not in others])
+    pids = [instance.pid, *(one.pid for one in below)]
     return Usage(cpu_s=sum(map(_cpu_s, pids)), memory_bytes=sum(map(_memory_bytes, pids)))
+
+
+def _other_launch(pid: int, launch: str) -> bool:
+    return processes.environment(pid).get(protocol.LAUNCH_ENV, launch) != launch
 
 
 def _cpu_s(pid: int) -> float:

@@ -65,6 +65,7 @@ def systemd_stack(
         before_agents=clean,
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
+        livekit=asked.settings.livekit,
         refusal=lambda: refusal(asked.settings.livekit),
         host=host.name,
         close=transport.close,

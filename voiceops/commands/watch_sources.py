@@ -1,0 +1,324 @@
+"""What the live view shows, read again and again in threads: whatever hangs or breaks holds nothing else up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from voiceops.adapters.process import processes
+from voiceops.commands.status import cpu_share, service_entry, sum_known
+from voiceops.errors import VoiceopsError
+from voiceops.model.history import CallRecord, CheckRecord, IncidentRecord, RepairRecord
+from voiceops.model.roles import Role
+from voiceops.model.rooms import Room
+from voiceops.model.settings import Host
+from voiceops.monitor.memory import MEMORY_FILE, MemoryFile, open_incidents
+from voiceops.stack import operations
+from voiceops.stack.livekit_rooms import listed_rooms
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.model import Observed, Usage
+from voiceops.stack.stack import Stack
+from voiceops.wiring.history import open_history
+from voiceops.wiring.project import Project
+from voiceops.wiring.stack import build_stack
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.stack import StatusService
+
+T = TypeVar("T")
+EVERY_S = 1.0
+USAGE_EVERY_S = 5.0
+"""Memory is asked of the kernel page by page: that costs more than all the rest."""
+SERVICES_SHARE = 0.012
+OTHER_SHARE = 0.004
+"""Of one core, for each thread: what takes longer to read is read less often."""
+CALLS_SINCE_S = 86_400.0
+MOST_CALLS = 200
+MOST_REPAIRS = 50
+MOST_INCIDENTS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """What was read last: a value, or why there is none; neither before the first time."""
+
+    value: T | None = None
+    error: str = ""
+
+
+class Source(Generic[T]):
+    """Reads one thing in a thread of its own until ``close``."""
+
+    def __init__(
+        self,
+        read: Callable[[], T],
+        *,
+        news: Callable[[], None],
+        end: Callable[[], None] = lambda: None,
+        outdated: Callable[[], bool] = lambda: False,
+        share: float = OTHER_SHARE,
+    ) -> None:
+        self._read, self._news, self._end, self._share = read, news, end, share
+        self._outdated = outdated
+        """Whether what was read last is known to be over; asked every second, so it has to be cheap."""
+        self._closing = threading.Event()
+        self._bug: BaseException | None = None
+        self._last: Reading[T] = Reading()
+        threading.Thread(target=self._run, name="voiceops_watch", daemon=True).start()
+
+    def last(self) -> Reading[T]:
+        """What was read last; raises what was no ``VoiceopsError``."""
+        if self._bug is not None:
+            raise self._bug
+        return self._last
+
+    def close(self) -> None:
+        """End after the reading that is going on, which may hang and is not waited for."""
+        self._closing.set()
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                began = time.thread_time()
+                try:
+                    self._last = Reading(self._read())
+                except VoiceopsError as error:
+                    self._last = Reading(error=error.message)
+                self._news()
+                self._pause(max(EVERY_S, (time.thread_time() - began) / self._share))
+        except BaseException as error:  # noqa: BLE001 - raised by last(), in the thread that draws
+            self._bug = error
+            self._news()
+        finally:
+            self._end()
+
+    def _pause(self, seconds: float) -> None:
+        ends_at = time.monotonic() + seconds
+        while (left_s := ends_at - time.monotonic()) > 0:
+            if self._closing.wait(min(EVERY_S, left_s)) or self._outdated():
+                return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedServices:
+    """The services of one host."""
+
+    at: float
+    """When they were read, in seconds since the epoch."""
+    services: Mapping[str, StatusService]
+    call_count: int | None
+    agents: Mapping[str, str]
+    """Room -> the service whose agent serves it."""
+    knows_agents: bool
+    """Each agent of this host says which rooms it serves, and there is one."""
+    incidents: tuple[IncidentRecord, ...] = ()
+    """Those that its monitor remembers as going on: known also while the history can't be read."""
+
+
+class ServicesReader:
+    """Observes the services of one host; a connection that broke is made anew."""
+
+    def __init__(
+        self,
+        open_stack: Callable[[], Stack],
+        *,
+        host: str,
+        memory: MemoryFile | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open = open_stack
+        self._host = host
+        self._memory = memory
+        """What the monitor of this machine remembers; None: another machine's services."""
+        self._clock = clock
+        self._stack: Stack | None = None
+        self._pids: set[int] = set()
+        self._used_at = 0.0
+        self._used: dict[str, Usage | None] = {}
+        self._shares: dict[str, float | None] = {}
+
+    def read(self) -> WatchedServices:
+        """Observe once."""
+        if self._stack is None:
+            # Whether LiveKit accepts our key says the list of rooms.
+            self._stack = replace(self._open(), refusal=lambda: "")
+        stack = self._stack
+        try:
+            observed = stack.backend.observe(stack.outline)
+        except VoiceopsError:
+            self.close()
+            raise
+        self._pids = {one.pid for seen in observed.values() for one in seen.instances if one.pid}
+        self._measure(stack, observed)
+        services: dict[str, StatusService] = {}
+        for name, verdict in operations.verdicts(stack, observed).items():
+            launch = verdict.instance.launch if verdict.instance else ""
+            services[name] = service_entry(
+                verdict, observed.get(name), self._used.get(launch), self._shares.get(launch)
+            )
+        agents = [one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT]
+        return WatchedServices(
+            at=time.time(),
+            services=services,
+            call_count=sum_known([service["call_count"] for service in services.values()]),
+            agents={room: one.service for one in agents for room in one.rooms},
+            knows_agents=bool(agents) and all(one.calls is not None for one in agents),
+            incidents=self._incidents(),
+        )
+
+    def outdated(self) -> bool:
+        """Whether a process of this machine that was there is gone."""
+        return self._memory is not None and any(processes.find(pid) is None for pid in self._pids)
+
+    def _incidents(self) -> tuple[IncidentRecord, ...]:
+        if self._memory is None:
+            return ()
+        return tuple(
+            IncidentRecord(
+                id=one.incident,
+                host=self._host,
+                cause=one.cause,
+                subject=subject,
+                sentence=one.sentence,
+                fix=one.fix,
+                began_at=one.began_at,
+            )
+            for subject, one in open_incidents(self._memory.load(processes.boot_id()))
+        )
+
+    def close(self) -> None:
+        """End the connection; safe to call again."""
+        if self._stack is not None:
+            self._stack.close()
+            self._stack = None
+
+    def _measure(self, stack: Stack, observed: Mapping[str, Observed]) -> None:
+        """CPU and memory of all runs, at once where a run is new."""
+        now = self._clock()
+        runs = {one.launch: one for seen in observed.values() for one in seen.instances}
+        passed_s = now - self._used_at
+        if passed_s < USAGE_EVERY_S and runs.keys() <= self._used.keys():
+            return
+        used = {launch: stack.usage(one) for launch, one in runs.items()}
+        self._shares = {
+            launch: cpu_share(self._used.get(launch), one, passed_s) for launch, one in used.items()
+        }
+        self._used, self._used_at = used, now
+
+
+class RoomsReader:
+    """Lists the rooms of one host's LiveKit."""
+
+    def __init__(self, open_stack: Callable[[], Stack]) -> None:
+        self._open = open_stack
+        self._stack: Stack | None = None
+
+    def read(self) -> tuple[Room, ...]:
+        """One list; ``VoiceopsError`` within a few seconds where LiveKit does not answer."""
+        if self._stack is None:
+            self._stack = self._open()
+        assert self._stack.livekit is not None, "only hosts with a LiveKit have rooms to list"
+        try:
+            return listed_rooms(self._stack.livekit)
+        except VoiceopsError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection; safe to call again."""
+        if self._stack is not None:
+            self._stack.close()
+            self._stack = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedHistory:
+    """What the history says of the watched hosts, the oldest first."""
+
+    calls: tuple[CallRecord, ...] = ()
+    """Ended or answered, of the last day."""
+    repairs: tuple[RepairRecord, ...] = ()
+    incidents: tuple[IncidentRecord, ...] = ()
+    """Those that go on."""
+    checks: tuple[CheckRecord, ...] = ()
+    """The last one."""
+
+
+def read_history(project: Project, hosts: list[str]) -> WatchedHistory:
+    """The newest records; ``VoiceopsError`` where the history can't be read."""
+    now = time.time()
+    try:
+        store = open_history(project)
+    except ImportError as error:
+        raise VoiceopsError(str(error)) from None
+    with closing(store):
+        calls = store.read(CallRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_CALLS)
+        repairs = store.read(RepairRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_REPAIRS)
+        incidents = store.read(IncidentRecord, hosts=hosts, limit=MOST_INCIDENTS)
+        checks = store.read(CheckRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=1)
+    return WatchedHistory(
+        calls=tuple(
+            one for one in calls if one.answer_s is not None or one.outcome not in (None, "abandoned")
+        ),
+        repairs=tuple(repairs),
+        incidents=tuple(one for one in incidents if one.ended_at is None),
+        checks=tuple(checks),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostReaders:
+    """The threads that read of one host."""
+
+    host: Host
+    services: Source[WatchedServices]
+    rooms: Source[tuple[Room, ...]] | None
+    """None: nothing here has to do with a LiveKit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchSources:
+    """Everything that the live view reads."""
+
+    hosts: tuple[HostReaders, ...]
+    history: Source[WatchedHistory]
+
+    def close(self) -> None:
+        """End all threads; safe to call again."""
+        for one in self.hosts:
+            one.services.close()
+            if one.rooms is not None:
+                one.rooms.close()
+        self.history.close()
+
+
+def open_sources(project: Project, news: Callable[[], None]) -> WatchSources:
+    """Begin to read; ``news`` is called from threads whenever something was read."""
+    hosts = [_host_readers(project, host, news) for host in project.hosts]
+    names = [host.name for host in project.hosts]
+    history = Source(partial(read_history, project, names), news=news)
+    return WatchSources(hosts=tuple(hosts), history=history)
+
+
+def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> HostReaders:
+    open_stack = partial(build_stack, project, host)
+    memory = MemoryFile(ProjectFolder(project.root).base / MEMORY_FILE) if host.local else None
+    services = ServicesReader(open_stack, host=host.name, memory=memory)
+    rooms = RoomsReader(open_stack)
+    livekit = host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT)
+    return HostReaders(
+        host=host,
+        services=Source(
+            services.read,
+            news=news,
+            end=services.close,
+            outdated=services.outdated,
+            share=SERVICES_SHARE,
+        ),
+        rooms=Source(rooms.read, news=news, end=rooms.close) if livekit else None,
+    )
