@@ -21,7 +21,13 @@ from rich.text import Text
 HERE = Path(__file__).resolve().parent
 INV = HERE.parent.parent / "inv"
 WIDTH, HEIGHT = 104, 60
-COMMANDS = ("./inv start", "./inv call", "# somebody kills the agent", "./inv why", "./inv recover")
+COMMANDS = (
+    "./inv start livekit agent",
+    "./inv call",
+    "# somebody kills the agent",
+    "./inv why",
+    "./inv recover",
+)
 TIMEOUT_S = 180
 
 

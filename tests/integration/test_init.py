@@ -98,6 +98,7 @@ def test_a_new_project_starts_at_once_and_its_agent_is_heard(project: Path, on_p
         assert {name: service["state"] for name, service in services.items()} == {
             "livekit": "ready",
             "agent": "ready",
+            "monitor": "ready",
         }
         call = run("./inv", "call", "--json", folder=project, PATH=on_path)
         assert call.returncode == 0, call.stdout

@@ -123,7 +123,7 @@ def watch_the_stack(made: Project) -> None:
         asyncio.run(call_while_it_is_watched(made.url, terminal))
         assert any("\\x1b[2Jcarol\\u202e" in row for row in terminal.rows)
         os.kill(made.pid("agent"), signal.SIGKILL)
-        terminal.wait_for(lambda seen: any("fix: inv start --only agent" in row for row in seen.rows))
+        terminal.wait_for(lambda seen: any("fix: ./inv start --only agent" in row for row in seen.rows))
         terminal.wait_for(
             lambda seen: (
                 "3 of 3 ready" in "".join(seen.rows[:1]) and any("start agent" in row for row in seen.rows)

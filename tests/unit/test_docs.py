@@ -112,5 +112,11 @@ def test_each_local_link_in_the_documents_leads_somewhere(repository: Path) -> N
 def test_the_sample_inventory_loads_and_names_its_agent(repository: Path) -> None:
     configuration = Configuration.read(repository / "inventory.yaml", kinds)
     (local,) = configuration.select(host="", group="", limit="")
-    assert set(local.settings.services) == {"livekit", "agent"}
+    assert set(local.settings.services) == {"livekit", "agent", "monitor"}
     assert local.local
+
+
+def test_a_server_named_ad_hoc_gets_no_monitor_from_the_sample_inventory(repository: Path) -> None:
+    configuration = Configuration.read(repository / "inventory.yaml", kinds)
+    (server,) = configuration.select(host="deploy@192.0.2.1:22", group="", limit="")
+    assert set(server.settings.services) == {"livekit", "agent"}

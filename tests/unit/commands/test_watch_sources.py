@@ -181,6 +181,15 @@ def test_an_agent_that_does_not_answer_leaves_calls_and_rooms_unknown(tmp_path: 
     assert read.call_count is None
 
 
+@pytest.mark.parametrize("there", [(), (replace(AGENT, calls=None, rooms=(), state=ServiceState.STARTING),)])
+def test_an_agent_that_is_gone_or_begins_to_start_serves_no_room(
+    tmp_path: Path, there: tuple[Instance, ...]
+) -> None:
+    read = ServicesReader(lambda: stack_with(Observing(*there), tmp_path), host="localhost").read()
+    assert read.knows_agents
+    assert read.agents == {}
+
+
 def test_cpu_is_the_share_between_two_measurements(tmp_path: Path) -> None:
     now = 0.0
     spent = 0.0

@@ -51,7 +51,7 @@ def test_the_shipped_inventory_loads_and_selects_this_machine(repository: Path) 
     (host,) = Configuration.read(repository / "inventory.yaml", kinds).select()
 
     assert host.local
-    assert list(host.settings.services) == ["livekit", "agent"]
+    assert list(host.settings.services) == ["livekit", "agent", "monitor"]
 
 
 def test_every_commented_setting_shows_its_default(uncommented: Settings) -> None:
