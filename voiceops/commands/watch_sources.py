@@ -17,6 +17,7 @@ from voiceops.model.history import CallRecord, CheckRecord, IncidentRecord, Repa
 from voiceops.model.roles import Role
 from voiceops.model.rooms import Room
 from voiceops.model.settings import Host
+from voiceops.model.states import ServiceState
 from voiceops.monitor.memory import MEMORY_FILE, MemoryFile, open_incidents
 from voiceops.stack import operations
 from voiceops.stack.livekit_rooms import listed_rooms
@@ -115,7 +116,7 @@ class WatchedServices:
     agents: Mapping[str, str]
     """Room -> the service whose agent serves it."""
     knows_agents: bool
-    """Each agent of this host says which rooms it serves, and there is one."""
+    """This host has agents, and each of them that may serve a room says which."""
     incidents: tuple[IncidentRecord, ...] = ()
     """Those that its monitor remembers as going on: known also while the history can't be read."""
 
@@ -162,12 +163,14 @@ class ServicesReader:
                 verdict, observed.get(name), self._used.get(launch), self._shares.get(launch)
             )
         agents = [one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT]
+        declared = any(service.role is Role.AGENT for service in stack.outline)
         return WatchedServices(
             at=time.time(),
             services=services,
             call_count=sum_known([service["call_count"] for service in services.values()]),
             agents={room: one.service for one in agents for room in one.rooms},
-            knows_agents=bool(agents) and all(one.calls is not None for one in agents),
+            knows_agents=declared
+            and all(one.calls is not None or one.state is ServiceState.STARTING for one in agents),
             incidents=self._incidents(),
         )
 
