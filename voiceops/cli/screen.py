@@ -65,7 +65,8 @@ class Screen:
         try:
             for number in _FATAL:
                 self._handle(number, self._end)
-            self._handle(signal.SIGWINCH, lambda number, frame: self._forget())
+            # It ends the wait; the next drawing sees that the size is another one.
+            self._handle(signal.SIGWINCH, lambda number, frame: None)
             self._handle(signal.SIGCONT, lambda number, frame: self._enter())
             self._handle(signal.SIGTSTP, self._suspend)
             self._enter()
