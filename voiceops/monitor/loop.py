@@ -27,7 +27,7 @@ from voiceops.monitor.decide import (
 )
 from voiceops.monitor.local_stack import MonitoredStack, StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
-from voiceops.monitor.rooms import RoomKeeper
+from voiceops.monitor.rooms import DEFERRED_LOOK_S, RoomKeeper
 from voiceops.ports import MonitorRecorder
 
 SUMMARY_EVERY = 10
@@ -241,15 +241,26 @@ class Monitor:
                 return
             await asyncio.sleep(0.2)
         began = time.monotonic()
+        ends_at = began + _REVIVE_WITHIN_S
         for after_s in REVIVE_AFTER_S:
             await asyncio.sleep(max(0.0, began + after_s - time.monotonic()))
-            lost = self.watched.stack.lost_workers(until)
-            if lost is None:
-                return
-            with suppress(VoiceopsError):  # the next pass, or the next check, tries again
-                async with deadline(_LIST_WITHIN_S * 2, "looking after the callers who wait"):
-                    await rooms.list()
-                    await rooms.look_after(everywhere=True, lost=lost)
+            everywhere = True
+            while await self._revive_some(rooms, until, everywhere=everywhere) and time.monotonic() < ends_at:
+                everywhere = False
+                await asyncio.sleep(DEFERRED_LOOK_S)
+
+    async def _revive_some(self, rooms: RoomKeeper, until: float, *, everywhere: bool) -> int:
+        """One pass over those who wait; returns how many get their agent once others have theirs."""
+        lost = self.watched.stack.lost_workers(until)
+        if lost is None:
+            # An agent that does not answer, perhaps for all the calls that it has just got.
+            await asyncio.to_thread(self.watched.stack.observe)
+            return 0
+        with suppress(VoiceopsError):  # the next pass, or the next check, tries again
+            async with deadline(_LIST_WITHIN_S * 2, "looking after the callers who wait"):
+                await rooms.list()
+                return await rooms.look_after(everywhere=everywhere, lost=lost)
+        return 0
 
     # -- rooms ---------------------------------------------------------------
 

@@ -28,6 +28,8 @@ TURN_CHECKS = 10
 CLEAN_EVERY_S = 60.0
 FULL_CLEAN_EVERY = 10
 """One cleanup in so many looks into every room, and forgets what it knew of rooms that are gone."""
+DEFERRED_LOOK_S = 0.5
+"""Until the next look where callers wait for the agents of others to come first."""
 WAITING_LOOK_S = 5.0
 WAITING_LOOKS_FOR_S = 60.0
 """So long the next look at a room without its one agent comes after ``WAITING_LOOK_S``: a code that fails always is not
@@ -77,6 +79,7 @@ class RoomKeeper:
         self._cleaned_at = clock()
         self._clean_count = 0
         self._passing = asyncio.Lock()
+        self._deferred = 0
         self.rooms: tuple[Room, ...] = ()
 
     def touch(self, sid: str) -> None:
@@ -88,15 +91,22 @@ class RoomKeeper:
         self.rooms = await self._api.list_rooms()
         return self.rooms
 
-    async def look_after(self, *, everywhere: bool = False, lost: LostWorkers | None = None) -> None:
-        """One pass over the rooms listed last: dispatch what is lost, remove what is too much."""
+    async def look_after(self, *, everywhere: bool = False, lost: LostWorkers | None = None) -> int:
+        """One pass over the rooms listed last: dispatch what is lost, remove what is too much.
+
+        Returns how many rooms get their agent later, once others have theirs.
+        """
         async with self._passing:
             await self._look_after(everywhere=everywhere, lost=lost)
+            return self._deferred
 
     async def _look_after(self, *, everywhere: bool, lost: LostWorkers | None) -> None:
         due = {room.sid for room in self.rooms} if everywhere else self._due()
+        self._deferred = 0
         for watcher in self._watchers:
-            self._report(await watcher.check(self.rooms, only=due, lost=lost))
+            report = await watcher.check(self.rooms, only=due, lost=lost)
+            self._report(report)
+            self._deferred += report.deferred
         for room in self.rooms:
             if room.sid in due:
                 self._looked[room.sid] = _Looked((room.num_participants, room.num_publishers))
@@ -106,6 +116,8 @@ class RoomKeeper:
 
     def look_again_s(self) -> float | None:
         """Return in how many seconds a room should be looked at again; None: after the usual time."""
+        if self._deferred:
+            return DEFERRED_LOOK_S
         now = self._clock()
         soon = any(now - since < WAITING_LOOKS_FOR_S for since in self._waits_since.values())
         return WAITING_LOOK_S if soon else None

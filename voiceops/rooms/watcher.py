@@ -25,6 +25,13 @@ from voiceops.rooms.rules import protected_by
 
 log = logging.getLogger(__name__)
 
+DISPATCHES_AT_ONCE = 5
+"""Agents on their way at one time. A worker of two cores that got 20 jobs at once answered 10 of them: a job that it
+does not answer within 3 s is lost."""
+ON_THE_WAY_S = 8.0
+"""An agent that has not joined so long after its dispatch holds up no other."""
+MOST_DOUBLINGS = 4
+
 
 class RoomHistory(msgspec.Struct, frozen=True, kw_only=True):
     """What earlier passes saw of a room, by the server's clock."""
@@ -32,9 +39,9 @@ class RoomHistory(msgspec.Struct, frozen=True, kw_only=True):
     agent_seen_at: float | None = None
     ready_since: float | None = None
     doubled_since: float | None = None
-    tried: bool = False
-    """It got its dispatch. Only an agent that stays earns the room another one: an agent that
-    dies at once would otherwise be sent again and again."""
+    tries: int = 0
+    """Dispatches since an agent has stayed. After each the next one waits twice as long: an agent that dies at once
+    would otherwise be sent again and again."""
 
 
 class WatchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +64,8 @@ class WatchReport(msgspec.Struct, frozen=True, kw_only=True):
     dispatched: tuple[tuple[str, str], ...] = ()
     removed: tuple[tuple[str, str], ...] = ()
     failed: tuple[tuple[str, VoiceopsError], ...] = ()
+    deferred: int = 0
+    """Rooms that need an agent, and get it once others have theirs."""
 
 
 def plan_watch(
@@ -87,7 +96,7 @@ def plan_watch(
             agent_seen_at=now,
             ready_since=ready_since,
             doubled_since=doubled_since,
-            tried=seen.tried and not stays,
+            tries=0 if stays else seen.tries,
         )
     )
     if doubled_since is None or now - doubled_since < EXTRA_AFTER_S:
@@ -106,11 +115,9 @@ def _plan_missing(
 ) -> WatchPlan:
     gone = msgspec.structs.replace(seen, ready_since=None, doubled_since=None)
     inert = tuple(one for one in participants if one.is_agent and serving(one) is AgentPresence.INERT)
-    if seen.tried:
-        return WatchPlan(seen=gone)
-    if inert:
+    if inert and not seen.tries:
         return WatchPlan(
-            seen=msgspec.structs.replace(gone, tried=True),
+            seen=msgspec.structs.replace(gone, tries=1),
             dispatch="its agent has ended the session",
             inert=inert,
         )
@@ -119,11 +126,12 @@ def _plan_missing(
         if one.agent_name == agent_name:
             hopeful += [one.created_at, *(job.started_at for job in one.jobs)]
     waited_s = now - max(hopeful)
-    if waited_s < sure_after_s:
+    if waited_s < sure_after_s * 2 ** min(seen.tries, MOST_DOUBLINGS):
         return WatchPlan(seen=gone)
     return WatchPlan(
-        seen=msgspec.structs.replace(gone, tried=True),
+        seen=msgspec.structs.replace(gone, tries=seen.tries + 1),
         dispatch=f"a person has been without an agent for {waited_s:.0f} s",
+        inert=inert,
     )
 
 
@@ -179,6 +187,8 @@ class AgentWatcher:
         self._sure_after_s = sure_after_s
         self._dispatched_only = dispatched_only
         self._seen: dict[str, RoomHistory] = {}
+        self._on_the_way: dict[str, float] = {}
+        """By sid: when an agent was sent that has not come yet, by the server's clock."""
         self.occupants: dict[str, RoomOccupants] = {}
         """By the sid of each room that was looked at and still stands."""
 
@@ -197,13 +207,16 @@ class AgentWatcher:
         rooms = [room for room in everything if protected_by(room.name, self._settings) is None]
         self._seen = {room.sid: self._seen[room.sid] for room in rooms if room.sid in self._seen}
         self.occupants = {room.sid: self.occupants[room.sid] for room in rooms if room.sid in self.occupants}
+        self._on_the_way = {sid: at for sid, at in self._on_the_way.items() if sid in self.occupants}
         chosen = [room for room in rooms if only is None or room.sid in only]
+        chosen.sort(key=lambda room: room.created_at)  # who has waited longest goes first
         reports, failed = await each(
             chosen, partial(self._watch_room, lost=lost), concurrency=self._settings.concurrency
         )
         return WatchReport(
             dispatched=tuple(one for report in reports for one in report.dispatched),
             removed=tuple(one for report in reports for one in report.removed),
+            deferred=sum(report.deferred for report in reports),
             failed=tuple((room.name, error) for room, error in failed),
         )
 
@@ -236,9 +249,21 @@ class AgentWatcher:
             now,
             sure_after_s=sure_after_s,
         )
+        if agents:
+            self._on_the_way.pop(room.sid, None)
+        if plan.dispatch and not self._send(room.sid, now):
+            return WatchReport(deferred=1)
         report = await self._carry_out(room, plan, dead, sure_after_s)
         self._seen[room.sid] = plan.seen  # only now: a dispatch that failed is tried again
         return report
+
+    def _send(self, sid: str, now: float) -> bool:
+        """Return whether an agent may be sent now, and take its place among those on their way."""
+        others = [at for other, at in self._on_the_way.items() if other != sid]
+        if sum(now - at < ON_THE_WAY_S for at in others) >= DISPATCHES_AT_ONCE:
+            return False
+        self._on_the_way[sid] = now
+        return True
 
     async def _dead_among(
         self, room: str, agents: Sequence[Participant], lost: LostWorkers

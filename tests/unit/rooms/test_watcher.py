@@ -65,14 +65,18 @@ def test_an_agent_seen_a_moment_ago_may_be_reconnecting() -> None:
     assert plan([caller()], dispatch(), seen=RoomHistory(agent_seen_at=NOW - 20)).dispatch
 
 
-def test_only_the_first_loss_is_answered_until_an_agent_has_stayed() -> None:
-    first = plan([caller()], dispatch())
-    assert first.seen.tried
-    assert not plan([caller()], dispatch(), seen=first.seen).dispatch
-    back = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tried=True, ready_since=NOW - 19))
-    assert back.seen.tried
-    stayed = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tried=True, ready_since=NOW - 20))
-    assert not stayed.seen.tried
+def test_each_dispatch_without_an_agent_that_stays_doubles_the_wait_for_the_next() -> None:
+    people = [caller(joined_s=1000)]
+    assert plan(people, dispatch(age_s=20)).seen.tries == 1
+    for tries, wait_s in ((1, 40), (2, 80), (3, 160), (4, 320), (9, 320)):
+        seen = RoomHistory(tries=tries)
+        assert not plan(people, dispatch(age_s=wait_s - 1), seen=seen).dispatch
+        again = plan(people, dispatch(age_s=wait_s), seen=seen)
+        assert (bool(again.dispatch), again.seen.tries) == (True, tries + 1)
+    back = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tries=2, ready_since=NOW - 19))
+    assert back.seen.tries == 2
+    stayed = plan([caller(), agent()], dispatch(1), seen=RoomHistory(tries=2, ready_since=NOW - 20))
+    assert stayed.seen.tries == 0
 
 
 def test_nobody_there_needs_no_agent() -> None:
@@ -144,3 +148,24 @@ async def test_rooms_of_the_keep_patterns_are_left_alone() -> None:
     api.put("vip-1", Participant(identity="caller", joined_at=time.time() - 100), age_s=100)
     watcher = AgentWatcher(api, agent_name="a", settings=RoomsSettings(keep=["vip-*"]))
     assert not (await watcher.check()).dispatched
+
+
+async def test_of_many_callers_five_get_an_agent_at_once_and_the_others_when_those_have_theirs() -> None:
+    api, old = FakeLivekitApi(), time.time() - 100
+    for number in range(12):
+        api.put(f"r{number}", Participant(identity="caller", joined_at=old), age_s=200 - number)
+        api.dispatches[f"r{number}"] = []
+    watcher = AgentWatcher(api, agent_name="a")
+    first = await watcher.check()
+    assert (sorted(room for room, _ in first.dispatched), first.deferred) == (
+        [f"r{one}" for one in range(5)],
+        7,
+    )
+    nobody_came = await watcher.check()
+    assert (nobody_came.dispatched, nobody_came.deferred) == ((), 7)
+    for name, _ in first.dispatched:
+        api.participants[name].append(agent())
+    second = await watcher.check()
+    third = await watcher.check()
+    assert len(second.dispatched) + len(third.dispatched) == 5
+    assert (second.deferred > 0, third.deferred) == (True, 2)
