@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,12 @@ def made(tmp_path: Path, got: Receiver) -> Iterator[Project]:
         one.write()
         one.inv("start", "--timeout", "160")
         yield one
+
+
+async def one_call(url: str, room: str) -> None:
+    """A caller who hears the agent, and leaves."""
+    async with caller(url, room, identity="alice") as person, Hearing(person) as hearing:
+        await asyncio.wait_for(hearing.something(), 60)
 
 
 async def two_calls(url: str) -> None:
@@ -135,3 +142,30 @@ def watch_the_stack(made: Project) -> None:
         terminal.process.terminate()
         assert terminal.end() == -signal.SIGTERM
         assert terminal.restored
+
+
+def test_calls_of_an_agent_with_agentkit_are_kept_without_webhooks_and_once_with_them(tmp_path: Path) -> None:
+    with project(tmp_path / "project", REPOSITORY / "examples" / "agent" / "agent.py") as made:
+        made.variables["services"]["monitor"] = {"kind": "monitor"}
+        made.variables["monitor"] = {"interval_s": 1}
+        made.write()
+        made.inv("start", "--timeout", "160")
+
+        def ended() -> list[dict[str, Any]]:
+            calls = made.inv("history", "--calls", "--json").json["hosts"]["localhost"]["calls"]
+            assert "alice" not in str(calls)
+            return [one for one in calls if one["ended_at"] is not None]
+
+        asyncio.run(one_call(made.url, "alice-without"))
+        soon(lambda: len(ended()) == 1, ended)
+        made.variables["services"]["monitor"]["webhook_port"] = parts.free_port()
+        made.write()
+        made.inv("start", "--timeout", "160")
+        asyncio.run(one_call(made.url, "alice-with"))
+        soon(lambda: len(ended()) == 2, ended)
+        time.sleep(3)  # checks enough that whatever else tells of the second call has done so
+        without, told = calls = ended()
+        assert {one["kind"] for one in calls} == {"caller"}
+        assert {one["outcome"] for one in calls} == {"answered"}
+        assert 0 < without["answer_s"] < 30
+        assert 0 < told["answer_s"] < 30

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from voiceops.agentkit import attendance, lifecycle
 from voiceops.agentkit.lifecycle import Lifecycle
-from voiceops.model.protocol import READY_ATTRIBUTE, READY_TOPIC, ROOM_CLEANUP_TOPIC
+from voiceops.model.protocol import (
+    CALLER_JOINED,
+    CALLER_LEFT,
+    READY_ATTRIBUTE,
+    READY_TOPIC,
+    ROOM_CLEANUP_TOPIC,
+    ROOM_CLOSED,
+)
 
 if TYPE_CHECKING:
     from livekit import rtc
@@ -141,6 +148,9 @@ class Call(Generic[T]):
         room.on("participant_disconnected", self._left)
         room.on("data_received", self._message)
         room.on("disconnected", self._disconnected)
+        for person in self.persons:
+            # Who is there made the room, and with it the offer of this job.
+            self.steps.caller(CALLER_JOINED, person.sid, present_s=self.steps.total_s)
         self._await_somebody()
 
     def fail(self, error: BaseException | str, **details: object) -> None:
@@ -222,6 +232,7 @@ class Call(Generic[T]):
             self._stop_grace()
         if participant not in self.persons:
             return
+        self.steps.caller(CALLER_JOINED, participant.sid)
         self._stop_grace()
         self._relink(participant)
         if self._vacant:
@@ -231,12 +242,14 @@ class Call(Generic[T]):
                 self.background(callback(), "voiceops_on_return")
 
     def _left(self, participant: rtc.RemoteParticipant) -> None:
+        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
+
+        if participant.kind in DEFAULT_PARTICIPANT_KINDS:
+            self.steps.caller(CALLER_LEFT, participant.sid)
         others = [person for person in self.persons if person.identity != participant.identity]
         if others:
             self._relink(others[0])
             return
-        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
-
         if self.ended.is_set():
             return
         if participant.kind not in DEFAULT_PARTICIPANT_KINDS:
@@ -289,7 +302,7 @@ class Call(Generic[T]):
 
     def _disconnected(self, _reason: object = None) -> None:
         if not self.ended.is_set():
-            self.reason = "room closed"
+            self.reason = ROOM_CLOSED
             self.ended.set()
 
     def _session_closed(self, event: Any) -> None:

@@ -16,19 +16,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from voiceops.agentkit.cache import ipc
+from voiceops.model import protocol
 
-log = logging.getLogger("voiceops.agentkit.calls")
+log = logging.getLogger(protocol.CALL_LOGGER)
 
 INCOMING = "call incoming"
 CONNECTED = "call connected"
 DATA_LOADED = "call data loaded"
 SESSION_STARTED = "call session started"
-READY = "call ready"
+READY = protocol.CALL_READY
 ANSWERED = "call answered"
 RETURNED = "call returned"
 BLOCKED = "call blocked"
 FAILED = "call failed"
-ENDED = "call ended"
+ENDED = protocol.CALL_ENDED
 READY_FOR_NEXT = "worker ready for next"
 
 
@@ -101,6 +102,19 @@ class Lifecycle:
         self._seen.add(step)
         publish(event, level=level)
         return event
+
+    def caller(self, message: str, participant_sid: str, *, present_s: float = 0.0) -> None:
+        """Log that a person joined or left, by a name that LiveKit has made; it is no step of the call.
+
+        ``present_s``: since when somebody who joins has been there, as far as it is known.
+        """
+        total_s = round(self.total_s, 4)
+        extra: dict[str, object] = {
+            "call_id": self.call_id,
+            "total_s": total_s,
+            "caller_sid": participant_sid,
+        }
+        log.info(message, extra=extra | {"present_s": round(present_s, 4), "pii": dict(self.pii)})
 
 
 def publish(event: CallEvent, *, level: int = logging.INFO) -> None:

@@ -1,4 +1,6 @@
-"""Follow calls through LiveKit's webhooks: when each began, when its agent was heard, how it ended.
+"""Follow calls: when each began, when its agent was heard, how it ended.
+
+LiveKit's webhooks tell it or, where they don't, the logs of agents that use agentkit.
 
 A call is a person in a room, so two people in one room are two calls. Webhooks can be lost while a server or the monitor
 is down: what is still open then is ended by the next check that sees no call at all.
@@ -13,7 +15,7 @@ import msgspec
 
 from voiceops.model.history import CallRecord
 from voiceops.model.monitor_events import WebhookEvent
-from voiceops.model.protocol import CALL_ROOM_PREFIX
+from voiceops.model.protocol import CALL_READY, CALL_ROOM_PREFIX, CALLER_JOINED, CALLER_LEFT, ROOM_CLOSED
 
 ABANDONED_S = 3.0
 """Whoever leaves sooner has not waited for an agent: a page that was reloaded says nothing about the stack."""
@@ -28,6 +30,32 @@ _MOST_ROOMS = 10_000
 _MOST_LEFT = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedCallStep:
+    """What an agent's log says of a call. Like a webhook's, its room can identify a caller."""
+
+    at: float
+    host: str
+    kind: str
+    """``caller joined``, ``call ready``, ``caller left`` or ``call ended`` (``model.protocol``)."""
+    call_id: str
+    """LiveKit's name of the agent's job."""
+    room: str = ""
+    caller_sid: str = ""
+    present_s: float = 0.0
+    """Of who joined: for how long they had been there when their agent saw them."""
+    reason: str = ""
+    """Of a ``call ended``."""
+
+
+@dataclass(slots=True)
+class _JobCalls:
+    """The calls of one agent's job, as its log tells them."""
+
+    callers: set[str] = field(default_factory=set)
+    ready: bool = False
+
+
 @dataclass(slots=True)
 class _RoomCalls:
     calls: dict[str, CallRecord] = field(default_factory=dict)
@@ -39,12 +67,15 @@ class _RoomCalls:
 
 
 class CallTracker:
-    """Turns webhooks into records of calls; the same record is given again with each step."""
+    """Turns webhooks and steps from the logs of agents into records of calls; the same record is given again with each step."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, _RoomCalls] = {}
         self._adopted: dict[str, CallRecord] = {}
-        """Open calls of an earlier monitor, whose rooms are not known."""
+        """Open calls of an earlier monitor, and those that only a log tells of: their rooms are not known."""
+        self._told: dict[str, None] = {}
+        """Callers of whom webhooks tell."""
+        self._jobs: dict[str, _JobCalls] = {}
         self._left_early: dict[str, float] = {}
         """When participants left whose join is not known yet: webhooks may come out of order."""
 
@@ -80,6 +111,64 @@ class CallTracker:
             return _heard(room, event.at) if agent else []
         return self._left(room, event, agent=agent)
 
+    def on_step(self, step: LoggedCallStep) -> list[CallRecord]:
+        """The calls that changed by what an agent's log says; those that webhooks tell of are left to them.
+
+        Both name a call by the participant id of its caller, so it is one record whoever told of it first.
+        """
+        if step.room.startswith(CALL_ROOM_PREFIX):
+            return []
+        job = self._jobs.setdefault(step.call_id, _JobCalls())
+        if len(self._jobs) > _MOST_ROOMS:
+            self._jobs.pop(next(iter(self._jobs)))
+        if step.kind == CALLER_JOINED:
+            return self._joined_by_log(job, step)
+        if step.kind == CALL_READY:
+            job.ready = True
+            return self._ready_by_log(job, step)
+        if step.kind == CALLER_LEFT:
+            job.callers.discard(step.caller_sid)
+            return self._left_by_log([step.caller_sid], step)
+        # An agent that ends its job otherwise leaves a caller who may get another one.
+        callers = sorted(job.callers) if step.reason == ROOM_CLOSED else []
+        self._jobs.pop(step.call_id, None)
+        return self._left_by_log(callers, step)
+
+    def _joined_by_log(self, job: _JobCalls, step: LoggedCallStep) -> list[CallRecord]:
+        job.callers.add(step.caller_sid)
+        if step.caller_sid in self._told or not step.caller_sid:
+            return []
+        known = self._adopted.get(step.caller_sid)
+        if known is not None:
+            return []  # another job's, which is over
+        call = CallRecord(
+            id=step.caller_sid,
+            host=step.host,
+            kind="caller",
+            started_at=step.at - step.present_s,
+            answer_s=0.0 if job.ready else None,
+        )
+        self._adopted[call.id] = call
+        return [call]
+
+    def _ready_by_log(self, job: _JobCalls, step: LoggedCallStep) -> list[CallRecord]:
+        changed = [
+            msgspec.structs.replace(call, answer_s=round(max(0.0, step.at - call.started_at), 3))
+            for caller in sorted(job.callers)
+            if (call := self._adopted.get(caller)) is not None and call.answer_s is None
+        ]
+        self._adopted |= {call.id: call for call in changed}
+        return changed
+
+    def _left_by_log(self, callers: Iterable[str], step: LoggedCallStep) -> list[CallRecord]:
+        calls = [self._adopted.pop(caller) for caller in callers if caller in self._adopted]
+        return [
+            msgspec.structs.replace(
+                call, ended_at=max(step.at, call.started_at), outcome=_outcome(call, step.at)
+            )
+            for call in calls
+        ]
+
     def on_nobody(self, at: float) -> list[CallRecord]:
         """End the calls of which no webhook came: LiveKit counts nobody in a call.
 
@@ -97,6 +186,8 @@ class CallTracker:
 
     def _joined(self, room: _RoomCalls, event: WebhookEvent, caller: str | None) -> list[CallRecord]:
         left_at = self._left_early.pop(event.participant_sid, None)
+        if not event.is_agent:
+            self._tell(event.participant_sid)
         if event.is_agent:
             if left_at is not None:
                 return []
@@ -131,6 +222,13 @@ class CallTracker:
             self._remember_left(event)
             return []
         return [_ended(room, call, event)]
+
+    def _tell(self, sid: str) -> None:
+        """Leave the call of this caller to the webhooks."""
+        if len(self._told) >= _MOST_ROOMS:
+            self._told.pop(next(iter(self._told)))
+        self._told[sid] = None
+        self._adopted.pop(sid, None)
 
     def _remember_left(self, event: WebhookEvent) -> None:
         if len(self._left_early) >= _MOST_LEFT:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from voiceops.errors import VoiceopsError
-from voiceops.history.calls import CallTracker
+from voiceops.history.calls import CallTracker, LoggedCallStep
 from voiceops.history.store import HistoryStore
 from voiceops.model.history import (
     CallRecord,
@@ -38,6 +38,7 @@ BATCH = 500
 FLUSH_S = 0.5
 RETRY_S = 5.0
 PRUNE_EVERY_S = 3600.0
+BEFORE_FIRST_CHECK_S = 60.0
 _DAY_S = 86_400.0
 
 
@@ -50,13 +51,17 @@ class HistoryRecorder:
         *,
         keep_days: float,
         caller_key: bytes | None = None,
+        read_steps: Callable[[float], Sequence[LoggedCallStep]] = lambda since: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._keep_s = keep_days * _DAY_S
         self._caller_key = caller_key
         """With one, each call has a keyed hash of its caller's identity."""
+        self._read_steps = read_steps
+        """What the logs of agents say that is new, from a point in time on; asked at each check."""
         self._clock = clock
+        self._steps_since = clock()
         self._tracker = CallTracker()
         self._held: deque[HistoryRecord] = deque(maxlen=MOST_HELD)
         self._events: deque[MonitorEvent] = deque(maxlen=MOST_HELD)
@@ -100,6 +105,7 @@ class HistoryRecorder:
                     for call in self._store.read(CallRecord, since=since)
                     if call.outcome is None and call.kind == "caller"
                 )
+                self._steps_since = self._last_check_at()
                 self._adopted = True
             self._convert()
             while self._held:
@@ -120,6 +126,11 @@ class HistoryRecorder:
             log.info("the history is written again", extra={"held": len(self._held)})
         self._failing = False
 
+    def _last_check_at(self) -> float:
+        """Since when an earlier monitor has read no log; where there was none, since a little before this one."""
+        checks = self._store.read(CheckRecord, since=self._clock() - _DAY_S, limit=1)
+        return checks[-1].at if checks else self._steps_since - BEFORE_FIRST_CHECK_S
+
     def _convert(self) -> None:
         while self._events:
             self._held.extend(self.records_of(self._events.popleft()))
@@ -129,8 +140,10 @@ class HistoryRecorder:
         if isinstance(event, WebhookEvent):
             return self._tracker.on_webhook(event, self._hashed(event.identity))
         if isinstance(event, CheckSummary):
+            steps = self._read_steps(self._steps_since)
+            told = [record for step in steps for record in self._tracker.on_step(step)]
             ended = self._tracker.on_nobody(event.at) if event.call_count == 0 else []
-            return [*ended, _check_record(event)]
+            return [*told, *ended, _check_record(event)]
         if isinstance(event, Incident):
             return [_incident_record(event)]
         if isinstance(event, Repair):

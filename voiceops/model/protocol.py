@@ -22,6 +22,15 @@ LISTENING_STATES = frozenset({"listening", "thinking", "speaking"})
 AGENT_STARTS = "loading the agent"
 """agentkit's first log line: a diagnosis takes what follows the last one for the current run."""
 
+CALL_LOGGER = "voiceops.agentkit.calls"
+"""The logger of the lines by which a call can be followed from outside, and their messages:"""
+CALLER_JOINED = "caller joined"
+CALLER_LEFT = "caller left"
+CALL_READY = "call ready"
+CALL_ENDED = "call ended"
+ROOM_CLOSED = "room closed"
+"""The reason of a ``call ended`` that ends the callers' calls too."""
+
 HEALTH_SOCKET_ENV = "VOICEOPS_HEALTH_SOCKET"
 """Path of the unix socket on which agentkit answers HTTP ``GET /health`` and ``/metrics``."""
 HEALTH_PORT_ENV = "VOICEOPS_HEALTH_PORT"

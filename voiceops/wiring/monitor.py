@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
 from voiceops.errors import ConfigError, VoiceopsError
+from voiceops.history.calls import LoggedCallStep
 from voiceops.history.recorder import HistoryRecorder, caller_key
 from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.roles import Role
@@ -23,6 +24,7 @@ from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
+from voiceops.stack.logs.call_steps import CallStepReader
 from voiceops.wiring.alerts import alert_recorder
 from voiceops.wiring.history import open_history
 from voiceops.wiring.project import Project, tasks_folder
@@ -175,6 +177,7 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
                 open_history(project, host.name),
                 keep_days=settings.history.keep_days,
                 caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
+                read_steps=_call_steps(project, host),
             )
         )
         metrics = None
@@ -184,6 +187,13 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
         if alerts := alert_recorder(project, host, metrics):
             add(alerts)
         yield recorders
+
+
+def _call_steps(project: Project, host: Host) -> Callable[[float], Sequence[LoggedCallStep]]:
+    """Return what reads the logs of this machine's agents."""
+    folder = ProjectFolder(project.root)
+    agents = [name for name, one in host.settings.running.items() if one.role is Role.AGENT]
+    return CallStepReader(host.name, [folder.log_file(name) for name in agents]).read
 
 
 def _metrics(project: Project, host: Host, port: int) -> MonitorRecorder:

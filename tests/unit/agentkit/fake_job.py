@@ -56,7 +56,9 @@ class FakeContext:
 
     def comes(self, identity: str, kind: int = STANDARD, **attributes: str) -> None:
         """A participant joins."""
-        participant = SimpleNamespace(identity=identity, kind=kind, attributes=attributes)
+        participant = SimpleNamespace(
+            identity=identity, sid=f"PA_{identity}", kind=kind, attributes=attributes
+        )
         self.room.remote_participants[identity] = participant
         self.listed.append(ParticipantInfo(identity=identity, kind=cast(Any, kind), attributes=attributes))
         if "participant_connected" in self.handlers:

@@ -1,0 +1,106 @@
+"""Follow the calls of agents in their logs: agentkit writes a line when a caller joins or leaves and when it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Union
+
+import msgspec
+
+from voiceops.history.calls import LoggedCallStep
+from voiceops.model import protocol
+from voiceops.stack.logs.files import time_of
+
+_FIRST_BYTES = 2_000_000
+"""So much of a log's end is read the first time."""
+_MOST_BYTES = 8_000_000
+"""So much is read at once; the rest comes with the next reading."""
+_MARK = protocol.CALL_LOGGER.encode()
+_STEPS = frozenset({protocol.CALLER_JOINED, protocol.CALLER_LEFT, protocol.CALL_READY, protocol.CALL_ENDED})
+
+
+class _Pii(msgspec.Struct, frozen=True):
+    room: str = ""
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """What is read of a line; its time is told as of any line."""
+
+    message: str
+    name: str
+    call_id: str = ""
+    caller_sid: str = ""
+    present_s: float = 0.0
+    reason: str = ""
+    pii: Union[_Pii, None] = None
+
+
+_decoder = msgspec.json.Decoder(_Line)
+
+
+class CallStepReader:
+    """Reads what was added to the logs of a host's agents since the last time."""
+
+    def __init__(self, host: str, files: Sequence[Path]) -> None:
+        self._host = host
+        self._read_to: dict[Path, int | None] = dict.fromkeys(files)
+        """How far each was read; None: not yet."""
+
+    def read(self, since: float) -> list[LoggedCallStep]:
+        """The steps that are new, none from before ``since``; a log that can't be read has none."""
+        found = [
+            step
+            for file in self._read_to
+            for line in self._new_lines(file)
+            if _MARK in line and (step := self._step(line)) is not None and step.at >= since
+        ]
+        return sorted(found, key=lambda step: step.at)
+
+    def _new_lines(self, file: Path) -> Iterator[bytes]:
+        try:
+            size = file.stat().st_size
+        except OSError:
+            return
+        begin = self._read_to[file]
+        if begin is None:
+            begin = max(0, size - _FIRST_BYTES)
+        elif size < begin:
+            # It was rotated: what was not read yet is in the copy, at the same place.
+            yield from _lines(file.with_name(f"{file.name}.1"), begin)[0]
+            begin = 0
+        lines, self._read_to[file] = _lines(file, begin)
+        yield from lines
+
+    def _step(self, line: bytes) -> LoggedCallStep | None:
+        try:
+            read = _decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        at = time_of(line.decode(errors="replace"))
+        if read.name != protocol.CALL_LOGGER or read.message not in _STEPS or at is None:
+            return None
+        return LoggedCallStep(
+            at=at,
+            host=self._host,
+            kind=read.message,
+            call_id=read.call_id,
+            room=read.pii.room if read.pii else "",
+            caller_sid=read.caller_sid,
+            present_s=read.present_s,
+            reason=read.reason,
+        )
+
+
+def _lines(file: Path, begin: int) -> tuple[list[bytes], int]:
+    """The whole lines from there on, and where the next one begins."""
+    try:
+        with file.open("rb") as log:
+            log.seek(begin)
+            data = log.read(_MOST_BYTES)
+            end = data.rfind(b"\n") + 1
+            if not end and len(data) == _MOST_BYTES:
+                end = len(data)  # one line that never ends
+    except OSError:
+        return [], begin
+    return data[:end].splitlines(), begin + end
