@@ -38,6 +38,8 @@ USAGE_EVERY_S = 5.0
 SERVICES_SHARE = 0.012
 OTHER_SHARE = 0.004
 """Of one core, for each thread: what takes longer to read is read less often."""
+LOCAL_PATIENCE_S = 2.0
+REMOTE_PATIENCE_S = 30.0
 CALLS_SINCE_S = 86_400.0
 MOST_CALLS = 200
 MOST_REPAIRS = 50
@@ -63,10 +65,13 @@ class Source(Generic[T]):
         end: Callable[[], None] = lambda: None,
         outdated: Callable[[], bool] = lambda: False,
         share: float = OTHER_SHARE,
+        patience_s: float = LOCAL_PATIENCE_S,
     ) -> None:
         self._read, self._news, self._end, self._share = read, news, end, share
         self._outdated = outdated
         """Whether what was read last is known to be over; asked every second, so it has to be cheap."""
+        self._patience_s = patience_s
+        """The longest pause after errors, which double it: a server may lock out whoever logs in too often."""
         self._closing = threading.Event()
         self._bug: BaseException | None = None
         self._last: Reading[T] = Reading()
@@ -84,14 +89,21 @@ class Source(Generic[T]):
 
     def _run(self) -> None:
         try:
+            failures = 0
             while not self._closing.is_set():
                 began = time.thread_time()
                 try:
                     self._last = Reading(self._read())
+                    failures = 0
                 except VoiceopsError as error:
                     self._last = Reading(error=error.message)
+                    failures += 1
                 self._news()
-                self._pause(max(EVERY_S, (time.thread_time() - began) / self._share))
+                after_errors_s = (
+                    min(self._patience_s, EVERY_S * 2.0 ** min(failures - 1, 10)) if failures else 0.0
+                )
+                spent_s = time.thread_time() - began
+                self._pause(max(EVERY_S, after_errors_s, spent_s / self._share))
         except BaseException as error:  # noqa: BLE001 - raised by last(), in the thread that draws
             self._bug = error
             self._news()
@@ -313,6 +325,7 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> Hos
     memory = MemoryFile(ProjectFolder(project.root).base / MEMORY_FILE) if host.local else None
     services = ServicesReader(open_stack, host=host.name, memory=memory)
     rooms = RoomsReader(open_stack)
+    patience_s = LOCAL_PATIENCE_S if host.local else REMOTE_PATIENCE_S
     livekit = host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT)
     return HostReaders(
         host=host,
@@ -322,6 +335,7 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> Hos
             end=services.close,
             outdated=services.outdated,
             share=SERVICES_SHARE,
+            patience_s=patience_s,
         ),
-        rooms=Source(rooms.read, news=news, end=rooms.close) if livekit else None,
+        rooms=Source(rooms.read, news=news, end=rooms.close, patience_s=patience_s) if livekit else None,
     )

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,30 @@ def test_an_error_takes_the_place_of_the_value_until_it_is_over() -> None:
     until(lambda: source.last().error == "nobody answers")
     assert source.last().value is None
     assert news.is_set()
+    source.close()
+
+
+def test_pauses_grow_after_errors_up_to_a_limit_and_end_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_sources, "EVERY_S", 0.02)
+    failing = True
+    times: list[float] = []
+
+    def read() -> int:
+        times.append(time.monotonic())
+        if failing:
+            raise UnreachableError("nobody answers")
+        return 1
+
+    source = Source(read, news=lambda: None, share=1.0, patience_s=0.2)
+    until(lambda: len(times) > 6)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert pauses[1] >= 0.04
+    assert min(pauses[4:6]) >= 0.2
+    failing = False
+    until(lambda: source.last().value == 1)
+    count = len(times)
+    time.sleep(0.15)
+    assert len(times) >= count + 2
     source.close()
 
 
