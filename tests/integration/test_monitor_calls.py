@@ -56,6 +56,8 @@ def test_callers_are_answered_without_redialling_and_the_history_knows_of_it(mad
     made.inv("monitor", "--once")
     found = made.inv("history", "--json").json
     text = str(found)
+    causes = [one["cause"] for one in found["hosts"]["localhost"]["incidents"]]
+    assert causes.count("caller-without-agent") >= CALLERS - 1
     assert "service-dead" in text
     assert "dispatch" in text
     log = (made.folder / ".voiceops" / "logs" / "monitor.log").read_text()

@@ -10,8 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from voiceops.errors import VoiceopsError
 from voiceops.history.calls import CallTracker, LoggedCallStep
+from voiceops.history.room_incidents import RoomIncidents
 from voiceops.history.store import HistoryStore
 from voiceops.model.history import (
     CallRecord,
@@ -63,6 +66,7 @@ class HistoryRecorder:
         self._clock = clock
         self._steps_since = clock()
         self._tracker = CallTracker()
+        self._room_incidents = RoomIncidents()
         self._held: deque[HistoryRecord] = deque(maxlen=MOST_HELD)
         self._events: deque[MonitorEvent] = deque(maxlen=MOST_HELD)
         self._wake = threading.Event()
@@ -105,6 +109,7 @@ class HistoryRecorder:
                     for call in self._store.read(CallRecord, since=since)
                     if call.outcome is None and call.kind == "caller"
                 )
+                self._room_incidents.adopt(self._store.read(IncidentRecord, since=since))
                 self._steps_since = self._last_check_at()
                 self._adopted = True
             self._convert()
@@ -143,11 +148,13 @@ class HistoryRecorder:
             steps = self._read_steps(self._steps_since)
             told = [record for step in steps for record in self._tracker.on_step(step)]
             ended = self._tracker.on_nobody(event.at) if event.call_count == 0 else []
-            return [*told, *ended, _check_record(event)]
+            return [*told, *ended, *self._room_incidents.on_check(event), _check_record(event)]
         if isinstance(event, Incident):
             return [_incident_record(event)]
         if isinstance(event, Repair):
-            return [_repair_record(event)]
+            record = _repair_record(event)
+            begun, incident = self._room_incidents.on_repair(event, record.reason)
+            return [*([begun] if begun else []), msgspec.structs.replace(record, incident=incident)]
         if isinstance(event, ProbeCall):
             return [_probe_record(event)]
         return []

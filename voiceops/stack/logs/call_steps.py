@@ -14,8 +14,7 @@ from voiceops.stack.logs.files import time_of
 
 _FIRST_BYTES = 2_000_000
 """So much of a log's end is read the first time."""
-_MOST_BYTES = 8_000_000
-"""So much is read at once; the rest comes with the next reading."""
+_LONGEST_LINE = 1_000_000
 _MARK = protocol.CALL_LOGGER.encode()
 _STEPS = frozenset({protocol.CALLER_JOINED, protocol.CALLER_LEFT, protocol.CALL_READY, protocol.CALL_ENDED})
 
@@ -58,6 +57,7 @@ class CallStepReader:
         return sorted(found, key=lambda step: step.at)
 
     def _new_lines(self, file: Path) -> Iterator[bytes]:
+        """The whole lines that were added; each is read into memory alone."""
         try:
             size = file.stat().st_size
         except OSError:
@@ -67,10 +67,14 @@ class CallStepReader:
             begin = max(0, size - _FIRST_BYTES)
         elif size < begin:
             # It was rotated: what was not read yet is in the copy, at the same place.
-            yield from _lines(file.with_name(f"{file.name}.1"), begin)[0]
+            for line in _lines(file.with_name(f"{file.name}.1"), begin):
+                yield line
             begin = 0
-        lines, self._read_to[file] = _lines(file, begin)
-        yield from lines
+        self._read_to[file] = begin
+        for line in _lines(file, begin):
+            begin += len(line)
+            self._read_to[file] = begin
+            yield line
 
     def _step(self, line: bytes) -> LoggedCallStep | None:
         try:
@@ -92,15 +96,14 @@ class CallStepReader:
         )
 
 
-def _lines(file: Path, begin: int) -> tuple[list[bytes], int]:
-    """The whole lines from there on, and where the next one begins."""
+def _lines(file: Path, begin: int) -> Iterator[bytes]:
+    """The whole lines from there on; of one that is too long, its parts."""
     try:
         with file.open("rb") as log:
             log.seek(begin)
-            data = log.read(_MOST_BYTES)
-            end = data.rfind(b"\n") + 1
-            if not end and len(data) == _MOST_BYTES:
-                end = len(data)  # one line that never ends
+            while line := log.readline(_LONGEST_LINE):
+                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+                    return  # it is being written
+                yield line
     except OSError:
-        return [], begin
-    return data[:end].splitlines(), begin + end
+        return
