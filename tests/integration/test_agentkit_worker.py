@@ -17,10 +17,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from livekit import api
+from livekit import api, rtc
 
 from tests.support import live, parts
-from tests.support.callers import caller
+from tests.support.callers import agent_in, caller
 
 ENTRY = Path(__file__).parent / "agents" / "ignorant.py"
 
@@ -145,6 +145,28 @@ async def test_registered_is_the_truth_when_the_server_dies_and_comes_back(
         process.send_signal(signal.SIGTERM)
         await supervisor.hears("STOPPING=1")
         assert await ended(process) == 0
+
+
+async def test_an_agent_that_stays_after_its_session_has_ended_says_that_it_serves_nobody(
+    supervisor: Supervisor, livekit_alone: live.LiveServer
+) -> None:
+    supervisor.start(livekit_alone.environment(), entry=ENTRY.with_name("plain_session.py"))
+    await supervisor.hears("registered, 0 calls")
+    async with caller(livekit_alone.url, "reload") as person:
+        identity = await agent_in(person)
+        await said(person, identity, "lk.agent.state", "listening")
+    async with caller(livekit_alone.url, "reload") as person:
+        await said(person, identity, "voiceops.ready", "0")
+
+
+async def said(person: rtc.Room, identity: str, name: str, value: str) -> None:
+    """Wait until an agent has an attribute."""
+    for _ in range(400):
+        agent = person.remote_participants.get(identity)
+        if agent is not None and agent.attributes.get(name) == value:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{identity} does not say {name}={value}")
 
 
 async def test_a_full_worker_leaves_the_offer_to_another_and_a_repeated_sigterm_ends_no_call(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.cache.ipc import CallStep, Hub
 from voiceops.agentkit.cache.server import CacheHub
+from voiceops.agentkit.ended_sessions import EndedSessions
 from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
@@ -217,9 +218,13 @@ class _WorkerRun:
             await health.close()
             return 1
         keeper = asyncio.create_task(self._keep_telling(), name="voiceops_keeper")
+        ended_sessions = EndedSessions(self.worker)
+        logging.getLogger().addHandler(ended_sessions)
         try:
             return await self._serve(asked)
         finally:
+            logging.getLogger().removeHandler(ended_sessions)
+            await ended_sessions.stop()
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
             await health.close()
