@@ -3,7 +3,7 @@
 Each fault is chosen by the seed. Beside it runs a call; from it on somebody dials and waits. A fault after which nobody
 is answered within the limit needs a person; a call that ends by a fault that does not end it was harmed. Everything runs in a
 network namespace and with a project folder on a small disk, both its own. The clock that steps is the monitor's alone
-(libfaketime): LiveKit's is another one then, which is worse than a clock that steps for all. With ``--redis``, LiveKit
+(stepped_clock.c): LiveKit's is another one then, which is worse than a clock that steps for all. With ``--redis``, LiveKit
 keeps its rooms in a Redis outside of the stack, which goes away now and then.
 
 Exit 1 if a fault needs a person or harms a call.
@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -48,12 +49,13 @@ DISK_BYTES = 32_000_000
 NETWORK = (
     "link set lo up",
     # WebRTC gathers no candidates on loopback.
-    "link add peer type dummy",
+    "link add peer type veth peer name other",
+    "link set other up",
     "address add 10.77.0.1/24 dev peer",
     "link set peer up",
     "route add default dev peer",
 )
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
+CLOCK = Path(__file__).with_name("stepped_clock.c")
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Site:
     redis: RedisServer | None
     random: random.Random
     hits: dict[str, list[float]] = field(default_factory=dict)
+    begun: threading.Event = field(default_factory=threading.Event)
+    """The fault is there."""
 
 
 class RedisServer:
@@ -97,6 +101,7 @@ class RedisServer:
 def _signal(site: Site, number: signal.Signals, *services: str) -> float:
     for pid in [site.made.pid(name) for name in services]:
         os.kill(pid, number)
+    site.begun.set()
     return 0.0
 
 
@@ -104,6 +109,7 @@ def kill_guard(site: Site) -> float:
     for one in psutil.Process(site.made.pid("monitor")).children():
         if "guard.py" in " ".join(one.cmdline()):
             one.kill()
+    site.begun.set()
     return 0.0
 
 
@@ -111,6 +117,7 @@ def cut_network(site: Site) -> float:
     """Every packet is lost for a while."""
     for_s = site.random.choice((1.0, 4.0, 10.0))
     subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+    site.begun.set()
     try:
         time.sleep(for_s)
     finally:
@@ -122,6 +129,7 @@ def fill_disk(site: Site) -> float:
     """No byte is left for a while."""
     for_s = site.random.choice((2.0, 6.0, 12.0))
     with _full(site.made.folder):
+        site.begun.set()
         time.sleep(for_s)
     return for_s
 
@@ -148,23 +156,24 @@ def _full(folder: Path) -> Iterator[None]:
 
 def step_clock(site: Site) -> float:
     """The monitor's clock is another one for a while."""
-    site.clock_file.write_text(site.random.choice(("-1h", "-45", "+45", "+1h", "+30d")))
+    site.clock_file.write_text(str(site.random.choice((-3600, -45, 45, 3600, 30 * 86_400))))
+    site.begun.set()
     try:
         time.sleep(10.0)
     finally:
-        site.clock_file.write_text("+0")
+        site.clock_file.write_text("0")
     return 10.0
 
 
 def step_clock_and_kill(site: Site) -> float:
     """The clock has stepped when the agent dies, and steps back afterwards."""
-    site.clock_file.write_text(site.random.choice(("-45", "+45")))
+    site.clock_file.write_text(str(site.random.choice((-45, 45))))
     try:
         time.sleep(2.0)
         _signal(site, signal.SIGKILL, "agent")
         time.sleep(8.0)
     finally:
-        site.clock_file.write_text("+0")
+        site.clock_file.write_text("0")
     return 10.0
 
 
@@ -172,6 +181,7 @@ def redis_away(site: Site) -> float:
     assert site.redis is not None
     for_s = site.random.choice((1.0, 5.0, 15.0))
     site.redis.stop()
+    site.begun.set()
     time.sleep(for_s)
     site.redis.start()
     return for_s
@@ -256,7 +266,9 @@ async def one(site: Site, fault: Fault, number: int) -> Outcome:
         async with Hearing(person) as hearing:
             await hearing.something()
             await asyncio.sleep(2.0)
+            site.begun.clear()
             making = asyncio.ensure_future(asyncio.to_thread(fault.make, site))
+            await asyncio.to_thread(site.begun.wait, 10.0)
             answered_s = await dial(site.made.url, f"new-{number}")
             held_s = await making
             if fault.ends_calls:
@@ -288,13 +300,13 @@ def settle(site: Site, fault: Fault) -> bool:
     return True
 
 
-def run(site: Site, faults: list[Fault]) -> list[Outcome]:
+async def run(site: Site, faults: list[Fault]) -> list[Outcome]:
     """All faults, one after the other."""
     found = []
     for number, fault in enumerate(faults):
-        ready = settle(site, fault)
+        ready = await asyncio.to_thread(settle, site, fault)
         try:
-            outcome = asyncio.run(one(site, fault, number)) if ready else Outcome(fault, 0.0, None)
+            outcome = await one(site, fault, number) if ready else Outcome(fault, 0.0, None)
         except (rtc.ConnectError, AssertionError) as error:
             print(f"  no call before the fault: {type(error).__name__} {error}")
             outcome = Outcome(fault, 0.0, None)
@@ -321,7 +333,7 @@ def site_of(redis: bool, seed: int) -> Iterator[Site]:
         disk.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", disk], check=True)
         opened.callback(subprocess.run, ["umount", "-l", disk], check=True)
-        clock_file.write_text("+0")
+        clock_file.write_text("0")
         store = None
         settings: dict[str, object] = {}
         if redis:
@@ -329,13 +341,9 @@ def site_of(redis: bool, seed: int) -> Iterator[Site]:
             store.start()
             opened.callback(store.stop)
             settings = {"redis": {"address": f"127.0.0.1:{store.port}"}}
-        clock = {
-            "LD_PRELOAD": str(FAKETIME),
-            "FAKETIME_TIMESTAMP_FILE": str(clock_file),
-            "FAKETIME_CACHE_DURATION": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
+        library = Path(name) / "clock.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", library, CLOCK], check=True)
+        clock = {"LD_PRELOAD": str(library), "CLOCK_FILE": str(clock_file)}
         made = opened.enter_context(
             monitored(TONE, folder=disk / "stack", livekit=settings, monitor={"env": clock})
         )
@@ -355,8 +363,8 @@ def main() -> int:
         return subprocess.run(unshared, env=os.environ | {INSIDE: "1"}).returncode
     for command in NETWORK:
         subprocess.run(["ip", *command.split()], check=True)
-    if not FAKETIME.exists() or (options.redis and not shutil.which("redis-server")):
-        parser.error("Debian's packages faketime and, with --redis, redis-server are needed")
+    if not shutil.which("cc") or (options.redis and not shutil.which("redis-server")):
+        parser.error("a C compiler and, with --redis, redis-server are needed")
     kinds = [
         one
         for one in (*FAULTS, *(REDIS_FAULTS * 4 if options.redis else ()))
@@ -364,7 +372,7 @@ def main() -> int:
     ]
     with site_of(options.redis, options.seed) as site:
         chosen = site.random.choices(kinds, k=options.count)
-        found = run(site, chosen)
+        found = asyncio.run(run(site, chosen))
         errors = [one for one in log_lines(site.made) if one.get("level") == "error"]
         done = repairs(site.made)
     lost = [one for one in found if one.answered_s is None]
