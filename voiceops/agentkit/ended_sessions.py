@@ -10,11 +10,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from aiohttp import ClientError
+from livekit.api import LiveKitAPI, TwirpError, UpdateParticipantRequest
+
 from voiceops.model.protocol import READY_ATTRIBUTE
 
 if TYPE_CHECKING:
     from livekit.agents.job import RunningJobInfo
-    from livekit.api import LiveKitAPI
 
     from voiceops.agentkit.worker import Worker
 
@@ -47,9 +49,6 @@ class EndedSessions(logging.Handler):
                 task.add_done_callback(self._marking.discard)
 
     async def _mark(self, job: RunningJobInfo) -> None:
-        from aiohttp import ClientError
-        from livekit.api import LiveKitAPI, TwirpError, UpdateParticipantRequest
-
         request = UpdateParticipantRequest(
             room=job.job.room.name, identity=job.accept_arguments.identity, attributes={READY_ATTRIBUTE: "0"}
         )

@@ -22,13 +22,11 @@ from typing import TYPE_CHECKING, Any
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.cache.ipc import CallStep, Hub
 from voiceops.agentkit.cache.server import CacheHub
-from voiceops.agentkit.ended_sessions import EndedSessions
 from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
 from voiceops.agentkit.signals import StopRequest
-from voiceops.agentkit.unattended import leave_unattended_rooms
 from voiceops.agentkit.worker import Worker
 from voiceops.model.protocol import (
     AGENT_STARTS,
@@ -218,6 +216,8 @@ class _WorkerRun:
             await health.close()
             return 1
         keeper = asyncio.create_task(self._keep_telling(), name="voiceops_keeper")
+        from voiceops.agentkit.ended_sessions import EndedSessions
+
         ended_sessions = EndedSessions(self.worker)
         logging.getLogger().addHandler(ended_sessions)
         try:
@@ -285,6 +285,8 @@ class _WorkerRun:
         return 1 if failed or not clean else 0
 
     async def _drain_and_close(self) -> bool:
+        from voiceops.agentkit.unattended import leave_unattended_rooms
+
         if self.worker.started:
             leaving = asyncio.create_task(leave_unattended_rooms(self.worker), name="voiceops_unattended")
             try:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aiohttp import ClientError
+from livekit.api import DeleteRoomRequest, LiveKitAPI, RoomParticipantIdentity, TwirpError
+
 from voiceops.agentkit import attendance
 
 if TYPE_CHECKING:
     from livekit.agents.job import RunningJobInfo
-    from livekit.api import LiveKitAPI
     from livekit.protocol.models import ParticipantInfo
 
     from voiceops.agentkit.worker import Worker
@@ -41,8 +43,6 @@ async def leave_unattended_rooms(
     Rooms that were made to wait longer than the server's default are left alone: a caller who comes
     later would find no agent there.
     """
-    from livekit.api import LiveKitAPI
-
     client = api or LiveKitAPI()
     unattended = _Unattended(client, patience_s=patience_s, clock=clock)
     try:
@@ -87,9 +87,6 @@ class _Unattended:
 
     async def _leave(self, job: RunningJobInfo, identity: str, present: list[ParticipantInfo]) -> None:
         """Delete the room, or only leave it where another agent is the one that deletes it."""
-        from aiohttp import ClientError
-        from livekit.api import DeleteRoomRequest, RoomParticipantIdentity, TwirpError
-
         room = job.job.room.name
         about = {"call_id": job.job.id, "pii": {"room": room}}
         try:
