@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import base64
-import hashlib
 import json
 import multiprocessing
 import os
@@ -20,11 +18,11 @@ import time
 from collections import Counter
 
 import aiohttp
-import jwt
 
 from bench.monitor_cost import cpu_s, pss
 from bench.monitored import load, monitored
 from tests.support.live import API_KEY, API_SECRET
+from tests.unit.adapters.livekit.test_webhook import token
 from voiceops.model.protocol import WEBHOOK_PATH
 
 STEPS = ("participant_joined", "track_published", "participant_left", "room_finished")
@@ -43,13 +41,7 @@ def request(number: int, kind: str) -> tuple[bytes, str]:
             "participant": {"sid": f"PA_{call}", "identity": "caller", "kind": "STANDARD"},
         }
     ).encode()
-    claims = {
-        "iss": API_KEY,
-        "exp": time.time() + 300,
-        "sha256": base64.b64encode(hashlib.sha256(body).digest()).decode(),
-    }
-    secret = "forged " * 8 if kind == "forged" else API_SECRET
-    return body, jwt.encode(claims, secret, algorithm="HS256")
+    return body, token(body, secret="forged " * 8 if kind == "forged" else API_SECRET, iss=API_KEY)
 
 
 async def flood(url: str, rate: int, seconds: float) -> Counter[tuple[str, int]]:

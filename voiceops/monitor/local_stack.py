@@ -225,7 +225,7 @@ class MonitoredStack:
                 return True
         return False
 
-    def lost_workers(self, until: float) -> LostWorkers | None:
+    def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives, as of the last look.
 
         None where an agent runs that does not say which rooms it has: its callers must not get another one.
@@ -245,6 +245,7 @@ class MonitoredStack:
             until=until,
             workers=frozenset(self._dead_workers),
             claimed=frozenset(room for one in agents for room in one.rooms),
+            unassigned_until=unassigned_until,
         )
 
     def registered_at(self) -> float | None:

@@ -38,6 +38,8 @@ FROZEN_AFTER_S = 0.1
 """One that is seen stopped is looked at again so much later: a program may stop itself for a moment."""
 REVIVE_AFTER_S = (0.0, 1.0, 3.0, 6.0)
 """When rooms are looked at after workers came back: a caller whose connection is coming back may be late."""
+REGISTERING_S, LISTED_AFTER_S = 2.0, 6.0
+"""When a worker registered is known so exactly; by then LiveKit's list of jobs, up to 5 s late, says who has one."""
 WEBHOOK_PAUSE_S = 5.0
 """Rooms of which webhooks told are looked at together, so long after the first one."""
 _TELLING = frozenset({"participant_joined", "participant_left", "participant_connection_aborted"})
@@ -244,14 +246,17 @@ class Monitor:
         ends_at = began + _REVIVE_WITHIN_S
         for after_s in REVIVE_AFTER_S:
             await asyncio.sleep(max(0.0, began + after_s - time.monotonic()))
-            everywhere = True
-            while await self._revive_some(rooms, until, everywhere=everywhere) and time.monotonic() < ends_at:
+            everywhere, late = True, 0.0
+            if after_s >= LISTED_AFTER_S:
+                late = until + REGISTERING_S
+                await asyncio.to_thread(self.watched.stack.observe)  # which rooms the workers have by now
+            while await self._revive_some(rooms, until, late, everywhere) and time.monotonic() < ends_at:
                 everywhere = False
                 await asyncio.sleep(DEFERRED_LOOK_S)
 
-    async def _revive_some(self, rooms: RoomKeeper, until: float, *, everywhere: bool) -> int:
+    async def _revive_some(self, rooms: RoomKeeper, until: float, late: float, everywhere: bool) -> int:
         """One pass over those who wait; returns how many get their agent once others have theirs."""
-        lost = self.watched.stack.lost_workers(until)
+        lost = self.watched.stack.lost_workers(until, late)
         if lost is None:
             # An agent that does not answer, perhaps for all the calls that it has just got.
             await asyncio.to_thread(self.watched.stack.observe)

@@ -155,6 +155,8 @@ class LostWorkers(msgspec.Struct, frozen=True, kw_only=True):
     """LiveKit's names for those that are known to be dead: agents of their jobs are dead, too."""
     claimed: frozenset[str] = frozenset()
     """Rooms whose agent lives, as its worker says."""
+    unassigned_until: float = 0.0
+    """The same for a dispatch that still has no job, once LiveKit would have listed one."""
 
 
 class RoomOccupants(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +240,8 @@ class AgentWatcher:
         dispatches: tuple[Dispatch, ...] = ()
         if len(agents) != 1 or agents[0].agent_name != self._agent_name:
             dispatches = await self._api.list_dispatches(room.name)
+        if lost is not None and room.name not in lost.claimed and not any(one.jobs for one in dispatches):
+            sure_after_s = min(sure_after_s, max(0.0, now - lost.unassigned_until))
         if self._dispatched_only and all(one.agent_name != self._agent_name for one in dispatches):
             return WatchReport()
         plan = plan_watch(

@@ -114,9 +114,10 @@ async def test_the_cleanup_does_not_look_into_empty_rooms_that_are_too_young_to_
 async def test_who_waited_while_no_worker_was_there_gets_an_agent_without_the_usual_patience(
     kept: Kept,
 ) -> None:
-    kept.api.put("waits", caller(NOW - 5), age_s=5)
-    kept.api.put("orphaned", caller(NOW - 50), agent(NOW - 49), age_s=50)
-    kept.api.put("served", caller(NOW - 50), agent(NOW - 49), age_s=50)
+    now = time.time()
+    kept.api.put("waits", caller(now - 5), age_s=5)
+    kept.api.put("orphaned", caller(now - 50), agent(now - 49), age_s=50)
+    kept.api.put("served", caller(now - 50), agent(now - 49), age_s=50)
     for name, found in kept.api.dispatches.items():
         made_at = kept.api.rooms[name].created_at
         jobs = (Job(id="AJ_1", participant_identity="agent-1", worker_id="AW_dead"),)
@@ -125,7 +126,7 @@ async def test_who_waited_while_no_worker_was_there_gets_an_agent_without_the_us
             for one in found
         ]
     await kept.keeper.list()
-    lost = LostWorkers(until=NOW - 1, workers=frozenset({"AW_dead"}), claimed=frozenset({"served"}))
+    lost = LostWorkers(until=now - 1, workers=frozenset({"AW_dead"}), claimed=frozenset({"served"}))
     for _ in range(3):
         await kept.keeper.look_after(everywhere=True, lost=lost)
     done = sorted((action, room) for action, room, _ in kept.said)
@@ -151,6 +152,24 @@ async def test_a_caller_who_came_after_the_worker_was_back_is_left_to_it(kept: K
     await kept.keeper.list()
     await kept.keeper.look_after(everywhere=True, lost=LostWorkers(until=NOW - 1))
     assert kept.said == []
+
+
+async def test_who_came_just_when_the_worker_did_gets_an_agent_unless_a_job_is_listed_or_claimed(
+    kept: Kept,
+) -> None:
+    now = time.time()
+    for name in ("lost", "assigned", "claimed"):
+        kept.api.put(name, caller(now - 5), age_s=5)
+        (dispatch,) = kept.api.dispatches[name]
+        job = Job(id="AJ_1", participant_identity="agent-1", worker_id="AW_1", started_at=now - 5)
+        kept.api.dispatches[name] = [
+            msgspec.structs.replace(dispatch, created_at=now - 5, jobs=(job,) if name == "assigned" else ())
+        ]
+    await kept.keeper.list()
+    for unassigned_until, done in ((0.0, []), (now + 1, [("dispatch", "lost", "")])):
+        lost = LostWorkers(until=now - 15, claimed=frozenset({"claimed"}), unassigned_until=unassigned_until)
+        await kept.keeper.look_after(everywhere=True, lost=lost)
+        assert kept.said == done
 
 
 async def test_a_room_with_a_person_is_never_deleted_and_an_empty_one_is(kept: Kept) -> None:
