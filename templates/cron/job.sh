@@ -9,6 +9,9 @@ export PATH LC_ALL
 export {{ name }}
 {% endfor %}
 cd {{ root }} || exit 1
+{% if only_if %}
+[ -e {{ only_if }} ] || exit 0
+{% endif %}
 
 # The run before this one may still be at it.
 exec 9>{{ lock }} || exit 1

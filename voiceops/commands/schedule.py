@@ -13,7 +13,6 @@ from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.timers import timers
 from voiceops.errors import UsageError
 from voiceops.fleet.order import servers
-from voiceops.schedule.jobs import jobs
 from voiceops.schedule.plan import ScheduleChange
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.logs import files
@@ -42,7 +41,7 @@ def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int, boot: 
     changes = installed.schedule.plan(how)
     if changes and not run.check:
         installed.schedule.apply(changes)
-    due = [] if remove else [job for job in jobs(every, boot=boot) if job.wanted]
+    due = [] if remove else [job for job in installed.jobs if job.wanted]
     here: ScheduleHost = {
         "ok": not (run.check and changes),
         "changed_count": len(changes),

@@ -44,6 +44,8 @@ class RecurringJob(msgspec.Struct, frozen=True, kw_only=True):
     """systemd's OnCalendar; empty: once, when systemd starts (for a user: at the first login, or at boot with linger)."""
     wanted: bool = True
     """False: what an earlier schedule installed of it is taken out."""
+    only_if: Path | None = None
+    """A file of the project without which it does nothing; None: it always runs."""
 
 
 class ScheduleContext(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +78,19 @@ Render = Callable[[str, Mapping[str, object]], str]
 """Fills the template of that name."""
 
 
-def jobs(cleanup_every_min: int, inventory: str = "", *, boot: bool = False) -> tuple[RecurringJob, ...]:
-    """Room cleanup every few minutes, log rotation every quarter of an hour; with ``boot`` a start of the stack."""
+def jobs(
+    cleanup_every_min: int,
+    inventory: str = "",
+    *,
+    boot: bool = False,
+    monitor: str = "",
+    wanted_mark: Path | None = None,
+) -> tuple[RecurringJob, ...]:
+    """Room cleanup every few minutes, log rotation every quarter of an hour; with ``boot`` a start of the stack.
+
+    With ``boot``, a ``monitor`` is started again where its guard is gone too, while ``wanted_mark`` says that nobody
+    has stopped it.
+    """
     if not 1 <= cleanup_every_min <= 59:
         raise UsageError("cleanup runs every 1 to 59 minutes", hint="for example --every 5")
     named = ("--inventory", inventory) if inventory else ()
@@ -95,6 +108,14 @@ def jobs(cleanup_every_min: int, inventory: str = "", *, boot: bool = False) -> 
             calendar="*:07/15",
         ),
         RecurringJob(name="start", arguments=("start", *named), cron="@reboot", calendar="", wanted=boot),
+        RecurringJob(
+            name="monitor",
+            arguments=("start", "--only", monitor, *named),
+            cron="3-59/5 * * * *",
+            calendar="*:03/5",
+            wanted=boot and bool(monitor),
+            only_if=wanted_mark,
+        ),
     )
 
 
@@ -111,6 +132,7 @@ def script_text(place: ScheduleContext, job: RecurringJob, render: Render) -> st
             "root": root,
             "lock": shlex.quote(str(place.folder / f"{job.name}.lock")),
             "log": shlex.quote(str(place.root / ".voiceops" / "logs" / "schedule.log")),
+            "only_if": shlex.quote(str(job.only_if)) if job.only_if else "",
             "command": command,
             "command_quoted": shlex.quote(command),
             "root_quoted": shlex.quote(root),

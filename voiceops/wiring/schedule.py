@@ -11,8 +11,9 @@ from pathlib import Path
 from voiceops.config.local_keys import refuse_shell_only
 from voiceops.config.shipped import template_folders
 from voiceops.config.source.templating import Renderer
-from voiceops.schedule.jobs import ScheduleContext, jobs
+from voiceops.schedule.jobs import RecurringJob, ScheduleContext, jobs
 from voiceops.schedule.plan import Schedule, SchedulePaths
+from voiceops.stack.local.folder import ProjectFolder
 from voiceops.wiring.project import Project, tasks_folder
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,6 +26,7 @@ class ProjectSchedule:
     place: ScheduleContext
     targets: SchedulePaths
     schedule: Schedule
+    jobs: tuple[RecurringJob, ...]
 
 
 def project_schedule(
@@ -45,11 +47,16 @@ def project_schedule(
         environment={name: os.environ[name] for name in _KEPT if os.environ.get(name)} | environment,
         user=pwd.getpwuid(targets.owner[0]).pw_name if targets.owner else "",
     )
-    all_jobs = jobs(every_min, str(project.inventory_file) if given else "", boot=boot)
+    monitor = next((name for name, one in settings.running.items() if one.kind == "monitor"), "")
+    mark = ProjectFolder(project.root).wanted_mark(monitor)
+    all_jobs = jobs(
+        every_min, str(project.inventory_file) if given else "", boot=boot, monitor=monitor, wanted_mark=mark
+    )
     return ProjectSchedule(
         place=place,
         targets=targets,
         schedule=Schedule(place, all_jobs, targets, Renderer(template_folders(project.root))),
+        jobs=all_jobs,
     )
 
 

@@ -23,6 +23,7 @@ from voiceops.schedule.jobs import (
     script_text,
     unit_texts,
 )
+from voiceops.stack.local.folder import ProjectFolder
 
 RENDER = Renderer((Path(__file__).parents[3] / "templates",))
 ODD = "/srv/a b/100% $HOME `x` 'q' \"d\""
@@ -126,3 +127,24 @@ def test_only_with_boot_is_the_stack_started_when_the_machine_comes_up() -> None
     start = {name: text for name, text in units.items() if "-start." in name}
     assert sorted("KillMode=process" in text for text in start.values()) == [False, True]
     assert sorted("OnStartupSec=1s" in text for text in start.values()) == [False, True]
+
+
+def test_with_boot_a_monitor_that_nobody_has_stopped_is_started_again(tmp_path: Path) -> None:
+    mark = ProjectFolder(tmp_path).wanted_mark("monitor")
+    found = {job.name: job for job in jobs(5, boot=True, monitor="monitor", wanted_mark=mark) if job.wanted}
+    assert found["monitor"].arguments == ("start", "--only", "monitor")
+    assert not any(
+        job.name == "monitor" for job in (*jobs(5, monitor="m"), *jobs(5, boot=True)) if job.wanted
+    )
+    wrapper = tmp_path / "inv"
+    wrapper.write_text('#!/bin/sh\necho "$@" >> called\n')
+    wrapper.chmod(0o755)
+    (tmp_path / ".voiceops" / "schedule").mkdir(parents=True)
+    (tmp_path / ".voiceops" / "logs").mkdir()
+    script = script_text(place(str(tmp_path)), found["monitor"], RENDER)
+    subprocess.run(["sh", "-c", script], check=True)
+    assert not (tmp_path / "called").exists(), "a person has stopped it"
+    mark.parent.mkdir()
+    mark.touch()
+    subprocess.run(["sh", "-c", script], check=True)
+    assert (tmp_path / "called").read_text() == "start --only monitor\n"
