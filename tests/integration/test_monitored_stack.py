@@ -13,6 +13,7 @@ import pytest
 from tests.support import stacks
 from tests.support.stacks import fake_agent, observed, stack_of
 from voiceops.adapters.process import processes
+from voiceops.errors import ServiceError
 from voiceops.kinds.model import Declared
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
@@ -116,3 +117,14 @@ def test_an_agent_without_a_call_that_is_frozen_again_is_ended(folder: Path) -> 
     monitored(folder, stack_of(folder, agent)).repair([repair(resume=False)])
     (one,) = observed(folder, agent).instances
     assert (one.pid != pid, one.state) == (True, ServiceState.READY)
+
+
+def test_the_error_of_an_agent_that_does_not_get_ready_names_the_whole_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiceops.monitor.local_stack._LOOK_AT_NEEDS_S", 0.2)
+    agent = fake_agent(folder, env={"FAKE_SLOW_S": "30"}, ready_timeout_s=1.0)
+    with pytest.raises(ServiceError, match="agent is not ready after 1 s"):
+        monitored(folder, stack_of(folder, agent)).repair(
+            [ServiceRepair(service="agent", cause="service-dead", reason="gone", incident="i1", attempt=1)]
+        )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class MonitorService(ServiceBase, tag_field="kind", tag="monitor", frozen=True, kw_only=True):
     """``inv monitor`` as a service."""
 
+    watches = True
     webhook_port: Port | None = None
     """TCP port of loopback on which it takes LiveKit's webhooks, which livekit.yaml then names; None: it asks only."""
 

@@ -48,6 +48,8 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     """
 
     role: ClassVar[Role] = Role.OTHER
+    watches: ClassVar[bool] = False
+    """Whether it brings the other services back: a monitor."""
     passwords: ClassVar[tuple[str, ...]] = ()
     """Names of settings that must never be empty: where the inventory has none, the secret is the variable
     SERVICE_SETTING, such as ``REDIS_PASSWORD``, which the first start on this machine makes up."""

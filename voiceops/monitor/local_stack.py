@@ -68,8 +68,15 @@ class _WaitingBackend:
             try:
                 return self._wait_ready(part, instance, limit, not_worker_id=not_worker_id)
             except ServiceError as error:
-                if "exit_status" in error.data or own.expired:
+                if "exit_status" in error.data:
                     raise
+                if own.expired:  # the error counts the last part only
+                    raise ServiceError(
+                        f"{service.name} is not ready after {own.timeout_s:.0f} s",
+                        hint=error.hint,
+                        log_tail=error.log_tail,
+                        data=error.data,
+                    ) from error
                 dead = [need for need in service.needs if not self._alive(need)]
                 if dead:
                     raise ServiceError(f"{service.name} waits for {dead[0]}, which has ended") from error

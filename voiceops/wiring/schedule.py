@@ -47,7 +47,7 @@ def project_schedule(
         environment={name: os.environ[name] for name in _KEPT if os.environ.get(name)} | environment,
         user=pwd.getpwuid(targets.owner[0]).pw_name if targets.owner else "",
     )
-    monitor = next((name for name, one in settings.running.items() if one.kind == "monitor"), "")
+    monitor = next((name for name, one in settings.running.items() if one.watches), "")
     mark = ProjectFolder(project.root).wanted_mark(monitor)
     all_jobs = jobs(
         every_min, str(project.inventory_file) if given else "", boot=boot, monitor=monitor, wanted_mark=mark
