@@ -298,7 +298,8 @@ def _event(
 
 
 def _ended(host: str, one: OpenIncident, subject: str, now: Moment) -> Incident:
-    return _event(host, one, subject, now, ended_at=now.epoch_s)
+    # The clock may have been set back meanwhile.
+    return _event(host, one, subject, now, ended_at=max(now.epoch_s, one.began_at))
 
 
 def _limit_alert(

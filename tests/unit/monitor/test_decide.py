@@ -92,6 +92,14 @@ def test_what_may_be_a_machine_under_load_is_looked_at_three_times() -> None:
     assert SURE_AFTER_CHECKS == 3
 
 
+def test_an_incident_lasts_no_negative_time_where_the_clock_is_set_back() -> None:
+    memory = decide("here", MonitorMemory(), Observations(services=(dead(),)), at(0.0)).memory
+    later = Moment(boot_s=10.0, epoch_s=at(0.0).epoch_s - 3600)
+    (over,) = decide("here", memory, Observations(services=(ready(),)), later).events
+    assert isinstance(over, Incident)
+    assert over.ended_at == over.began_at
+
+
 def test_a_frozen_service_counts_at_once() -> None:
     ((repair,),) = steps((0.0, ready(frozen=True)))
     assert repair.frozen
