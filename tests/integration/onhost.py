@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import hosts
-from voiceops.remote.onhost import ready
+from voiceops.remote.onhost import ready, restart
 from voiceops.systemd.escape import environment_file
 from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitFile, UnitWriter
@@ -29,6 +29,7 @@ def furnish(host: hosts.Machine) -> None:
         f"mkdir -p {NAMES.opt}/bin {NAMES.opt}/releases {NAMES.etc}"
     )
     host.copy_in(Path(ready.__file__), NAMES.ready_script, mode=0o755)
+    host.copy_in(Path(restart.__file__), NAMES.restart_script, mode=0o755)
 
 
 def install(host: hosts.Machine, units: Iterable[UnitFile]) -> None:

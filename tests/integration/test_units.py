@@ -16,6 +16,8 @@ from tests.support.units import command_unit
 from voiceops.kinds.agent import AgentService, agent_unit
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, livekit_unit
+from voiceops.kinds.monitor import MonitorService
+from voiceops.kinds.monitor_host import monitor_units
 from voiceops.model.settings import Probe
 from voiceops.systemd.units import TimerJob, UnitFile
 
@@ -49,6 +51,7 @@ def _all_units() -> list[UnitFile]:
         command_unit(
             write, "notifier", CommandService(command=["/usr/bin/true"], probe=Probe(notify=True)), cwd="/opt"
         ),
+        *monitor_units(write, "monitor", MonitorService(), python="/usr/bin/python3", folder=NAMES.etc),
         *write.job(TimerJob(name="cleanup", argv=["/usr/bin/true", "--quiet"], calendar="*:0/5")),
     ]
 

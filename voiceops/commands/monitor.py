@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from voiceops.agentkit.notify import Notifier
 from voiceops.cli.command import CommandRun, Report
@@ -22,6 +25,7 @@ from voiceops.monitor.log import EventLog, RecorderLog, log_line, write_line
 from voiceops.ports import MonitorRecorder
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
+from voiceops.systemd.names import UNIT_MARK
 from voiceops.util import aio
 from voiceops.wiring.monitor import monitor_recorders, open_monitor
 from voiceops.wiring.project import tasks_folder
@@ -41,6 +45,11 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     folder = ProjectFolder(run.project.root)
     service = os.environ.get(protocol.SERVICE_ENV, "").split("/")
     own_name = service[1] if len(service) == 3 and service[0] == folder.mark else ""
+    unit = os.environ.get(UNIT_MARK, "").split("/")
+    on_server = len(unit) == 2 and unit[0] == host.settings.project
+    if on_server:
+        own_name = unit[1]
+        host = msgspec.structs.replace(host, name=platform.node())
     say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
     write = write_line if own_name else _readable(run.say)
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
@@ -49,15 +58,22 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
         logging.getLogger(name).addHandler(RecorderLog(write))
 
     async def main(recorder: MonitorRecorder) -> None:
-        async with open_monitor(run.project, host, own_name, recorder=recorder, say=say) as monitor:
+        async with open_monitor(
+            run.project, host, own_name, on_server=on_server, recorder=recorder, say=say
+        ) as monitor:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, monitor.stop)
-            if own_name and host.settings.services[own_name].restart != "never":
+            if own_name and not on_server and host.settings.services[own_name].restart != "never":
                 begin_guarding(folder.wanted_mark(own_name), _start_again(run, own_name))
             say(f"watching every {host.settings.monitor.interval_s:g} s")
-            Notifier().ready()
-            await monitor.run()
+            notifier = Notifier()
+            notifier.ready()
+            feeding = asyncio.ensure_future(_feed_watchdog(notifier))
+            try:
+                await monitor.run()
+            finally:
+                feeding.cancel()
 
     try:
         # The recorders are opened under the lock: a monitor that is being replaced still has the metrics' port.
@@ -74,6 +90,13 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
         ) from None
     document: MonitorDocument = {"hosts": {}}
     return Report(document)
+
+
+async def _feed_watchdog(notifier: Notifier) -> None:
+    """Tell systemd that the event loop lives, where it wants to know."""
+    while notifier.watchdog_s is not None:
+        notifier.alive()
+        await asyncio.sleep(notifier.watchdog_s)
 
 
 def _this_machine(run: CommandRun) -> Host:
@@ -94,7 +117,6 @@ def _start_again(run: CommandRun, own_name: str) -> list[str]:
 
 def _readable(say: Callable[[str], None]) -> Callable[[str], None]:
     """Write what a person in front of a terminal needs of a line of the log."""
-    import msgspec
 
     def write(line: str) -> None:
         fields = msgspec.json.decode(line, type=dict[str, object])

@@ -19,7 +19,7 @@ import msgspec
 
 from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.kinds import kind_of
-from voiceops.kinds.host import UNITS, HostContext
+from voiceops.kinds.host import HOST_TASKS, UNITS, HostContext
 from voiceops.kinds.model import Declared
 from voiceops.model.quoting import json_for_yaml
 from voiceops.model.roles import Role
@@ -236,7 +236,7 @@ class _Writer:
         self.resources += [
             Directory(path=folder, owner="root", mode=0o755),
             File(path=f"{folder}/inventory.yaml", content=text, owner="root", mode=0o644),
-            File(path=f"{folder}/tasks.py", content=_TASKS, owner="root", mode=0o644),
+            File(path=f"{folder}/tasks.py", content=HOST_TASKS, owner="root", mode=0o644),
             Directory(path=names.schedule, owner=names.user, group=names.user, mode=0o750),
             Symlink(path=f"{folder}/.voiceops", target=names.schedule),
         ]
@@ -301,7 +301,6 @@ def host_call(
 
 
 _MARK = "voiceops made this folder and removes from it what it put there. Without this file it refuses the folder.\n"
-_TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'
 
 
 def _hash(text: str) -> str:

@@ -12,6 +12,7 @@ from voiceops.deploy.desired import DeployInputs, HostState, desired_state
 from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
 from voiceops.errors import ConfigError
+from voiceops.kinds import kind_of
 from voiceops.model.settings import Host
 from voiceops.systemd.names import READY_PROGRAM
 
@@ -36,7 +37,11 @@ class HostStates:
 
         def wheels() -> Wheelhouse:
             requirements = self._requirements(settings.requirements)
-            return _wheels(facts, requirements, settings.wheels == "upload", self._say)
+            running = host.settings.running.values()
+            imported = {name for one in running for name in kind_of(one).requirements(one, host.settings)}
+            return _wheels(
+                facts, requirements, tuple(sorted(imported)), settings.wheels == "upload", self._say
+            )
 
         return DeployInputs(
             root=self._root,
@@ -59,12 +64,19 @@ class HostStates:
 
 
 @functools.lru_cache(maxsize=8)
-def _wheels(facts: HostPlatform, requirements: str, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
+def _wheels(
+    facts: HostPlatform,
+    requirements: str,
+    imported: tuple[str, ...],
+    upload: bool,
+    say: Callable[[str], None],
+) -> Wheelhouse:
     """Asked once for all hosts of one kind."""
     cache = cache_folder() / "wheels"
     return wheelhouse(
         facts,
         requirements=requirements,
+        imported=imported,
         constraints=shipped("requirements.lock"),
         upload=upload,
         own=own_wheel(cache),

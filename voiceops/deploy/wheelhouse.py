@@ -90,19 +90,24 @@ def wheelhouse(
     facts: HostPlatform,
     *,
     requirements: str,
+    imported: Sequence[str] = (),
     constraints: Path,
     upload: bool,
     own: OwnWheel,
     cache: Path,
     say: Callable[[str], None],
 ) -> Wheelhouse:
-    """Resolve and fetch what is not in the cache yet; many processes may ask at once."""
-    parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(ROOTS), "2")
+    """Resolve and fetch what is not in the cache yet; many processes may ask at once.
+
+    ``imported``: what services of this host import beyond ``ROOTS``.
+    """
+    roots = (*ROOTS, *imported)
+    parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(roots), "2")
     folder = cache / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     with _only_one(folder):
         if not (folder / "requirements.txt").exists():
             say(f"resolving what agents need on Python {facts.version}, {facts.machine}")
-            _resolve(folder, facts, requirements, constraints)
+            _resolve(folder, facts, roots, requirements, constraints)
         locked = (folder / "requirements.txt").read_text()
         known = folder / "wheels.json"
         if not known.exists():
@@ -114,6 +119,7 @@ def wheelhouse(
         return wheelhouse(
             facts,
             requirements=requirements,
+            imported=imported,
             constraints=constraints,
             upload=upload,
             own=own,
@@ -144,9 +150,11 @@ def _only_one(folder: Path) -> Iterator[None]:
         raise StorageError(f"can't write to {folder}: {error.strerror}") from None
 
 
-def _resolve(folder: Path, facts: HostPlatform, requirements: str, constraints: Path) -> None:
+def _resolve(
+    folder: Path, facts: HostPlatform, roots: Sequence[str], requirements: str, constraints: Path
+) -> None:
     wanted = folder / "requirements.in"
-    wanted.write_text("\n".join([*ROOTS, requirements, ""]))
+    wanted.write_text("\n".join([*roots, requirements, ""]))
     target = folder / "requirements.tmp"
     argv = [_uv(), "pip", "compile", str(wanted), "-o", str(target), "--quiet", "--no-header"]
     argv += ["--no-annotate", "--generate-hashes", "--no-emit-index-url"]

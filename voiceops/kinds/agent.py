@@ -91,6 +91,11 @@ class AgentKind(Kind[AgentService]):
             agent_name=service.agent_name,
         )
 
+    def as_monitored(self, service: AgentService) -> dict[str, object]:
+        known = {"kind": service.kind, "entry": "tasks.py", "agent_name": service.agent_name}
+        limit = service.max_concurrent_jobs
+        return known | ({"max_concurrent_jobs": limit} if limit is not None else {})
+
     def declare(self, outline: Declared, service: AgentService, context: DeclarationContext) -> Declared:
         entry = _entry(outline.name, service, context.root)
         argv = (service.python or sys.executable, "-m", "voiceops.agentkit", "start", str(entry))

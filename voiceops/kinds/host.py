@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
 
 UNITS = "/etc/systemd/system"
+HOST_TASKS = '"""Runs on this host only: see inventory.yaml."""\n\nfrom voiceops.tasks import namespace\n\n__all__ = ["namespace"]\n'
+"""The tasks.py beside an inventory on the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,9 @@ class LivekitKind(Kind[LivekitService]):
             keeps_rooms=bool(service.redis or service.config.get("redis")),
         )
 
+    def as_monitored(self, service: LivekitService) -> dict[str, object]:
+        return {"kind": service.kind, **({"redis": service.redis} if service.redis else {})}
+
     def declare(self, outline: Declared, service: LivekitService, context: DeclarationContext) -> Declared:
         values = variables(service, context.settings)
         template = context.template(TEMPLATE)

@@ -146,6 +146,14 @@ class Kind(ABC, Generic[S]):
         """
         return bare
 
+    def requirements(self, service: S, settings: Settings) -> tuple[str, ...]:
+        """Return what it imports on a server beyond what every Python environment there has."""
+        return ()
+
+    def as_monitored(self, service: S) -> dict[str, object]:
+        """Return what the monitor of a server reads of it, as an inventory would; no secrets."""
+        return {"kind": "command", "command": [service.kind]}
+
     @abstractmethod
     def declare(self, outline: Declared, service: S, context: DeclarationContext) -> Declared:
         """Complete the outline for a start on this machine: arguments, environment, digest."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voiceops.errors import ConfigError
 from voiceops.kinds.agent import agent_variables
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
@@ -32,6 +31,7 @@ class MonitorKind(Kind[MonitorService]):
     """Needs nothing, as it watches all of it: it has to run while its LiveKit does not."""
 
     settings = MonitorService
+    runs_python = True
 
     def ports(self, name: str, service: MonitorService, settings: Settings) -> Iterable[PortUse]:
         if service.webhook_port is not None:
@@ -58,11 +58,19 @@ class MonitorKind(Kind[MonitorService]):
     def declare_on_host(
         self, outline: Declared, service: MonitorService, host: HostContext
     ) -> HostDeclaration:
-        raise ConfigError(
-            f"service {outline.name}: a monitor runs on this machine only, servers have systemd and their timers",
-            path=f"services.{outline.name}",
-            hint="leave it out of `run` of the servers",
-        )
+        # Deferred: a start on this machine must not pay for resources.
+        from voiceops.kinds.monitor_host import declare_monitor
+
+        return declare_monitor(outline, service, host)
+
+    def requirements(self, service: MonitorService, settings: Settings) -> tuple[str, ...]:
+        alerts = ("apprise",) if settings.alerts.channels else ()
+        by_sql = settings.history.url and settings.history.url.reveal().startswith("postgresql:")
+        return (*alerts, *(("sqlalchemy", "pg8000") if by_sql else ()))
+
+    def as_monitored(self, service: MonitorService) -> dict[str, object]:
+        port = service.webhook_port
+        return {"kind": service.kind, **({} if port is None else {"webhook_port": port})}
 
 
 KIND = MonitorKind()

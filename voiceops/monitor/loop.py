@@ -25,9 +25,10 @@ from voiceops.monitor.decide import (
     decide_livekit,
     not_tried,
 )
-from voiceops.monitor.local_stack import MonitoredStack, StackObservation
+from voiceops.monitor.local_stack import StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
 from voiceops.monitor.rooms import DEFERRED_LOOK_S, RoomKeeper
+from voiceops.monitor.watched_stack import MonitoredServices
 from voiceops.ports import MonitorRecorder
 
 SUMMARY_EVERY = 10
@@ -52,7 +53,7 @@ class Watched:
     """What one monitor watches with: replaced as a whole when the configuration changes."""
 
     host: str
-    stack: MonitoredStack
+    stack: MonitoredServices
     rooms: RoomKeeper | None
     """None: no agents and no LiveKit of its own."""
     all_workers_here: bool

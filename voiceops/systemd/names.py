@@ -15,6 +15,8 @@ UNIT_MARK = "VOICEOPS_UNIT"
 
 READY_PROGRAM = ONHOST / "ready.py"
 """What units without sd_notify run as ``ExecStartPost``."""
+RESTART_PROGRAM = ONHOST / "restart.py"
+"""What restarts a unit as root when the monitor asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,20 @@ class HostNames:
     def ready_script(self) -> str:
         """``READY_PROGRAM`` on the host."""
         return f"{self.opt}/bin/voiceops-ready"
+
+    @property
+    def restart_script(self) -> str:
+        """``RESTART_PROGRAM`` on the host."""
+        return f"{self.opt}/bin/voiceops-restart"
+
+    def restart_socket(self, monitor: str) -> str:
+        """Where a monitor asks for restarts. Not below ``run``: folders there come and go with services."""
+        return f"/run/{self.project}-{monitor}-restart"
+
+    @property
+    def lock(self) -> str:
+        """The host's lock, as ``remote.onhost.lock`` has it."""
+        return f"{self.state}/lock"
 
     def release(self, instance: str) -> str:
         """Folder of an agent's code; ``venv`` in it leads to the interpreter."""

@@ -74,6 +74,10 @@ class UnitWriter:
         unit = self.names.template_unit(name) if instances else self.names.unit(name)
         return self._render(template, unit, common | dict(values))
 
+    def helper(self, template: str, name: str, unit: str, values: Mapping[str, object]) -> UnitFile:
+        """Render a unit that belongs to a service, but is none itself; ``name`` stands in its mark."""
+        return self._render(template, unit, self._base(name) | dict(values))
+
     def ready_lines(self, probe: Sequence[str], timeout_s: float, port: int | None) -> list[str]:
         """Return what waits for readiness after the start: by the arguments of a probe, and by the port that is owned.
 

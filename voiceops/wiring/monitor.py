@@ -20,6 +20,7 @@ from voiceops.monitor.loop import Monitor, Watched
 from voiceops.monitor.memory import MEMORY_FILE, MemoryFile
 from voiceops.monitor.probe import place_probe
 from voiceops.monitor.rooms import RoomKeeper, room_repair
+from voiceops.monitor.watched_stack import MonitoredServices
 from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
@@ -29,23 +30,31 @@ from voiceops.wiring.alerts import alert_recorder
 from voiceops.wiring.history import open_history
 from voiceops.wiring.project import Project, tasks_folder
 from voiceops.wiring.rooms import room_api
+from voiceops.wiring.server_monitor import server_services
 from voiceops.wiring.stack import build_stack
 
 
 @asynccontextmanager
 async def open_monitor(
-    project: Project, host: Host, own_name: str = "", *, recorder: MonitorRecorder, say: Callable[[str], None]
+    project: Project,
+    host: Host,
+    own_name: str = "",
+    *,
+    on_server: bool = False,
+    recorder: MonitorRecorder,
+    say: Callable[[str], None],
 ) -> AsyncIterator[Monitor]:
-    """The monitor of this machine, with a session on its LiveKit until the block ends."""
+    """The monitor of this machine, with a session on its LiveKit until the block ends.
+
+    ``on_server``: it is a unit of a server, and watches the others.
+    """
     folder = ProjectFolder(project.root)
-    project.ensure_local_keys(say)
-    stack = MonitoredStack(
-        stack=build_stack(project, host, say=say),
-        folder=folder,
-        lock=lambda limit: locked(folder.base, limit, lambda line: None, "inv monitor"),
-        settings=host.settings.running,
-        own_name=own_name,
-    )
+    stack: MonitoredServices
+    if on_server:
+        stack = server_services(host, own_name)
+    else:
+        project.ensure_local_keys(say)
+        stack = _local_services(project, host, own_name, say)
     async with _rooms_of(project, host, recorder) as keeper:
         every_s = host.settings.monitor.probe_call_every_s
         monitor = Monitor(
@@ -62,11 +71,24 @@ async def open_monitor(
             recorder=recorder,
             say=say,
             boot=processes.boot_id(),
-            outdated=_outdated(project, say) if own_name else lambda: False,
+            outdated=_outdated(project, say) if own_name and not on_server else lambda: False,
         )
         port = host.settings.services[own_name].webhook_port if own_name else None
         async with _webhooks(host, port, monitor, say):
             yield monitor
+
+
+def _local_services(
+    project: Project, host: Host, own_name: str, say: Callable[[str], None]
+) -> MonitoredServices:
+    folder = ProjectFolder(project.root)
+    return MonitoredStack(
+        stack=build_stack(project, host, say=say),
+        folder=folder,
+        lock=lambda limit: locked(folder.base, limit, lambda line: None, "inv monitor"),
+        settings=host.settings.running,
+        own_name=own_name,
+    )
 
 
 @asynccontextmanager

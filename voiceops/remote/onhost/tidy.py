@@ -109,7 +109,7 @@ def remove_undeclared(project: str, units: list[str]) -> list[str]:
     """Units of this project that nobody declares any more, stopped already: they must not start with the host."""
     removed = []
     for path in glob.glob(f"/etc/systemd/system/{project}-*"):
-        if not path.endswith((".service", ".timer")) or os.path.basename(path) in units:
+        if not path.endswith((".service", ".timer", ".socket")) or os.path.basename(path) in units:
             continue
         service = path[: -len(".timer")] + ".service" if path.endswith(".timer") else path
         if project_of_unit(service) != project:

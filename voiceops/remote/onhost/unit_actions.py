@@ -70,6 +70,10 @@ def link_beside(target: str, path: str) -> None:
 
 @answers("units.wait")
 def wait_for_unit(request: WaitForUnit, channel: Channel) -> ReadyAnswer:
+    return await_unit(request)
+
+
+def await_unit(request: WaitForUnit) -> ReadyAnswer:
     """Wait until the unit can do its job and has stayed so; else say why not, with the log's end."""
     began = time.monotonic()
     ends_at = began + request["timeout_s"]
@@ -188,6 +192,8 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
     """
     name = request["unit"]
     seen = unit_state(name)
+    if seen["active"] == "failed":
+        systemctl("reset-failed", name)  # it was to stop: it has not given up by itself
     if seen["active"] in ("inactive", "failed"):
         return {"gone": True}
     if seen["active"] != "deactivating":

@@ -40,11 +40,22 @@ class SystemdBackend:
         self._transport = transport
         self._settle_s = settle_s
         """How long a unit has to stay up before it counts: a restart loop is active half of the time."""
+        self._failed: dict[str, list[str]] = {}
+        """Units that had failed when they were observed, by service."""
 
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
         probe = observe.host_probe(self._names, services)
         answer = call(self._transport, verbs.OBSERVE, probe, timeout_s=_OBSERVE_S + _ANSWER_S)
+        self._failed = observe.failed_units(self._names, answer)
         return observe.observed(self._names, services, answer)
+
+    def forget_failures(self, services: Sequence[str]) -> None:
+        """Have what has failed count as stopped by a person, whom the monitor of the host obeys."""
+        for unit in [unit for name in services for unit in self._failed.get(name, ())]:
+            request = EndUnit(
+                state_dir=self._names.state, unit=unit, kill=False, begin=False, timeout_s=0.0, again_s=0.0
+            )
+            call(self._transport, verbs.END_UNIT, request, timeout_s=_ANSWER_S)
 
     def start(self, service: Declared) -> Instance:
         instance = service.release if service.is_agent else ""

@@ -63,6 +63,15 @@ def host_probe(names: HostNames, services: Sequence[Declared]) -> HostProbe:
     }
 
 
+def failed_units(names: HostNames, answer: HostObservation) -> dict[str, list[str]]:
+    """Return the units that have failed, by service."""
+    found: dict[str, list[str]] = {}
+    for unit in answer["units"]:
+        if _ours(names, unit) and unit["active"] == "failed":
+            found.setdefault(names.split(unit["unit"])[0], []).append(unit["unit"])
+    return found
+
+
 def _ours(names: HostNames, unit: UnitState) -> bool:
     service = names.split(unit["unit"])[0]
     return (

@@ -67,6 +67,7 @@ def systemd_stack(
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         livekit=asked.settings.livekit,
         refusal=lambda: refusal(asked.settings.livekit),
+        want=lambda names, wanted: None if wanted else backend.forget_failures(names),
         host=host.name,
         close=transport.close,
     )

@@ -1,0 +1,355 @@
+"""The units of this host as its monitor sees and repairs them: by systemd, through the root helper that restarts one.
+
+The monitor runs as the services' own user. It sees what systemd and ``/proc`` show to everybody and what agents say
+of themselves; it lets go on what the kernel has stopped, and for all else it asks the helper.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from voiceops.adapters import http
+from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import ProcessKey
+from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
+from voiceops.model.settings import ServiceBase
+from voiceops.model.states import ServiceState
+from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.monitor.local_stack import StackObservation
+from voiceops.remote.messages import UnitState
+from voiceops.remote.onhost.agents import add_healths
+from voiceops.remote.onhost.base import Failed
+from voiceops.remote.onhost.restart import PROPERTIES as WANTED_PROPERTIES
+from voiceops.remote.onhost.restart import is_wanted
+from voiceops.remote.onhost.state_folder import read_lease
+from voiceops.remote.onhost.unit_actions import await_unit
+from voiceops.remote.onhost.unit_state import OBSERVED_PROPERTIES, is_instance, shown_units, unit_states
+from voiceops.rooms.watcher import LostWorkers
+from voiceops.stack.model import Instance, Observed, judge
+from voiceops.stack.occupancy import Occupancy, weigh
+from voiceops.stack.reconcile import Action, Verb, in_order
+from voiceops.stack.systemd import observe
+from voiceops.systemd.names import HostNames
+
+_PROPERTIES = f"{OBSERVED_PROPERTIES},{WANTED_PROPERTIES},ActiveEnterTimestampMonotonic"
+_ANSWER_S = 2.0
+"""What a livekit-server may take to answer."""
+_MOST_WORKERS = 100
+_REGISTERED_MARGIN_S = 0.3
+"""A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
+_LEFT_ALONE = frozenset({ServiceState.DUPLICATE, ServiceState.STRAY, ServiceState.DRAINING})
+"""A deploy or a person began these: a restart would end calls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedUnit:
+    """The unit that stands for a service: of an agent's instances the one that serves."""
+
+    state: UnitState
+    wanted: bool
+    ready_at: float
+    """Seconds since boot at which it became ready; 0: never."""
+
+
+class MonitoredServer:
+    """Watches the units of one project on the host that it runs on, but for its own."""
+
+    def __init__(
+        self,
+        *,
+        names: HostNames,
+        outline: Sequence[Declared],
+        settings: Mapping[str, ServiceBase],
+        own_name: str,
+        occupancy: Occupancy | None,
+        restart: Callable[[str], None],
+    ) -> None:
+        """``restart``: asks the root helper for one unit; ``LockedError``, ``ServiceError``."""
+        self._names = names
+        self._outline = tuple(one for one in in_order(outline) if one.name != own_name)
+        self._settings = settings
+        self._occupancy = occupancy
+        self._restart = restart
+        self._observed: Mapping[str, Observed] = {}
+        self._units: dict[str, WatchedUnit] = {}
+        self._unready_since: dict[str, float] = {}
+        self._unregistered_at = 0.0
+        self._workers: dict[str, set[str]] = {}
+        """Main process of an agent -> LiveKit's names for its registrations."""
+        self._dead_workers: tuple[str, ...] = ()
+
+    def held_by(self) -> str:
+        """Return who holds the host's lock; empty where nobody does."""
+        lease = read_lease(self._names.lock)
+        return "" if lease is None else lease["owner"]
+
+    def version(self) -> int:
+        """Return a number that is another one once somebody has changed something on the host."""
+        try:
+            return os.stat(self._names.lock).st_mtime_ns
+        except OSError:
+            return 0
+
+    # -- observing -----------------------------------------------------------
+
+    def observe(self) -> StackObservation:
+        """Look at all units. Takes up to seconds where an agent does not answer."""
+        self._read_units()
+        needs = {one.name: one.needs for one in self._outline}
+        states = {one.name: self._state(one) for one in self._outline}
+        ready = {name for name, (state, _) in states.items() if state is ServiceState.READY}
+        wanted = {name for name, unit in self._units.items() if unit.wanted}
+        found: list[ServiceObservation] = []
+        mains: dict[str, ProcessKey] = {}
+        for service in self._outline:
+            name = service.name
+            state, detail = states[name]
+            unit = self._units.get(name)
+            main = processes.find(unit.state["pid"]) if unit is not None else None
+            if main is not None:
+                mains[name] = main.key
+            required = all_needs(needs, name)
+            found.append(
+                ServiceObservation(
+                    name=name,
+                    state=state,
+                    detail=detail,
+                    wanted=name in wanted,
+                    needs_met=required <= ready,
+                    needs_wanted=required <= wanted,
+                    policy="never" if state in _LEFT_ALONE else self._settings[name].restart,
+                    frozen=main is not None and processes.is_frozen(main.pid),
+                    age_s=self._unready_s(name, state),
+                    ready_timeout_s=service.ready_timeout_s,
+                )
+            )
+        agents = [
+            one
+            for seen in self._observed.values()
+            for one in seen.instances
+            if one.role is Role.AGENT and one.pid
+        ]
+        return StackObservation(services=tuple(found), processes=mains, agents=tuple(agents))
+
+    def _read_units(self) -> None:
+        patterns = observe.host_probe(self._names, self._outline)["patterns"]
+        try:
+            shown = shown_units(_PROPERTIES, *patterns)
+        except Failed as error:
+            raise ServiceError(
+                f"{error.message.partition(':')[0]} to {self._names.user}: {' '.join(error.log)[:200]}",
+                hint="a monitor needs the system's D-Bus: on Debian the package dbus",
+            ) from None
+        raw = {block["Id"]: block for block in shown if block.get("Id")}
+        units = unit_states(shown=shown)
+        add_healths(
+            [one for one in units if one["pid"] and is_instance(one) and not processes.is_frozen(one["pid"])]
+        )
+        self._observed = observe.observed(
+            self._names,
+            self._outline,
+            {"units": units, "owners": [], "workers": [], "current": {}, "links": {}, "bad": {}},
+        )
+        by_service: dict[str, list[UnitState]] = {}
+        for unit in units:
+            by_service.setdefault(self._names.split(unit["unit"])[0], []).append(unit)
+        self._units = {}
+        for service in self._outline:
+            if mine := by_service.get(service.name):
+                one = max(mine, key=_serves)
+                block = raw[one["unit"]]
+                self._units[service.name] = WatchedUnit(
+                    state=one,
+                    wanted=is_wanted(block),
+                    ready_at=int(block.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
+                )
+        for seen in self._observed.values():
+            for instance in seen.instances:
+                if instance.worker_id:
+                    self._workers.setdefault(_run_of(instance), set()).add(instance.worker_id)
+
+    def _state(self, service: Declared) -> tuple[ServiceState, str]:
+        """The one word for a service, and why."""
+        verdict = judge(self._observed.get(service.name, Observed()))
+        watched = self._units.get(service.name)
+        if watched is None:
+            return ServiceState.MISSING, "the host has no such unit"
+        unit = watched.state
+        runs = processes.find(unit["pid"]) is not None
+        if unit["active"] == "failed":
+            return ServiceState.FAILED, verdict.detail
+        if unit["sub"].startswith("auto-restart") or (
+            unit["active"] in ("active", "reloading", "deactivating") and watched.wanted and not runs
+        ):
+            return ServiceState.STALE, f"its process has ended, status {unit['status']}"
+        if unit["active"] == "deactivating" and watched.wanted:
+            return ServiceState.STARTING, "systemd ends it, to start it again"
+        if verdict.state is ServiceState.READY and service.role is Role.SERVER and not self._answers(service):
+            return ServiceState.UNRESPONSIVE, "does not answer HTTP"
+        return verdict.state, verdict.detail
+
+    def _answers(self, service: Declared) -> bool:
+        watched = self._units[service.name]
+        if processes.is_frozen(watched.state["pid"]) or not (service.probe and service.probe.http):
+            return True
+        try:
+            http.get(service.probe.http, timeout_s=_ANSWER_S)
+        except VoiceopsError:
+            return False
+        return True
+
+    def _unready_s(self, name: str, state: ServiceState) -> float:
+        """Seconds since it was seen ready: an agent whose server was away registers again by itself."""
+        if state is not ServiceState.STARTING:
+            self._unready_since.pop(name, None)
+            return 0.0
+        return processes.boot_clock() - self._unready_since.setdefault(name, processes.boot_clock())
+
+    def note_exit(self, key: ProcessKey) -> None:
+        """Nothing to reap: they are systemd's children."""
+
+    # -- repairing -----------------------------------------------------------
+
+    def repair(self, repairs: Sequence[ServiceRepair]) -> None:
+        """Bring these services back and wait until they are ready.
+
+        ``LockedError`` if somebody holds the host; ``CallsInProgressError`` where that would end calls, or might.
+        """
+        restarted: list[Declared] = []
+        by_name = {one.service: one for one in repairs}
+        for service in self._outline:
+            repair = by_name.get(service.name)
+            watched = self._units.get(service.name)
+            if repair is None or watched is None:
+                continue
+            if repair.frozen and self._let_go_on(service, watched.state["pid"]):
+                continue
+            if repair.cause != "service-dead" and not repair.frozen:
+                self._refuse_calls(service.name)
+            self._restart(watched.state["unit"])
+            restarted.append(service)
+        for service in restarted:
+            self._await_ready(service)
+
+    def _let_go_on(self, service: Declared, pid: int) -> bool:
+        """Continue what the kernel has stopped, unless it is known that a restart ends no call.
+
+        Nobody hears what is stopped, but its calls are still there, and go on with it.
+        """
+        if service.role is Role.OTHER:
+            return False
+        try:
+            self._refuse_calls(service.name, silent=True)
+        except VoiceopsError:
+            process = processes.find(pid)
+            if process is not None:
+                os.kill(pid, signal.SIGCONT)
+            return True
+        return False
+
+    def _refuse_calls(self, name: str, *, silent: bool = False) -> None:
+        """Raise if a restart would end calls, or if that can't be known. ``silent``: what it said is too old."""
+        observed = dict(self._observed)
+        if silent and name in observed:
+            muted = tuple(
+                replace(one, calls=None, rooms=()) if one.role is Role.AGENT else one
+                for one in observed[name].instances
+            )
+            observed[name] = replace(observed[name], instances=muted)
+        actions = [
+            Action(service=name, verb=Verb.RESTART, instance=one)
+            for one in observed.get(name, Observed()).current
+        ]
+        weigh(actions, observed, self._occupancy).refuse(
+            f"{name} is not restarted, as this would cut them off"
+        )
+
+    def _await_ready(self, service: Declared) -> None:
+        unit = self._units[service.name].state["unit"]
+        answer = await_unit(
+            {
+                "state_dir": self._names.state,
+                "unit": unit,
+                "timeout_s": service.ready_timeout_s,
+                "settle_s": 0.0,
+                "log": "",
+                "not_worker_id": "",
+                # Of an agent it has to be said that its health counts; the instance is the enabled one already.
+                "enable": unit if service.is_agent else "",
+            }
+        )
+        if not answer["ready"]:
+            raise ServiceError(f"{service.name} is not ready: {answer['why']}")
+
+    # -- rooms ---------------------------------------------------------------
+
+    def server_may_answer(self) -> bool:
+        """Return whether the livekit-server of this host is ready, as of the last look; True where it has none."""
+        servers = [one.name for one in self._outline if one.role is Role.SERVER]
+        return all(judge(self._observed.get(name, Observed())).ok for name in servers)
+
+    def crowded(self) -> bool:
+        """Return whether one more call might take a place that a caller needs: as of the last look."""
+        if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
+            return True
+        for service in self._outline:
+            limit = self._settings[service.name].max_concurrent_jobs
+            agents = self._observed.get(service.name, Observed()).current
+            if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
+                return True
+        return False
+
+    def lost_workers(self, until: float) -> LostWorkers | None:
+        """Return which workers are gone and which rooms have an agent that lives, as of the last look.
+
+        None where an agent runs that does not say which rooms it has: its callers must not get another one.
+        """
+        agents = [one for seen in self._observed.values() for one in seen.instances if one.role is Role.AGENT]
+        if any(one.calls is None for one in agents):
+            return None
+        alive = {_run_of(one) for one in agents}
+        dead = [names for run, names in self._workers.items() if run not in alive]
+        self._workers = {run: names for run, names in self._workers.items() if run in alive}
+        self._dead_workers = (*self._dead_workers, *(name for names in dead for name in names))[
+            -_MOST_WORKERS:
+        ]
+        return LostWorkers(
+            until=until,
+            workers=frozenset(self._dead_workers),
+            claimed=frozenset(room for one in agents for room in one.rooms),
+        )
+
+    def registered_at(self) -> float | None:
+        """Return since when every wanted agent has been registered, by this host's clock; None: not all are."""
+        began = time.time()
+        states = {one.name: one for one in self.observe().services}
+        ready_at = 0.0
+        for service in self._outline:
+            seen = states[service.name]
+            if service.role is not Role.AGENT or not seen.wanted:
+                continue
+            if seen.state is not ServiceState.READY:
+                self._unregistered_at = began
+                return None
+            ready_at = max(ready_at, self._units[service.name].ready_at)
+        # systemd's monotonic times, as Python's, leave out what the host slept.
+        launched = time.time() - time.monotonic() + ready_at - _REGISTERED_MARGIN_S
+        # A worker that lives on registers again with a server that was restarted.
+        return max(launched, self._unregistered_at)
+
+
+def _run_of(instance: Instance) -> str:
+    """Names one run of an instance: systemd starts the same unit again."""
+    return f"{instance.launch} {instance.pid}"
+
+
+def _serves(unit: UnitState) -> tuple[bool, bool, bool]:
+    """Order the instances of an agent: what runs, then what starts with the host, then what has failed."""
+    runs = unit["active"] in ("active", "activating", "reloading")
+    return (unit["enabled"] == "enabled" and unit["active"] != "inactive", runs, unit["active"] == "failed")
