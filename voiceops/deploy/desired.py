@@ -65,6 +65,8 @@ class DeployInputs:
     """The host's architecture, in the words of ``uname -m``; empty: that of this machine."""
     on_fetch: OnProgress = lambda progress: None
     """Told how far the download of a program is."""
+    only_worker: Callable[[], bool] = lambda: False
+    """Whether no other host of the inventory has an agent for its LiveKit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,7 @@ class _Writer:
             venv=venv,
             machine=self.materials.machine,
             on_fetch=self.materials.on_fetch,
+            only_worker=self.materials.only_worker,
         )
 
     # -- what all hosts have -----------------------------------------------

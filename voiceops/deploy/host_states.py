@@ -13,6 +13,8 @@ from voiceops.deploy.own_wheel import own_wheel
 from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
 from voiceops.errors import ConfigError
 from voiceops.kinds import kind_of
+from voiceops.model.endpoint import server_id
+from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.systemd.names import READY_PROGRAM
 
@@ -51,7 +53,14 @@ class HostStates:
             on_fetch=lambda progress: self._say(str(progress)),
             wheels=wheels,
             ready_script=READY_PROGRAM.read_bytes(),
+            only_worker=lambda: self._is_only_worker(host),
         )
+
+    def _is_only_worker(self, host: Host) -> bool:
+        mine = server_id(host)
+        names = self._configuration.inventory.hosts
+        others = [one for one in map(self._configuration.host, names) if one.name != host.name]
+        return not any(one.settings.runs(Role.AGENT) and server_id(one) == mine for one in others)
 
     def _requirements(self, named: str | None) -> str:
         if named is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,8 @@ class HostContext:
     machine: str
     """Its architecture, in the words of ``uname -m``."""
     on_fetch: OnProgress
+    only_worker: Callable[[], bool] = lambda: False
+    """Whether no other host of the inventory has an agent for its LiveKit."""
 
     def environment(self, name: str, instance: str, values: Mapping[str, str], digest: str = "") -> File:
         """Return the environment file of a unit; ``digest`` adds the mark by which its process is known."""

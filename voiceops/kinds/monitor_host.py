@@ -13,6 +13,7 @@ from voiceops.kinds import kind_of
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
 from voiceops.kinds.host import HOST_TASKS, HostContext
 from voiceops.kinds.model import Declared, HostDeclaration
+from voiceops.model import protocol
 from voiceops.model.quoting import json_for_yaml
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
@@ -37,10 +38,12 @@ def declare_monitor(outline: Declared, service: MonitorService, host: HostContex
     folder = f"{names.etc}/{name}"
     # Its real name: the monitor imports some modules late, and must stay with those that it was started with.
     python = f"{venv.path}-{venv.digest}/bin/python"
-    secrets = _ReferencedSecrets()
+    secrets = SecretReferences()
     inventory = json_for_yaml(host_inventory(host.settings, secrets), indent=1) + "\n"
     unit, socket, helper = monitor_units(host.units, name, service, python=python, folder=folder)
     env = service_environment(service, host.dotenv) | secrets.environment
+    if host.settings.runs(Role.AGENT) and host.only_worker():
+        env[protocol.ONLY_WORKERS_ENV] = "1"
     script = RESTART_PROGRAM.read_bytes()
     digest = digest_of(unit.text, inventory, env)
     socket_file = host.unit_file(socket)
@@ -101,7 +104,7 @@ def monitor_units(
     )
 
 
-class _ReferencedSecrets:
+class SecretReferences:
     """Puts a reference to a variable in the place of each secret, and keeps the variables."""
 
     def __init__(self) -> None:
@@ -122,7 +125,7 @@ class _ReferencedSecrets:
         return msgspec.to_builtins(value, enc_hook=hide)
 
 
-def host_inventory(settings: Settings, secrets: _ReferencedSecrets) -> Mapping[str, object]:
+def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str, object]:
     """Return the inventory of the host alone, as its monitor reads it."""
     running = settings.running
     livekit: dict[str, object] = {"url": settings.livekit.url, "insecure": settings.livekit.insecure}

@@ -47,3 +47,6 @@ LAUNCH_ENV = "VOICEOPS_LAUNCH"
 
 WEBHOOK_PATH = "/livekit"
 """Where a monitor takes LiveKit's webhooks."""
+
+ONLY_WORKERS_ENV = "VOICEOPS_ONLY_WORKERS"
+"""Set for the monitor of a server: no other host of the inventory has workers for its LiveKit."""

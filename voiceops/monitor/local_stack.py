@@ -199,7 +199,7 @@ class MonitoredStack:
                         if not processes.is_frozen(instance.pid):
                             continue
                         if one.resume:
-                            _resume(instance)
+                            resume(instance.pid)
                         elif not self._may_have_calls(instance, observed):
                             self._stack.backend.end(
                                 instance, Deadline(5.0, f"ending {one.service}"), StopForce.KILL
@@ -277,8 +277,8 @@ class MonitoredStack:
         return max(launched, self._unregistered_at)
 
 
-def _resume(instance: Instance) -> None:
+def resume(pid: int) -> None:
     """Make a service go on that the kernel has stopped, with what it has started."""
     for process in processes.table():
-        if process.session == instance.pid and processes.is_frozen(process.pid):
+        if process.session == pid and processes.is_frozen(process.pid):
             processes.send_signal(process.key, signal.SIGCONT)

@@ -7,7 +7,6 @@ of themselves; it lets go on what the kernel has stopped, and for all else it as
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
-from voiceops.monitor.local_stack import StackObservation
+from voiceops.monitor.local_stack import StackObservation, resume
 from voiceops.remote.messages import UnitState
 from voiceops.remote.onhost.agents import add_healths
 from voiceops.remote.onhost.base import Failed
@@ -69,13 +68,15 @@ class MonitoredServer:
         own_name: str,
         occupancy: Occupancy | None,
         restart: Callable[[str], None],
+        show: Callable[..., list[dict[str, str]]] = shown_units,
     ) -> None:
-        """``restart``: asks the root helper for one unit; ``LockedError``, ``ServiceError``."""
+        """``restart``: asks the root helper for one unit; ``LockedError``, ``ServiceError``. ``show``: asks systemd."""
         self._names = names
         self._outline = tuple(one for one in in_order(outline) if one.name != own_name)
         self._settings = settings
         self._occupancy = occupancy
         self._restart = restart
+        self._show = show
         self._observed: Mapping[str, Observed] = {}
         self._units: dict[str, WatchedUnit] = {}
         self._unready_since: dict[str, float] = {}
@@ -140,7 +141,7 @@ class MonitoredServer:
     def _read_units(self) -> None:
         patterns = observe.host_probe(self._names, self._outline)["patterns"]
         try:
-            shown = shown_units(_PROPERTIES, *patterns)
+            shown = self._show(_PROPERTIES, *patterns)
         except Failed as error:
             raise ServiceError(
                 f"{error.message.partition(':')[0]} to {self._names.user}: {' '.join(error.log)[:200]}",
@@ -228,7 +229,8 @@ class MonitoredServer:
             watched = self._units.get(service.name)
             if repair is None or watched is None:
                 continue
-            if repair.frozen and self._let_go_on(service, watched.state["pid"]):
+            if repair.frozen and (repair.resume or self._may_have_calls(service)):
+                resume(watched.state["pid"])
                 continue
             if repair.cause != "service-dead" and not repair.frozen:
                 self._refuse_calls(service.name)
@@ -237,19 +239,11 @@ class MonitoredServer:
         for service in restarted:
             self._await_ready(service)
 
-    def _let_go_on(self, service: Declared, pid: int) -> bool:
-        """Continue what the kernel has stopped, unless it is known that a restart ends no call.
-
-        Nobody hears what is stopped, but its calls are still there, and go on with it.
-        """
-        if service.role is Role.OTHER:
-            return False
+    def _may_have_calls(self, service: Declared) -> bool:
+        """Return whether the end of a frozen service would end calls, or might."""
         try:
             self._refuse_calls(service.name, silent=True)
         except VoiceopsError:
-            process = processes.find(pid)
-            if process is not None:
-                os.kill(pid, signal.SIGCONT)
             return True
         return False
 

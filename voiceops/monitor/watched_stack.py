@@ -17,6 +17,9 @@ class MonitoredServices(Protocol):
     def held_by(self) -> str:
         """Return who else holds the lock; empty where nobody does."""
 
+    def version(self) -> int:
+        """Return a number that is another one once somebody has started or stopped a service."""
+
     def observe(self) -> StackObservation:
         """Look at all services. Takes up to seconds where one does not answer."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -13,6 +14,7 @@ from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.history.calls import LoggedCallStep
 from voiceops.history.recorder import HistoryRecorder, caller_key
 from voiceops.metrics.recorder import MetricsRecorder
+from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
@@ -62,7 +64,7 @@ async def open_monitor(
                 host=host.name,
                 stack=stack,
                 rooms=keeper,
-                all_workers_here=_all_workers_here(host),
+                all_workers_here=_only_workers(host) if on_server else _all_workers_here(host),
                 interval_s=host.settings.monitor.interval_s,
                 probe=partial(place_probe, host.name, call_command(project)) if every_s else None,
                 probe_every_s=every_s,
@@ -225,6 +227,11 @@ def _metrics(project: Project, host: Host, port: int) -> MonitorRecorder:
     except ConfigError as error:
         raise project.configuration.pointed(host.name, error) from None
     return metrics
+
+
+def _only_workers(host: Host) -> bool:
+    """Whether the workers of this server are all that its LiveKit has, as the deploy has found in the inventory."""
+    return host.settings.runs(Role.AGENT) and os.environ.get(protocol.ONLY_WORKERS_ENV) == "1"
 
 
 def _all_workers_here(host: Host) -> bool:

@@ -122,7 +122,7 @@ def test_the_lock_is_free_held_or_left_behind(tmp_path: Path) -> None:
     assert restart.held_by(str(path)) == "ann"
     for name, changes in (("late", {"expires_in_s": -1.0}), ("boot", {"boot": "another"})):
         path = tmp_path / name
-        lease(path, held=True, **changes)  # type: ignore[arg-type]
+        lease(path, held=True, **changes)
         assert restart.held_by(str(path)) == ""
     path = tmp_path / "running"
     lease(path, held=False)
