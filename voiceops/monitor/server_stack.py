@@ -25,8 +25,7 @@ from voiceops.remote.messages import UnitState
 from voiceops.remote.onhost.agents import add_healths
 from voiceops.remote.onhost.base import Failed
 from voiceops.remote.onhost.restart import PROPERTIES as WANTED_PROPERTIES
-from voiceops.remote.onhost.restart import is_wanted
-from voiceops.remote.onhost.state_folder import read_lease
+from voiceops.remote.onhost.restart import is_wanted, lease_of
 from voiceops.remote.onhost.unit_actions import await_unit
 from voiceops.remote.onhost.unit_state import OBSERVED_PROPERTIES, is_instance, shown_units, unit_states
 from voiceops.rooms.watcher import LostWorkers
@@ -87,8 +86,16 @@ class MonitoredServer:
 
     def held_by(self) -> str:
         """Return who holds the host's lock; empty where nobody does."""
-        lease = read_lease(self._names.lock)
-        return "" if lease is None else lease["owner"]
+        try:
+            descriptor = os.open(self._names.lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            # Without a flock of its own, by which a deploy would take the host for locked.
+            lease = lease_of(descriptor)
+        finally:
+            os.close(descriptor)
+        return str(lease.get("owner") or "somebody") if lease else ""
 
     def version(self) -> int:
         """Return a number that is another one once somebody has changed something on the host."""

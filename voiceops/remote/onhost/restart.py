@@ -83,23 +83,30 @@ def read_request(connection: socket.socket, project: str) -> tuple[str, str]:
     return found[1], found[2]
 
 
+def lease_of(descriptor: int) -> dict[str, object]:
+    """Return the lease in the lock file, unless it ran out or the host was booted since; empty: there is none.
+
+    Not by the boot's id: in a container a sandbox shows another one than the rest of the host has.
+    """
+    try:
+        lease = json.loads(os.pread(descriptor, LEASE_BYTES, 0) or b"{}")
+        booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        lasts = lease.get("expires", 0) > time.time() and os.fstat(descriptor).st_mtime >= booted
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+    return lease if lasts else {}
+
+
 def held_by(path: str) -> str:
     """Take the host's lock for the rest of this process; return who else has it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    free = True
+    lease = lease_of(descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        free = False
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as file:
-            boot = file.read().strip()
-        lease = json.loads(os.pread(descriptor, LEASE_BYTES, 0) or b"{}")
-        lasts = lease.get("boot") == boot and lease.get("expires", 0) > time.time()
-        owner = str(lease.get("owner") or "somebody") if lasts and (lease.get("held") or not free) else ""
-    except (OSError, ValueError, TypeError, AttributeError):
-        owner = ""
-    return owner or ("" if free else "a run that just began")
+        return str(lease.get("owner") or "a run that just began")
+    lease = lease_of(descriptor)
+    return str(lease.get("owner") or "somebody") if lease.get("held") else ""
 
 
 def systemctl(*arguments: str) -> str:

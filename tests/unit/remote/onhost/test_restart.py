@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from voiceops.remote.onhost import restart
-from voiceops.remote.onhost.state_folder import boot_id
 
 RUNNING = {"ActiveState": "active", "Job": "0"}
 
@@ -99,17 +98,9 @@ def test_a_peer_of_another_user_or_another_unit_may_not_ask() -> None:
             restart.check_peer(ours, own, "desk-monitor.service")
 
 
-def lease(path: Path, *, held: bool, expires_in_s: float = 60.0, boot: str = "") -> None:
+def lease(path: Path, *, held: bool, expires_in_s: float = 60.0) -> None:
     path.write_text(
-        json.dumps(
-            {
-                "owner": "ann",
-                "held": held,
-                "token": "t",
-                "boot": boot or boot_id(),
-                "expires": time.time() + expires_in_s,
-            }
-        )
+        json.dumps({"owner": "ann", "held": held, "token": "t", "expires": time.time() + expires_in_s})
     )
 
 
@@ -120,10 +111,11 @@ def test_the_lock_is_free_held_or_left_behind(tmp_path: Path) -> None:
     path = tmp_path / "held"
     lease(path, held=True)
     assert restart.held_by(str(path)) == "ann"
-    for name, changes in (("late", {"expires_in_s": -1.0}), ("boot", {"boot": "another"})):
-        path = tmp_path / name
-        lease(path, held=True, **changes)
-        assert restart.held_by(str(path)) == ""
+    os.utime(path, (0, 0))
+    assert restart.held_by(str(path)) == "", "of an earlier boot"
+    path = tmp_path / "late"
+    lease(path, held=True, expires_in_s=-1.0)
+    assert restart.held_by(str(path)) == ""
     path = tmp_path / "running"
     lease(path, held=False)
     with path.open() as other:
@@ -131,3 +123,5 @@ def test_the_lock_is_free_held_or_left_behind(tmp_path: Path) -> None:
         assert restart.held_by(str(path)) == "ann"
         path.write_text("")
         assert restart.held_by(str(path)) == "a run that just began"
+        lease(path, held=False)
+    assert restart.held_by(str(path)) == "", "a run that was killed holds nothing"
