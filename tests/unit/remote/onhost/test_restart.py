@@ -111,6 +111,8 @@ def test_the_lock_is_free_held_or_left_behind(tmp_path: Path) -> None:
     path = tmp_path / "held"
     lease(path, held=True)
     assert restart.held_by(str(path)) == "ann"
+    path = tmp_path / "booted"
+    lease(path, held=True)
     os.utime(path, (0, 0))
     assert restart.held_by(str(path)) == "", "of an earlier boot"
     path = tmp_path / "late"
@@ -123,5 +125,6 @@ def test_the_lock_is_free_held_or_left_behind(tmp_path: Path) -> None:
         assert restart.held_by(str(path)) == "ann"
         path.write_text("")
         assert restart.held_by(str(path)) == "a run that just began"
-        lease(path, held=False)
+    path = tmp_path / "killed"
+    lease(path, held=False)
     assert restart.held_by(str(path)) == "", "a run that was killed holds nothing"
