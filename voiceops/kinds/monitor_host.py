@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,15 +22,12 @@ from voiceops.systemd import escape
 from voiceops.systemd.names import RESTART_PROGRAM, HostNames
 from voiceops.systemd.units import UnitFile, UnitWriter
 
-if TYPE_CHECKING:
-    from voiceops.kinds.monitor import MonitorService
-
 _WATCHDOG_S = 30.0
 _HELPER_S = 25.0
 """More than the helper's own deadline."""
 
 
-def declare_monitor(outline: Declared, service: MonitorService, host: HostContext) -> HostDeclaration:
+def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) -> HostDeclaration:
     """Return what a server gets for its monitor."""
     name, names, venv = outline.name, host.names, host.venv
     assert venv is not None
@@ -77,7 +73,7 @@ def _state(names: HostNames, name: str) -> str:
 
 
 def monitor_units(
-    units: UnitWriter, name: str, service: MonitorService, *, python: str, folder: str
+    units: UnitWriter, name: str, service: ServiceBase, *, python: str, folder: str
 ) -> tuple[UnitFile, UnitFile, UnitFile]:
     """Return the monitor's unit, and socket and service of its root helper."""
     names = units.names
