@@ -306,7 +306,7 @@ class MonitoredServer:
                 return True
         return False
 
-    def lost_workers(self, until: float) -> LostWorkers | None:
+    def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives, as of the last look.
 
         None where an agent runs that does not say which rooms it has: its callers must not get another one.
@@ -324,6 +324,7 @@ class MonitoredServer:
             until=until,
             workers=frozenset(self._dead_workers),
             claimed=frozenset(room for one in agents for room in one.rooms),
+            unassigned_until=unassigned_until,
         )
 
     def registered_at(self) -> float | None:

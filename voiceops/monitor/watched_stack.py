@@ -38,7 +38,7 @@ class MonitoredServices(Protocol):
     def crowded(self) -> bool:
         """Return whether one more call might take a place that a caller needs: as of the last look."""
 
-    def lost_workers(self, until: float) -> LostWorkers | None:
+    def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives; None: nobody can say."""
 
     def registered_at(self) -> float | None:
