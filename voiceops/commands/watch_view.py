@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voiceops.calls.stats import percentile
-from voiceops.cli.frame import Line, Section, Span, fit, in_columns, line_width, shown_text, width_of
+from voiceops.cli.frame import Line, Section, Span, fit, in_columns, line_width, shown_text
 from voiceops.cli.output import STATES
 from voiceops.commands.stack_view import time_span
 from voiceops.commands.watch_sources import Reading, WatchedHistory, WatchedServices
@@ -25,7 +25,7 @@ PLAIN_BARS = "_.-~=+*#"
 """For a terminal whose encoding lacks the others."""
 MISSED = "x"
 """A call that no agent answered."""
-MOST_BARS = 120
+MOST_BARS = 180
 FULL_BAR_S = 1.0
 """Answer times of up to so long are drawn on one scale, so that two good stacks look alike."""
 WAITING_AFTER_S = 10.0
@@ -82,7 +82,7 @@ def watch_lines(
         *_incidents(seen, command),
         _services(seen),
         _calls(seen),
-        Section(head=_answers(seen, width, bars), rank=2),
+        _answers(seen, width, bars),
         _repairs(seen),
     ]
     return fit(sections, width=width, height=height)
@@ -239,26 +239,25 @@ def _served(agent: str | None, age_s: float | None, *, known: bool) -> Span:
     return Span("none", ERROR)
 
 
-def _answers(seen: WatchedStack, width: int | None, bars: str) -> Line:
+def _answers(seen: WatchedStack, width: int | None, bars: str) -> Section:
     title = Span("answers".ljust(_TITLE), BOLD)
     history = seen.history
     if history.value is None:
         why = f"unknown: {shown_text(history.error)}" if history.error else "reading"
-        return (title, Span(why, WARNING if history.error else FAINT))
+        return Section(head=(title, Span(why, WARNING if history.error else FAINT)), rank=2)
     calls = history.value.calls
     if not calls:
-        return (title, Span("no calls in the last 24 h", FAINT))
+        return Section(head=(title, Span("no calls in the last 24 h", FAINT)), rank=2)
     times = sorted(one.answer_s for one in calls if one.answer_s is not None)
     missed = sum(one.answer_s is None or one.outcome not in (None, "answered") for one in calls)
     scale_s = max(FULL_BAR_S, max(times, default=0.0))
-    words = [f"the last {len(calls)}" if len(calls) > 1 else "one call"]
+    words = [f"{len(calls) - missed} of {counted(len(calls), 'call')} good"]
     if times:
         words.append(f"p50 {percentile(times, 50):.2f} s, p95 {percentile(times, 95):.2f} s")
-    words.append(f"{len(calls) - missed} of {len(calls)} good")
-    text = f"  {', '.join(words)}, top {scale_s:.1f} s"
-    room = MOST_BARS if width is None else min(MOST_BARS, width - _TITLE - width_of(text))
-    drawn = calls[-room:] if room > 0 else ()
-    return (title, *_bars(drawn, scale_s, bars), Span(text))
+    room = MOST_BARS if width is None else min(MOST_BARS, width - _TITLE)
+    row = (Span(" " * _TITLE), *_bars(calls[-room:] if room > 0 else (), scale_s, bars))
+    head = (title, Span(f"{', '.join(words)}, full bar {scale_s:.1f} s"))
+    return Section(head=head, rows=[row], rank=2)
 
 
 def _bars(calls: Sequence[CallRecord], scale_s: float, bars: str) -> list[Span]:

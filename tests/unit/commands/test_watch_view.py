@@ -215,14 +215,21 @@ def test_an_incident_that_history_and_monitor_both_know_is_shown_once() -> None:
 
 def test_answer_times_are_drawn_on_one_scale_and_missed_calls_marked() -> None:
     calls = (call(1, 0.0), call(2, 0.5), call(3, 0.99), call(4, None, "unanswered"), call(5, 0.2, "dropped"))
-    line = next(one for one in drawn(seen(kept=history(calls=calls))) if one.startswith("answers"))
-    assert line == "answers   ▁▅█x▂  the last 5, p50 0.35 s, p95 0.92 s, 3 of 5 good, top 1.0 s"
+    lines = drawn(seen(kept=history(calls=calls)))
+    at = lines.index("answers   3 of 5 calls good, p50 0.35 s, p95 0.92 s, full bar 1.0 s")
+    assert lines[at + 1] == "          ▁▅█x▂"
+
+
+def test_the_newest_answer_times_are_drawn_where_not_all_fit() -> None:
+    calls = (*(call(number, 0.0) for number in range(100)), call(100, 0.99))
+    lines = drawn(seen(kept=history(calls=calls)))
+    assert f"{' ' * 10}{'▁' * 69}█" in lines
 
 
 def test_an_encoding_without_bars_gets_plain_ones() -> None:
     calls = (call(1, 0.0), call(2, 0.5), call(3, 0.99))
     text = "\n".join(drawn(seen(kept=history(calls=calls)), bars=PLAIN_BARS))
-    assert "answers   _=#" in text
+    assert "\n          _=#\n" in text
     assert text.isascii()
 
 
