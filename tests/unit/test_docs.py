@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,24 @@ def test_the_sample_inventory_loads_and_names_its_agent(repository: Path) -> Non
     (local,) = configuration.select(host="", group="", limit="")
     assert set(local.settings.services) == {"livekit", "agent", "monitor"}
     assert local.local
+
+
+def test_the_sample_for_servers_has_a_monitor_that_places_probe_calls(
+    repository: Path, tmp_path: Path
+) -> None:
+    above, heading, sample = (
+        (repository / "inventory.yaml").read_text().partition("    # Servers, reached by ssh:\n")
+    )
+    assert heading
+    servers = "".join(f"{line[:4]}{line[6:]}\n" for line in sample.splitlines() if line.strip() != "#")
+    (tmp_path / "inventory.yaml").write_text(above + servers)
+    shutil.copytree(repository / "examples", tmp_path / "examples")
+    configuration = Configuration.read(tmp_path / "inventory.yaml", kinds)
+    hosts = configuration.select(host="", group="voice", limit="")
+    assert [host.name for host in hosts] == [f"voice{number}.example.com" for number in (1, 2, 3)]
+    for host in hosts:
+        assert list(host.settings.running) == ["livekit", "agent", "monitor"]
+        assert host.settings.monitor.probe_call_every_s == 300
 
 
 def test_a_server_named_ad_hoc_gets_no_monitor_from_the_sample_inventory(repository: Path) -> None:
