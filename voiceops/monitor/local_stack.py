@@ -221,16 +221,16 @@ class MonitoredStack:
         servers = [one.name for one in self.watched if one.role is Role.SERVER]
         return all(judge(self._observed.get(name, Observed())).ok for name in servers)
 
-    def crowded(self) -> bool:
-        """Return whether one more call might take a place that a caller needs: as of the last look."""
+    def crowded(self) -> str:
+        """Return why one more call might take a place that a caller needs, as of the last look; empty: it would not."""
         if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
-            return True
+            return "this machine is busy"
         for service in self.watched:
             limit = self._settings[service.name].max_concurrent_jobs
             agents = self._observed.get(service.name, Observed()).current
             if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
-                return True
-        return False
+                return f"{service.name} is full"
+        return ""
 
     def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives, as of the last look.

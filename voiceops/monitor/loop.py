@@ -95,6 +95,8 @@ class Monitor:
     _rooms_told: asyncio.Task[None] | None = None
     _probe_due: float = 0.0
     _probe_ok: bool | None = None
+    _crowded: str = ""
+    """Why no probe call is placed."""
 
     def stop(self) -> None:
         """End the loop; a repair that is under way is left to finish by itself."""
@@ -295,7 +297,13 @@ class Monitor:
         if self.watched.probe is None or time.monotonic() < self._probe_due:
             return
         ready = [one for one in self._seen.agents if one.state is ServiceState.READY]
-        if not ready or self.memory.silent_count or self.watched.stack.crowded():
+        if not ready or self.memory.silent_count:
+            return
+        crowded = self.watched.stack.crowded()
+        if crowded and not self._crowded:
+            self.say(f"no probe call as long as {crowded}")
+        self._crowded = crowded
+        if crowded:
             return
         self._probe_due = time.monotonic() + self.watched.probe_every_s
         self._spawn(self._probe(self.watched.probe))

@@ -16,6 +16,7 @@ from tests.support.fakes.recorder import KeepingRecorder
 from voiceops.errors import LockedError, ServiceError, UnreachableError, VoiceopsError
 from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.monitor_events import CheckSummary, Incident, ProbeCall, Repair, WebhookEvent
+from voiceops.model.roles import Role
 from voiceops.model.rooms import Participant
 from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
@@ -24,6 +25,7 @@ from voiceops.monitor.local_stack import MonitoredStack, StackObservation
 from voiceops.monitor.loop import SUMMARY_EVERY, Monitor, Watched
 from voiceops.monitor.memory import MemoryFile
 from voiceops.monitor.rooms import RoomKeeper
+from voiceops.stack.model import Instance
 
 
 class PretendedStack(MonitoredStack):
@@ -36,6 +38,8 @@ class PretendedStack(MonitoredStack):
         self.errors: list[VoiceopsError] = []
         self.changes = 0
         self.looks = 0
+        self.full = ""
+        self.agents: tuple[Instance, ...] = ()
 
     def version(self) -> int:
         return self.changes
@@ -47,7 +51,9 @@ class PretendedStack(MonitoredStack):
         self.looks += 1
         if self.errors and isinstance(self.errors[0], UnreachableError):
             raise self.errors.pop(0)
-        return StackObservation(services=(ServiceObservation(name="agent", state=self.state),))
+        return StackObservation(
+            services=(ServiceObservation(name="agent", state=self.state),), agents=self.agents
+        )
 
     def repair(self, repairs: Sequence[ServiceRepair]) -> None:
         if self.errors:
@@ -58,8 +64,8 @@ class PretendedStack(MonitoredStack):
     def server_may_answer(self) -> bool:
         return True
 
-    def crowded(self) -> bool:
-        return False
+    def crowded(self) -> str:
+        return self.full
 
 
 class Setting:
@@ -186,6 +192,23 @@ async def test_a_probe_is_not_placed_while_no_agent_is_ready(setting: Setting) -
     setting.watched.probe, setting.watched.probe_every_s = place, 0.01
     await setting.run_for(0.1)
     assert setting.of(ProbeCall) == []
+
+
+async def test_it_says_once_why_no_probe_is_placed(setting: Setting) -> None:
+    placed: list[float] = []
+
+    async def place() -> ProbeCall:
+        placed.append(0.0)
+        return ProbeCall(at=0.0, host="here", ok=True)
+
+    setting.watched.probe, setting.watched.probe_every_s = place, 0.01
+    setting.stack.agents = (
+        Instance(service="agent", role=Role.AGENT, launch="1", pid=1, digest="d", state=ServiceState.READY),
+    )
+    setting.stack.full = "agent is full"
+    await setting.run_for(0.1)
+    assert placed == []
+    assert [line for line in setting.said if "probe" in line] == ["no probe call as long as agent is full"]
 
 
 async def test_ten_thousand_checks_hold_no_more_than_a_thousand(
