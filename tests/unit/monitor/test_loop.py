@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,14 @@ class Setting:
         self.monitor.stop()
         await asyncio.wait_for(task, 5)
 
+    async def run_until(self, seen: Callable[[], bool]) -> None:
+        task = asyncio.ensure_future(self.monitor.run())
+        ends_at = time.monotonic() + 20.0
+        while not seen() and time.monotonic() < ends_at:
+            await asyncio.sleep(0.01)
+        self.monitor.stop()
+        await asyncio.wait_for(task, 5)
+
     def of(self, kind: type) -> list[object]:
         return [one for one in self.recorder.events if isinstance(one, kind)]
 
@@ -111,7 +120,9 @@ def setting(tmp_path: Path) -> Setting:
 
 async def test_a_dead_service_is_repaired_once_and_all_of_it_is_recorded(setting: Setting) -> None:
     setting.stack.state = ServiceState.STALE
-    await setting.run_for(0.4)
+    await setting.run_until(
+        lambda: len(setting.of(CheckSummary)) > SUMMARY_EVERY and len(setting.of(Incident)) == 2
+    )
     assert setting.stack.repaired == ["agent"]
     (repair,) = setting.of(Repair)
     begun, ended = setting.of(Incident)
@@ -126,7 +137,7 @@ async def test_a_dead_service_is_repaired_once_and_all_of_it_is_recorded(setting
 
 async def test_while_somebody_holds_the_lock_it_says_so_and_does_nothing(setting: Setting) -> None:
     setting.stack.state, setting.stack.holder = ServiceState.STALE, "inv deploy"
-    await setting.run_for(0.2)
+    await setting.run_until(lambda: len(setting.of(CheckSummary)) > 3)
     assert (setting.stack.repaired, setting.of(Incident), setting.of(Repair)) == ([], [], [])
     assert [line for line in setting.said if "not acting" in line] == [
         "not acting: inv deploy holds the lock"
@@ -136,7 +147,7 @@ async def test_while_somebody_holds_the_lock_it_says_so_and_does_nothing(setting
 async def test_a_lock_that_was_taken_meanwhile_costs_no_attempt(setting: Setting) -> None:
     setting.stack.state = ServiceState.STALE
     setting.stack.errors = [LockedError("another command holds the lock")]
-    await setting.run_for(0.2)
+    await setting.run_until(lambda: not setting.stack.errors)
     assert setting.of(Repair) == []
     assert setting.monitor.memory.services["agent"].restart_count == 0
 
@@ -144,7 +155,7 @@ async def test_a_lock_that_was_taken_meanwhile_costs_no_attempt(setting: Setting
 async def test_a_repair_that_fails_is_recorded_with_its_reason(setting: Setting) -> None:
     setting.stack.state = ServiceState.STALE
     setting.stack.errors = [ServiceError("agent ended before it was ready (exit 3)")]
-    await setting.run_for(0.2)
+    await setting.run_until(lambda: bool(setting.of(Repair)))
     (repair,) = setting.of(Repair)
     assert isinstance(repair, Repair)
     assert (repair.ok, "exit 3" in repair.error) == (False, True)
@@ -152,7 +163,7 @@ async def test_a_repair_that_fails_is_recorded_with_its_reason(setting: Setting)
 
 async def test_a_check_that_fails_is_not_the_end_of_the_monitor(setting: Setting) -> None:
     setting.stack.errors = [UnreachableError("the process table can't be read")]
-    await setting.run_for(0.2)
+    await setting.run_until(lambda: bool(setting.of(CheckSummary)))
     assert any("the check failed" in line for line in setting.said)
     assert setting.of(CheckSummary)
 
@@ -160,7 +171,7 @@ async def test_a_check_that_fails_is_not_the_end_of_the_monitor(setting: Setting
 async def test_a_silent_livekit_is_an_incident_and_nothing_is_done_to_rooms(setting: Setting) -> None:
     setting.api.put("empty", age_s=9000)
     setting.api.failures["list_rooms"] = [UnreachableError("503") for _ in range(1000)]
-    await setting.run_for(0.2)
+    await setting.run_until(lambda: bool(setting.of(Incident)))
     (incident,) = setting.of(Incident)
     assert isinstance(incident, Incident)
     assert incident.cause == "livekit-unreachable"
@@ -180,7 +191,7 @@ async def test_webhooks_are_recorded_and_change_nothing_by_themselves(setting: S
                 at=0.0, host="here", delivery=str(number), kind="participant_left", room="no such room"
             )
         )
-    await setting.run_for(0.1)
+    await setting.run_until(lambda: len(setting.of(WebhookEvent)) == 50)
     assert len(setting.of(WebhookEvent)) == 50
     assert setting.stack.repaired == []
 
@@ -206,7 +217,7 @@ async def test_it_says_once_why_no_probe_is_placed(setting: Setting) -> None:
         Instance(service="agent", role=Role.AGENT, launch="1", pid=1, digest="d", state=ServiceState.READY),
     )
     setting.stack.full = "agent is full"
-    await setting.run_for(0.1)
+    await setting.run_until(lambda: len(setting.of(CheckSummary)) > 3)
     assert placed == []
     assert [line for line in setting.said if "probe" in line] == ["no probe call as long as agent is full"]
 
