@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.monitor.probe import why_crowded
 from voiceops.rooms.watcher import LostWorkers
 from voiceops.stack import operations
 from voiceops.stack.backend import Backend, StopForce
@@ -223,14 +223,7 @@ class MonitoredStack:
 
     def crowded(self) -> str:
         """Return why one more call might take a place that a caller needs, as of the last look; empty: it would not."""
-        if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
-            return "this machine is busy"
-        for service in self.watched:
-            limit = self._settings[service.name].max_concurrent_jobs
-            agents = self._observed.get(service.name, Observed()).current
-            if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
-                return f"{service.name} is full"
-        return ""
+        return why_crowded(self.watched, self._settings, self._observed)
 
     def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives, as of the last look.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Union
 
 import msgspec
 
+from voiceops.kinds.model import Declared
 from voiceops.model.monitor_events import ProbeCall
+from voiceops.model.settings import ServiceBase
+from voiceops.stack.model import Observed
 
 WITHIN_S = 60.0
 """For the whole command: its start, the call itself, which has its own deadline, and the end of its room."""
@@ -78,3 +82,17 @@ def _read(host: str, out: bytes) -> ProbeCall:
         audio_s=call.audio_s,
         error="" if call.ok else failure or "the agent was not heard",
     )
+
+
+def why_crowded(
+    services: Sequence[Declared], settings: Mapping[str, ServiceBase], observed: Mapping[str, Observed]
+) -> str:
+    """Return why one more call might take a place that a caller needs; empty: it would not."""
+    if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
+        return "this machine is busy"
+    for service in services:
+        limit = settings[service.name].max_concurrent_jobs
+        agents = observed.get(service.name, Observed()).current
+        if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
+            return f"{service.name} is full"
+    return ""

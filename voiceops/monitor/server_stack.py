@@ -21,6 +21,7 @@ from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
 from voiceops.monitor.local_stack import StackObservation, resume
+from voiceops.monitor.probe import why_crowded
 from voiceops.remote.messages import UnitState
 from voiceops.remote.onhost.agents import add_healths
 from voiceops.remote.onhost.base import Failed
@@ -295,16 +296,9 @@ class MonitoredServer:
         servers = [one.name for one in self._outline if one.role is Role.SERVER]
         return all(judge(self._observed.get(name, Observed())).ok for name in servers)
 
-    def crowded(self) -> bool:
-        """Return whether one more call might take a place that a caller needs: as of the last look."""
-        if os.getloadavg()[0] > 0.7 * (os.cpu_count() or 1):
-            return True
-        for service in self._outline:
-            limit = self._settings[service.name].max_concurrent_jobs
-            agents = self._observed.get(service.name, Observed()).current
-            if limit is not None and any(one.calls is None or one.calls + 2 > limit for one in agents):
-                return True
-        return False
+    def crowded(self) -> str:
+        """Return why one more call might take a place that a caller needs, as of the last look; empty: it would not."""
+        return why_crowded(self._outline, self._settings, self._observed)
 
     def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives, as of the last look.

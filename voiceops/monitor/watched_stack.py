@@ -35,8 +35,8 @@ class MonitoredServices(Protocol):
     def server_may_answer(self) -> bool:
         """Return whether the livekit-server of the stack is ready, as of the last look; True where it has none."""
 
-    def crowded(self) -> bool:
-        """Return whether one more call might take a place that a caller needs: as of the last look."""
+    def crowded(self) -> str:
+        """Return why one more call might take a place that a caller needs, as of the last look; empty: it would not."""
 
     def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
         """Return which workers are gone and which rooms have an agent that lives; None: nobody can say."""

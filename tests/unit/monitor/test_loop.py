@@ -104,7 +104,7 @@ class Setting:
     async def run_until(self, seen: Callable[[], bool]) -> None:
         task = asyncio.ensure_future(self.monitor.run())
         ends_at = time.monotonic() + 20.0
-        while not seen() and time.monotonic() < ends_at:
+        while not seen() and time.monotonic() < ends_at:  # noqa: ASYNC110 - it may be anything that is recorded
             await asyncio.sleep(0.01)
         self.monitor.stop()
         await asyncio.wait_for(task, 5)
