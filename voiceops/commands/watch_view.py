@@ -220,8 +220,11 @@ def _calls(seen: WatchedStack) -> Section:
     headings = ("host" if seen.several else "", "call in room", "since", "people", "agent")
     table = [[Span(heading, BOLD) for heading in headings], *(row for _, _, row in sorted(rows, key=_first))]
     head, *lines = in_columns(table, right=(2, 3))
-    if not rows and not problems:
-        head = (Span("no calls", FAINT),)
+    if not rows and problems:
+        head, *problems = problems
+    elif not rows:
+        unread = any(host.rooms is not None and host.rooms.value is None for host in seen.hosts)
+        head = (Span("reading calls" if unread else "no calls", FAINT),)
     return Section(head=head, rows=[*problems, *lines], rank=3, least=4)
 
 
@@ -277,7 +280,8 @@ def _repairs(seen: WatchedStack) -> Section:
     history = seen.history.value
     repairs: Sequence[RepairRecord] = history.repairs if history else ()
     if not repairs:
-        words = "no repairs in the last 24 h" if history else "repairs unknown"
+        missing = "repairs unknown" if seen.history.error else "reading repairs"
+        words = "no repairs in the last 24 h" if history else missing
         return Section(head=(Span(words, FAINT),), rank=5)
     headings = ("repaired", "host" if seen.several else "", "what", "result", "took", "why")
     rows: list[Sequence[Span]] = [[Span(heading, BOLD) for heading in headings]]

@@ -175,6 +175,7 @@ def test_a_livekit_that_does_not_answer_is_unknown_and_not_empty() -> None:
     lines = drawn(seen(rooms=Reading(error="LiveKit at ws://127.0.0.1:7880 does not answer")))
     assert "? rooms" in lines[0]
     assert "no calls" not in lines
+    assert not any(line.startswith("call in room") for line in lines)
     assert "rooms unknown: LiveKit at ws://127.0.0.1:7880 does not answer" in lines
 
 
@@ -206,6 +207,7 @@ def test_before_anything_was_read_it_says_so() -> None:
     lines = drawn(stack)
     assert lines[0].startswith("frontdesk: reading")
     assert "localhost: reading" in lines
+    assert {"reading calls", "answers   reading", "reading repairs"} <= set(lines)
 
 
 def test_an_incident_that_history_and_monitor_both_know_is_shown_once() -> None:
