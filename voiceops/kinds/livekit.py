@@ -58,6 +58,13 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
     def cluster(self) -> str:
         return self.redis or ""
 
+    @property
+    def cluster_login(self) -> dict[str, Secret]:
+        section = self.config.get("redis")
+        given = section if isinstance(section, dict) else {}
+        found = {name: given[name] for name in ("username", "password") if given.get(name)}
+        return {name: one if isinstance(one, Secret) else Secret(str(one)) for name, one in found.items()}
+
 
 class LivekitKind(Kind[LivekitService]):
     """On loopback unless it is public, configured by livekit.yaml."""
@@ -110,7 +117,9 @@ class LivekitKind(Kind[LivekitService]):
         )
 
     def as_monitored(self, service: LivekitService) -> dict[str, object]:
-        return {"kind": service.kind, **({"redis": service.redis} if service.redis else {})}
+        if not service.redis:
+            return {"kind": service.kind}
+        return {"kind": service.kind, "redis": service.redis, "config": {"redis": service.cluster_login}}
 
     def declare(self, outline: Declared, service: LivekitService, context: DeclarationContext) -> Declared:
         values = variables(service, context.settings)

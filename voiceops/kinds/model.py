@@ -151,7 +151,7 @@ class Kind(ABC, Generic[S]):
         return ()
 
     def as_monitored(self, service: S) -> dict[str, object]:
-        """Return what the monitor of a server reads of it, as an inventory would; no secrets."""
+        """Return what the monitor of a server reads of it, as an inventory would."""
         return {"kind": "command", "command": [service.kind]}
 
     @abstractmethod

@@ -123,7 +123,6 @@ class SecretReferences:
 
 def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str, object]:
     """Return the inventory of the host alone, as its monitor reads it."""
-    running = settings.running
     livekit: dict[str, object] = {"url": settings.livekit.url, "insecure": settings.livekit.insecure}
     if settings.runs(Role.SERVER) or settings.runs(Role.AGENT):
         livekit["api_key"] = secrets.referenced(settings.livekit.api_key, "LIVEKIT_API_KEY")
@@ -131,7 +130,11 @@ def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str
     variables: dict[str, object] = {
         "project": settings.project,
         "livekit": livekit,
-        "services": {name: _monitored(service, running) for name, service in running.items()},
+        # Those of other hosts too: rooms that hosts share may wait for any agent.
+        "services": secrets.referenced(
+            {name: _monitored(one) for name, one in settings.services.items()}, "VOICEOPS_REDIS"
+        ),
+        "run": list(settings.running),
         "rooms": msgspec.to_builtins(settings.rooms),
         "monitor": msgspec.to_builtins(settings.monitor),
         "metrics": msgspec.to_builtins(settings.metrics),
@@ -141,10 +144,10 @@ def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str
     return {"all": {"vars": variables, "hosts": {"localhost": {"ansible_connection": "local"}}}}
 
 
-def _monitored(service: ServiceBase, running: Mapping[str, ServiceBase]) -> dict[str, object]:
+def _monitored(service: ServiceBase) -> dict[str, object]:
     return {
         **kind_of(service).as_monitored(service),
-        "needs": [need for need in service.needs if need in running],
+        "needs": service.needs,
         "restart": service.restart,
         "ready_timeout_s": service.ready_timeout_s,
     }

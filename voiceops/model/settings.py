@@ -93,6 +93,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""
 
+    @property
+    def cluster_login(self) -> dict[str, Secret]:
+        """Of a server: ``username`` and ``password`` at that Redis, as far as it has them."""
+        return {}
+
 
 DEFAULT_LIVEKIT_PORT = 7880
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
@@ -22,6 +23,7 @@ from voiceops.monitor.loop import Monitor, Watched
 from voiceops.monitor.memory import MEMORY_FILE, MemoryFile
 from voiceops.monitor.probe import place_probe
 from voiceops.monitor.rooms import RoomKeeper, room_repair
+from voiceops.monitor.rooms_lease import ElectedRoomKeeper, RedisPlace, RoomsLease
 from voiceops.monitor.watched_stack import MonitoredServices
 from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
@@ -34,6 +36,8 @@ from voiceops.wiring.project import Project, tasks_folder
 from voiceops.wiring.rooms import room_api
 from voiceops.wiring.server_monitor import server_services
 from voiceops.wiring.stack import build_stack
+
+_LEASE_S = 30.0
 
 
 @asynccontextmanager
@@ -57,7 +61,7 @@ async def open_monitor(
     else:
         project.ensure_local_keys(say)
         stack = _local_services(project, host, own_name, say)
-    async with _rooms_of(project, host, recorder) as keeper:
+    async with _rooms_of(project, host, recorder, say) as keeper:
         every_s = host.settings.monitor.probe_call_every_s
         monitor = Monitor(
             watched=Watched(
@@ -95,7 +99,7 @@ def _local_services(
 
 @asynccontextmanager
 async def _rooms_of(
-    project: Project, host: Host, recorder: MonitorRecorder
+    project: Project, host: Host, recorder: MonitorRecorder, say: Callable[[str], None]
 ) -> AsyncIterator[RoomKeeper | None]:
     """The rooms of the host's LiveKit; None where it has neither a server nor an agent, so that keys may be missing."""
     if not host.settings.runs(Role.SERVER) and not host.settings.runs(Role.AGENT):
@@ -107,13 +111,31 @@ async def _rooms_of(
         recorder.record(room_repair(host.name, action, room, reason, error))
 
     async with room_api(server) as api:
-        yield RoomKeeper(
-            api,
-            settings=host.settings.rooms,
-            agent_names=server.agent_names,
-            memory=project.rooms_memory,
-            say=done,
-        )
+        settings, names, memory = host.settings.rooms, server.agent_names, project.rooms_memory
+        lease = _rooms_lease(host, say)
+        if lease is None:
+            yield RoomKeeper(api, settings=settings, agent_names=names, memory=memory, say=done)
+            return
+        try:
+            yield ElectedRoomKeeper(api, lease, settings=settings, agent_names=names, memory=memory, say=done)
+        finally:
+            await lease.release()
+
+
+def _rooms_lease(host: Host, say: Callable[[str], None]) -> RoomsLease | None:
+    """The lease on the rooms where a Redis joins several livekit-servers; None where it stands alone."""
+    shared = next((one for one in host.settings.services.values() if one.cluster), None)
+    if shared is None:
+        return None
+    login = {name: secret.reveal() for name, secret in shared.cluster_login.items()}
+    return RoomsLease(
+        RedisPlace(address=shared.cluster, **login),
+        name=host.settings.project,
+        holder=f"{host.name.replace(' ', '-')}/{secrets.token_hex(8)}",
+        lasts_s=max(_LEASE_S, 2 * host.settings.monitor.interval_s + 10.0),
+        clock=processes.boot_clock,
+        say=say,
+    )
 
 
 @asynccontextmanager
