@@ -190,13 +190,13 @@ def measure_waiting(made: Project, count: int, rounds: int) -> bool:
 
 def _end(number: int, frame: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # once is enough: the stack is stopped on the way out
-    raise SystemExit(128 + number)
+    signal.raise_signal(signal.SIGINT)  # asyncio cancels what it runs, so that callers leave first
 
 
 @contextmanager
 def broken_stack(folder: Path) -> Iterator[Project]:
     """A stack with a monitor; whatever ends the bench, the monitor goes first, so that it starts nothing again."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     with project(folder, AGENT) as made:
         made.variables["services"]["monitor"] = {"kind": "monitor"}
