@@ -60,10 +60,12 @@ def marked(folder: Path) -> list[Process]:
 
 
 def end_all(folder: Path) -> None:
-    """Kill what a test has left behind."""
-    for process in marked(folder):
-        processes.send_signal(process.key, signal.SIGKILL)
-    processes.wait_gone([process.key for process in marked(folder)], 5)
+    """Kill what a test has left behind, by its mark or by its record: Redis writes its title over its mark."""
+    records = Records(ProjectFolder(folder).state)
+    recorded = [one.key for name in records.services() for one in records.read(name)[0] if one.pid]
+    for key in (*recorded, *(process.key for process in marked(folder))):
+        processes.send_signal(key, signal.SIGKILL)
+    processes.wait_gone([*recorded, *(process.key for process in marked(folder))], 5)
     sockets = ProjectFolder(folder).sockets
     for path in sockets.glob("*"):
         path.unlink(missing_ok=True)
