@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -176,8 +177,6 @@ def _check_service(service: ServiceBase, decoder: Decoder, path: Path) -> None:
 
 def check_peer(peer: str, decoder: Decoder, path: Path) -> None:
     """Raise ``ConfigError`` unless it is an address, a network or ``localhost``."""
-    import ipaddress
-
     try:
         if peer != "localhost":
             ipaddress.ip_network(peer)

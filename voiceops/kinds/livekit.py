@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -88,8 +89,6 @@ class LivekitKind(Kind[LivekitService]):
         if service.redis is not None:
             check_address(decoder, (*path, "redis"), service.redis)
         if service.node_ip is not None:
-            import ipaddress
-
             try:
                 ipaddress.ip_address(service.node_ip)
             except ValueError:
