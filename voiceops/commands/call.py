@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -23,6 +24,7 @@ from voiceops.errors import StorageError, UsageError
 from voiceops.fleet.call_target import call_target
 from voiceops.model.calls import CallPlan, CallResult, CallTarget
 from voiceops.model.endpoint import reachable
+from voiceops.model.protocol import PROBE_CALL_ENV
 from voiceops.util import aio
 from voiceops.wiring.calls import run_calls
 from voiceops.wiring.history import record_history
@@ -54,7 +56,8 @@ def place_calls(run: CommandRun, flags: CallFlags) -> Report:
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     began = time.time()
     done = _place(run, target, plan)
-    if records := call_records(done.results, host=run.project.hosts[0].name, began=began):
+    records = call_records(done.results, host=run.project.hosts[0].name, began=began)
+    if records and PROBE_CALL_ENV not in os.environ:
         record_history(run.project, records, run.say)
     try:
         _save(run, done, target, report=flags.report, plot=flags.plot)

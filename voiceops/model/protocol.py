@@ -42,6 +42,8 @@ TARGET_LOAD = 0.7
 """livekit-server offers no call to a worker that reports this load or more (its ``agents.target_load``)."""
 SERVICE_ENV = "VOICEOPS_SERVICE"
 """``PROJECT_ROOT_HASH/SERVICE/CONFIG_DIGEST`` of a started process: how strays are told from ours."""
+PROBE_CALL_ENV = "VOICEOPS_PROBE_CALL"
+"""Set for a call that the monitor places: the monitor records it."""
 LAUNCH_ENV = "VOICEOPS_LAUNCH"
 """Names one run of a service: what it started shares it, and is found by it when the run has died."""
 

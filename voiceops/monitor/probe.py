@@ -12,6 +12,7 @@ import msgspec
 
 from voiceops.kinds.model import Declared
 from voiceops.model.monitor_events import ProbeCall
+from voiceops.model.protocol import PROBE_CALL_ENV
 from voiceops.model.settings import ServiceBase
 from voiceops.stack.model import Observed
 
@@ -47,6 +48,7 @@ async def place_probe(host: str, command: Sequence[str]) -> ProbeCall:
     """Run ``command``, which is ``inv call --json``, and return its result. Raises nothing for a call that failed."""
     process = await asyncio.create_subprocess_exec(
         *command,
+        env={**os.environ, PROBE_CALL_ENV: "1"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -44,3 +44,8 @@ async def test_the_document_of_call_becomes_an_event(
 
 async def test_a_command_that_dies_is_a_call_that_failed() -> None:
     assert await place("raise SystemExit(1)") == (False, "the call ended without a result", None)
+
+
+async def test_the_command_is_told_that_somebody_else_records_its_call() -> None:
+    program = "import os, json; print(json.dumps({'error': {'message': os.environ['VOICEOPS_PROBE_CALL']}}))"
+    assert await place(program) == (False, "1", None)
