@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -25,6 +24,7 @@ from voiceops.monitor.decide import (
     decide_livekit,
     not_tried,
 )
+from voiceops.monitor.exits import watching_exits
 from voiceops.monitor.local_stack import StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
 from voiceops.monitor.rooms import DEFERRED_LOOK_S, RoomKeeper
@@ -349,7 +349,7 @@ class Monitor:
         """Until the next check is due, or something happens to a service."""
         ends_at = time.monotonic() + timeout_s
         suspects: set[str] = set()
-        with self._watching_exits(self._seen.processes.values()):
+        with watching_exits(self._seen.processes.values(), self._exited):
             while not self._news.is_set() and (left_s := ends_at - time.monotonic()) > 0:
                 with suppress(asyncio.TimeoutError):
                     look_s = FROZEN_AFTER_S if suspects else FREEZE_LOOK_S
@@ -380,25 +380,6 @@ class Monitor:
         held_by = self.watched.stack.held_by()
         self._tell_lock(held_by)
         self._decide(seen, held_by)
-
-    @contextmanager
-    def _watching_exits(self, keys: Iterable[ProcessKey]) -> Iterator[None]:
-        """Wake up when one of these processes ends."""
-        loop = asyncio.get_running_loop()
-        descriptors: list[int] = []
-        try:
-            for key in keys:
-                descriptor = processes.open_pidfd(key)
-                if descriptor is None:
-                    self._exited(key)
-                    continue
-                descriptors.append(descriptor)
-                loop.add_reader(descriptor, self._exited, key)
-            yield
-        finally:
-            for descriptor in descriptors:
-                loop.remove_reader(descriptor)
-                os.close(descriptor)
 
     def _exited(self, key: ProcessKey) -> None:
         self.watched.stack.note_exit(key)
