@@ -210,7 +210,8 @@ class _Writer:
     def _service(self, name: str, service: ServiceBase) -> Declared:
         with declare.located_at(f"services.{name}"):
             made = kind_of(service).declare_on_host(self.outline[name], service, self.context)
-        self.resources += made.resources
+        # Services of one kind may share a program.
+        self.resources += [one for one in made.resources if one not in self.resources]
         if made.inventory is not None:
             self.inventory[name] = made.inventory
         return made.declared

@@ -19,6 +19,7 @@ MODULES = (
     "voiceops.kinds.command",
     "voiceops.kinds.monitor",
     "voiceops.kinds.redis",
+    "voiceops.kinds.postgres",
 )
 
 

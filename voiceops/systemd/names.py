@@ -17,6 +17,8 @@ READY_PROGRAM = ONHOST / "ready.py"
 """What units without sd_notify run as ``ExecStartPost``."""
 RESTART_PROGRAM = ONHOST / "restart.py"
 """What restarts a unit as root when the monitor asks for it."""
+POSTGRES_PROGRAM = ONHOST / "postgres.py"
+"""What makes the data of a PostgreSQL and becomes its server, here too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class HostNames:
     def restart_script(self) -> str:
         """``RESTART_PROGRAM`` on the host."""
         return f"{self.opt}/bin/voiceops-restart"
+
+    @property
+    def postgres_script(self) -> str:
+        """``POSTGRES_PROGRAM`` on the host."""
+        return f"{self.opt}/bin/voiceops-postgres"
 
     def restart_socket(self, monitor: str) -> str:
         """Where a monitor asks for restarts. Not below ``run``: folders there come and go with services."""

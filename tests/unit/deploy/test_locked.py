@@ -62,7 +62,7 @@ def test_one_entry_has_all_its_hashes_and_no_other_package() -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", [wheelhouse.PIP_LOCK, REPOSITORY / "voiceops/adapters/binaries/go_toolchain.lock"]
+    "lock", [wheelhouse.PIP_LOCK, *sorted((REPOSITORY / "voiceops/adapters/binaries").glob("*.lock"))]
 )
 def test_what_fetches_is_pinned_by_hash_without_an_address(lock: Path) -> None:
     text = lock.read_text()

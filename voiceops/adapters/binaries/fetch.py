@@ -7,8 +7,6 @@ architecture can't be tried: its file must say what it is made for, and which ve
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
 import platform
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from voiceops.adapters.binaries.cached import exclusive, writing_to
 from voiceops.adapters.binaries.elf import go_module_version, machine_of
 from voiceops.adapters.binaries.go_toolchain import go_command
 from voiceops.adapters.binaries.progress import OnProgress, Progress, ask_version
@@ -55,9 +54,9 @@ class _Wanted:
 def fetch(version: str, target: Path, *, releases: str, machine: str, on_progress: OnProgress) -> Path:
     """Put the binary of ``version`` at ``target``, for a Linux on ``machine`` where one is named."""
     wanted = _Wanted(version, target, releases, machine)
-    with _storage(target.parent):
+    with writing_to(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _exclusive(target.parent / ".lock", on_progress):
+        with exclusive(target.parent / ".lock", "livekit-server", on_progress):
             if os.access(target, os.X_OK):
                 return target
             for leftover in target.parent.glob("build-*"):
@@ -302,25 +301,3 @@ def _run_with_progress(
             process.wait()
         if process.stderr is not None:
             process.stderr.close()
-
-
-@contextmanager
-def _exclusive(path: Path, on_progress: OnProgress) -> Iterator[None]:
-    """Hold a lock that the kernel drops when this process ends, however it ends."""
-    with path.open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_progress(Progress(doing="waiting for another process that fetches livekit-server"))
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _storage(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageError(f"the disk is full: {folder}", hint=f"df -h {folder}") from error
-        raise StorageError(f"can't write to {folder}: {error.strerror or error}") from error

