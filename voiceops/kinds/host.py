@@ -63,6 +63,10 @@ class HostContext:
         content = Content.of_file(source, str(source))
         return Blob(path=path, source=source, content=content, owner="root", mode=0o755)
 
+    def script(self, path: str, source: Path) -> File:
+        """Return a program that is a text of ours."""
+        return File(path=path, content=source.read_bytes(), owner="root", mode=0o755)
+
     def unit_file(self, unit: UnitFile) -> File:
         """Return the file of a unit."""
         return File(path=f"{UNITS}/{unit.name}", content=unit.text, owner="root", mode=0o644)

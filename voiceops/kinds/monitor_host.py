@@ -40,7 +40,6 @@ def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) 
     env = service_environment(service, host.dotenv) | secrets.environment
     if host.settings.runs(Role.AGENT) and host.only_worker():
         env[protocol.ONLY_WORKERS_ENV] = "1"
-    script = RESTART_PROGRAM.read_bytes()
     digest = digest_of(unit.text, inventory, env)
     socket_file = host.unit_file(socket)
     resources: tuple[Resource, ...] = (
@@ -48,7 +47,7 @@ def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) 
         File(path=f"{folder}/inventory.yaml", content=inventory, owner="root", mode=0o644),
         File(path=f"{folder}/tasks.py", content=HOST_TASKS, owner="root", mode=0o644),
         Symlink(path=f"{folder}/.voiceops", target=_state(names, name)),
-        File(path=names.restart_script, content=script, owner="root", mode=0o755),
+        host.script(names.restart_script, RESTART_PROGRAM),
         host.environment(name, "", env, digest),
         host.unit_file(helper),
         socket_file,

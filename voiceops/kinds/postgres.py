@@ -150,12 +150,8 @@ class PostgresKind(ProgramKind[PostgresService]):
     def declare_on_host(
         self, outline: Declared, service: PostgresService, host: HostContext
     ) -> HostDeclaration:
-        # Deferred: it costs 0.1 s, which a start on this machine must not pay.
-        from voiceops.resources import File
-
         made = super().declare_on_host(outline, service, host)
-        program = POSTGRES_PROGRAM.read_bytes()
-        script = File(path=host.names.postgres_script, content=program, owner="root", mode=0o755)
+        script = host.script(host.names.postgres_script, POSTGRES_PROGRAM)
         return replace(made, resources=(script, *made.resources))
 
 
@@ -168,12 +164,7 @@ def _check_version(data: Path, programs: Path, service: PostgresService) -> None
     if not version.exists():
         return
     major = version.read_text().strip()
-    there = postgresql.MAJOR
-    if service.bin:
-        # Deferred: a program has to be asked only where it is not the embedded one.
-        from voiceops.remote.onhost.postgres import major_of
-
-        there = major_of(f"{programs}/postgres")
+    there = postgresql.major_of(programs) if service.bin else postgresql.MAJOR
     if major != there:
         raise ConfigError(
             f"the data in {version.parent} are of PostgreSQL {major}, and {programs} has {there or 'none'}",

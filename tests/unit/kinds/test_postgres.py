@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from tests.support.declarations import SETTINGS, declare, named
-from voiceops.adapters.binaries import postgresql
+from voiceops.adapters.binaries import postgresql, postgresql_install
 from voiceops.errors import ConfigError
 from voiceops.kinds.model import DeclarationContext
 from voiceops.kinds.postgres import PostgresService
@@ -75,3 +75,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, settings: str) -> None
     with pytest.raises(ConfigError) as refused:
         Project.load(inventory=str(inventory))
     assert refused.value.line == 7
+
+
+def test_the_folder_of_the_embedded_one_has_the_version_that_is_locked() -> None:
+    assert f"=={postgresql.programs().parents[2].name} " in postgresql_install.LOCK.read_text()

