@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from voiceops.agentkit import lifecycle
 from voiceops.agentkit.cache.ipc import CallStep, Hub
 from voiceops.agentkit.cache.server import CacheHub
+from voiceops.agentkit.call_steps import CallStepFile
 from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
@@ -30,6 +31,7 @@ from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.worker import Worker
 from voiceops.model.protocol import (
     AGENT_STARTS,
+    CALL_STEPS_ENV,
     HEALTH_PORT_ENV,
     HEALTH_SOCKET_ENV,
     LOAD_LIMIT_ENV,
@@ -62,6 +64,8 @@ class WorkerOptions:
     max_jobs: int | None = None
     load_limit: float | None = None
     """Load from which calls are refused; infinite: never; None: what the agent's code says, else 0.7."""
+    call_steps: str | None = None
+    """File for the lines by which calls can be followed."""
     log_level: str = "INFO"
     log_format: str = "json"
 
@@ -84,6 +88,7 @@ class WorkerOptions:
             health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
             max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
             load_limit=_load_limit(LOAD_LIMIT_ENV),
+            call_steps=os.environ.get(CALL_STEPS_ENV) or None,
             log_level=os.environ.get("LIVEKIT_LOG_LEVEL", arguments.log_level).upper(),
             log_format=arguments.log_format,
         )
@@ -156,6 +161,8 @@ def _set_up_logging(options: WorkerOptions) -> LogLimiter:
         handler.addFilter(is_harmful)
         handler.addFilter(limiter)
         handler.addFilter(_only_under_pii)
+    if options.call_steps:
+        logging.getLogger().addHandler(CallStepFile(Path(options.call_steps)))
     return limiter
 
 

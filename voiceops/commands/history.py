@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from voiceops.adapters.ssh.transports import transport_to
 from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.stats import percentile
 from voiceops.cli.command import CommandRun, Report
@@ -13,13 +14,17 @@ from voiceops.cli.flags import HistoryFlags
 from voiceops.commands.history_chart import draw_history
 from voiceops.commands.history_files import write_csv
 from voiceops.commands.history_view import history_text
+from voiceops.commands.hosts import values_of, with_problems
+from voiceops.deploy.host_history import monitor_of, read_host_history
 from voiceops.errors import UsageError
-from voiceops.history.select import HistoryPart
+from voiceops.fleet.run import HostResult, run_on
+from voiceops.history.select import HistoryPart, merged
 from voiceops.history.store import NO_ROOMS, HistoryStore
 from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
+from voiceops.model.settings import Host
 from voiceops.stack.logs.files import parse_since
 from voiceops.util.times import iso_time
-from voiceops.wiring.history import open_history
+from voiceops.wiring.history import keeps_on_host, open_history
 
 if TYPE_CHECKING:
     from voiceops.model.documents.history import (
@@ -52,6 +57,9 @@ def show_history(run: CommandRun, flags: HistoryFlags) -> Report:
         parts = read_parts(store, since=since, hosts=selected)
     for name in selected or [run.project.hosts[0].name]:
         parts.setdefault(name, HistoryPart())
+    elsewhere = _read_on_hosts(run, since) if selected and asked != ["deploys"] else {}
+    for name, part in values_of(run, elsewhere).items():
+        parts[name] = merged([parts[name], part])
     if flags.csv:
         write_csv(flags.csv, asked[0] if asked else "calls", parts)
         run.say(f"csv: {flags.csv}")
@@ -62,7 +70,22 @@ def show_history(run: CommandRun, flags: HistoryFlags) -> Report:
         "since": iso_time(since),
         "hosts": {name: _host(part, asked) for name, part in parts.items()},
     }
-    return Report(document, lambda: history_text(parts, asked, since))
+    return with_problems(run, elsewhere, Report(document, lambda: history_text(parts, asked, since)))
+
+
+def _read_on_hosts(run: CommandRun, since: float) -> dict[str, HostResult[HistoryPart]]:
+    """What the monitors of servers have recorded there. Deploys are recorded where they are run."""
+
+    def read(host: Host) -> HistoryPart:
+        with contextlib.closing(transport_to(host)) as transport:
+            return read_host_history(host, transport, since=since)
+
+    hosts = [
+        host
+        for host in run.project.hosts
+        if not host.local and monitor_of(host) and keeps_on_host(host.settings)
+    ]
+    return run_on([hosts], read)
 
 
 def read_parts(store: HistoryStore, *, since: float, hosts: list[str]) -> dict[str, HistoryPart]:

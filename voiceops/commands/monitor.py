@@ -49,7 +49,7 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     on_server = len(unit) == 2 and unit[0] == host.settings.project
     if on_server:
         own_name = unit[1]
-        host = msgspec.structs.replace(host, name=platform.node())
+        host = msgspec.structs.replace(host, name=os.environ.get(protocol.HOST_NAME_ENV) or platform.node())
     say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
     write = write_line if own_name else _readable(run.say)
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
@@ -79,7 +79,7 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
         # The recorders are opened under the lock: a monitor that is being replaced still has the metrics' port.
         with (
             locked(folder.base / "monitor", Deadline(_TAKE_OVER_S, "monitor"), say, "inv monitor"),
-            monitor_recorders(run.project, host) as others,
+            monitor_recorders(run.project, host, on_server=on_server) as others,
         ):
             aio.run(main(EventLog(write, others)))
     except LockedError as error:

@@ -65,6 +65,8 @@ class DeployInputs:
     """The host's architecture, in the words of ``uname -m``; empty: that of this machine."""
     on_fetch: OnProgress = lambda progress: None
     """Told how far the download of a program is."""
+    host_name: str = ""
+    """The host's name in the inventory."""
     only_worker: Callable[[], bool] = lambda: False
     """Whether no other host of the inventory has an agent for its LiveKit."""
 
@@ -153,6 +155,7 @@ class _Writer:
             venv=venv,
             machine=self.materials.machine,
             on_fetch=self.materials.on_fetch,
+            host_name=self.materials.host_name,
             only_worker=self.materials.only_worker,
         )
 
@@ -287,21 +290,43 @@ def _peers_of(url: str) -> list[str] | None:
 def host_call(
     settings: Settings, service: str, *, unit: str, limit_s: float, templates: Sequence[Path]
 ) -> list[str]:
-    """A call to an agent, placed on the host by the project's user; the keys come from systemd.
-
-    The user is that of the services, so it runs in their sandbox.
-    """
+    """A call to an agent, placed on the host by the project's user; the keys come from systemd."""
     names = HostNames(settings.project)
-    folder = f"{names.etc}/schedule"
-    program = f'exec "$(readlink -f {names.opt}/current/{service}/venv)/bin/python" "$@"'
+    units = UnitWriter(names, templates)
+    argv = _voiceops_on_host(
+        units, "schedule", CLEANUP, f"{names.opt}/current/{service}", unit=unit, limit_s=limit_s
+    )
+    return [*argv, "call", "--service", service]
+
+
+def host_history(
+    settings: Settings, monitor: str, *, unit: str, limit_s: float, templates: Sequence[Path], since: str
+) -> list[str]:
+    """Read the history that the host's monitor keeps: with its user, as SQLite writes beside a file that it reads."""
+    names = HostNames(settings.project)
+    units = UnitWriter(names, templates)
+    argv = _voiceops_on_host(units, monitor, monitor, f"{names.etc}/{monitor}", unit=unit, limit_s=limit_s)
+    return [*argv, "history", "--json", "--since", since]
+
+
+def _voiceops_on_host(
+    units: UnitWriter, folder: str, environment: str, python_of: str, *, unit: str, limit_s: float
+) -> list[str]:
+    """The beginning of a command of voiceops on the host; the user is that of the services, so it runs in their sandbox.
+
+    ``folder``: of the project and of its state; ``environment``: whose variables it gets; ``python_of``: has a link ``venv``.
+    """
+    names = units.names
+    project = f"{names.etc}/{folder}"
+    program = f'exec "$(readlink -f {python_of}/venv)/bin/python" "$@"'
     argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={names.user}"]
     argv += [f"--unit={unit}", f"--property=RuntimeMaxSec={limit_s:g}"]
-    argv += [f"--property=EnvironmentFile={names.environment_file(CLEANUP)}"]
+    argv += [f"--property=EnvironmentFile={names.environment_file(environment)}"]
     # With the mode of the units: systemd would open the folders to everybody (0755).
-    state = (f"StateDirectory={names.project}/data {names.project}/schedule", "StateDirectoryMode=0750")
-    argv += [f"--property={one}" for one in (*state, *UnitWriter(names, templates).sandbox())]
-    argv += [f"--property=WorkingDirectory={folder}", "/bin/sh", "-c", program, "sh"]
-    return [*argv, "-m", "voiceops", "--project", folder, "call", "--service", service]
+    state = (f"StateDirectory={names.project}/data {names.project}/{folder}", "StateDirectoryMode=0750")
+    argv += [f"--property={one}" for one in (*state, *units.sandbox())]
+    argv += [f"--property=WorkingDirectory={project}", "/bin/sh", "-c", program, "sh"]
+    return [*argv, "-m", "voiceops", "--project", project]
 
 
 _MARK = "voiceops made this folder and removes from it what it put there. Without this file it refuses the folder.\n"

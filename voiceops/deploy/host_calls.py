@@ -15,7 +15,7 @@ from voiceops.deploy.desired import host_call, host_outline
 from voiceops.errors import ServiceError, UsageError, VoiceopsError
 from voiceops.model.calls import CallResult
 from voiceops.model.settings import Host
-from voiceops.ports import Transport
+from voiceops.ports import ProgramResult, Transport
 
 
 def call_from_host(host: Host, transport: Transport, service: str, timeout_s: float = 15.0) -> CallResult:
@@ -50,13 +50,8 @@ def calls_from_host(
     unit = f"{host.settings.project}-call-{secrets.token_hex(4)}"
     templates = [shipped("templates")]
     argv = host_call(host.settings, agents[0], unit=unit, limit_s=limit_s, templates=templates)
-    try:
-        shown = [] if as_text else ["--json"]
-        ended = transport.run([*argv, *flags, *shown], root=True, timeout_s=limit_s + 15.0)
-    except BaseException:
-        with contextlib.suppress(VoiceopsError):
-            transport.run(["systemctl", "stop", f"{unit}.service"], root=True, timeout_s=10.0)
-        raise
+    shown = [] if as_text else ["--json"]
+    ended = run_in_unit(transport, [*argv, *flags, *shown], unit=unit, limit_s=limit_s)
     said = ended.stdout.decode(errors="replace")
     try:
         if as_text and said.strip():
@@ -69,3 +64,13 @@ def calls_from_host(
             log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-10:]),
             data={"host": host.name},
         ) from None
+
+
+def run_in_unit(transport: Transport, argv: Sequence[str], *, unit: str, limit_s: float) -> ProgramResult:
+    """Run what systemd makes a unit of; whatever interrupts it here ends it there too."""
+    try:
+        return transport.run(argv, root=True, timeout_s=limit_s + 15.0)
+    except BaseException:
+        with contextlib.suppress(VoiceopsError):
+            transport.run(["systemctl", "stop", f"{unit}.service"], root=True, timeout_s=10.0)
+        raise

@@ -53,6 +53,7 @@ class HostStates:
             on_fetch=lambda progress: self._say(str(progress)),
             wheels=wheels,
             ready_script=READY_PROGRAM.read_bytes(),
+            host_name=host.name,
             only_worker=lambda: self._is_only_worker(host),
         )
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from voiceops.history.store import NO_ROOMS, MostRooms
-from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord
+from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, RepairRecord, StoredRecord
+
+T = TypeVar("T", bound=StoredRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +46,26 @@ class HistoryPart:
     def open_incidents(self) -> list[IncidentRecord]:
         """Incidents that go on."""
         return [one for one in self.incidents if one.ended_at is None]
+
+
+def merged(parts: Sequence[HistoryPart]) -> HistoryPart:
+    """Join what several places know of one host; a record that two of them have is in it once."""
+    return HistoryPart(
+        calls=_joined([part.calls for part in parts]),
+        incidents=_joined([part.incidents for part in parts]),
+        repairs=_joined([part.repairs for part in parts]),
+        deploys=_joined([part.deploys for part in parts]),
+        most=MostRooms(
+            *(
+                max((one for one in counts if one is not None), default=None)
+                for counts in zip(*(part.most for part in parts), strict=True)
+            )
+        )
+        if parts
+        else NO_ROOMS,
+    )
+
+
+def _joined(lists: Sequence[Sequence[T]]) -> list[T]:
+    by_id = {one.id: one for records in lists for one in records}
+    return sorted(by_id.values(), key=lambda one: (float(getattr(one, one.time_column)), one.id))

@@ -172,6 +172,7 @@ def agent_unit(
         "watchdog_s": escape.time_span(_WATCHDOG_S),
         "environment_file": names.environment_file(name, "%i"),
         "health_socket": names.health_socket(name, "%i"),
+        "call_steps": names.call_steps(name),
         "runtime_folder": names.runtime_folder(name, "%i"),
         "working_directory": release,
     }

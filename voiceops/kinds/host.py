@@ -39,6 +39,8 @@ class HostContext:
     machine: str
     """Its architecture, in the words of ``uname -m``."""
     on_fetch: OnProgress
+    host_name: str = ""
+    """Its name in the inventory."""
     only_worker: Callable[[], bool] = lambda: False
     """Whether no other host of the inventory has an agent for its LiveKit."""
 

@@ -19,7 +19,7 @@ from voiceops.model.secret import Secret
 from voiceops.model.settings import ServiceBase, Settings
 from voiceops.resources import Directory, File, Resource, Symlink, Unit
 from voiceops.systemd import escape
-from voiceops.systemd.names import RESTART_PROGRAM, HostNames
+from voiceops.systemd.names import RESTART_PROGRAM
 from voiceops.systemd.units import UnitFile, UnitWriter
 
 _WATCHDOG_S = 30.0
@@ -38,6 +38,7 @@ def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) 
     inventory = json_for_yaml(host_inventory(host.settings, secrets), indent=1) + "\n"
     unit, socket, helper = monitor_units(host.units, name, service, python=python, folder=folder)
     env = service_environment(service, host.dotenv) | secrets.environment
+    env[protocol.HOST_NAME_ENV] = host.host_name
     if host.settings.runs(Role.AGENT) and host.only_worker():
         env[protocol.ONLY_WORKERS_ENV] = "1"
     digest = digest_of(unit.text, inventory, env)
@@ -46,7 +47,8 @@ def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) 
         Directory(path=folder, owner="root", mode=0o755),
         File(path=f"{folder}/inventory.yaml", content=inventory, owner="root", mode=0o644),
         File(path=f"{folder}/tasks.py", content=HOST_TASKS, owner="root", mode=0o644),
-        Symlink(path=f"{folder}/.voiceops", target=_state(names, name)),
+        Symlink(path=f"{folder}/.voiceops", target=names.data_of(name)),
+        Symlink(path=f"{folder}/venv", target=f"{venv.path}-{venv.digest}"),
         host.script(names.restart_script, RESTART_PROGRAM),
         host.environment(name, "", env, digest),
         host.unit_file(helper),
@@ -65,10 +67,6 @@ def declare_monitor(outline: Declared, service: ServiceBase, host: HostContext) 
         ),
         resources=resources,
     )
-
-
-def _state(names: HostNames, name: str) -> str:
-    return f"{names.state}/{name}"
 
 
 def monitor_units(

@@ -20,7 +20,10 @@ PROVIDER_KEYS = {
 """The variable by which ``agentkit.speech`` chooses each provider."""
 
 RESERVED_VARIABLES = frozenset(
-    {protocol.SERVICE_ENV, protocol.LAUNCH_ENV, protocol.HEALTH_SOCKET_ENV, "VOICEOPS_UNIT", "NOTIFY_SOCKET"}
+    {
+        *(protocol.SERVICE_ENV, protocol.LAUNCH_ENV, protocol.HEALTH_SOCKET_ENV, protocol.CALL_STEPS_ENV),
+        *("VOICEOPS_UNIT", "NOTIFY_SOCKET"),
+    }
 )
 """Set by voiceops itself, never by an inventory."""
 

@@ -28,6 +28,7 @@ CALLER_JOINED = "caller joined"
 CALLER_LEFT = "caller left"
 CALL_READY = "call ready"
 CALL_ENDED = "call ended"
+CALL_STEPS = frozenset({CALLER_JOINED, CALLER_LEFT, CALL_READY, CALL_ENDED})
 ROOM_CLOSED = "room closed"
 """The reason of a ``call ended`` that ends the callers' calls too."""
 
@@ -47,8 +48,13 @@ PROBE_CALL_ENV = "VOICEOPS_PROBE_CALL"
 LAUNCH_ENV = "VOICEOPS_LAUNCH"
 """Names one run of a service: what it started shares it, and is found by it when the run has died."""
 
+CALL_STEPS_ENV = "VOICEOPS_CALL_STEPS"
+"""Path of a file to which agentkit adds those lines without the rooms, for a monitor that may not read its log."""
+
 WEBHOOK_PATH = "/livekit"
 """Where a monitor takes LiveKit's webhooks."""
 
 ONLY_WORKERS_ENV = "VOICEOPS_ONLY_WORKERS"
 """Set for the monitor of a server: no other host of the inventory has workers for its LiveKit."""
+HOST_NAME_ENV = "VOICEOPS_HOST"
+"""Set for the monitor of a server: the host's name in the inventory, under which the history has it."""

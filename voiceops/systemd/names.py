@@ -116,6 +116,10 @@ class HostNames:
     def health_socket(self, service: str, instance: str) -> str:
         return f"/run/{self.runtime_folder(service, instance)}/health"
 
+    def call_steps(self, service: str) -> str:
+        """Where the instances of an agent write who joined and left, for the monitor: the journal is not its to read."""
+        return f"{self.data}/calls/{service}.jsonl"
+
     def unit(self, service: str, instance: str = "") -> str:
         """``PROJECT-SERVICE.service``, or an instance of the template ``PROJECT-SERVICE@.service``."""
         if not _PART.fullmatch(service):

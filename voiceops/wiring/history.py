@@ -36,6 +36,12 @@ def history_url(settings: Settings, root: Path) -> str:
     return f"sqlite:///{quote(str(root / '.voiceops' / HISTORY_FILE))}"
 
 
+def keeps_on_host(settings: Settings) -> bool:
+    """Whether each host's monitor has a history of its own, instead of a database that all of them share."""
+    url = settings.history.url
+    return not (url and url.reveal().startswith("postgresql:"))
+
+
 def _check_file(file: Path) -> None:
     folder = file.parent
     if (

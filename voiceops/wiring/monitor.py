@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from voiceops.adapters.process import processes
@@ -30,6 +31,7 @@ from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
 from voiceops.stack.logs.call_steps import CallStepReader
+from voiceops.systemd.names import HostNames
 from voiceops.wiring.alerts import alert_recorder
 from voiceops.wiring.history import open_history
 from voiceops.wiring.project import Project, tasks_folder
@@ -207,7 +209,9 @@ def call_command(project: Project) -> tuple[str, ...]:
 
 
 @contextmanager
-def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorRecorder]]:
+def monitor_recorders(
+    project: Project, host: Host, *, on_server: bool = False
+) -> Iterator[list[MonitorRecorder]]:
     """Who keeps what the monitor says: the history and, where they are configured, alerts and metrics."""
     settings = host.settings
     with ExitStack() as opened:
@@ -223,7 +227,7 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
                 open_history(project, host.name),
                 keep_days=settings.history.keep_days,
                 caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
-                read_steps=_call_steps(project, host),
+                read_steps=_call_steps(project, host, on_server),
             )
         )
         metrics = None
@@ -235,10 +239,13 @@ def monitor_recorders(project: Project, host: Host) -> Iterator[list[MonitorReco
         yield recorders
 
 
-def _call_steps(project: Project, host: Host) -> Callable[[float], Sequence[LoggedCallStep]]:
-    """Return what reads the logs of this machine's agents."""
-    folder = ProjectFolder(project.root)
+def _call_steps(project: Project, host: Host, on_server: bool) -> Callable[[float], Sequence[LoggedCallStep]]:
+    """Return what reads the logs of this machine's agents; on a server, where those are root's, what they write besides."""
     agents = [name for name, one in host.settings.running.items() if one.role is Role.AGENT]
+    if on_server:
+        names = HostNames(host.settings.project)
+        return CallStepReader(host.name, [Path(names.call_steps(name)) for name in agents]).read
+    folder = ProjectFolder(project.root)
     return CallStepReader(host.name, [folder.log_file(name) for name in agents]).read
 
 

@@ -16,7 +16,6 @@ _FIRST_BYTES = 2_000_000
 """So much of a log's end is read the first time."""
 _LONGEST_LINE = 1_000_000
 _MARK = protocol.CALL_LOGGER.encode()
-_STEPS = frozenset({protocol.CALLER_JOINED, protocol.CALLER_LEFT, protocol.CALL_READY, protocol.CALL_ENDED})
 
 
 class _Pii(msgspec.Struct, frozen=True):
@@ -82,7 +81,7 @@ class CallStepReader:
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
         at = time_of(line.decode(errors="replace"))
-        if read.name != protocol.CALL_LOGGER or read.message not in _STEPS or at is None:
+        if read.name != protocol.CALL_LOGGER or read.message not in protocol.CALL_STEPS or at is None:
             return None
         return LoggedCallStep(
             at=at,
