@@ -36,6 +36,15 @@ class _ErrorText(TypedDict):
     message: str
 
 
+class RollbackEntry(TypedDict):
+    """A rollback that a deploy began by itself."""
+
+    ok: bool
+    """The release before runs again."""
+    cause: str
+    took_s: float
+
+
 class ErrorEntry(_ErrorText, total=False):
     """An error in a JSON document: what failed, what to do next, and what an error of its type knows."""
 
@@ -82,6 +91,7 @@ class ErrorEntry(_ErrorText, total=False):
     bad: dict[str, str]
     """Service to its release that is marked bad."""
     went_back_to: dict[str, str]
+    rollback: RollbackEntry
     fingerprint: str
     user: str
     method: str

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.support import hosts
-from tests.support.bad_releases import AGENT, TONE, assert_back, entrypoint_that, good_release, told
+from tests.support.bad_releases import AGENT, TONE, assert_back, deploys, entrypoint_that, good_release, told
 from tests.support.servers import Servers, agent_servers
 
 ACCEPTS = "    await request.accept()\n"
@@ -41,6 +41,14 @@ def test_a_silent_release_goes_back(servers: Servers, prepared_host: hosts.Machi
     assert f"back at release {good}" in message
     assert "marked bad" in message
     assert_back(servers, prepared_host, good)
+    failed, back = deploys(servers, prepared_host)[-2:]
+    assert (failed["action"], failed["ok"], failed["detail"]) == ("deploy", False, message)
+    assert (back["action"], back["ok"], back["release"]) == ("rollback", True, good)
+    assert failed["release"] not in ("", good)
+    assert failed["at"] <= back["at"]
+    assert 0 < back["took_s"] < failed["took_s"]
+    assert failed["by"] == back["by"] != ""
+    assert back["detail"] in message
 
 
 @pytest.mark.parametrize(

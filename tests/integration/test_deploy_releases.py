@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration import onhost
 from tests.support import callers, hosts
-from tests.support.bad_releases import serving
+from tests.support.bad_releases import deploys, serving
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.servers import IN_THREADS, PROJECT, Servers, agent_servers
 from voiceops.adapters.livekit.api import LivekitApi
@@ -106,6 +106,13 @@ def test_rollback_goes_to_the_last_good_release_and_skips_bad_ones(
     assert (moved["before"], moved["release"]) == (newest, good)
     assert serving(prepared_host) == {good}, "the one before drains, or has ended"
     assert deployed.inv("drift", "--group", "servers", code=2)
+    kept = deploys(deployed, prepared_host)
+    assert [(one["action"], one["ok"], one["release"]) for one in kept[-2:]] == [
+        ("deploy", True, newest),
+        ("rollback", True, good),
+    ]
+    assert all(one["by"] and one["took_s"] > 0 for one in kept)
+    assert any("broken" in one["detail"] for one in kept if not one["ok"])
 
 
 @pytest.fixture

@@ -38,6 +38,12 @@ def ledger(servers: Servers, host: hosts.Machine) -> Any:
     return servers.inv("releases", "--group", "servers", "--json").json["hosts"][host.name]
 
 
+def deploys(servers: Servers, host: hosts.Machine) -> list[dict[str, Any]]:
+    """What the history has of this host's deploys and rollbacks, the oldest first."""
+    document = servers.inv("history", "--host", host.name, "--deploys", "--json").json
+    return list(document["hosts"][host.name]["deploys"])
+
+
 def serving(host: hosts.Machine) -> set[str]:
     """Releases of the agents that are active: none that drains."""
     shown = host.shell(f"systemctl list-units --plain --no-legend --state=active '{PROJECT}-agent@*'").stdout

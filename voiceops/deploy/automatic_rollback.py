@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from voiceops.deploy import ledger
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.proof import ReleaseProof
-from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.errors import RollbackEntry, ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.ports import Transport
 from voiceops.stack import operations
@@ -41,6 +42,13 @@ class _Outcome:
     words: list[str] = field(default_factory=list)
     answers: bool = True
     """The releases before answer calls, as far as they were called."""
+    serves: bool = True
+    """The releases before have been started."""
+    took_s: float = 0.0
+
+    def entry(self, cause: str) -> RollbackEntry:
+        """What an error carries of it."""
+        return {"ok": self.serves, "cause": cause, "took_s": self.took_s}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +84,9 @@ class AutomaticRollback:
         stays = [name for name, release in before.items() if not release]
         outcome = _Outcome()
         if moves:
+            began = time.monotonic()
             self._restore(services, moves, outcome, unproved=failed.cause if stays else "")
+            outcome.took_s = round(time.monotonic() - began, 3)
         elif failed.running:
             self._record(services, failed.cause)
         doubted = not outcome.answers and not failed.raised
@@ -112,6 +122,7 @@ class AutomaticRollback:
         try:
             results = self._start(stack)
         except VoiceopsError as error:
+            outcome.serves = False
             outcome.words.append(
                 f"going back failed as well: {error.message}; the next deploy tries it again"
             )
@@ -159,5 +170,6 @@ class AutomaticRollback:
                 "service": failed.services[0],
                 "bad": {} if doubted else releases,
                 "went_back_to": dict(moves),
+                "rollback": outcome.entry(failed.cause),
             },
         )

@@ -94,7 +94,7 @@ class DeployRecord(StoredRecord, frozen=True, kw_only=True):
     changed_count: int = 0
     by: str = ""
     detail: str = ""
-    """What failed."""
+    """What failed; of a rollback that a deploy began by itself, why."""
     took_s: float = 0.0
 
 
