@@ -5,7 +5,8 @@ of the same run: 1.2 times a worker's own start, and 0.5 s. With ``--phases`` al
 worker was registered and when the caller got a dispatch.
 
 ``--waiting N``: of N callers at once who dial while all workers are dead and stay, how many hear an agent, and after how
-long, in each round.
+long, in each round. Jobs are threads then: a process for each would have two cores import LiveKit's library for half a minute, and it is
+the monitor that is measured.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from livekit import rtc
 
 from tests.support.callers import Hearing, caller
 from tests.support.projects import REPOSITORY, Project, project
+from tests.support.servers import IN_THREADS
 from voiceops.adapters import http
 from voiceops.adapters.process import processes
 from voiceops.deadline import Deadline
@@ -194,11 +196,12 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def broken_stack(folder: Path) -> Iterator[Project]:
-    """A stack with a monitor; whatever ends the bench, the monitor goes first, so that it starts nothing again."""
+def broken_stack(folder: Path, env: dict[str, str]) -> Iterator[Project]:
+    """A stack with a monitor, ``env`` for its agent; whatever ends the bench, the monitor goes first, so that it starts
+    nothing again."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
-    with project(folder, AGENT) as made:
+    with project(folder, AGENT, agent={"env": env}) as made:
         made.variables["services"]["monitor"] = {"kind": "monitor"}
         made.write()
         try:
@@ -220,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
-        broken_stack(Path(name) / "stack") as made,
+        broken_stack(Path(name) / "stack", IN_THREADS if chosen.waiting else {}) as made,
     ):
         if chosen.waiting:
             return 0 if measure_waiting(made, chosen.waiting, chosen.rounds) else 1
