@@ -15,6 +15,7 @@ import pytest
 from tests.support import parts
 from tests.support.callers import Hearing, agent_in, caller
 from tests.support.projects import REPOSITORY, Project, project
+from tests.support.servers import IN_THREADS
 
 pytestmark = pytest.mark.timeout(240)
 TONE = REPOSITORY / "tests" / "integration" / "agents" / "tone.py"
@@ -23,7 +24,7 @@ CALLERS = 3
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Project]:
-    with project(tmp_path / "project", TONE) as one:
+    with project(tmp_path / "project", TONE, agent={"env": dict(IN_THREADS)}) as one:
         one.variables["services"]["monitor"] = {"kind": "monitor", "webhook_port": parts.free_port()}
         one.write()
         one.inv("start", "--timeout", "160")

@@ -20,6 +20,7 @@ import pytest
 from tests.support import parts
 from tests.support.callers import Hearing, caller
 from tests.support.projects import REPOSITORY, Project, project
+from tests.support.servers import IN_THREADS
 from tests.support.terminals import OpenTerminal
 from tests.unit.alerts.receiver import Receiver, receiver
 
@@ -37,7 +38,7 @@ def got() -> Iterator[Receiver]:
 
 @pytest.fixture
 def made(tmp_path: Path, got: Receiver) -> Iterator[Project]:
-    with project(tmp_path / "project", TONE) as one:
+    with project(tmp_path / "project", TONE, agent={"env": dict(IN_THREADS)}) as one:
         one.variables["services"]["monitor"] = {"kind": "monitor", "webhook_port": parts.free_port()}
         one.variables["monitor"] = {"interval_s": 1}
         one.variables["metrics"] = {"port": parts.free_port()}

@@ -16,6 +16,7 @@ from tests.support.callers import caller
 from tests.support.documents import error_of
 from tests.support.live import end
 from tests.support.projects import Project, project
+from tests.support.servers import IN_THREADS
 
 pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"
@@ -23,7 +24,9 @@ AGENTS = Path(__file__).parent / "agents"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with project(tmp_path_factory.mktemp("recover"), AGENTS / "faulty.py") as made:
+    with project(
+        tmp_path_factory.mktemp("recover"), AGENTS / "faulty.py", agent={"env": dict(IN_THREADS)}
+    ) as made:
         made.inv("start")
         yield made
 
@@ -100,5 +103,5 @@ async def test_a_live_call_survives_and_hard_asks_before_it_drops_one(stack: Pro
 
 
 def test_it_runs_from_a_stack_that_was_never_started(tmp_path: Path) -> None:
-    with project(tmp_path, AGENTS / "faulty.py") as made:
+    with project(tmp_path, AGENTS / "faulty.py", agent={"env": dict(IN_THREADS)}) as made:
         assert recover(made)["helped"] == "fix"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support import live, parts, stacks
+from tests.support.servers import IN_THREADS
 from voiceops.adapters.process import processes
 
 pytestmark = pytest.mark.timeout(480)
@@ -43,7 +44,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
     }
     services: dict[str, dict[str, Any]] = {
         "livekit": server,
-        "agent": {"kind": "agent", "entry": "agent/agent.py", "env_from": ["CRM_*"]},
+        "agent": {"kind": "agent", "entry": "agent/agent.py", "env_from": ["CRM_*"], "env": dict(IN_THREADS)},
         **stacks.cheap_services(["web"], env_from=["CRM_URL", "BILLING_TOKEN"]),
         **stacks.cheap_services(["bare"]),
     }

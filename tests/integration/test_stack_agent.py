@@ -20,6 +20,7 @@ import pytest
 
 from tests.support import callers, live, parts, stacks
 from tests.support.documents import error_of
+from tests.support.servers import IN_THREADS
 from voiceops.adapters.process import ports_in_use, processes
 from voiceops.stack.local.folder import ProjectFolder
 
@@ -32,7 +33,7 @@ def services(**server: Any) -> dict[str, dict[str, Any]]:
     binary = str(parts.livekit_server_binary())
     return {
         "livekit": {"kind": "livekit", "binary": binary} | ports | server,
-        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"]},
+        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"], "env": dict(IN_THREADS)},
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support import live, parts, stacks
+from tests.support.servers import IN_THREADS
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.adapters.process import processes
 from voiceops.model.secret import Secret
@@ -58,7 +59,13 @@ def project(tmp_path: Path, url: str) -> Iterator[stacks.Project]:
             "redis": f"127.0.0.1:{redis_port}",
             "needs": ["redis"],
         },
-        "agent": {"kind": "agent", "entry": "agent/agent.py", "needs": ["livekit"], "ready_timeout_s": 150},
+        "agent": {
+            "kind": "agent",
+            "entry": "agent/agent.py",
+            "needs": ["livekit"],
+            "env": dict(IN_THREADS),
+            "ready_timeout_s": 150,
+        },
     }
     livekit = {"url": url, "api_key": live.API_KEY, "api_secret": live.API_SECRET}
     with stacks.project(tmp_path, services, livekit=livekit) as made:

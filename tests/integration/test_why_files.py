@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.projects import Project, project
+from tests.support.servers import IN_THREADS
 
 pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"
@@ -21,7 +22,11 @@ NOTICE = "were set neither in the environment nor in .env: new random values wer
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """With its keys in .env alone."""
-    with project(tmp_path_factory.mktemp("why files") / "my project", AGENTS / "faulty.py") as made:
+    with project(
+        tmp_path_factory.mktemp("why files") / "my project",
+        AGENTS / "faulty.py",
+        agent={"env": dict(IN_THREADS)},
+    ) as made:
         del made.env["LIVEKIT_API_KEY"], made.env["LIVEKIT_API_SECRET"]
         (made.folder / ".env").write_text(KEYS)
         made.inv("start")

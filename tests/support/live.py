@@ -132,7 +132,7 @@ def worker(
             # Without the load limit: a busy test machine must not make workers refuse calls.
             env=os.environ
             | server.environment()
-            | {"PYTHONPATH": os.getcwd(), "VOICEOPS_LOAD_LIMIT": "off"}
+            | {"PYTHONPATH": os.getcwd(), "VOICEOPS_LOAD_LIMIT": "off", "TONE_JOBS": "thread"}
             | (env or {}),
         )
     try:

@@ -11,12 +11,19 @@ from array import array
 from pathlib import Path
 
 from livekit import rtc
-from livekit.agents import AgentServer, JobContext, cli
+from livekit.agents import AgentServer, JobContext, JobExecutorType, cli
 
 RATE = 48_000
 # Nothing here uses LiveKit's own speech models, whose loading would cost each worker 0.7 s of CPU time.
 os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
-server = AgentServer(host="127.0.0.1", port=0, load_fnc=lambda *_: 0.0, drain_timeout=0, num_idle_processes=1)
+server = AgentServer(
+    host="127.0.0.1",
+    port=0,
+    load_fnc=lambda *_: 0.0,
+    drain_timeout=0,
+    num_idle_processes=1,
+    job_executor_type=JobExecutorType(os.environ.get("TONE_JOBS", "process")),
+)
 
 
 @server.rtc_session()

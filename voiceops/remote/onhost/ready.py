@@ -16,9 +16,10 @@ import struct
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
+from contextlib import closing
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from urllib.parse import urljoin, urlsplit
 
 _LISTEN = "0A"
 _SOCK_DIAG = 4
@@ -27,6 +28,11 @@ _REQUEST_ALL = 0x301
 _DONE, _ERROR = 3, 2
 _CGROUP_ID = 21
 """linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h; the attribute came with Linux 5.8."""
+
+
+_REDIRECTS_MAX = 5
+_POLL_S = (0.02, 0.1)
+"""Between two probes: at first, and of a service that takes its time."""
 
 
 def listening(port: int) -> dict[int, int]:
@@ -103,6 +109,22 @@ def owns(port: int) -> str:
     return f"port {port} belongs to another process"
 
 
+def http_status(url: str) -> int:
+    """Status of a GET, redirects followed. Without urllib.request, whose import takes as long as all the rest."""
+    status = 0
+    for _ in range(_REDIRECTS_MAX):
+        parts = urlsplit(url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        with closing(kind(parts.netloc, timeout=2)) as connection:
+            connection.request("GET", parts._replace(scheme="", netloc="", fragment="").geturl() or "/")
+            answer = connection.getresponse()
+            status, moved = answer.status, answer.getheader("Location")
+        if not (300 <= status < 400 and moved):
+            break
+        url = urljoin(url, moved)
+    return status
+
+
 def probe(arguments: argparse.Namespace) -> str:
     """Empty when ready, else what is missing."""
     missing = owns(arguments.port) if arguments.port else ""
@@ -110,13 +132,11 @@ def probe(arguments: argparse.Namespace) -> str:
         return missing
     if arguments.http:
         try:
-            with urllib.request.urlopen(arguments.http, timeout=2) as answer:
-                if answer.status != 200:
-                    return f"{arguments.http} answers {answer.status}"
-        except urllib.error.HTTPError as error:
-            return f"{arguments.http} answers {error.code}"
-        except OSError as error:
+            status = http_status(arguments.http)
+        except (OSError, HTTPException) as error:
             return f"{arguments.http} does not answer: {error}"
+        if status != 200:
+            return f"{arguments.http} answers {status}"
     if arguments.tcp:
         host, _, port = arguments.tcp.rpartition(":")
         try:
@@ -145,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("command", nargs="*")
     arguments = parser.parse_args(argv)
     pid = int(os.environ["MAINPID"])
-    ends_at = time.monotonic() + arguments.timeout_s
+    began = time.monotonic()
     while True:
         try:
             missing = probe(arguments)
@@ -157,10 +177,11 @@ def main(argv: Sequence[str]) -> int:
             # livekit-server loses a SIGTERM that comes within 50 ms of its first answer.
             time.sleep(arguments.settle_s)
             return 0
-        if time.monotonic() > ends_at:
+        waited_s = time.monotonic() - began
+        if waited_s > arguments.timeout_s:
             print(f"not ready after {arguments.timeout_s:g} s: {missing}", file=sys.stderr)
             return 1
-        time.sleep(0.05)
+        time.sleep(min(_POLL_S[1], max(_POLL_S[0], waited_s / 16)))
 
 
 if __name__ == "__main__":

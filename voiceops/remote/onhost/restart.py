@@ -139,8 +139,13 @@ def restart(name: str, mark: str) -> None:
         raise Refused(f"{name} was stopped")
     if "@" in name and unit.get("MainPID", "0") != "0":
         systemctl("kill", "--kill-who=all", "--signal=KILL", "--", name)
-    systemctl("reset-failed", "--", name)
+    failed = unit["ActiveState"] == "failed"
+    if failed:
+        systemctl("reset-failed", "--", name)
     systemctl("restart", "--no-block", "--", name)
+    if not failed:
+        # The monitor has a limit of its own. Forgotten last: the start does not wait for it.
+        systemctl("reset-failed", "--", name)
 
 
 def main(argv: Sequence[str]) -> int:

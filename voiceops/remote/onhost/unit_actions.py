@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
 
 DRAIN_BEGINS_S = 3.0
-POLL_S = 0.05
+POLL_S = 0.02
 LOOK_S = 0.5
 """The longest pause between two looks at a unit: each takes 15 ms of CPU, which an agent that starts needs itself."""
 RUN_LOG_LINES = 200
