@@ -112,7 +112,39 @@ def test_calls_are_kept_counted_told_of_and_watched(made: Project, got: Receiver
     told = json.loads(body)
     assert (told["alert"], told["state"], told["fix"]) == ("max-rooms", "firing", "inv rooms.list")
     assert "alice" not in str(told)
+    hear_of_failing_code(made, got, log)
     watch_the_stack(made)
+
+
+async def call_that_fails(url: str) -> None:
+    """A caller whose agent raises, and who gives up."""
+    async with caller(url, "dave-raise"):
+        await asyncio.sleep(3)
+
+
+def hear_of_failing_code(made: Project, got: Receiver, log: Callable[[], str]) -> None:
+    """What only `why` finds, and only a person can correct, is told with its sentence and fix, and ends with a good call."""
+    asyncio.run(call_that_fails(made.url))
+
+    def told() -> list[dict[str, Any]]:
+        bodies = [json.loads(body) for path, _, body in got.requests if path == "/hook"]
+        return [one for one in bodies if one["alert"] == "calls-failed"]
+
+    soon(lambda: bool(told()), lambda: (got.requests, log()))
+    assert "RuntimeError: an entrypoint that fails" in told()[0]["sentence"]
+    assert told()[0]["fix"].startswith("correct ")
+    assert "agent/agent.py:" in told()[0]["fix"]
+    assert "dave" not in str(told())
+
+    def incidents() -> list[dict[str, Any]]:
+        found = made.inv("history", "--incidents", "--json").json["hosts"]["localhost"]["incidents"]
+        return [one for one in found if one["cause"] == "calls-failed"]
+
+    soon(lambda: [one["ended_at"] for one in incidents()] == [None], lambda: (incidents(), log()))
+    once = made.inv("monitor", "--once", "--json", code=2).json["hosts"]["localhost"]
+    assert [one["rule"] for one in once["findings"]] == ["calls-failed"]
+    asyncio.run(one_call(made.url, "erin"))
+    soon(lambda: incidents()[0]["ended_at"] is not None, lambda: (incidents(), log()))
 
 
 async def call_while_it_is_watched(url: str, terminal: OpenTerminal) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import CommandRun, Report
+from voiceops.commands.findings_view import finding_lines
 from voiceops.commands.hosts import failed, values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
@@ -20,7 +21,6 @@ from voiceops.fleet.run import run_on
 from voiceops.model import timeouts
 from voiceops.model.endpoint import reachable
 from voiceops.model.findings import Finding
-from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
 from voiceops.stack.logs.files import parse_since
 from voiceops.wiring.doctor import recovery_actions
@@ -137,7 +137,7 @@ def _text(seen: _HostDiagnosis, host: str) -> str:
     for problem in seen.problems:
         lines.append(f"not seen: {problem}")
     for finding in seen.findings:
-        lines += _finding_lines(finding)
+        lines += finding_lines(finding)
     if not seen.findings and seen.incomplete:
         lines.append("No fault found in what was seen, and that was not all: ask again.")
     elif not seen.findings:
@@ -145,15 +145,6 @@ def _text(seen: _HostDiagnosis, host: str) -> str:
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
         )
     return "\n".join(lines)
-
-
-def _finding_lines(finding: Finding) -> list[str]:
-    where = f" (room {printable(finding.room)})" if finding.room else ""
-    return [
-        f"{finding.severity}: {finding.sentence}{where}  [{finding.rule}]",
-        *(f"  seen: {printable(line)}" for line in finding.evidence),
-        *([f"  fix: {finding.fix}"] if finding.fix else []),
-    ]
 
 
 def recover(run: CommandRun, *, hard: bool) -> Report:
@@ -193,7 +184,7 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
 def _outcome(outcome: Recovery) -> str:
     if outcome.stopped_by:
         lines = ["Calls are not answered, and no restart removes the cause."]
-        return "\n".join(lines + [line for one in outcome.stopped_by for line in _finding_lines(one)])
+        return "\n".join(lines + [line for one in outcome.stopped_by for line in finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."
     if not outcome.changed:

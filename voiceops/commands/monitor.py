@@ -15,9 +15,11 @@ import msgspec
 
 from voiceops.agentkit.notify import Notifier
 from voiceops.cli.command import CommandRun, Report
+from voiceops.commands.findings_view import finding_lines
 from voiceops.deadline import Deadline
 from voiceops.errors import LockedError, UsageError
 from voiceops.model import protocol
+from voiceops.model.findings import Finding
 from voiceops.model.monitor_events import CheckSummary, MonitorEvent
 from voiceops.model.settings import Host
 from voiceops.monitor.guarded import begin_guarding
@@ -141,11 +143,12 @@ class _LastSummary(MonitorRecorder):
 def _check_once(run: CommandRun, host: Host) -> Report:
     kept = _LastSummary()
 
-    async def main() -> None:
+    async def main() -> tuple[Finding, ...]:
         async with open_monitor(run.project, host, recorder=kept, say=run.say) as monitor:
             await monitor.check(act=False)
+            return monitor.errors
 
-    aio.run(main())
+    findings = aio.run(main())
     summary = kept.summary
     assert summary is not None
     rooms = summary.rooms
@@ -157,9 +160,11 @@ def _check_once(run: CommandRun, host: Host) -> Report:
                 "room_count": None if rooms is None else rooms.total,
                 "took_s": summary.took_s,
                 "held_by": summary.held_by,
+                "findings": [finding.as_json() for finding in findings],
             }
         }
     }
     lines = [f"{name}: {state}" for name, state in summary.services.items()]
     lines.append("rooms are not known" if rooms is None else f"{rooms.total} rooms")
+    lines += [line for finding in findings for line in finding_lines(finding)]
     return Report(document, "\n".join(lines), 0 if summary.ok else 2)

@@ -127,6 +127,7 @@ def broken_code(facts: StackFacts, worker: WorkerFact, error: str, said: LogEven
             *new_agents(facts, worker),
         ),
         by_hand=True,
+        service=worker.service,
         rank=5,
     )
 
@@ -178,6 +179,7 @@ def _failing(
         ),
         by_hand=not changed or in_vain,
         past=True,
+        service=worker.service,
         rank=20,
     )
 
@@ -204,6 +206,7 @@ def other_name(facts: StackFacts) -> Iterator[Finding]:
                 ),
             ),
             by_hand=True,
+            service=worker.service,
             rank=7,
         )
 

@@ -51,11 +51,13 @@ async def collect(
     *,
     wanted_room: str = "",
     since: float | None = None,
+    chosen: Sequence[Room] | None = None,
     timeout_s: float = OBSERVE_TIMEOUT_S,
 ) -> StackFacts:
     """Observe everything once. ``rooms`` may be None where the server's API can't be used.
 
-    ``since`` reads the logs from then on, and the failed calls of earlier starts with them.
+    ``since`` reads the logs from then on, and the failed calls of earlier starts with them. ``chosen``: look into these
+    rooms alone, as somebody has listed them; None: list them, and choose.
     """
     problems: list[str] = []
     now = sources.now()
@@ -76,7 +78,11 @@ async def collect(
     missing = False
     left_out = 0
     if rooms is not None and usable:  # a server that is away or refuses us has been seen already
-        source = observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
+        source = (
+            observe_rooms(rooms, wanted_room, now=now + server.clock_skew_s)
+            if chosen is None
+            else _observe_chosen(rooms, chosen)
+        )
         seen = await _observe("the rooms", source, timeout_s * 2, problems)
         missing = bool(wanted_room) and seen is not None and not seen[0]
         observed_rooms, left_out = seen or ((), 0)
@@ -135,8 +141,12 @@ async def observe_rooms(
         (room for room in others if now - room.created_at >= COUNT_LAG_S), key=lambda room: room.created_at
     )
     chosen = [*counted, *(young + old)[:UNCOUNTED_MOST]]
+    return (await _observe_chosen(api, chosen))[0], len(listed) - len(chosen)
+
+
+async def _observe_chosen(api: AgentRoomApi, chosen: Sequence[Room]) -> tuple[tuple[RoomFact, ...], int]:
     facts = await asyncio.gather(*(_room(api, room) for room in chosen))
-    return tuple(fact for fact in facts if fact is not None), len(listed) - len(chosen)
+    return tuple(fact for fact in facts if fact is not None), 0
 
 
 async def _room(api: AgentRoomApi, room: Room) -> RoomFact | None:

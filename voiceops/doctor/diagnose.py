@@ -50,5 +50,5 @@ def diagnose(facts: StackFacts) -> tuple[Finding, ...]:
             continue
         finding = judge_room(room, facts)
         if finding is not None and not (explained and finding.from_below):
-            findings.append(replace(finding, room=room.name))
+            findings.append(replace(finding, room=room.name, room_sid=room.sid))
     return tuple(sorted(findings, key=lambda finding: (SEVERITIES.index(finding.severity), finding.rank)))

@@ -13,9 +13,8 @@ from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import event_of
-from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, details_of
 from voiceops.errors import HostError
-from voiceops.health.agent import AgentHealth
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
 from voiceops.model.roles import Role
@@ -102,12 +101,7 @@ class HostSources:
         units = {unit["unit"]: unit for unit in seen["units"]}
 
         def details(instance: Instance) -> WorkerDetails:
-            unit = units.get(instance.launch)
-            return WorkerDetails(
-                url=unit.get("url", "") if unit else "",
-                stopped=unit.get("stopped", False) if unit else False,
-                health=_agent_health(unit.get("health")) if unit else None,
-            )
+            return details_of(units.get(instance.launch))
 
         return ObservedStack(
             settings=self.settings,
@@ -118,11 +112,3 @@ class HostSources:
             now=seen["now"],
             details=details,
         )
-
-
-def _agent_health(said: object) -> AgentHealth | None:
-    """Return what the agent said of itself; None for nothing, and for what makes no sense."""
-    try:
-        return msgspec.convert(said, AgentHealth) if said else None
-    except msgspec.ValidationError:
-        return None

@@ -18,6 +18,7 @@ from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.findings import Finding
 from voiceops.model.settings import Settings
+from voiceops.ports import AgentRoomApi
 from voiceops.rooms.cleanup import cleanup_stale_rooms
 from voiceops.rooms.dispatch import dispatch_agent
 from voiceops.rooms.reading import remove_participant
@@ -42,7 +43,7 @@ class LocalRooms:
     limit: Deadline | None = None
     """Bounds each thing that is done; None: it has its own deadlines only."""
 
-    def run(self, act: Callable[[LivekitApi], Awaitable[T]]) -> T:
+    def run(self, act: Callable[[AgentRoomApi], Awaitable[T]]) -> T:
         """Do one thing with a session of its own."""
 
         async def main() -> T:
@@ -61,20 +62,20 @@ class LocalRooms:
     def dispatch(self, room: str, agent_name: str) -> None:
         """Send one agent and wait until it serves. The diagnosis has found the last one lost."""
 
-        async def act(api: LivekitApi) -> None:
+        async def act(api: AgentRoomApi) -> None:
             await dispatch_agent(api, room, agent_name, lost_after_s=0.0)
             await wait_for_agent(api, room, agent_name, timeout_s=DISPATCH_WAIT_S)
 
         self.run(act)
 
     def remove(self, room: str, identity: str) -> None:
-        async def act(api: LivekitApi) -> None:
+        async def act(api: AgentRoomApi) -> None:
             await remove_participant(api, room, identity)
 
         self.run(act)
 
     def delete(self, room: str, sid: str) -> None:
-        async def act(api: LivekitApi) -> None:
+        async def act(api: AgentRoomApi) -> None:
             await cleanup_room(api, room, sid=sid, settings=self.settings.rooms)
 
         self.run(act)
@@ -82,7 +83,7 @@ class LocalRooms:
     def clean(self) -> str:
         """One cleanup by the usual rules; says how many rooms went."""
 
-        async def act(api: LivekitApi) -> str:
+        async def act(api: AgentRoomApi) -> str:
             report = await cleanup_stale_rooms(api, self.settings.rooms)
             return f"deleted {counted(len(report.deleted), 'room')}, removed {counted(len(report.removed), 'participant')}"
 
@@ -146,7 +147,7 @@ class LocalRecoveryActions:
     def facts(self, wanted_room: str = "", *, since: float | None = None) -> StackFacts:
         """Observe everything once; see ``collect``."""
 
-        async def observe(api: LivekitApi) -> StackFacts:
+        async def observe(api: AgentRoomApi) -> StackFacts:
             return await collect(self.sources, api, self.settings.rooms, wanted_room=wanted_room, since=since)
 
         self.prepare(since)

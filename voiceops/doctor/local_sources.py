@@ -77,16 +77,18 @@ class LocalSources:
             digests=digests,
             now=self.now(),
             code_folder=str(self.folder.root),
-            details=self._details,
+            details=lambda instance: worker_details(self.folder, instance),
         )
 
-    def _details(self, instance: Instance) -> WorkerDetails:
-        return WorkerDetails(
-            url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
-            stopped=processes.is_stopped(instance.pid),
-            folder_deleted=not self.folder.state.exists(),
-            health=read_health(self.folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S),
-        )
+
+def worker_details(folder: ProjectFolder, instance: Instance) -> WorkerDetails:
+    """Ask one worker of this machine, and the kernel, about it."""
+    return WorkerDetails(
+        url=processes.environment(instance.pid).get("LIVEKIT_URL", ""),
+        stopped=processes.is_stopped(instance.pid),
+        folder_deleted=not folder.state.exists(),
+        health=read_health(folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S),
+    )
 
 
 def _host(root: Path) -> HostFact:

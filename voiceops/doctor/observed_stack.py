@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from voiceops.doctor.facts import WorkerFact
 from voiceops.health.agent import AgentHealth
 from voiceops.model.roles import Role
 from voiceops.model.server import ServerFact
 from voiceops.model.settings import ServiceBase, Settings
 from voiceops.model.states import ServiceState
+from voiceops.remote.messages import UnitState
 from voiceops.stack.model import Instance, Observed, judge
 
 
@@ -118,3 +121,22 @@ class ObservedStack:
             refused_for_load=health.refused_for_load if health else 0,
             max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
         )
+
+
+def details_of(unit: UnitState | None) -> WorkerDetails:
+    """Return what a server's unit and its agent say."""
+    if unit is None:
+        return WorkerDetails()
+    return WorkerDetails(
+        url=unit.get("url", ""),
+        stopped=unit.get("stopped", False),
+        health=_agent_health(unit.get("health")),
+    )
+
+
+def _agent_health(said: object) -> AgentHealth | None:
+    """Return what the agent said of itself; None for nothing, and for what makes no sense."""
+    try:
+        return msgspec.convert(said, AgentHealth) if said else None
+    except msgspec.ValidationError:
+        return None

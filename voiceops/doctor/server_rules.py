@@ -58,6 +58,7 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
         evidence=tuple(evidence),
         fixes=fixes,
         by_hand=not (server.declared or server.stopped),
+        service=server.service if server.declared else "",
         rank=0,
     )
 
@@ -84,6 +85,7 @@ def stray_server(facts: StackFacts) -> Iterator[Finding]:
         evidence=(server.detail,),
         fixes=(fix,),
         by_hand=bool(server.foreign_owner),
+        service=server.service if server.declared else "",
         rank=0,
     )
 
@@ -104,6 +106,7 @@ def server_not_ready(facts: StackFacts) -> Iterator[Finding]:
                 f"GET {server.url} -> {server.status} (406 means that its statistics are over 4 s old)",
             ),
             fixes=(fix,),
+            service=server.service if server.declared else "",
             rank=1,
         )
 
@@ -124,6 +127,7 @@ def credentials(facts: StackFacts) -> Iterator[Finding]:
         evidence=(f"credential check: {server.credentials_detail or server.credentials}",),
         fixes=(fix,),
         by_hand=not server.declared,
+        service=server.service if server.declared else "",
         rank=2,
     )
 

@@ -36,6 +36,7 @@ def no_worker(facts: StackFacts) -> Iterator[Finding]:
                 Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
                 *new_agents(facts, worker),
             ),
+            service=worker.service,
             rank=5,
         )
 
@@ -75,6 +76,7 @@ def frozen_worker(facts: StackFacts) -> Iterator[Finding]:
                 Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),
                 *new_agents(facts, worker),
             ),
+            service=worker.service,
             rank=6,
         )
 
@@ -88,6 +90,7 @@ def _folder_deleted(worker: WorkerFact) -> Finding:
         "but its health socket is gone, so nobody can ask it for its calls.",
         evidence=("its health socket does not exist", "no folder .voiceops/state"),
         fixes=(Fix(command=f"inv start --only {worker.service}", action="start", service=worker.service),),
+        service=worker.service,
         rank=44,
     )
 
@@ -124,6 +127,7 @@ def _stuck_drain(facts: StackFacts, worker: WorkerFact, how: str, failed: Sequen
         "its drain never ends, and calls that LiveKit still offers it are lost.",
         evidence=(how, *_blocked_at(facts, worker), *stays, *_lost_jobs(failed)),
         fixes=(start, *new_agents(facts, worker)),
+        service=worker.service,
         rank=8 if failed else 42,
     )
 
@@ -139,6 +143,7 @@ def _slow_worker(facts: StackFacts, worker: WorkerFact) -> Finding:
         fixes=(
             Fix(command="end what else runs on this machine, or add a host to the agents' group", action=""),
         ),
+        service=worker.service,
         rank=45,
     )
 
@@ -175,6 +180,7 @@ def unregistered_worker(facts: StackFacts) -> Iterator[Finding]:
                 Fix(command=f"inv restart --only {worker.service}", action="restart", service=worker.service),
                 *new_agents(facts, worker),
             ),
+            service=worker.service,
             rank=7,
         )
 
@@ -232,6 +238,7 @@ def several_workers(facts: StackFacts) -> Iterator[Finding]:
             evidence=tuple(filter(None, (worker.detail, f"pids {pids}" if pids else ""))),
             fixes=(stop if worker.foreign_owner else replace,),
             by_hand=bool(worker.foreign_owner),
+            service=worker.service,
             rank=10,
         )
 
@@ -248,6 +255,7 @@ def old_code(facts: StackFacts) -> Iterator[Finding]:
                     *_started_in_vain(facts, worker),
                 ),
                 fixes=(start_anew(facts, worker),),
+                service=worker.service,
                 rank=40,
             )
 
@@ -302,5 +310,6 @@ def over_load(facts: StackFacts) -> Iterator[Finding]:
                     action="",
                 ),
             ),
+            service=worker.service,
             rank=12,
         )

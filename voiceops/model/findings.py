@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from voiceops.model.documents.common import FindingEntry
 
 
+_SAFE_ACTIONS = frozenset({"start", "restart", "dispatch", "remove", "delete-room"})
+"""Each leaves calls alone: it waits, overlaps, or refuses where one would end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fix:
     """One step that removes a cause: what to type, and the same as data for ``why --fix``."""
@@ -44,6 +48,9 @@ class Finding:
     fixes: tuple[Fix, ...]
     """In the order in which they have to be done."""
     room: str = ""
+    room_sid: str = ""
+    service: str = ""
+    """The service that it concerns; empty: the whole stack, or a room."""
     by_hand: bool = False
     """Neither a fix nor a restart removes it: a person has to change code, configuration or another project."""
     from_below: bool = False
@@ -52,6 +59,11 @@ class Finding:
     """It tells of calls that have ended: only a new call shows whether it still holds."""
     rank: int = 30
     """Smaller: nearer to the root. A server that is down explains everything above it."""
+
+    @property
+    def repairable(self) -> bool:
+        """Whether all of its steps can be done by themselves: none needs a person, ends what nobody of us started, or kills."""
+        return not self.by_hand and all(one.action in _SAFE_ACTIONS and not one.now for one in self.fixes)
 
     @property
     def fix(self) -> str:
@@ -75,3 +87,12 @@ class Finding:
         if host:
             entry["host"] = host
         return entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """All findings of one look."""
+
+    findings: tuple[Finding, ...]
+    complete: bool
+    """False: something could not be observed, so that a finding that is missing is not over."""

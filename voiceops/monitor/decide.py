@@ -145,7 +145,7 @@ def decide(host: str, memory: MonitorMemory, seen: Observations, now: Moment) ->
             due.append(max(at_least_s, after.not_before - now.boot_s))
     for name, before in memory.services.items():
         if name not in services and before.incident is not None:
-            events.append(_ended(host, before.incident, name, now))
+            events.append(ended_event(host, before.incident, name, now))
     return MonitorDecision(
         memory=msgspec.structs.replace(memory, services=services),
         repairs=tuple(repairs),
@@ -187,12 +187,12 @@ def _decide_service(
             began_at=now.epoch_s,
         )
         after = msgspec.structs.replace(after, incident=incident)
-        events.append(_event(host, incident, seen.name, now))
+        events.append(incident_event(host, incident, seen.name, now))
     if not _may_restart(seen, cause) or now.boot_s < after.not_before or after.gave_up:
         return after, None, events
     if after.restart_count >= RESTART_LIMIT:
         after = msgspec.structs.replace(after, gave_up=True)
-        events.append(_limit_alert(host, after, seen.name, now))
+        events.append(limit_alert(host, after, seen.name, now))
         return after, None, events
     attempt = after.restart_count + 1
     resume = seen.frozen and not after.resumed
@@ -222,19 +222,19 @@ def _without_cause(
     events: list[MonitorEvent] = []
     if not seen.wanted:
         if before.incident is not None:
-            events.append(_ended(host, before.incident, seen.name, now))
+            events.append(ended_event(host, before.incident, seen.name, now))
         if before.gave_up:
-            events.append(_limit_alert(host, before, seen.name, now, resolved=True))
+            events.append(limit_alert(host, before, seen.name, now, resolved=True))
         return ServiceMemory(), None, events
     if seen.state is not ServiceState.READY:
         return msgspec.structs.replace(before, well_since=None, cause="", seen_count=0), None, []
     well_since = now.boot_s if before.well_since is None else before.well_since
     after = msgspec.structs.replace(before, well_since=well_since, cause="", seen_count=0, incident=None)
     if before.incident is not None:
-        events.append(_ended(host, before.incident, seen.name, now))
+        events.append(ended_event(host, before.incident, seen.name, now))
     if now.boot_s - well_since >= WELL_FOR_S:
         if before.gave_up:
-            events.append(_limit_alert(host, before, seen.name, now, resolved=True))
+            events.append(limit_alert(host, before, seen.name, now, resolved=True))
         after = msgspec.structs.replace(after, restart_count=0, not_before=0.0, resumed=False, gave_up=False)
     return after, None, events
 
@@ -251,7 +251,7 @@ def decide_livekit(host: str, memory: MonitorMemory, answers: bool, now: Moment)
     That it does not is said, and nothing else is done: what can't be known is not "nobody".
     """
     if answers:
-        ended = () if memory.silent is None else (_ended(host, memory.silent, "", now),)
+        ended = () if memory.silent is None else (ended_event(host, memory.silent, "", now),)
         return MonitorDecision(
             memory=msgspec.structs.replace(memory, silent_count=0, silent=None), events=ended
         )
@@ -266,7 +266,7 @@ def decide_livekit(host: str, memory: MonitorMemory, answers: bool, now: Moment)
         began_at=now.epoch_s,
     )
     return MonitorDecision(
-        memory=msgspec.structs.replace(memory, silent=opened), events=(_event(host, opened, "", now),)
+        memory=msgspec.structs.replace(memory, silent=opened), events=(incident_event(host, opened, "", now),)
     )
 
 
@@ -281,9 +281,10 @@ def not_tried(memory: MonitorMemory, repairs: Sequence[ServiceRepair], now: Mome
     return msgspec.structs.replace(memory, services=services)
 
 
-def _event(
+def incident_event(
     host: str, one: OpenIncident, subject: str, now: Moment, ended_at: float | None = None
 ) -> Incident:
+    """Return the record of an incident that began, or goes on with another sentence."""
     return Incident(
         at=now.epoch_s,
         host=host,
@@ -297,21 +298,25 @@ def _event(
     )
 
 
-def _ended(host: str, one: OpenIncident, subject: str, now: Moment) -> Incident:
+def ended_event(host: str, one: OpenIncident, subject: str, now: Moment) -> Incident:
+    """Return the record of an incident that is over."""
     # The clock may have been set back meanwhile.
-    return _event(host, one, subject, now, ended_at=max(now.epoch_s, one.began_at))
+    return incident_event(host, one, subject, now, ended_at=max(now.epoch_s, one.began_at))
 
 
-def _limit_alert(
+def limit_alert(
     host: str, memory: ServiceMemory, service: str, now: Moment, *, resolved: bool = False
 ) -> AlertRaised:
+    """Return the alert that a service is left as it is, with what ``why`` has found of it."""
+    known = memory.incident if memory.incident and memory.incident.rule else None
     return AlertRaised(
         at=now.epoch_s,
         host=host,
         alert="restart-limit",
         subject=service,
-        sentence=f"{service} was restarted {memory.restart_count} times and did not stay well: it is left as it is",
-        fix=f"inv start --only {service}",
+        sentence=f"{service} was restarted {memory.restart_count} times and did not stay well: it is left as it is."
+        + (f" {known.sentence}" if known else ""),
+        fix=known.fix if known else f"inv start --only {service}",
         resolved=resolved,
         incident=memory.incident.incident if memory.incident else "",
     )

@@ -110,6 +110,16 @@ class MonitoredStack:
         self._dead_workers: tuple[str, ...] = ()
 
     @property
+    def stack(self) -> Stack:
+        """The services with what acts on them; whoever holds the lock goes first."""
+        return self._stack
+
+    @property
+    def observed(self) -> Mapping[str, Observed]:
+        """All services, as of the last look."""
+        return self._observed
+
+    @property
     def watched(self) -> tuple[Declared, ...]:
         return tuple(one for one in self._stack.outline if one.name != self._own_name)
 

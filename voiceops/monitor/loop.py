@@ -14,7 +14,8 @@ from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.deadline import deadline
 from voiceops.errors import LockedError, StorageError, VoiceopsError
-from voiceops.model.monitor_events import CheckSummary, MonitorEvent, ProbeCall, Repair, WebhookEvent
+from voiceops.model.findings import Finding
+from voiceops.model.monitor_events import MonitorEvent, ProbeCall, Repair, WebhookEvent
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import (
     Moment,
@@ -24,11 +25,14 @@ from voiceops.monitor.decide import (
     decide_livekit,
     not_tried,
 )
+from voiceops.monitor.diagnosing import Diagnosing
 from voiceops.monitor.exits import watching_exits
+from voiceops.monitor.findings import FindingRepair, decide_findings, relevant
 from voiceops.monitor.local_stack import StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
 from voiceops.monitor.rooms import DEFERRED_LOOK_S, RoomKeeper
-from voiceops.monitor.watched_stack import MonitoredServices
+from voiceops.monitor.summary import WorkCounters, check_summary, summary_line
+from voiceops.monitor.watched_stack import Watched
 from voiceops.ports import MonitorRecorder
 
 SUMMARY_EVERY = 10
@@ -49,29 +53,6 @@ _LIST_WITHIN_S = 5.0
 
 
 @dataclass(slots=True)
-class Watched:
-    """What one monitor watches with: replaced as a whole when the configuration changes."""
-
-    host: str
-    stack: MonitoredServices
-    rooms: RoomKeeper | None
-    """None: no agents and no LiveKit of its own."""
-    all_workers_here: bool
-    """No other machine has workers for this LiveKit."""
-    interval_s: float
-    probe: Callable[[], Awaitable[ProbeCall]] | None = None
-    """Places a synthetic call; None: none is wanted."""
-    probe_every_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Counters:
-    checks: int = 0
-    repairs: int = 0
-    failed: int = 0
-
-
-@dataclass(slots=True)
 class Monitor:
     """Runs until ``stop``. Everything that blocks goes to threads; rooms are asked in its own event loop."""
 
@@ -83,6 +64,8 @@ class Monitor:
     outdated: Callable[[], bool] = lambda: False
     """Whether the configuration is another one now: then the monitor ends, for its guard to start it again."""
     memory: MonitorMemory = field(default_factory=MonitorMemory)
+    errors: tuple[Finding, ...] = ()
+    """Of the last diagnosis: what callers hear as silence."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _seen: StackObservation = field(default_factory=lambda: StackObservation(services=()))
@@ -90,7 +73,7 @@ class Monitor:
     """Of the stack's records, just before ``_seen``."""
     _in_hand: frozenset[str] = frozenset()
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    _counters: _Counters = field(default_factory=_Counters)
+    _counters: WorkCounters = field(default_factory=WorkCounters)
     _held_by: str = ""
     _rooms_told: asyncio.Task[None] | None = None
     _probe_due: float = 0.0
@@ -151,11 +134,13 @@ class Monitor:
         self._tell_lock(held_by)
         look_again_s = self._decide(self._seen, held_by, act=act)
         await self._look_at_rooms(act=act and not held_by and not self._in_hand)
+        diagnose_s = await self._diagnose(act=act, held_by=held_by)
         if act and not held_by and not self._in_hand:
             self._probe_if_due()
         self._summarize(began, held_by)
         rooms_s = self.watched.rooms.look_again_s() if self.watched.rooms is not None else None
-        return min(look_again_s, self.watched.interval_s, *(() if rooms_s is None else (rooms_s,)))
+        sooner = [one for one in (diagnose_s, rooms_s) if one is not None]
+        return min(look_again_s, self.watched.interval_s, *sooner)
 
     def _decide(self, seen: StackObservation, held_by: str, *, act: bool = True) -> float:
         services = tuple(
@@ -315,33 +300,58 @@ class Monitor:
 
     def _summarize(self, began: float, held_by: str) -> None:
         self._counters.checks += 1
-        services = {one.name: str(one.state) for one in self._seen.services}
         rooms = self.watched.rooms
-        counts = rooms.counts() if rooms is not None and self.memory.silent_count == 0 else None
-        ok = all(one.state is ServiceState.READY or not one.wanted for one in self._seen.services)
-        agents = [one for one in self._seen.agents if one.state is ServiceState.READY]
-        self.recorder.record(
-            CheckSummary(
-                at=time.time(),
-                host=self.watched.host,
-                ok=ok and self.memory.silent is None,
-                took_s=round(time.monotonic() - began, 4),
-                services=services,
-                worker_count=len(agents),
-                call_count=None if counts is None else counts.in_call + counts.waiting,
-                rooms=counts,
-                held_by=held_by,
-                probe_ok=self._probe_ok,
-            )
+        summary = check_summary(
+            self.watched.host,
+            self._seen,
+            rooms.counts() if rooms is not None and self.memory.silent_count == 0 else None,
+            well=self.memory.silent is None and not self.errors,
+            began=began,
+            held_by=held_by,
+            probe_ok=self._probe_ok,
         )
+        self.recorder.record(summary)
         if self._counters.checks % SUMMARY_EVERY == 0:
-            states = ", ".join(f"{name} {state}" for name, state in services.items())
-            seen = "unknown" if counts is None else f"{counts.total} ({counts.in_call} in a call)"
-            done = self._counters
-            self.say(
-                f"{done.checks} checks: {states or 'no services'}; rooms: {seen}; "
-                f"{done.repairs} repairs, {done.failed} failed"
-            )
+            self.say(summary_line(summary, self._counters))
+
+    # -- findings ------------------------------------------------------------
+
+    async def _diagnose(self, *, act: bool, held_by: str) -> float | None:
+        """Apply the rules of `why`; returns in how many seconds that is due again, None: with the next check."""
+        diagnosing, rooms = self.watched.diagnosing, self.watched.rooms
+        if diagnosing is None or rooms is None:
+            return None
+        try:
+            seen = await diagnosing.look(rooms.doubtful())
+        except VoiceopsError as error:
+            self.say(f"no diagnosis: {error.message}")
+            return None
+        if seen is None:
+            return None
+        self.errors = tuple(
+            one for one in relevant(seen.findings, self._seen.services) if one.severity == "error"
+        )
+        if not act:
+            return None
+        may_act = not (held_by or self._in_hand or diagnosing.repairing)
+        decision = decide_findings(
+            self.watched.host, self.memory, seen, self._seen.services, _now(), may_act=may_act
+        )
+        self._remember(decision.memory)
+        self._record(decision.events)
+        if decision.repairs:
+            self._in_hand = frozenset(one.finding.service for one in decision.repairs) - {""}
+            self._spawn(self._repair_findings(diagnosing, decision.repairs))
+        return decision.look_again_s
+
+    async def _repair_findings(self, diagnosing: Diagnosing, repairs: Sequence[FindingRepair]) -> None:
+        try:
+            done = await diagnosing.repair(repairs)
+        finally:
+            self._in_hand = frozenset()
+        self._counters.repairs += sum(one.ok for one in done)
+        self._counters.failed += sum(not one.ok for one in done)
+        self._record(done)
 
     # -- waiting -------------------------------------------------------------
 

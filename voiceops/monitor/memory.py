@@ -23,6 +23,8 @@ class OpenIncident(msgspec.Struct, frozen=True, kw_only=True):
     fix: str
     began_at: float
     """Seconds since the epoch."""
+    rule: str = ""
+    """Of the finding that sentence and fix are from; empty: they are the monitor's own."""
 
 
 class ServiceMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +46,37 @@ class ServiceMemory(msgspec.Struct, frozen=True, kw_only=True):
     gave_up: bool = False
 
 
+class RepairMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Repairs of one finding in one place."""
+
+    since: Union[float, None] = None
+    """Since when it is found there, without a break; None: it is not."""
+    count: int = 0
+    not_before: float = 0.0
+
+
+class FindingMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What earlier diagnoses found of one rule. Times without other words are seconds since boot."""
+
+    seen_count: int = 0
+    """Diagnoses in a row that found it."""
+    since: float = 0.0
+    absent_since: Union[float, None] = None
+    """Since when no diagnosis has found it; its repairs are remembered for a while."""
+    incident: Union[OpenIncident, None] = None
+    alerted: bool = False
+    repairs: dict[str, RepairMemory] = {}
+    """By the sid of the room; empty: in none."""
+
+
 class MonitorMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that ``decide`` carries from one check to the next."""
 
     boot: str = ""
     """The boot that the times belong to."""
     services: dict[str, ServiceMemory] = {}
+    findings: dict[str, FindingMemory] = {}
+    """By rule and service."""
     silent_count: int = 0
     """Checks in a row at which LiveKit did not answer."""
     silent: Union[OpenIncident, None] = None
@@ -58,7 +85,12 @@ class MonitorMemory(msgspec.Struct, frozen=True, kw_only=True):
 def open_incidents(memory: MonitorMemory) -> list[tuple[str, OpenIncident]]:
     """Return the incidents that go on, each behind the service that it concerns; empty: the whole stack."""
     of_services = [(name, one.incident) for name, one in memory.services.items() if one.incident is not None]
-    return of_services + ([("", memory.silent)] if memory.silent is not None else [])
+    of_findings = [
+        (key.partition(" ")[2], one.incident)
+        for key, one in memory.findings.items()
+        if one.incident is not None
+    ]
+    return [*of_services, *of_findings, *([("", memory.silent)] if memory.silent is not None else [])]
 
 
 def of_this_boot(memory: MonitorMemory, boot: str) -> MonitorMemory:
@@ -69,7 +101,11 @@ def of_this_boot(memory: MonitorMemory, boot: str) -> MonitorMemory:
         name: msgspec.structs.replace(one, not_before=0.0, well_since=None, cause_since=0.0, seen_count=0)
         for name, one in memory.services.items()
     }
-    return msgspec.structs.replace(memory, boot=boot, services=services)
+    findings = {
+        key: msgspec.structs.replace(one, seen_count=0, since=0.0, absent_since=None, repairs={})
+        for key, one in memory.findings.items()
+    }
+    return msgspec.structs.replace(memory, boot=boot, services=services, findings=findings)
 
 
 class MemoryFile:

@@ -35,6 +35,9 @@ WAITING_LOOKS_FOR_S = 60.0
 """So long the next look at a room without its one agent comes after ``WAITING_LOOK_S``: a code that fails always is not
 looked at so often for ever."""
 
+DOUBTFUL_WAITING, DOUBTFUL_CALLS = 20, 5
+"""A diagnosis costs two requests for each room."""
+
 
 class RoomActionLog(Protocol):
     """Who hears of what was done in rooms."""
@@ -81,6 +84,11 @@ class RoomKeeper:
         self._passing = asyncio.Lock()
         self._deferred = 0
         self.rooms: tuple[Room, ...] = ()
+
+    @property
+    def api(self) -> AgentRoomApi:
+        """What asks for rooms and changes them."""
+        return self._api
 
     def touch(self, sid: str) -> None:
         """Have this room looked at with the next pass, whatever the list says of it."""
@@ -205,6 +213,18 @@ class RoomKeeper:
         found = self._occupants(sid)
         waited_s = self._clock() - self._waits_since.get(sid, self._clock())
         return found is not None and found.persons > 0 and found.agents == 0 and waited_s >= LOST_AFTER_S
+
+    def doubtful(self) -> tuple[Room, ...]:
+        """Return the rooms of which a diagnosis may tell more: where somebody waits as of the last look, longest first,
+        those that were never looked at, and the newest calls, whose agents may be mute."""
+        waiting = [room for room in self.rooms if self._waits(room.sid)]
+        waiting.sort(key=lambda room: self._waits_since.get(room.sid, self._clock()))
+        waiting += [
+            room for room in self.rooms if self._occupants(room.sid) is None and room.num_participants
+        ]
+        calls = [room for room in self.rooms if self._in_call(room.sid) and not self._waits(room.sid)]
+        calls.sort(key=lambda room: room.created_at, reverse=True)
+        return (*waiting[:DOUBTFUL_WAITING], *calls[:DOUBTFUL_CALLS])
 
     def counts(self) -> RoomCounts:
         """Return the rooms by what the last look at each found."""

@@ -239,3 +239,6 @@ class ElectedRoomKeeper(RoomKeeper):
     async def clean(self) -> None:
         if self._lease.holds:
             await super().clean()
+
+    def doubtful(self) -> tuple[Room, ...]:
+        return super().doubtful() if self._lease.holds else ()

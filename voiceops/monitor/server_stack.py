@@ -85,6 +85,15 @@ class MonitoredServer:
         """Main process of an agent -> LiveKit's names for its registrations."""
         self._dead_workers: tuple[str, ...] = ()
 
+    @property
+    def observed(self) -> Mapping[str, Observed]:
+        """All services, as of the last look."""
+        return self._observed
+
+    def unit(self, name: str) -> UnitState | None:
+        """Return a unit that serves as of the last look; None: it is none of those."""
+        return next((one.state for one in self._units.values() if one.state["unit"] == name), None)
+
     def held_by(self) -> str:
         """Return who holds the host's lock; empty where nobody does."""
         try:
@@ -246,6 +255,21 @@ class MonitoredServer:
             restarted.append(service)
         for service in restarted:
             self._await_ready(service)
+
+    def restart(self, only: Sequence[str], *, now: bool) -> None:
+        """Restart these services, as a fix of `why` wants it, and wait until they are ready.
+
+        ``CallsInProgressError`` where that would end calls, or might, also with ``now``.
+        """
+        for service in self._outline:
+            if service.name in only:
+                self._refuse_calls(service.name)
+                self._restart(self._units[service.name].state["unit"])
+                self._await_ready(service)
+
+    def start(self, only: Sequence[str], *, replace: bool) -> None:
+        """Only a deployer can do that."""
+        raise ServiceError(f"the monitor of a server can't start {', '.join(only)} anew")
 
     def _may_have_calls(self, service: Declared) -> bool:
         """Return whether the end of a frozen service would end calls, or might."""

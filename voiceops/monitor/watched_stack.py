@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from voiceops.adapters.process.table_entry import ProcessKey
+from voiceops.model.monitor_events import ProbeCall
 from voiceops.monitor.decide import ServiceRepair
+from voiceops.monitor.diagnosing import Diagnosing
 from voiceops.monitor.local_stack import StackObservation
+from voiceops.monitor.rooms import RoomKeeper
 from voiceops.rooms.watcher import LostWorkers
 
 
@@ -43,3 +47,21 @@ class MonitoredServices(Protocol):
 
     def registered_at(self) -> float | None:
         """Return since when every wanted agent has been registered; None: not all are."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """What one monitor watches with: replaced as a whole when the configuration changes."""
+
+    host: str
+    stack: MonitoredServices
+    rooms: RoomKeeper | None
+    """None: no agents and no LiveKit of its own."""
+    all_workers_here: bool
+    """No other machine has workers for this LiveKit."""
+    interval_s: float
+    probe: Callable[[], Awaitable[ProbeCall]] | None = None
+    """Places a synthetic call; None: none is wanted."""
+    probe_every_s: float = 0.0
+    diagnosing: Diagnosing | None = None
+    """Applies the rules of `why`; None: there is no LiveKit to be asked."""

@@ -20,12 +20,13 @@ from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.monitor.local_stack import MonitoredStack
-from voiceops.monitor.loop import Monitor, Watched
+from voiceops.monitor.loop import Monitor
 from voiceops.monitor.memory import MEMORY_FILE, MemoryFile
 from voiceops.monitor.probe import place_probe
 from voiceops.monitor.rooms import RoomKeeper, room_repair
 from voiceops.monitor.rooms_lease import ElectedRoomKeeper, RedisPlace, RoomsLease
-from voiceops.monitor.watched_stack import MonitoredServices
+from voiceops.monitor.server_stack import MonitoredServer
+from voiceops.monitor.watched_stack import Watched
 from voiceops.ports import MonitorRecorder
 from voiceops.rooms.servers import room_servers
 from voiceops.stack.local.folder import ProjectFolder
@@ -34,6 +35,7 @@ from voiceops.stack.logs.call_steps import CallStepReader
 from voiceops.systemd.names import HostNames
 from voiceops.wiring.alerts import alert_recorder
 from voiceops.wiring.history import open_history
+from voiceops.wiring.monitor_diagnosis import monitor_diagnosis
 from voiceops.wiring.project import Project, tasks_folder
 from voiceops.wiring.rooms import room_api
 from voiceops.wiring.server_monitor import server_services
@@ -57,7 +59,7 @@ async def open_monitor(
     ``on_server``: it is a unit of a server, and watches the others.
     """
     folder = ProjectFolder(project.root)
-    stack: MonitoredServices
+    stack: MonitoredStack | MonitoredServer
     if on_server:
         stack = server_services(host, own_name)
     else:
@@ -74,6 +76,7 @@ async def open_monitor(
                 interval_s=host.settings.monitor.interval_s,
                 probe=partial(place_probe, host.name, call_command(project)) if every_s else None,
                 probe_every_s=every_s,
+                diagnosing=monitor_diagnosis(project, host, stack, keeper) if keeper else None,
             ),
             memory_file=MemoryFile(folder.base / MEMORY_FILE),
             recorder=recorder,
@@ -88,7 +91,7 @@ async def open_monitor(
 
 def _local_services(
     project: Project, host: Host, own_name: str, say: Callable[[str], None]
-) -> MonitoredServices:
+) -> MonitoredStack:
     folder = ProjectFolder(project.root)
     return MonitoredStack(
         stack=build_stack(project, host, say=say),

@@ -16,16 +16,19 @@ from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.recorder import KeepingRecorder
 from voiceops.errors import LockedError, ServiceError, UnreachableError, VoiceopsError
 from voiceops.metrics.recorder import MetricsRecorder
+from voiceops.model.findings import Diagnosis, Finding, Fix
 from voiceops.model.monitor_events import CheckSummary, Incident, ProbeCall, Repair, WebhookEvent
 from voiceops.model.roles import Role
-from voiceops.model.rooms import Participant
+from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import Moment, ServiceObservation, ServiceRepair
+from voiceops.monitor.diagnosing import Diagnosing
 from voiceops.monitor.local_stack import MonitoredStack, StackObservation
-from voiceops.monitor.loop import SUMMARY_EVERY, Monitor, Watched
+from voiceops.monitor.loop import SUMMARY_EVERY, Monitor
 from voiceops.monitor.memory import MemoryFile
 from voiceops.monitor.rooms import RoomKeeper
+from voiceops.monitor.watched_stack import Watched
 from voiceops.stack.model import Instance
 
 
@@ -67,6 +70,35 @@ class PretendedStack(MonitoredStack):
 
     def crowded(self) -> str:
         return self.full
+
+
+class PretendedDiagnoser:
+    """Finds what a test says, and keeps what it was asked to repair."""
+
+    def __init__(self) -> None:
+        self.found: list[Finding] = []
+        self.looks = 0
+        self.repaired: list[str] = []
+        self.failure = ""
+
+    async def diagnose(self, rooms: Sequence[Room]) -> Diagnosis:
+        self.looks += 1
+        return Diagnosis(findings=tuple(self.found), complete=True)
+
+    def repair(self, findings: Sequence[Finding]) -> tuple[str, ...]:
+        self.repaired += [one.rule for one in findings]
+        if not self.failure:
+            self.found = []
+        return (self.failure,) * len(findings)
+
+
+STUCK = Finding(
+    rule="worker-drain-stuck",
+    sentence="Its drain never ends.",
+    evidence=("no answer",),
+    fixes=(Fix(command="inv start --only agent", action="start", service="agent"),),
+    service="agent",
+)
 
 
 class Setting:
@@ -275,3 +307,58 @@ async def test_a_service_that_a_person_starts_is_looked_at_at_once(tmp_path: Pat
     setting.monitor.stop()
     await asyncio.wait_for(task, 5)
     assert (before, setting.stack.looks) == (1, 2)
+
+
+@pytest.fixture
+def diagnoser(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> PretendedDiagnoser:
+    monkeypatch.setattr("voiceops.monitor.diagnosing.PAUSE_S", 0.0)
+    monkeypatch.setattr("voiceops.monitor.findings.SURE_AFTER_S", 0.0)
+    monkeypatch.setattr("voiceops.monitor.findings.REPAIR_AFTER_S", 0.05)
+    one = PretendedDiagnoser()
+    setting.watched.diagnosing = Diagnosing(one, "here")
+    return one
+
+
+async def test_a_finding_with_a_safe_fix_is_repaired_once_and_recorded_with_its_incident(
+    setting: Setting, diagnoser: PretendedDiagnoser
+) -> None:
+    diagnoser.found = [STUCK]
+    await setting.run_until(lambda: len(setting.of(Incident)) == 2 and bool(setting.of(Repair)))
+    (repair,) = setting.of(Repair)
+    begun, ended = setting.of(Incident)
+    assert isinstance(repair, Repair)
+    assert isinstance(begun, Incident)
+    assert isinstance(ended, Incident)
+    assert diagnoser.repaired == ["worker-drain-stuck"]
+    assert (repair.action, repair.subject, repair.reason) == ("start", "agent", "Its drain never ends.")
+    assert (repair.ok, repair.incident) == (True, begun.incident)
+    assert (begun.fix, begun.incident, ended.ended_at is None) == (
+        "inv start --only agent",
+        ended.incident,
+        False,
+    )
+    checks = setting.of(CheckSummary)
+    assert [one.ok for one in (checks[1], checks[-1]) if isinstance(one, CheckSummary)] == [False, True]
+
+
+async def test_findings_wait_while_somebody_holds_the_lock_and_one_check_only_tells_of_them(
+    setting: Setting, diagnoser: PretendedDiagnoser
+) -> None:
+    diagnoser.found, setting.stack.holder = [STUCK], "inv deploy"
+    await setting.run_until(lambda: diagnoser.looks > 20)
+    assert (diagnoser.repaired, setting.of(Incident)) == ([], [])
+    setting.stack.holder = ""
+    for _ in range(5):
+        await setting.monitor.check(act=False)
+    assert (diagnoser.repaired, setting.of(Incident)) == ([], [])
+    assert setting.monitor.errors == (STUCK,)
+
+
+async def test_a_fix_that_fails_is_recorded_with_its_reason_and_not_repeated_at_once(
+    setting: Setting, diagnoser: PretendedDiagnoser
+) -> None:
+    diagnoser.found, diagnoser.failure = [STUCK], "3 calls would end"
+    await setting.run_until(lambda: bool(setting.of(Repair)) and diagnoser.looks > 40)
+    (repair,) = setting.of(Repair)
+    assert isinstance(repair, Repair)
+    assert (repair.ok, repair.error) == (False, "3 calls would end")

@@ -7,7 +7,7 @@ from typing import TypedDict
 from typing_extensions import NotRequired
 
 from voiceops.errors import ErrorEntry
-from voiceops.model.documents.common import CallEntry, HostFailure, ServiceEntry
+from voiceops.model.documents.common import CallEntry, FindingEntry, HostFailure, ServiceEntry
 from voiceops.model.states import ServiceState
 
 
@@ -146,6 +146,8 @@ class MonitoredHost(TypedDict):
     took_s: float
     held_by: str
     """Who holds the lock, so that a monitor would not act; empty: nobody."""
+    findings: list[FindingEntry]
+    """What the rules of `why` call an error."""
 
 
 class MonitorDocument(TypedDict):

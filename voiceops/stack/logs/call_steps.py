@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Union
 
@@ -11,10 +11,9 @@ import msgspec
 from voiceops.history.calls import LoggedCallStep
 from voiceops.model import protocol
 from voiceops.stack.logs.files import time_of
+from voiceops.stack.logs.new_lines import NewLines
 
 _FIRST_BYTES = 2_000_000
-"""So much of a log's end is read the first time."""
-_LONGEST_LINE = 1_000_000
 _MARK = protocol.CALL_LOGGER.encode()
 
 
@@ -42,38 +41,17 @@ class CallStepReader:
 
     def __init__(self, host: str, files: Sequence[Path]) -> None:
         self._host = host
-        self._read_to: dict[Path, int | None] = dict.fromkeys(files)
-        """How far each was read; None: not yet."""
+        self._logs = [NewLines(file, first_bytes=_FIRST_BYTES) for file in files]
 
     def read(self, since: float) -> list[LoggedCallStep]:
         """The steps that are new, none from before ``since``; a log that can't be read has none."""
         found = [
             step
-            for file in self._read_to
-            for line in self._new_lines(file)
+            for log in self._logs
+            for line in log.read()
             if _MARK in line and (step := self._step(line)) is not None and step.at >= since
         ]
         return sorted(found, key=lambda step: step.at)
-
-    def _new_lines(self, file: Path) -> Iterator[bytes]:
-        """The whole lines that were added; each is read into memory alone."""
-        try:
-            size = file.stat().st_size
-        except OSError:
-            return
-        begin = self._read_to[file]
-        if begin is None:
-            begin = max(0, size - _FIRST_BYTES)
-        elif size < begin:
-            # It was rotated: what was not read yet is in the copy, at the same place.
-            for line in _lines(file.with_name(f"{file.name}.1"), begin):
-                yield line
-            begin = 0
-        self._read_to[file] = begin
-        for line in _lines(file, begin):
-            begin += len(line)
-            self._read_to[file] = begin
-            yield line
 
     def _step(self, line: bytes) -> LoggedCallStep | None:
         try:
@@ -93,16 +71,3 @@ class CallStepReader:
             present_s=read.present_s,
             reason=read.reason,
         )
-
-
-def _lines(file: Path, begin: int) -> Iterator[bytes]:
-    """The whole lines from there on; of one that is too long, its parts."""
-    try:
-        with file.open("rb") as log:
-            log.seek(begin)
-            while line := log.readline(_LONGEST_LINE):
-                if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
-                    return  # it is being written
-                yield line
-    except OSError:
-        return
