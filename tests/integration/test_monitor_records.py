@@ -195,10 +195,12 @@ def test_calls_of_an_agent_with_agentkit_are_kept_without_webhooks_and_once_with
         made.write()
         made.inv("start", "--timeout", "160")
         asyncio.run(one_call(made.url, "alice-with"))
-        soon(lambda: len(ended()) == 2, ended)
-        time.sleep(3)  # checks enough that whatever else tells of the second call has done so
-        without, told = calls = ended()
-        assert {one["kind"] for one in calls} == {"caller"}
+        made.inv("call", "--room", "alice-of-a-test")
+        soon(lambda: len(ended()) == 3, ended)
+        time.sleep(3)  # checks enough that whatever else tells of these calls has done so
+        without, told, placed = calls = ended()
+        assert [one["kind"] for one in calls] == ["caller", "caller", "test"]
         assert {one["outcome"] for one in calls} == {"answered"}
         assert 0 < without["answer_s"] < 30
         assert 0 < told["answer_s"] < 30
+        assert 0 < placed["answer_s"] < 30

@@ -17,6 +17,7 @@ from voiceops.model.protocol import (
     READY_TOPIC,
     ROOM_CLEANUP_TOPIC,
     ROOM_CLOSED,
+    SYNTHETIC_CALLER_PREFIX,
 )
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Call(Generic[T]):
         room.on("disconnected", self._disconnected)
         for person in self.persons:
             # Who is there made the room, and with it the offer of this job.
-            self.steps.caller(CALLER_JOINED, person.sid, present_s=self.steps.total_s)
+            self._tell_caller(CALLER_JOINED, person, present_s=self.steps.total_s)
         self._await_somebody()
 
     def fail(self, error: BaseException | str, **details: object) -> None:
@@ -232,7 +233,7 @@ class Call(Generic[T]):
             self._stop_grace()
         if participant not in self.persons:
             return
-        self.steps.caller(CALLER_JOINED, participant.sid)
+        self._tell_caller(CALLER_JOINED, participant)
         self._stop_grace()
         self._relink(participant)
         if self._vacant:
@@ -245,7 +246,7 @@ class Call(Generic[T]):
         from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
 
         if participant.kind in DEFAULT_PARTICIPANT_KINDS:
-            self.steps.caller(CALLER_LEFT, participant.sid)
+            self._tell_caller(CALLER_LEFT, participant)
         others = [person for person in self.persons if person.identity != participant.identity]
         if others:
             self._relink(others[0])
@@ -261,6 +262,11 @@ class Call(Generic[T]):
             # Nobody listens; and whoever returns must not hear the end of an old sentence.
             self.background(_interrupt(self.session), "voiceops_interrupt")
         self._set_grace(self._hangup_grace_s, lambda: self.end("caller left"))
+
+    def _tell_caller(self, message: str, person: rtc.RemoteParticipant, *, present_s: float = 0.0) -> None:
+        # `inv call` records the calls of its own callers, by what they have heard.
+        if not person.identity.startswith(SYNTHETIC_CALLER_PREFIX):
+            self.steps.caller(message, person.sid, present_s=present_s)
 
     def _relink(self, participant: rtc.RemoteParticipant) -> None:
         """Point the session at ``participant`` if nobody whom it listens to is there any more."""

@@ -18,6 +18,7 @@ from voiceops.calls.stats import CallReport, weigh
 from voiceops.deadline import deadline
 from voiceops.errors import DeadlineError, VoiceopsError
 from voiceops.model.calls import ROOM_PREFIX, CallJob, CallPlan, CallResult, CallTarget, FailureKind, Hangup
+from voiceops.model.protocol import SYNTHETIC_CALLER_PREFIX
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import DiagnosisEntry
@@ -127,7 +128,7 @@ class _CallRun:
     async def _call(self, index: int, line: int) -> None:
         plan = self.plan
         room = self.target.room or f"{ROOM_PREFIX}{secrets.token_hex(8)}"
-        identity = f"caller-{self._tag}-{line if plan.redial else f'{line}-{index}'}"
+        identity = f"{SYNTHETIC_CALLER_PREFIX}{self._tag}-{line if plan.redial else f'{line}-{index}'}"
         job = CallJob(
             id=index,
             url=self.target.url,

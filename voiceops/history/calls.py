@@ -15,7 +15,14 @@ import msgspec
 
 from voiceops.model.history import CallRecord
 from voiceops.model.monitor_events import WebhookEvent
-from voiceops.model.protocol import CALL_READY, CALL_ROOM_PREFIX, CALLER_JOINED, CALLER_LEFT, ROOM_CLOSED
+from voiceops.model.protocol import (
+    CALL_READY,
+    CALL_ROOM_PREFIX,
+    CALLER_JOINED,
+    CALLER_LEFT,
+    ROOM_CLOSED,
+    SYNTHETIC_CALLER_PREFIX,
+)
 
 ABANDONED_S = 3.0
 """Whoever leaves sooner has not waited for an agent: a page that was reloaded says nothing about the stack."""
@@ -84,8 +91,9 @@ class CallTracker:
         self._adopted |= {call.id: call for call in calls}
 
     def on_webhook(self, event: WebhookEvent, caller: str | None = None) -> list[CallRecord]:
-        """The calls that changed by it. A room of `inv call` has none: its caller records what it has seen."""
-        if event.room.startswith(CALL_ROOM_PREFIX):
+        """The calls that changed by it. `inv call` has none: it records what its callers have seen."""
+        synthetic = event.identity.startswith(SYNTHETIC_CALLER_PREFIX)
+        if synthetic or event.room.startswith(CALL_ROOM_PREFIX):
             return []
         key = event.room_sid or event.room
         if event.kind == "room_finished":

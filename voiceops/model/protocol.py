@@ -12,6 +12,8 @@ ROOM_CLEANUP_TOPIC = "room_cleanup"
 
 CALL_ROOM_PREFIX = "voiceops-call-"
 """Rooms that a synthetic caller makes and deletes; agents only leave them."""
+SYNTHETIC_CALLER_PREFIX = "voiceops-caller-"
+"""Identities of synthetic callers, also in rooms of other names: whoever places their calls records them."""
 NOBODY_TIMEOUT_S = 60.0
 """How long a ready agent waits for the first person of its room; then nobody will come."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +24,7 @@ from tests.unit.agentkit.fake_job import (
 from voiceops.agentkit import Call, CallEvent, guarded_entrypoint
 from voiceops.agentkit.guard import GuardOptions
 from voiceops.model.calls import ROOM_PREFIX
+from voiceops.model.protocol import CALL_LOGGER, SYNTHETIC_CALLER_PREFIX
 
 
 @asynccontextmanager
@@ -128,6 +130,20 @@ async def test_the_room_of_a_synthetic_call_is_left_to_its_caller() -> None:
         await job
 
     assert (context.reason, context.deleted) == ("caller left", 0)
+
+
+async def test_the_log_tells_of_callers_but_not_of_synthetic_ones(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, CALL_LOGGER)
+    context = FakeContext()
+    context.comes(f"{SYNTHETIC_CALLER_PREFIX}1")
+    async with serving(context, hangup_grace_s=0.01) as job:
+        context.comes("alice")
+        for one in (f"{SYNTHETIC_CALLER_PREFIX}1", "alice"):
+            context.leaves(one)
+        await job
+
+    told = [(one.message, one.caller_sid) for one in caplog.records if hasattr(one, "caller_sid")]
+    assert told == [("caller joined", "PA_alice"), ("caller left", "PA_alice")]
 
 
 async def test_the_room_of_a_synthetic_call_that_nobody_joins_is_deleted() -> None:

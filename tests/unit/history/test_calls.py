@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,6 +124,11 @@ def test_in_any_order_a_call_ends_once(events: list[WebhookEvent]) -> None:
 
 def test_synthetic_calls_are_recorded_by_who_places_them() -> None:
     assert CallTracker().on_webhook(webhook("participant_joined", 1.0, "P", room="voiceops-call-1")) == []
+    named = [
+        msgspec.structs.replace(event, identity="voiceops-caller-1")
+        for event in (joined("P", 10.0), heard("P", 10.2), left("P", 20.0))
+    ]
+    assert ends_of(joined("A", 9.0), heard("A", 9.5), *named) == {}
 
 
 def test_calls_of_an_earlier_monitor_end_by_their_webhook_or_when_nobody_is_left() -> None:
