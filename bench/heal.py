@@ -5,8 +5,8 @@ of the same run: 1.2 times a worker's own start, and 0.5 s. With ``--phases`` al
 worker was registered and when the caller got a dispatch.
 
 ``--waiting N``: of N callers at once who dial while all workers are dead and stay, how many hear an agent, and after how
-long, in each round. Jobs are threads then: a process for each would have two cores import LiveKit's library for half a minute, and it is
-the monitor that is measured.
+long, in each round. It is the monitor that is measured, so callers have no microphone, agents beep once, and their jobs are threads: to
+encode 40 streams takes two cores, and to import LiveKit's library 20 times half a minute of both.
 """
 
 from __future__ import annotations
@@ -145,7 +145,9 @@ async def waiting(made: Project, count: int, turn: int) -> list[float]:
             break_it(made, ("agent",), signal.SIGKILL)
             began = time.perf_counter()
             people = [
-                await calls.enter_async_context(caller(made.url, f"waits-{turn}-{number}"))
+                await calls.enter_async_context(
+                    caller(made.url, f"waits-{turn}-{number}-beep", microphone=False)
+                )
                 for number in range(count)
             ]
             hearings = [await calls.enter_async_context(Hearing(one)) for one in people]

@@ -26,11 +26,16 @@ def token(room: str, *, identity: str = "caller", life_s: float = 3600, secret: 
 
 
 @asynccontextmanager
-async def caller(url: str, room: str, *, identity: str = "caller") -> AsyncIterator[rtc.Room]:
-    """Somebody who is in the room with a (silent) microphone until the block ends."""
+async def caller(
+    url: str, room: str, *, identity: str = "caller", microphone: bool = True
+) -> AsyncIterator[rtc.Room]:
+    """Somebody who is in the room with a (silent) microphone until the block ends; without one who listens only."""
     person = rtc.Room()
     await person.connect(url, token(room, identity=identity))
     try:
+        if not microphone:
+            yield person
+            return
         source = rtc.AudioSource(48_000, 1)
         await person.local_participant.publish_track(
             rtc.LocalAudioTrack.create_audio_track("microphone", source),

@@ -37,7 +37,7 @@ async def _accept(request: JobRequest) -> None:
 
 @server.rtc_session(agent_name=os.environ.get("TONE_AGENT_NAME", ""), on_request=_accept)
 async def entrypoint(ctx: JobContext) -> None:
-    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer."""
+    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer, -beep."""
     mode = ctx.job.room.name.rpartition("-")[2]
     if mode == "raise":
         raise RuntimeError("an entrypoint that fails")
@@ -57,6 +57,11 @@ async def entrypoint(ctx: JobContext) -> None:
         await _play(source, 0.5)
         await ctx.room.disconnect()
         ctx.shutdown()
+    elif mode == "beep":
+        # Encoding takes 5 % of a core for as long as a track is not muted, also of silence.
+        await _play(source, 2.0, until=gone)
+        track.mute()
+        await gone.wait()
     elif mode == "answer":
         await _play(source, 0.5)
         await words_ended.wait()
