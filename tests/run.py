@@ -69,10 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if "checks" in stages:
             _timed(outcome, "checks", _checks)
+        if "unit" in stages or "integration" in stages:
+            subprocess.run([*PYTHON, "tests.support.install_parts"], cwd=ROOT, check=False)
         if "unit" in stages:
             _timed(outcome, "unit", lambda: _pytest([*FOLDERS["unit"], "-n", "2", *select]))
         if "integration" in stages:
-            subprocess.run([*PYTHON, "tests.support.install_parts"], cwd=ROOT, check=False)
             _timed(outcome, "integration", lambda: _on_real_parts(select, repeat=options.repeat))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -34,6 +34,9 @@ APT_PACKAGES = {
     "fish": "fish",
     "tmux": "tmux",
     "zsh": "zsh",
+    "node": "nodejs",
+    "npm": "npm",
+    "chromium": "chromium",
 }
 """Command -> package."""
 _SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])

@@ -78,6 +78,14 @@ def postgresql() -> Path:
     return folders[-1].parent
 
 
+def node() -> str:
+    """The program ``node``, of a version with a test runner."""
+    found = shutil.which("node")
+    if found is None:
+        missing("node", "its package is nodejs on Debian and Ubuntu")
+    return found
+
+
 def prometheus() -> Path:
     """The folder with the distribution's prometheus and promtool, unpacked from its package and not installed."""
     folder = cache_folder() / "prometheus"

@@ -78,7 +78,8 @@ def test_a_wheel_has_the_package_and_what_it_ships(checkout: Path, tmp_path: Pat
     shipped = {f"voiceops/shipped/{name}" for name in files(checkout, *SHIPPED)}
     assert names == files(checkout, "voiceops") | shipped
     assert {"voiceops/py.typed", "voiceops/deploy/pip.lock", "voiceops/shipped/.env.example"} <= names
-    assert {name.rpartition(".")[2] for name in files(checkout, "voiceops")} == {"py", "typed", "lock"}
+    page = {"html", "css", "js", "mjs"}
+    assert {name.rpartition(".")[2] for name in files(checkout, "voiceops")} == {"py", "typed", "lock"} | page
 
 
 def test_a_wheel_from_the_source_archive_is_the_same(checkout: Path, tmp_path: Path) -> None:

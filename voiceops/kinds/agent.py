@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import msgspec
 
 from voiceops.config import decode
 from voiceops.errors import ConfigError
-from voiceops.kinds.environment import digest_of, service_environment, withheld_names
+from voiceops.kinds.environment import digest_of, importable, service_environment, withheld_names
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind
 from voiceops.kinds.release_files import release_digest, release_files
 from voiceops.model import protocol
@@ -105,7 +104,7 @@ class AgentKind(Kind[AgentService]):
             outline,
             argv=argv,
             digest=digest_of(argv, env, release),
-            env=_importable(env, service.python),
+            env=env if service.python else importable(env),
             release=release,
         )
 
@@ -218,15 +217,6 @@ def _usual_load_limit(settings: Settings) -> str:
     """``off`` where every worker is on this very machine: no other can take the call that one refuses."""
     shared = any(one.cluster for one in settings.services.values())
     return "off" if on_loopback(settings.livekit.url) and not shared else f"{protocol.TARGET_LOAD:g}"
-
-
-def _importable(env: dict[str, str], python: str | None) -> dict[str, str]:
-    """Agents import ``voiceops.agentkit``, also where voiceops runs from a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    if python is not None or package.is_relative_to(sys.prefix):
-        return env
-    paths = env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")
-    return {**env, "PYTHONPATH": os.pathsep.join([*filter(None, paths.split(os.pathsep)), str(package)])}
 
 
 def _entry(name: str, service: AgentService, root: Path) -> Path:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from voiceops.errors import ConfigError
 from voiceops.model.environment import selected_variables
@@ -36,3 +39,12 @@ def withheld_names(env: Mapping[str, str], dotenv: Mapping[str, str]) -> tuple[s
 def digest_of(*parts: object) -> str:
     """Return a short hash that differs for other values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def importable(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with a PYTHONPATH by which voiceops is found, also where it runs from a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    if package.is_relative_to(sys.prefix):
+        return dict(env)
+    paths = env.get("PYTHONPATH") or os.environ.get("PYTHONPATH", "")
+    return {**env, "PYTHONPATH": os.pathsep.join([*filter(None, paths.split(os.pathsep)), str(package)])}

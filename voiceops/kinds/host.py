@@ -60,10 +60,10 @@ class HostContext:
         mode = 0o640 if group else 0o600
         return File(path=path, content=text, owner="root", group=group, mode=mode, secret=True)
 
-    def program(self, path: str, source: Path) -> Blob:
-        """Return a program that is copied from this machine."""
+    def program(self, path: str, source: Path, *, mode: int = 0o755) -> Blob:
+        """Return a program, or by ``mode`` another file, that is copied from this machine."""
         content = Content.of_file(source, str(source))
-        return Blob(path=path, source=source, content=content, owner="root", mode=0o755)
+        return Blob(path=path, source=source, content=content, owner="root", mode=mode)
 
     def script(self, path: str, source: Path) -> File:
         """Return a program that is a text of ours."""

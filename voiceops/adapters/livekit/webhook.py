@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,13 +17,13 @@ from typing import Union
 import msgspec
 from aiohttp import web
 
+from voiceops.adapters.livekit.token import verified_claims
 from voiceops.errors import CredentialsError
 from voiceops.model.monitor_events import WebhookEvent
 from voiceops.model.protocol import WEBHOOK_PATH
 from voiceops.model.secret import Secret
 
 MOST_BYTES = 256_000
-_LEEWAY_S = 60.0
 _REMEMBERED = 20_000
 _LATE_S = 5.0
 """Within so long the time of arrival counts: LiveKit's ``created_at`` has whole seconds. Beyond, it was sent again."""
@@ -57,27 +56,10 @@ _decoder = msgspec.json.Decoder(_Body)
 
 def verify(authorization: str, body: bytes, key: Secret, secret: Secret, now: float) -> None:
     """``CredentialsError`` unless the key has signed exactly this body, for a time that includes ``now``."""
-    token = authorization.removeprefix("Bearer ").strip()
-    try:
-        head, claims, signature = token.split(".")
-        signed = hmac.digest(secret.reveal().encode(), f"{head}.{claims}".encode(), "sha256")
-        if not hmac.compare_digest(signed, _unbase64(signature)):
-            raise CredentialsError("the signature of a webhook is wrong")
-        header, fields = json.loads(_unbase64(head)), json.loads(_unbase64(claims))
-        expires, begins = float(fields["exp"]), float(fields.get("nbf", 0.0))
-        issuer, digest = str(fields["iss"]), str(fields["sha256"])
-    except (ValueError, KeyError, TypeError):
-        raise CredentialsError("a webhook carries no token") from None
-    if not isinstance(header, dict) or header.get("alg") != "HS256" or issuer != key.reveal():
-        raise CredentialsError("a webhook is signed by another key")
-    if not begins - _LEEWAY_S <= now <= expires + _LEEWAY_S:
-        raise CredentialsError("the token of a webhook is not valid now")
+    claims = verified_claims(authorization.removeprefix("Bearer ").strip(), key, secret, now)
+    digest = str(claims.get("sha256", ""))
     if not hmac.compare_digest(base64.b64encode(hashlib.sha256(body).digest()), digest.encode()):
         raise CredentialsError("the body of a webhook is not the one that was signed")
-
-
-def _unbase64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 class WebhookReceiver:

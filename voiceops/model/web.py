@@ -1,0 +1,38 @@
+"""What the service of kind ``web`` is started with; its kind writes it, its process reads it."""
+
+from __future__ import annotations
+
+from typing import Union
+
+import msgspec
+
+SETTINGS_ENV = "VOICEOPS_WEB"
+"""Variable with ``WebSettings`` as JSON. Keys are variables of their own: ``LIVEKIT_API_KEY``, ``LIVEKIT_API_SECRET``."""
+OPERATORS_TOKEN_ENV = "VOICEOPS_WEB_OPERATORS_TOKEN"
+
+
+class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the page is served, to whom, and which LiveKit it calls."""
+
+    address: str = "127.0.0.1"
+    port: int
+    cors_port: Union[int, None] = None
+    """A second port for pages of ``origins``, with the API and the library only; None: none."""
+    origins: tuple[str, ...] = ()
+    """Other origins whose pages may use the API, as ``https://example.com``."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose ``X-Forwarded-*`` count."""
+    livekit_url: str
+    """Where this process asks LiveKit."""
+    browser_url: str
+    """Where browsers reach it."""
+    agent_name: str = ""
+    """The agent that a call is dispatched to; empty: the implicit one."""
+    client: str
+    """Path of livekit-client."""
+    requests_per_minute: float
+    """Of one address."""
+    requests_per_minute_total: float
+    """Of all addresses."""
+    why_command: tuple[str, ...] = ()
+    """Prints a diagnosis as JSON for the operators; empty: there is none here."""

@@ -1,0 +1,1 @@
+"""The page for callers, and the API that gives each of them a room with an agent."""

@@ -1,0 +1,45 @@
+"""The files of the page, read once: only what is listed here is ever served, so no path leads anywhere else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from voiceops.adapters.binaries.livekit_client import read_client
+
+PAGE = Path(__file__).parent / "page"
+_JAVASCRIPT = "text/javascript"
+_FILES = {
+    "/": ("index.html", "text/html"),
+    "/style.css": ("style.css", "text/css"),
+    "/page.mjs": ("page.mjs", _JAVASCRIPT),
+    "/view.mjs": ("view.mjs", _JAVASCRIPT),
+    "/call-machine.mjs": ("call-machine.mjs", _JAVASCRIPT),
+    "/voiceops-client.js": ("voiceops-client.js", _JAVASCRIPT),
+}
+CLIENT_URL = "/livekit-client.js"
+LIBRARY = frozenset({"/voiceops-client.js", "/call-machine.mjs", CLIENT_URL})
+"""What pages of other origins import."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file, plain and compressed."""
+
+    content: bytes
+    compressed: bytes
+    content_type: str
+    etag: str
+
+
+def load_assets(client: Path) -> dict[str, Asset]:
+    """Return all files by their URL; ``ConfigError`` where livekit-client is not the pinned one."""
+    assets = {url: _asset((PAGE / name).read_bytes(), kind) for url, (name, kind) in _FILES.items()}
+    return assets | {CLIENT_URL: _asset(read_client(client), _JAVASCRIPT)}
+
+
+def _asset(content: bytes, content_type: str) -> Asset:
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    return Asset(content, gzip.compress(content, 6, mtime=0), content_type, f'"{digest}"')
