@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from voiceops.history.calls import CallTracker
 from voiceops.model.alerts import ActiveCondition
 from voiceops.model.monitor_events import (
@@ -49,6 +51,8 @@ class AlertInputs:
     probe_error: str = ""
     incidents: dict[str, Incident] = field(default_factory=dict)
     """Open ones."""
+    ended: deque[Incident] = field(default_factory=lambda: deque(maxlen=50))
+    """What was open a while ago explains calls that failed then."""
     raised: dict[tuple[str, str], AlertRaised] = field(default_factory=dict)
     """What the monitor itself raised and has not resolved."""
 
@@ -71,6 +75,8 @@ class AlertInputs:
             self.incidents.pop(event.incident, None)
             if event.ended_at is None:
                 self.incidents[event.incident] = event
+            else:
+                self.ended.append(event)
         elif isinstance(event, AlertRaised):
             self.raised.pop((event.alert, event.subject), None)
             if not event.resolved:
@@ -81,14 +87,45 @@ def conditions(
     inputs: AlertInputs, machine: MachineFacts, settings: AlertSettings, now: float
 ) -> list[ActiveCondition]:
     """All that holds; what `why` found of the same cause lends its sentence and its fix."""
-    return [
-        *_raised(inputs),
+    of_calls = (
         *_rooms(inputs, settings),
         *_no_worker(inputs),
         *_answer_rate(inputs, settings, now),
         *_probe(inputs),
+    )
+    return [
+        *_raised(inputs),
         *_machine(machine, settings, now),
+        *(explained(one, inputs, settings, now) for one in of_calls),
     ]
+
+
+_OF_ROOMS = frozenset({"orphan-room", "never-joined", "server-not-ready", "livekit-unreachable"})
+
+
+def explained(
+    condition: ActiveCondition, inputs: AlertInputs, settings: AlertSettings, now: float
+) -> ActiveCondition:
+    """Return the condition with the sentence and the fix of the incident behind it, where one is known."""
+    known = next(_causes(condition.alert, inputs, now - settings.window_s), None)
+    if known is None:
+        return condition
+    return msgspec.structs.replace(
+        condition, sentence=f"{condition.sentence} {known.sentence}", fix=known.fix or condition.fix
+    )
+
+
+def _causes(alert: str, inputs: AlertInputs, since: float) -> Iterator[Incident]:
+    """The incidents that explain an alert: those that go on, and of failed calls also those that ended since then."""
+    for one in inputs.incidents.values():
+        if (
+            (alert == "no-worker" and one.subject and one.cause.startswith("service-"))
+            or (alert == "max-rooms" and one.cause in _OF_ROOMS)
+            or alert in ("answer-rate", "probe")
+        ):
+            yield one
+    if alert == "answer-rate":
+        yield from (one for one in reversed(inputs.ended) if (one.ended_at or 0.0) > since)
 
 
 def _raised(inputs: AlertInputs) -> Iterator[ActiveCondition]:
@@ -112,13 +149,10 @@ def _no_worker(inputs: AlertInputs) -> Iterator[ActiveCondition]:
     # One check may fall into a restart.
     if inputs.checks_without_worker < 2:
         return
-    # The monitor's own incident of the agent says why, and what to do.
-    known = next((one for one in inputs.incidents.values() if one.subject and one.sentence), None)
     yield ActiveCondition(
         alert="no-worker",
-        sentence="No agent is registered with LiveKit: nobody answers new calls."
-        + (f" {known.sentence}" if known else ""),
-        fix=(known.fix if known else "") or "inv why --fix",
+        sentence="No agent is registered with LiveKit: nobody answers new calls.",
+        fix="inv why --fix",
     )
 
 

@@ -14,7 +14,8 @@ import msgspec
 from voiceops.alerts.conditions import AlertInputs, MachineFacts, conditions
 from voiceops.alerts.decide import AlertMemory, decide
 from voiceops.alerts.send import AlertSender
-from voiceops.model.alerts import AlertMessage
+from voiceops.model.alerts import ActiveCondition, AlertMessage
+from voiceops.model.findings import for_host
 from voiceops.model.monitor_events import AlertRaised, MonitorEvent
 from voiceops.model.settings import AlertSettings
 from voiceops.util.atomic_write import write_atomically
@@ -54,10 +55,13 @@ class AlertRecorder:
         host: str,
         file: Path,
         observe: Callable[[], MachineFacts],
+        server: str = "",
         tell: Callable[[AlertRaised], None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """``server``: the name of the server that it runs on, for commands that people type elsewhere."""
         self._settings = settings
+        self._server = server
         self._sender = sender
         self._host = host
         self._file = file
@@ -101,7 +105,7 @@ class AlertRecorder:
         if now >= self._observe_at:
             self._observe_at = now + OBSERVE_EVERY_S
             self._machine = self._observe()
-        holding = conditions(self._inputs, self._machine, self._settings, now)
+        holding = [self._named(one) for one in conditions(self._inputs, self._machine, self._settings, now)]
         if self._inputs.check is None:
             # A new monitor knows nothing yet: an alert of the one before is not over because of that.
             known = {one.key for one in holding}
@@ -121,6 +125,12 @@ class AlertRecorder:
         if changed:
             self._write()
         self._send_waiting()
+
+    def _named(self, condition: ActiveCondition) -> ActiveCondition:
+        if not self._server:
+            return condition
+        fix = " && ".join(for_host(part, self._server) for part in condition.fix.split(" && "))
+        return msgspec.structs.replace(condition, fix=fix)
 
     def _send_waiting(self) -> None:
         for waiting in list(self._state.waiting):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
-from voiceops.model.findings import Finding, Fix, is_command
+from voiceops.model.findings import Finding, Fix, for_host
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 
 if TYPE_CHECKING:
@@ -67,15 +67,12 @@ def on_host(finding: Finding, host: str) -> Finding:
     What a person has to change first, code or inventory, gets to a server by a deploy.
     """
 
-    def named(command: str) -> str:
-        return f"{command} --host {host}" if is_command(command) and "--host" not in command else command
-
     def on_server(fix: Fix) -> Fix:
         if _QUOTED.search(fix.command):
             deployed = _QUOTED_START.sub("`inv deploy`", fix.command)
-            return replace(fix, command=_QUOTED.sub(lambda found: f"`{named(found[1])}`", deployed))
+            return replace(fix, command=_QUOTED.sub(lambda found: f"`{for_host(found[1], host)}`", deployed))
         parts = [fix.command] if fix.room else fix.command.split(" && ")
-        return replace(fix, command=" && ".join(map(named, parts)))
+        return replace(fix, command=" && ".join(for_host(part, host) for part in parts))
 
     return replace(finding, fixes=tuple(map(on_server, finding.fixes)))
 

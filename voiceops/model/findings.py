@@ -36,6 +36,11 @@ def is_command(text: str) -> bool:
     return text.startswith("inv ")
 
 
+def for_host(command: str, host: str) -> str:
+    """Return a command with the host that it acts on: without it, it would act on this machine. Other text stays."""
+    return f"{command} --host {host}" if is_command(command) and "--host" not in command else command
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A cause, the evidence for it, and what fixes it."""

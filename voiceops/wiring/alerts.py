@@ -21,7 +21,9 @@ def alert_sender(project: Project, host: Host) -> AlertSender:
         raise project.configuration.pointed(host.name, error) from None
 
 
-def alert_recorder(project: Project, host: Host, metrics: MonitorRecorder | None) -> AlertRecorder | None:
+def alert_recorder(
+    project: Project, host: Host, metrics: MonitorRecorder | None, *, on_server: bool
+) -> AlertRecorder | None:
     """What judges the monitor's events and sends alerts, told to ``metrics`` too; None where nobody is to be told."""
     sender = alert_sender(project, host)
     if not sender.targets:
@@ -33,6 +35,7 @@ def alert_recorder(project: Project, host: Host, metrics: MonitorRecorder | None
         host=host.name,
         file=folder / "monitor" / "alerts.json",
         observe=lambda: observe_machine(folder, host.settings.livekit.url),
+        server=host.name if on_server else "",
         tell=None if metrics is None else metrics.record,
     )
 

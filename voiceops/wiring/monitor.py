@@ -237,7 +237,7 @@ def monitor_recorders(
         if settings.metrics.port is not None:
             metrics = _metrics(project, host, settings.metrics.port)
             add(metrics)
-        if alerts := alert_recorder(project, host, metrics):
+        if alerts := alert_recorder(project, host, metrics, on_server=on_server):
             add(alerts)
         yield recorders
 

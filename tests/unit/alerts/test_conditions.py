@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from voiceops.alerts.conditions import AlertInputs, MachineFacts, conditions
@@ -126,3 +127,52 @@ def test_what_was_observed_of_the_machine(machine: MachineFacts, alert: str, wor
 def test_a_good_machine() -> None:
     good = MachineFacts(disk_free_bytes=10**10, clock_skew_s=-2.0, certificate_expires_at=NOW + 60 * DAY_S)
     assert holding(machine=good) == {}
+
+
+def incident(cause: str, sentence: str, fix: str, *, subject: str = "") -> Incident:
+    return Incident(
+        at=NOW - 50,
+        host="h",
+        incident=cause,
+        cause=cause,
+        subject=subject,
+        sentence=sentence,
+        fix=fix,
+        began_at=NOW - 200,
+    )
+
+
+RAISED = incident("calls-failed", "The last 2 calls of agent failed: KeyError.", "correct agent.py:31")
+BAD_PROBE = ProbeCall(at=NOW, host="h", ok=False, error="no-agent")
+
+
+@pytest.mark.parametrize(
+    ("alert", "events", "cause"),
+    [
+        ("answer-rate", calls(5, 5), RAISED),
+        ("probe", [BAD_PROBE, BAD_PROBE], RAISED),
+        (
+            "no-worker",
+            [check(workers=0), check(workers=0)],
+            incident("service-dead", "No worker runs.", "inv start", subject="agent"),
+        ),
+        ("max-rooms", [check(rooms=6)], incident("orphan-room", "A node died.", "inv cleanup-rooms")),
+    ],
+)
+def test_an_alert_has_the_sentence_and_the_fix_that_why_has_for_its_cause(
+    alert: str, events: list[MonitorEvent], cause: Incident
+) -> None:
+    inputs = AlertInputs()
+    for event in (*events, RAISED, cause):
+        inputs.record(event)
+    (told,) = [one for one in conditions(inputs, MachineFacts(), SETTINGS, NOW) if one.alert == alert]
+    assert told.sentence.endswith(cause.sentence)
+    assert told.fix == cause.fix
+
+
+def test_failed_calls_are_still_explained_when_the_next_call_was_answered() -> None:
+    over = msgspec.structs.replace(RAISED, ended_at=NOW - 50)
+    long_ago = msgspec.structs.replace(RAISED, ended_at=NOW - 7200)
+    assert "KeyError" in holding(*calls(5, 5), RAISED, over)["answer-rate"]
+    assert "KeyError" not in holding(*calls(5, 5), RAISED, long_ago)["answer-rate"]
+    assert "KeyError" not in holding(BAD_PROBE, BAD_PROBE, RAISED, over)["probe"]

@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from voiceops.alerts import recorder as recorder_module
 from voiceops.alerts.conditions import MachineFacts
-from voiceops.alerts.deliver import AlertTarget
+from voiceops.alerts.deliver import AlertTarget, text
 from voiceops.alerts.recorder import AlertRecorder
 from voiceops.alerts.send import AlertSender
 from voiceops.model.alerts import AlertMessage
-from voiceops.model.monitor_events import AlertRaised
+from voiceops.model.monitor_events import AlertRaised, CheckSummary
 from voiceops.model.settings import AlertSettings
 
 LIMIT = AlertRaised(at=1.0, host="h", alert="restart-limit", subject="agent", sentence="It ended 10 times.")
@@ -29,11 +30,13 @@ class FakeSender(AlertSender):
     def __init__(self) -> None:
         super().__init__("p", "h", TARGETS)
         self.sent: list[tuple[str, str, bool]] = []
+        self.messages: list[AlertMessage] = []
         self.down: set[str] = set()
         self.takes_s = 0.0
 
     def send(self, message: AlertMessage, targets: Sequence[AlertTarget]) -> Mapping[str, str]:
         time.sleep(self.takes_s)
+        self.messages.append(message)
         self.sent += [
             (one.name, message.alert, message.resolved) for one in targets if one.name not in self.down
         ]
@@ -153,3 +156,36 @@ def test_a_damaged_file_is_told_and_replaced(
     alerts.close()
 
     assert caplog.messages == ["the file of alerts can't be read"]
+
+
+def test_the_end_is_told_with_the_sentence_of_why_and_on_a_server_fixes_name_it(
+    sender: FakeSender, tmp_path: Path
+) -> None:
+    alerts = AlertRecorder(
+        AlertSettings(),
+        sender,
+        host="web1",
+        file=tmp_path / "alerts.json",
+        observe=MachineFacts,
+        server="web1",
+    )
+    failed = AlertRaised(
+        at=1.0,
+        host="web1",
+        alert="calls-failed",
+        subject="agent",
+        sentence="The last call of agent failed: KeyError (agent.py:31).",
+        fix="inv why --fix && inv call",
+    )
+    check = CheckSummary(at=1.0, host="web1", ok=True, took_s=0.1)
+    for event in (failed, check):
+        alerts.record(event)
+    until(lambda: len(sender.messages) == 1)
+    alerts.record(msgspec.structs.replace(failed, resolved=True))
+    until(lambda: len(sender.messages) == 2)
+    alerts.close()
+    begun, over = sender.messages
+    assert begun.fix == "inv why --fix --host web1 && inv call --host web1"
+    assert text(begun).splitlines() == [failed.sentence, f"fix: {begun.fix}"]
+    assert (over.resolved, over.sentence) == (True, failed.sentence)
+    assert text(over).startswith(f"{failed.sentence}\nIt lasted ")
