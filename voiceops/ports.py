@@ -96,6 +96,10 @@ class RemoteProcess(Protocol):
         """Send to its input; ``UnreachableError`` when the connection is gone."""
         ...
 
+    def end_input(self) -> None:
+        """Say that nothing more comes; safe to call again."""
+        ...
+
     def read(self, silence_s: float) -> bytes:
         """Some of its output, empty at its end; ``DeadlineError`` when nothing comes for so long."""
         ...

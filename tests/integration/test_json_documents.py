@@ -37,6 +37,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("rooms.selftest",),
     ("rotate-logs",),
     ("schedule", "--check", "--remove"),
+    ("backup",),
+    ("restore",),
     ("inventory",),
     ("completion", "--shell", "zsh"),
     ("init",),

@@ -52,6 +52,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("token", "--room", ROOM),
     ("rotate-logs",),
     ("schedule", "--check", "--remove"),
+    ("backup",),
+    ("restore",),
     ("inventory", "--graph"),
     ("init",),
     ("open", "x"),

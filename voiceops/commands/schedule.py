@@ -27,16 +27,23 @@ SCHEDULE_LOG_BYTES = 1_000_000
 DEFAULT_EVERY_MIN = 5
 
 
-def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int, boot: bool) -> Report:
+def schedule(run: CommandRun, *, systemd: bool, remove: bool, every: int, boot: bool, backup: bool) -> Report:
     """Install or remove the entries of cron or systemd; on servers the timers of the deploy."""
     if not all(host.local for host in run.project.hosts):
         if boot:
             raise UsageError(
                 "--boot is for this machine: on servers systemd starts the services", hint="leave it out"
             )
+        if backup:
+            raise UsageError(
+                "--backup is for this machine: backups of servers come here",
+                hint="let cron run `inv backup --group GROUP` here",
+            )
         return _on_servers(run, remove=remove, every=every)
     every = every or DEFAULT_EVERY_MIN
-    installed = project_schedule(run.project, inventory=run.inventory, every_min=every, boot=boot)
+    installed = project_schedule(
+        run.project, inventory=run.inventory, every_min=every, boot=boot, backup=backup
+    )
     how = None if remove else installed.targets.how(systemd=systemd)
     changes = installed.schedule.plan(how)
     if changes and not run.check:

@@ -275,8 +275,6 @@ def is_private_url(url: str) -> bool:
     host = (urlsplit(url).hostname or "").rstrip(".")
     if host in ("localhost", "127.0.0.1"):
         return True
-    import ipaddress  # 4 ms that the default url does not pay for
-
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

@@ -19,6 +19,7 @@ from voiceops.model.settings import Probe, ServiceBase, Settings
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
     from voiceops.config import decode
+    from voiceops.kinds.backup import BackupMethod
     from voiceops.kinds.host import HostContext
     from voiceops.model.settings import PortUse
     from voiceops.resources import Resource
@@ -125,6 +126,8 @@ class Kind(ABC, Generic[S]):
     settings: type[S]
     """Its struct; the role stands there, the tag is the kind's name."""
     stop: StopBehaviour = StopBehaviour()
+    backup: BackupMethod[S] | None = None
+    """How its data are backed up; None: it keeps none."""
     runs_python: bool = False
     """Whether it runs in the Python environment that a deploy builds on the host."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -17,6 +17,7 @@ from voiceops.adapters.binaries import postgresql
 from voiceops.config import decode
 from voiceops.config.checks import check_peer
 from voiceops.errors import ConfigError
+from voiceops.kinds.backup import BackupMethod, DataCall
 from voiceops.kinds.environment import digest_of
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration
 from voiceops.kinds.program import Program, ProgramKind
@@ -57,12 +58,71 @@ class PostgresService(ServiceBase, tag_field="kind", tag="postgres", frozen=True
     stop_timeout_s: float = 60.0
 
 
+_COUNT = (
+    "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relkind IN ('r', 'p', 'm', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+)
+_RESTORING, _REPLACED = "voiceops_restoring", "voiceops_replaced"
+"""Databases beside the service's own while a restore goes on."""
+
+
+class PostgresBackup(BackupMethod[PostgresService]):
+    """By pg_dump's custom format; a restore fills a database beside the old one, then swaps their names."""
+
+    suffix = ".dump"
+    magic = b"PGDMP"
+    counted = "table"
+
+    def dump(self, service: PostgresService) -> DataCall:
+        return DataCall(argv=(*_client(service, "pg_dump", service.database), "-Fc"))
+
+    def count(self, service: PostgresService) -> DataCall:
+        return DataCall(argv=(*_client(service, "psql", service.database), "-Xqtc", _COUNT))
+
+    def count_of(self, printed: str) -> int:
+        return int(printed.strip().rpartition("\n")[2])  # a login shell may print before
+
+    def scratch(
+        self, service: PostgresService, *, port: int, password: Secret, here: bool
+    ) -> PostgresService:
+        # Nothing that acts on the world outside, such as archive_command; libraries may be needed by the data.
+        libraries = {key: value for key, value in service.config.items() if key == "shared_preload_libraries"}
+        return msgspec.structs.replace(
+            service,
+            port=port,
+            address="127.0.0.1",
+            password=password,
+            config={**libraries, "fsync": False},
+            bin=service.bin if here else None,
+            env={},
+            env_from=[],
+        )
+
+    def load(self, service: PostgresService) -> Sequence[DataCall]:
+        psql = (*_client(service, "psql", "template1"), "-Xq", "-v", "ON_ERROR_STOP=1")
+        clear = [f"DROP DATABASE IF EXISTS {name} WITH (FORCE)" for name in (_RESTORING, _REPLACED)]
+        swap = [
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{service.database}'",
+            f'ALTER DATABASE "{service.database}" RENAME TO {_REPLACED}',
+            f'ALTER DATABASE {_RESTORING} RENAME TO "{service.database}"',
+        ]
+        restore = (*_client(service, "pg_restore", _RESTORING), "--exit-on-error", "--no-owner")
+        return (
+            DataCall(argv=(*psql, *_statements(*clear, f"CREATE DATABASE {_RESTORING} TEMPLATE template0"))),
+            DataCall(argv=restore, takes_backup=True),
+            # One transaction: whoever is cut off meanwhile finds the old database or the new one.
+            DataCall(argv=(*psql, "-1", *_statements(*swap))),
+            DataCall(argv=(*psql, *_statements(clear[1]))),
+        )
+
+
 class PostgresKind(ProgramKind[PostgresService]):
     """Its data outlives releases and stops. SIGINT ends it fast: sessions are cut off, what is written is kept."""
 
     settings = PostgresService
     template = "postgresql.conf"
     keeps_data = True
+    backup = PostgresBackup()
 
     def check(self, service: PostgresService, decoder: decode.Decoder, path: decode.Path) -> None:
         try:
@@ -114,12 +174,9 @@ class PostgresKind(ProgramKind[PostgresService]):
         loopback = ip_address(service.address).is_loopback
         chosen = ["--bin", service.bin] if service.bin else []
         names = ["--user", service.user, "--database", service.database]
-        where = ["-h", service.address, "-p", str(service.port), "-U", service.user, "-d", service.database]
         return Program(
             argv=[HostNames(settings.project).postgres_script, *chosen, *names, config],
-            probe=Probe(
-                command=[f"{service.bin}/psql" if service.bin else "psql", "-Xwqtc", "SELECT 1", *where]
-            ),
+            probe=Probe(command=[*_client(service, "psql", service.database), "-Xqtc", "SELECT 1"]),
             port=service.port,
             stop_signal="INT",
             peers=["localhost"] if loopback and service.peers is None else service.peers,
@@ -156,6 +213,15 @@ class PostgresKind(ProgramKind[PostgresService]):
 
 
 KIND = PostgresKind()
+
+
+def _client(service: PostgresService, program: str, database: str) -> tuple[str, ...]:
+    where = ("-h", service.address, "-p", str(service.port), "-U", service.user, "-w", "-d", database)
+    return (f"{service.bin}/{program}" if service.bin else program, *where)
+
+
+def _statements(*statements: str) -> list[str]:
+    return [word for one in statements for word in ("-c", one)]
 
 
 def _check_version(data: Path, programs: Path, service: PostgresService) -> None:

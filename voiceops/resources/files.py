@@ -70,8 +70,7 @@ def Template(
 
     Raises ``ConfigError`` for an undefined variable or a mistake in the template.
     """
-    import jinja2
-    from jinja2 import meta
+    import jinja2.meta
 
     found: list[str] = []
     environment = jinja2.Environment(
@@ -79,7 +78,7 @@ def Template(
     )
     try:
         # Only what is used is fetched: a reference to a password manager may cost a question.
-        used = meta.find_undeclared_variables(environment.parse(template))
+        used = jinja2.meta.find_undeclared_variables(environment.parse(template))
         values = {key: _revealed(value, found) for key, value in variables.items() if key in used}
         text = environment.from_string(template).render(values)
     except jinja2.TemplateError as error:

@@ -18,6 +18,8 @@ import msgspec
 
 from voiceops.errors import UsageError
 
+BACKUPS_KEPT = 7
+"""Of each service, by the nightly backup."""
 _CRON_LINE_MAX = 998
 """Debian's cron refuses a longer command, and with it the whole file."""
 
@@ -83,10 +85,13 @@ def jobs(
     inventory: str = "",
     *,
     boot: bool = False,
+    backup: bool = False,
     monitor: str = "",
     wanted_mark: Path | None = None,
 ) -> tuple[RecurringJob, ...]:
     """Room cleanup every few minutes, log rotation every quarter of an hour; with ``boot`` a start of the stack.
+
+    With ``backup``, a backup each night.
 
     With ``boot``, a ``monitor`` is started again where its guard is gone too, while ``wanted_mark`` says that nobody
     has stopped it.
@@ -106,6 +111,13 @@ def jobs(
             arguments=("rotate-logs", "--quiet", *named),
             cron="7-59/15 * * * *",
             calendar="*:07/15",
+        ),
+        RecurringJob(
+            name="backup",
+            arguments=("backup", "--quiet", "--keep", str(BACKUPS_KEPT), *named),
+            cron="17 3 * * *",
+            calendar="*-*-* 03:17",
+            wanted=backup,
         ),
         RecurringJob(name="start", arguments=("start", *named), cron="@reboot", calendar="", wanted=boot),
         RecurringJob(

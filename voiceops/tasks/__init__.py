@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from invoke import Collection
 
+from voiceops.tasks.backup import backup, restore
 from voiceops.tasks.call import call
 from voiceops.tasks.completion import completion
 from voiceops.tasks.deploy import deploy, drift, setup
@@ -28,7 +29,7 @@ GROUPS = {
     "diagnosis": (why, recover, monitor, history),
     "rooms": (cleanup_rooms,),
     "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),
-    "project": (init, show_inventory, token, schedule, rotate_logs, completion),
+    "project": (init, show_inventory, token, schedule, rotate_logs, backup, restore, completion),
 }
 """The headings of ``inv help``, with their commands in the order shown."""
 

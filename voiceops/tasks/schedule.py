@@ -12,21 +12,26 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
     help={
         "systemd": "Use systemd's timers instead of cron; servers always do.",
         "boot": "Also start the stack at boot; with --systemd as a user: at login, or at boot with linger.",
+        "backup": "Also back up what services keep each night at 3:17, the last 7 of each.",
         "remove": "Take the entries out again, wherever they are.",
         "every": "Minutes between two cleanups of rooms (default 5; of servers: deploy.cleanup_every_min).",
     },
 )
 def schedule(
-    run: CommandRun, systemd: bool = False, boot: bool = False, remove: bool = False, every: int = 0
+    run: CommandRun,
+    systemd: bool = False,
+    boot: bool = False,
+    backup: bool = False,
+    remove: bool = False,
+    every: int = 0,
 ) -> Report:
     """Let cron or systemd run `cleanup-rooms` and `rotate-logs` for this project, here or on servers.
 
-    On servers: the timer that `inv deploy` installs; the journal rotates its logs by itself.
-    Example: inv schedule --check --diff
+    On servers: the timer of `inv deploy`; the journal rotates its logs by itself. Example: inv schedule --check
     """
     from voiceops.commands import schedule as entries
 
-    return entries.schedule(run, systemd=systemd, remove=remove, every=every, boot=boot)
+    return entries.schedule(run, systemd=systemd, remove=remove, every=every, boot=boot, backup=backup)
 
 
 @command(*TARGETS, name="rotate-logs", help={"quiet": "Print nothing unless something failed: for cron."})

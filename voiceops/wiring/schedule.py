@@ -30,7 +30,7 @@ class ProjectSchedule:
 
 
 def project_schedule(
-    project: Project, *, inventory: str, every_min: int, boot: bool = False
+    project: Project, *, inventory: str, every_min: int, boot: bool = False, backup: bool = False
 ) -> ProjectSchedule:
     """The schedule of this project on this machine."""
     settings = project.hosts[0].settings
@@ -50,7 +50,12 @@ def project_schedule(
     monitor = next((name for name, one in settings.running.items() if one.watches), "")
     mark = ProjectFolder(project.root).wanted_mark(monitor)
     all_jobs = jobs(
-        every_min, str(project.inventory_file) if given else "", boot=boot, monitor=monitor, wanted_mark=mark
+        every_min,
+        str(project.inventory_file) if given else "",
+        boot=boot,
+        backup=backup,
+        monitor=monitor,
+        wanted_mark=mark,
     )
     return ProjectSchedule(
         place=place,

@@ -36,7 +36,7 @@ def build_stack(
 
         return server_stack(project, host, progress=progress, say=say)
     folder = ProjectFolder(project.root)
-    context = _declaration_context(project, host, folder, progress)
+    context = declaration_context(project, host, folder, progress)
 
     def services() -> tuple[Declared, ...]:
         project.ensure_local_keys(say)
@@ -83,9 +83,10 @@ def _livekit_of(host: Host, folder: ProjectFolder) -> LivekitOccupancy:
     )
 
 
-def _declaration_context(
-    project: Project, host: Host, folder: ProjectFolder, progress: Progress
+def declaration_context(
+    project: Project, host: Host, folder: ProjectFolder, progress: Progress = silent
 ) -> DeclarationContext:
+    """What the declarations of a host's services need on this machine."""
     environment = project.configuration.environment
 
     def on_fetch(service: str) -> Callable[[Fetched], None]:

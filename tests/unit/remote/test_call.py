@@ -54,6 +54,9 @@ class Ending:
     def write(self, data: bytes) -> None:
         """Take it."""
 
+    def end_input(self) -> None:
+        """Nothing more comes."""
+
     def read(self, silence_s: float) -> bytes:
         return self._said.pop(0)
 

@@ -129,6 +129,16 @@ def test_only_with_boot_is_the_stack_started_when_the_machine_comes_up() -> None
     assert sorted("OnStartupSec=1s" in text for text in start.values()) == [False, True]
 
 
+def test_only_with_backup_is_there_a_backup_each_night() -> None:
+    assert not any(job.name == "backup" and job.wanted for job in jobs(5))
+    (job,) = [job for job in jobs(5, backup=True) if job.name == "backup"]
+    assert job.arguments == ("backup", "--quiet", "--keep", "7")
+    lines = cron_text(place("/srv/x"), (job,), ScheduleBackend.CRON_D, RENDER).splitlines()
+    assert "17 3 * * * deploy /srv/x/.voiceops/schedule/backup" in lines
+    units = unit_texts(place("/srv/x"), (job,), ScheduleBackend.SYSTEMD_USER, RENDER)
+    assert any("OnCalendar=*-*-* 03:17" in text for text in units.values())
+
+
 def test_with_boot_a_monitor_that_nobody_has_stopped_is_started_again(tmp_path: Path) -> None:
     mark = ProjectFolder(tmp_path).wanted_mark("monitor")
     found = {job.name: job for job in jobs(5, boot=True, monitor="monitor", wanted_mark=mark) if job.wanted}

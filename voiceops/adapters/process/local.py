@@ -97,6 +97,12 @@ class LocalProcess:
         except (BrokenPipeError, ValueError):
             return  # it ended: read() and wait() tell how
 
+    def end_input(self) -> None:
+        if self._process is not None:
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
     def read(self, silence_s: float) -> bytes:
         if self._process is None:
             return b""
@@ -134,11 +140,8 @@ class LocalProcess:
         return ProgramResult(ended.exit_code, output, ended.stderr)
 
     def _feed(self, stdin: bytes) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
         self.write(stdin)
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+        self.end_input()
 
     def close(self) -> None:
         """Close its input, which ends a payload before its next step; then its session."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import string
 
@@ -28,8 +29,6 @@ def split_port(text: str) -> tuple[str, int | None] | None:
 def _is_ipv6(text: str) -> bool:
     if text.count(":") < 2:
         return False
-    import ipaddress
-
     try:
         ipaddress.IPv6Address(_V6_RANGE.sub("1", text))
     except ValueError:

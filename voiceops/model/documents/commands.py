@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from voiceops.model.documents import alerts, doctor, history, project, rooms, servers, stack
+from voiceops.model.documents import alerts, backup, doctor, history, project, rooms, servers, stack
 
 DOCUMENTS: dict[str, tuple[type, ...]] = {
+    "backup": (backup.BackupDocument,),
     "call": (doctor.CallDocument,),
     "check-running": (stack.CheckRunningDocument,),
     "cleanup-rooms": (rooms.CleanupDocument,),
@@ -24,6 +25,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "recover": (doctor.RecoverDocument,),
     "releases": (servers.ReleasesDocument,),
     "render": (servers.RenderDocument,),
+    "restore": (backup.RestoreDocument,),
     "restart": (stack.StackDocument,),
     "rollback": (servers.RollbackDocument,),
     "rooms.delete": (rooms.RoomChangeDocument,),

@@ -1,0 +1,1 @@
+"""Back up the data of services, check each backup, and restore it."""
