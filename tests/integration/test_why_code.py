@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.projects import Answer, Project, project
+from tests.support.servers import IN_THREADS
 
 pytestmark = pytest.mark.timeout(480)
 AGENTS = Path(__file__).parent / "agents"
@@ -24,7 +25,11 @@ TIME = r"at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """In a folder with a space in its name."""
-    with project(tmp_path_factory.mktemp("why code") / "my project", AGENTS / "faulty.py") as made:
+    with project(
+        tmp_path_factory.mktemp("why code") / "my project",
+        AGENTS / "faulty.py",
+        agent={"env": dict(IN_THREADS)},
+    ) as made:
         made.inv("start")
         yield made
 

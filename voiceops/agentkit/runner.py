@@ -160,10 +160,22 @@ def _set_up_logging(options: WorkerOptions) -> LogLimiter:
     for handler in logging.getLogger().handlers:
         handler.addFilter(is_harmful)
         handler.addFilter(limiter)
+        handler.addFilter(_with_job)
         handler.addFilter(_only_under_pii)
     if options.call_steps:
         logging.getLogger().addHandler(CallStepFile(Path(options.call_steps)))
     return limiter
+
+
+def _with_job(record: logging.LogRecord) -> bool:
+    """Name the job of a line from a job that runs in a thread: livekit-agents does so for job processes only."""
+    from livekit.agents import get_job_context
+
+    context = None if hasattr(record, "job_id") else get_job_context(required=False)
+    if context is not None:
+        job = context.job
+        vars(record).update(job_id=job.id, room=job.room.name, room_id=job.room.sid)
+    return True
 
 
 def _only_under_pii(record: logging.LogRecord) -> bool:
