@@ -132,12 +132,10 @@ class Call(Generic[T]):
     @property
     def persons(self) -> list[rtc.RemoteParticipant]:
         """Participants that are neither agents nor recorders."""
-        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
-
         return [
             participant
             for participant in self.ctx.room.remote_participants.values()
-            if participant.kind in DEFAULT_PARTICIPANT_KINDS
+            if _is_person(participant)
         ]
 
     # -- for the guard --
@@ -243,9 +241,7 @@ class Call(Generic[T]):
                 self.background(callback(), "voiceops_on_return")
 
     def _left(self, participant: rtc.RemoteParticipant) -> None:
-        from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
-
-        if participant.kind in DEFAULT_PARTICIPANT_KINDS:
+        if _is_person(participant):
             self._tell_caller(CALLER_LEFT, participant)
         others = [person for person in self.persons if person.identity != participant.identity]
         if others:
@@ -253,7 +249,7 @@ class Call(Generic[T]):
             return
         if self.ended.is_set():
             return
-        if participant.kind not in DEFAULT_PARTICIPANT_KINDS:
+        if not _is_person(participant):
             if not self._vacant:
                 self._await_somebody()
             return
@@ -351,3 +347,10 @@ def _is_timeout(error: BaseException) -> bool:
 
 async def _interrupt(session: AgentSession[object]) -> None:
     await session.interrupt(force=True)
+
+
+def _is_person(participant: rtc.RemoteParticipant) -> bool:
+    """Whether it is neither an agent nor a recorder."""
+    from livekit.agents.job import DEFAULT_PARTICIPANT_KINDS
+
+    return participant.kind in DEFAULT_PARTICIPANT_KINDS
