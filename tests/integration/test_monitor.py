@@ -74,22 +74,54 @@ def test_what_is_killed_or_frozen_comes_back_and_what_a_person_stopped_does_not(
     assert stacks.marked(project.folder) == [], "nothing starts it again"
 
 
-def test_a_guard_that_is_killed_is_replaced_and_its_successor_guards(project: Project) -> None:
-    def guards() -> list[int]:
-        return [
-            one.pid
-            for one in stacks.marked(project.folder)
-            if "guard.py" in " ".join(processes.command_line(one.pid))
-        ]
+def guards(project: Project) -> list[int]:
+    """Pids of the processes that start the monitor again."""
+    return [
+        one.pid
+        for one in stacks.marked(project.folder)
+        if "guard.py" in " ".join(processes.command_line(one.pid))
+    ]
 
-    soon(lambda: len(guards()) == 1, project)
-    (first,) = guards()
+
+def test_a_guard_that_is_killed_is_replaced_and_its_successor_guards(project: Project) -> None:
+    soon(lambda: len(guards(project)) == 1, project)
+    (first,) = guards(project)
     os.kill(first, signal.SIGKILL)
-    soon(lambda: any(pid != first for pid in guards()), project)
+    soon(lambda: any(pid != first for pid in guards(project)), project)
     for number in (signal.SIGKILL, signal.SIGSTOP):
         old = pid_of(project, "monitor")
         os.kill(old, number)
         back(project, "monitor", old)
+
+
+def dead_monitors(project: Project) -> list[dict[str, str]]:
+    """What `inv why` says of monitors; it has found that there is no LiveKit, too."""
+    findings = project.json("why", code=1)["findings"]
+    return [one for one in findings if one["rule"] == "monitor-dead"]
+
+
+def test_a_monitor_that_is_killed_with_its_guard_is_named_by_each_command_and_both_come_back_with_a_start(
+    project: Project,
+) -> None:
+    (project.folder / ".env").write_text("LIVEKIT_API_KEY=k\nLIVEKIT_API_SECRET=s\n")
+    project.json("start")
+    soon(lambda: len(guards(project)) == 1, project)
+    monitor, (guard,) = pid_of(project, "monitor"), guards(project)
+    for pid in (monitor, guard):
+        os.kill(pid, signal.SIGKILL)
+    time.sleep(3.0)
+    assert (pid_of(project, "monitor"), guards(project)) == (0, [])
+    checked = project.run("check-running")
+    assert checked.returncode == 2
+    assert "monitor" in checked.stdout
+    status = project.json("status")["hosts"]["localhost"]["services"]
+    assert (status["monitor"]["state"], status["one"]["state"]) == ("stale", "ready")
+    (finding,) = dead_monitors(project)
+    assert finding["fix"].endswith("start --only monitor")
+    project.json("start")
+    soon(lambda: pid_of(project, "monitor") != 0 and len(guards(project)) == 1, project)
+    assert project.run("check-running").returncode == 0
+    assert dead_monitors(project) == []
 
 
 def test_what_a_person_has_just_started_is_watched(project: Project) -> None:

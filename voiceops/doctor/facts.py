@@ -121,6 +121,8 @@ class HostFact:
     cpu_share: float = 0.0
     """Of all cores, 0 to 1."""
     disk_free_bytes: int = 1 << 40
+    dead_monitors: tuple[str, ...] = ()
+    """Monitors that somebody has started and that do not run any more: nothing is repaired by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

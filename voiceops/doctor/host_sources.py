@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -93,7 +93,10 @@ class HostSources:
         return await asyncio.to_thread(lambda: [event_of(line) for line in lines])
 
     async def host(self) -> HostFact:
-        return msgspec.convert(self._seen["machine"], HostFact)
+        machine = msgspec.convert(self._seen["machine"], HostFact)
+        # One that a person has stopped is inactive; systemd gives up one that ends again and again.
+        failed = observe.failed_units(HostNames(self.settings.project), self._seen)
+        return replace(machine, dead_monitors=self._observed_stack().dead_monitors(failed))
 
     def _observed_stack(self) -> ObservedStack:
         seen = self._seen

@@ -58,7 +58,15 @@ class LocalSources:
 
     async def host(self) -> HostFact:
         """This machine, its load taken over a quarter second."""
-        return await asyncio.to_thread(_host, self.folder.root)
+        return await asyncio.to_thread(self._host)
+
+    def _host(self) -> HostFact:
+        dead = self._observed_stack({}).dead_monitors(self.folder.wanted())
+        return HostFact(
+            cpu_share=psutil.cpu_percent(interval=0.25) / 100,
+            disk_free_bytes=shutil.disk_usage(self.folder.root).free,
+            dead_monitors=dead,
+        )
 
     def _logs(self) -> list[tuple[str, Path, int]]:
         return [
@@ -88,11 +96,4 @@ def worker_details(folder: ProjectFolder, instance: Instance) -> WorkerDetails:
         stopped=processes.is_stopped(instance.pid),
         folder_deleted=not folder.state.exists(),
         health=read_health(folder.health_socket(instance.launch), timeout_s=HEALTH_TIMEOUT_S),
-    )
-
-
-def _host(root: Path) -> HostFact:
-    return HostFact(
-        cpu_share=psutil.cpu_percent(interval=0.25) / 100,
-        disk_free_bytes=shutil.disk_usage(root).free,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -57,6 +57,16 @@ class ObservedStack:
             stopped=bool(verdict and verdict.instance and self.details(verdict.instance).stopped),
             foreign_owner=verdict.foreign_owner if verdict else "",
             started_at=self.now - verdict.instance.age_s if verdict and verdict.instance else None,
+        )
+
+    def dead_monitors(self, wanted: Collection[str]) -> tuple[str, ...]:
+        """The monitors among the ``wanted`` services that have no process."""
+        return tuple(
+            name
+            for name, service in self.settings.running.items()
+            if service.watches
+            and name in wanted
+            and judge(self.observed.get(name, Observed())).instance is None
         )
 
     def workers(self) -> Iterator[WorkerFact]:

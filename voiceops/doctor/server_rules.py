@@ -214,6 +214,19 @@ def _reason(fields: dict[str, object]) -> str:
     return str(fields.get("error", "")).rsplit("error: ", 1)[-1]
 
 
+def dead_monitor(facts: StackFacts) -> Iterator[Finding]:
+    """Calls are answered without it, and whatever breaks next stays broken."""
+    for name in facts.host.dead_monitors:
+        yield Finding(
+            rule="monitor-dead",
+            severity="warning",
+            sentence=f"{name} does not run any more, and nobody has stopped it: what breaks now is not repaired.",
+            evidence=(f"service {name} has no process, and is to run",),
+            fixes=(Fix(command=f"inv start --only {name}", action="start", service=name),),
+            rank=25,
+        )
+
+
 def low_disk(facts: StackFacts) -> Iterator[Finding]:
     if facts.host.disk_free_bytes < MIN_FREE_BYTES:
         yield Finding(

@@ -148,6 +148,7 @@ CASES: dict[str, StackFacts] = {
         room(caller(), agent(state="")), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)
     ),
     "orphan-room": scene(room(age_s=300, dispatches=None, dispatch_error="503 no response from servers")),
+    "monitor-dead": scene(host=HostFact(dead_monitors=("monitor",))),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
 }
 
