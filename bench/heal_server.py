@@ -1,6 +1,9 @@
-"""What the repairs of a server's monitor cost callers: ``python -m bench.heal_server [--rounds N] [--only TEXT]``.
+"""What the repairs of a server's monitor cost callers: ``python -m bench.heal_server [--rounds N] [--only TEXT] [--monitor]``.
 
 A host with a real systemd runs LiveKit, an agent and the monitor, as ``inv deploy`` brings them. Each row is as in ``bench.heal``.
+
+``--monitor``: instead, kill the monitor together with the agent, and print after how long it watches again (bar: 5 s), how often the
+agent was started for that, and what the history has of it: one incident, which is over.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from pathlib import Path
 from bench.heal import AGENT, BREAKS, SEEN_AFTER_S, answered_after
 from tests.support import hosts, hosts_prepared
 from tests.support.servers import PROJECT, Servers, agent_servers
+
+MONITOR_BACK_S = 5.0
 
 
 def main_pid(machine: hosts.Machine, service: str) -> int:
@@ -76,12 +81,59 @@ def measure_repairs(made: Servers, rounds: int, only: str, *, with_log: bool) ->
     return ok
 
 
+def measure_monitor(made: Servers, rounds: int) -> bool:
+    """Kill monitor and agent at once, and print what came of both; whether it was back in time and did all of it once."""
+    (machine,) = made.machines
+    ok, times = True, []
+    for turn in range(rounds):
+        fresh_stack(made)
+        since = time.time()
+        monitor, agent = main_pid(machine, "monitor"), main_pid(machine, "agent")
+        began = time.monotonic()
+        machine.shell(f"kill -KILL {monitor} {agent}")
+        times.append(_seconds_until_watching(machine, monitor, began))
+        answered_s = asyncio.run(answered_after(str(made.variables["livekit"]["url"]), f"killed-{turn}"))
+        time.sleep(SEEN_AFTER_S * 4)
+        starts = log_since(machine, since).count(f"Started {PROJECT}-agent@")
+        document = made.inv(
+            "history", "--host", machine.name, "--since", f"{time.time() - since:.0f}s", "--json"
+        )
+        kept = document.json["hosts"][machine.name]
+        incidents = [one for one in kept["incidents"] if one["subject"] == "agent"]
+        over = [one for one in incidents if one["ended_at"] is not None]
+        ok = ok and times[-1] <= MONITOR_BACK_S and starts == 1 and len(incidents) == len(over) <= 1
+        print(
+            f"the monitor watches again after {times[-1]:.2f} s; the agent was started {starts} times and answers after"
+            f" {time.monotonic() - began:.1f} s ({answered_s:.1f} s from the first dial); {len(incidents)} incidents of it,"
+            f" {len(over)} over; {len(kept['repairs'])} repairs",
+            flush=True,
+        )
+    print(
+        f"the monitor killed: back after {statistics.median(times):.2f} s (median), bar {MONITOR_BACK_S:.0f} s"
+    )
+    return ok
+
+
+def _seconds_until_watching(machine: hosts.Machine, old: int, began: float) -> float:
+    unit = f"{PROJECT}-monitor"
+    while time.monotonic() < began + 60:
+        lines = machine.shell(f"systemctl show -p MainPID -p ActiveState {unit}").stdout.split()
+        shown = dict(line.split("=", 1) for line in lines)
+        if shown["ActiveState"] == "active" and shown["MainPID"] not in ("0", str(old)):
+            return time.monotonic() - began
+        time.sleep(0.05)
+    return float("inf")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Deploy, break, dial, print; exit 1 if a time is over its bar."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="those ways to break it that have this in their name")
     parser.add_argument("--log", action="store_true", help="print what the monitor wrote meanwhile")
+    parser.add_argument(
+        "--monitor", action="store_true", help="kill the monitor together with the agent, and nothing else"
+    )
     chosen = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
@@ -94,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made.variables["services"]["agent"]["env"] = {}
         made.write()
         made.deploy(timeout_s=300)
+        if chosen.monitor:
+            return 0 if measure_monitor(made, chosen.rounds) else 1
         print(
             f"{'broken by':16}{'answered after':>14}{'of the bar':>12}  each (a worker's own start just before)"
         )

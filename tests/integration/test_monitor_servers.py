@@ -55,6 +55,12 @@ def log_of(machine: hosts.Machine) -> str:
     return machine.shell(f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' | tail -n 60").stdout
 
 
+def log_since(machine: hosts.Machine, epoch_s: float) -> str:
+    return machine.shell(
+        f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' --since @{epoch_s:.0f}"
+    ).stdout
+
+
 def soon(machine: hosts.Machine, condition: Callable[[], bool]) -> None:
     ends_at = time.monotonic() + BACK_WITHIN_S
     while not condition():
@@ -135,6 +141,39 @@ def test_nothing_is_restarted_while_somebody_holds_the_lock(watched: Servers, ma
     finally:
         watched.inv("unlock", "--group", "servers")
     soon(machine, lambda: runs_on(machine, pid_of(machine, "web")))
+
+
+def test_a_monitor_that_is_killed_comes_back_repeats_nothing_and_forgets_nothing(
+    watched: Servers, machine: hosts.Machine
+) -> None:
+    began = time.time()
+    old, monitor = pid_of(machine, "other"), pid_of(machine, "monitor")
+    # Without its helper it resumes what is frozen, and can't replace what is frozen again: an incident that goes on.
+    machine.shell(f"systemctl stop {PROJECT}-monitor-restart.socket; kill -STOP {old}")
+    soon(machine, lambda: "resume other done" in log_since(machine, began))
+    machine.shell(f"kill -STOP {old}")
+    soon(machine, lambda: "restart other failed" in log_since(machine, began))
+    time.sleep(1.5)  # until the history has it
+    machine.shell(f"kill -KILL {monitor}")
+    killed = time.monotonic()
+    back(machine, "monitor", monitor)
+    soon(machine, lambda: shown(machine, "monitor", "ActiveState") == "active")
+    print(f"the monitor was back after {time.monotonic() - killed:.1f} s")
+    back(machine, "other", old)
+    new = pid_of(machine, "other")
+    soon(machine, lambda: log_since(machine, began).count("incident service-frozen is over") == 2)
+    time.sleep(1.5)
+    kept = watched.inv("history", "--host", machine.name, "--since", "1h", "--json").json["hosts"][
+        machine.name
+    ]
+    incidents = [one for one in kept["incidents"] if one["subject"] == "other"][-2:]
+    repairs = [one for one in kept["repairs"] if one["incident"] == incidents[-1]["id"]]
+    assert incidents[-1]["cause"] == "service-frozen"
+    assert all(one["ended_at"] for one in incidents)
+    assert [one["ok"] for one in repairs] == [False] * (len(repairs) - 1) + [True]
+    attempts = [one["attempt_count"] for one in repairs]
+    assert attempts == sorted(set(attempts)), "the next monitor goes on with the backoff of the one before"
+    assert pid_of(machine, "other") == new
 
 
 def test_the_helper_takes_one_line_from_the_monitor_s_unit_alone(machine: hosts.Machine) -> None:
