@@ -58,8 +58,9 @@ async def entrypoint(ctx: JobContext) -> None:
         await ctx.room.disconnect()
         ctx.shutdown()
     elif mode == "beep":
-        # Encoding takes 5 % of a core for as long as a track is not muted, also of silence.
-        await _play(source, 2.0, until=gone)
+        # Encoding takes 5 % of a core for as long as a track is not muted, also of silence; and of jobs in
+        # threads each hears of each frame that another one has sent.
+        await _play(source, 2.0, until=gone, frame=RATE // 10)
         track.mute()
         await gone.wait()
     elif mode == "answer":
@@ -72,7 +73,12 @@ async def entrypoint(ctx: JobContext) -> None:
 
 
 async def _play(
-    source: rtc.AudioSource, seconds: float, *, amplitude: int = 8000, until: asyncio.Event | None = None
+    source: rtc.AudioSource,
+    seconds: float,
+    *,
+    amplitude: int = 8000,
+    until: asyncio.Event | None = None,
+    frame: int = FRAME,
 ) -> None:
     one_second = array(
         "h", (int(amplitude * math.sin(2 * math.pi * 440 * index / RATE)) for index in range(RATE))
@@ -81,10 +87,10 @@ async def _play(
     while played < seconds:
         if until is not None and until.is_set():
             return
-        data = one_second[offset : offset + FRAME * 2]
-        await source.capture_frame(rtc.AudioFrame(data, RATE, 1, FRAME))
-        offset = (offset + FRAME * 2) % len(one_second)
-        played += FRAME / RATE
+        data = one_second[offset : offset + frame * 2]
+        await source.capture_frame(rtc.AudioFrame(data, RATE, 1, frame))
+        offset = (offset + frame * 2) % len(one_second)
+        played += frame / RATE
     await source.wait_for_playout()
 
 
