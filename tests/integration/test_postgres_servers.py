@@ -19,8 +19,9 @@ def bring_postgresql(machine: hosts.Machine) -> None:
     programs = parts.postgresql()
     for folder in (programs.parent, Path("/usr/share/postgresql") / programs.parent.name):
         shutil.copytree(folder, machine.root / str(folder).lstrip("/"), symlinks=True)
-    (machine.root / "usr/bin/psql").symlink_to(programs / "psql")
-    for program in ("postgres", "psql", "initdb"):
+    for program in ("psql", "pg_dump", "pg_restore"):
+        (machine.root / "usr/bin" / program).symlink_to(programs / program)
+    for program in ("postgres", "psql", "pg_dump", "initdb"):
         listed = subprocess.run(
             ["ldd", programs / program], capture_output=True, text=True, check=True
         ).stdout
@@ -57,6 +58,13 @@ def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet:
     assert servers.deploy()["changed_count"] == 0
     machine.shell(f"kill -9 {pid}")
     servers.inv("start", "--group", "servers")
+    assert machine.shell("python3 /root/ask 'select x from t'").stdout.strip() == "1"
+    (made,) = servers.inv("backup", "--group", "servers", "--json").json["hosts"][machine.name]["backups"]
+    assert made["object_count"] == 1
+    assert Path(made["file"]).is_relative_to(servers.folder / ".voiceops/backups" / machine.name)
+    machine.shell("python3 /root/ask 'delete from t'")
+    assert "db holds 1 table" in servers.inv("restore", "--group", "servers", code=3).err
+    servers.inv("restore", "--group", "servers", "--yes")
     assert machine.shell("python3 /root/ask 'select x from t'").stdout.strip() == "1"
     machine.shell(f"echo 'work_mem = 9MB' >> /etc/{PROJECT}/db.conf")
     assert f"/etc/{PROJECT}/db.conf" in servers.inv("drift", "--group", "servers", code=2).out
