@@ -340,15 +340,16 @@ class Monitor:
         self._remember(decision.memory)
         self._record(decision.events)
         if decision.repairs:
-            self._in_hand = frozenset(one.finding.service for one in decision.repairs) - {""}
             self._spawn(self._repair_findings(diagnosing, decision.repairs))
         return decision.look_again_s
 
     async def _repair_findings(self, diagnosing: Diagnosing, repairs: Sequence[FindingRepair]) -> None:
+        services = frozenset(one.finding.service for one in repairs) - {""}
+        self._in_hand |= services
         try:
             done = await diagnosing.repair(repairs)
         finally:
-            self._in_hand = frozenset()
+            self._in_hand -= services  # not those of a repair that began meanwhile
         self._counters.repairs += sum(one.ok for one in done)
         self._counters.failed += sum(not one.ok for one in done)
         self._record(done)
