@@ -31,7 +31,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Pro
     }
     folder.mkdir()
     (folder / "password").write_text(PASSWORD)
-    with stacks.project(folder, services) as made:
+    livekit = {"url": f"ws://127.0.0.1:{parts.free_port()}", "api_key": "key", "api_secret": "s" * 32}
+    with stacks.project(folder, services, livekit=livekit) as made:
         made.json("start")
         yield made
 
@@ -69,6 +70,7 @@ def test_what_was_written_outlives_a_kill_and_a_stop(project: Project, port: int
     first = pid_of(project)
     assert project.json("start")["changed_count"] == 0
     os.kill(first, signal.SIGKILL)
+    assert down(project) == ("db does not run, and nobody has stopped it.", "inv start --only db")
     assert project.json("start")["changed_count"] == 1
     assert ask(port, "select v from t") == "[1,2]"
     project.json("stop")
@@ -99,6 +101,7 @@ def test_a_password_that_somebody_changed_by_hand_is_named(project: Project, por
     try:
         seen = project.json("check-running", code=2)["hosts"]["localhost"]["services"]["db"]
         assert "password authentication failed" in seen["detail"]
+        assert down(project) == ("db does not do its job (unresponsive).", "inv restart --only db")
     finally:
         project.json("restart", "--only", "db")
     assert ask(port, "select 7") == "7"
@@ -118,6 +121,12 @@ def test_what_it_can_not_start_on_is_named(project: Project, port: int) -> None:
     finally:
         version.write_text(f"{postgresql.MAJOR}\n")
         project.json("start")
+
+
+def down(project: Project) -> tuple[str, str]:
+    findings = project.json("why", code=1)["findings"]
+    (found,) = [one for one in findings if one["rule"] == "service-down"]
+    return found["cause"], found["fix"].replace("./inv", "inv")
 
 
 def why_not(project: Project, code: int) -> str:

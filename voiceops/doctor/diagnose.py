@@ -30,6 +30,7 @@ STACK_RULES: tuple[Rule, ...] = (
     server_rules.secret_too_short,
     server_rules.refused_tokens,
     server_rules.low_disk,
+    server_rules.broken_service,
     server_rules.dead_monitor,
     worker_rules.no_worker,
     worker_rules.frozen_worker,

@@ -117,10 +117,25 @@ class RoomFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenService:
+    """A service beside LiveKit and the agents, such as a database, that is to run and does not do its job."""
+
+    name: str
+    state: ServiceState
+    detail: str = ""
+    needed_by: tuple[str, ...] = ()
+    foreign_owner: str = ""
+    """Whose process has its port, where that is none of this project's."""
+    log: tuple[str, ...] = ()
+    """The end of its log, where it has no process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFact:
     cpu_share: float = 0.0
     """Of all cores, 0 to 1."""
     disk_free_bytes: int = 1 << 40
+    broken_services: tuple[BrokenService, ...] = ()
     dead_monitors: tuple[str, ...] = ()
     """Monitors that somebody has started and that do not run any more: nothing is repaired by itself."""
 

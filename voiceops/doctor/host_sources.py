@@ -96,7 +96,12 @@ class HostSources:
         machine = msgspec.convert(self._seen["machine"], HostFact)
         # One that a person has stopped is inactive; systemd gives up one that ends again and again.
         failed = observe.failed_units(HostNames(self.settings.project), self._seen)
-        return replace(machine, dead_monitors=self._observed_stack().dead_monitors(failed))
+        stack = self._observed_stack()
+        return replace(
+            machine,
+            dead_monitors=stack.dead_monitors(failed),
+            broken_services=tuple(stack.broken_services(failed)),
+        )
 
     def _observed_stack(self) -> ObservedStack:
         seen = self._seen

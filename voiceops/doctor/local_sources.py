@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -22,9 +22,12 @@ from voiceops.model.roles import Role
 from voiceops.model.server import ServerFact
 from voiceops.model.settings import Settings
 from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.logs.files import last_lines
 from voiceops.stack.model import Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
+LOG_LINES = 2
+"""Of a service that is broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,16 @@ class LocalSources:
         return await asyncio.to_thread(self._host)
 
     def _host(self) -> HostFact:
-        dead = self._observed_stack({}).dead_monitors(self.folder.wanted())
+        stack, wanted = self._observed_stack({}), self.folder.wanted()
+        broken = [
+            replace(one, log=last_lines(self.folder.log_file(one.name), 0)[-LOG_LINES:])
+            for one in stack.broken_services(wanted)
+        ]
         return HostFact(
             cpu_share=psutil.cpu_percent(interval=0.25) / 100,
             disk_free_bytes=shutil.disk_usage(self.folder.root).free,
-            dead_monitors=dead,
+            dead_monitors=stack.dead_monitors(wanted),
+            broken_services=tuple(broken),
         )
 
     def _logs(self) -> list[tuple[str, Path, int]]:

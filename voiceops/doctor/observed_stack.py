@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from voiceops.doctor.facts import WorkerFact
+from voiceops.doctor.facts import BrokenService, WorkerFact
 from voiceops.health.agent import AgentHealth
 from voiceops.model.roles import Role
 from voiceops.model.server import ServerFact
@@ -15,6 +15,8 @@ from voiceops.model.settings import ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.remote.messages import UnitState
 from voiceops.stack.model import Instance, Observed, judge
+
+_ON_THEIR_WAY = (ServiceState.STARTING, ServiceState.DRAINING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,23 @@ class ObservedStack:
             and name in wanted
             and judge(self.observed.get(name, Observed())).instance is None
         )
+
+    def broken_services(self, wanted: Collection[str]) -> Iterator[BrokenService]:
+        """The ``wanted`` services beside LiveKit, agents and monitors that do not do their job."""
+        services = self.settings.running
+        for name, service in services.items():
+            verdict = judge(self.observed.get(name, Observed()))
+            # What is not brought back when it ends may have done its job.
+            left_out = service.role is not Role.OTHER or service.watches or service.restart != "always"
+            if left_out or name not in wanted or verdict.ok or verdict.state in _ON_THEIR_WAY:
+                continue
+            yield BrokenService(
+                name=name,
+                state=verdict.state,
+                detail=verdict.detail,
+                needed_by=tuple(other for other, one in services.items() if name in one.needs),
+                foreign_owner=verdict.foreign_owner,
+            )
 
     def workers(self) -> Iterator[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""

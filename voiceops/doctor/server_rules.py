@@ -214,6 +214,37 @@ def _reason(fields: dict[str, object]) -> str:
     return str(fields.get("error", "")).rsplit("error: ", 1)[-1]
 
 
+def broken_service(facts: StackFacts) -> Iterator[Finding]:
+    """A database, a page or any other service of the stack that is to run."""
+    for one in facts.host.broken_services:
+        users = f": {' and '.join(one.needed_by)} can't use it" if one.needed_by else ""
+        if one.foreign_owner:
+            sentence = f"The port of {one.name} belongs to {one.foreign_owner}{users}."
+            fix = Fix(
+                command=f"set the port of {one.name} in inventory.yaml to a free one, then `inv start`",
+                action="",
+            )
+        elif one.state in (ServiceState.MISSING, ServiceState.STALE):
+            sentence = f"{one.name} does not run, and nobody has stopped it{users}."
+            fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
+        else:
+            sentence = f"{one.name} does not do its job ({one.state}){users}."
+            fix = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
+        yield Finding(
+            rule="service-down",
+            severity="error" if one.needed_by else "warning",
+            sentence=sentence,
+            evidence=(
+                f"service {one.name} is {one.state}" + (f": {one.detail}" if one.detail else ""),
+                *(f"its log: {line}" for line in one.log),
+            ),
+            fixes=(fix,),
+            service=one.name,
+            by_hand=bool(one.foreign_owner),
+            rank=5,
+        )
+
+
 def dead_monitor(facts: StackFacts) -> Iterator[Finding]:
     """Calls are answered without it, and whatever breaks next stays broken."""
     for name in facts.host.dead_monitors:

@@ -49,6 +49,7 @@ _OF_SERVICES = frozenset(
             "worker-not-registered",
             "worker-wrong-url",
             "worker-wrong-key",
+            "service-down",
         ),
     }
 )

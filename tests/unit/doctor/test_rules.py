@@ -21,7 +21,7 @@ from tests.unit.doctor.scenes import (
 )
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import HostFact, LogEvent, RoomFact, StackFacts
+from voiceops.doctor.facts import BrokenService, HostFact, LogEvent, RoomFact, StackFacts
 from voiceops.model.rooms import Dispatch
 from voiceops.model.states import ServiceState
 
@@ -148,6 +148,19 @@ CASES: dict[str, StackFacts] = {
         room(caller(), agent(state="")), events=(assigned(),), workers=(worker(rooms=("r",), calls=1),)
     ),
     "orphan-room": scene(room(age_s=300, dispatches=None, dispatch_error="503 no response from servers")),
+    "service-down": scene(
+        host=HostFact(
+            broken_services=(
+                BrokenService(
+                    name="postgres",
+                    state=ServiceState.STALE,
+                    detail="pid 7 is gone",
+                    needed_by=("agent",),
+                    log=("PANIC: No space left on device",),
+                ),
+            )
+        )
+    ),
     "monitor-dead": scene(host=HostFact(dead_monitors=("monitor",))),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
 }
@@ -296,3 +309,18 @@ def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
     facts = scene(events=lines)
     assert facts.events_by_room["r7"] == [lines[7]]
     assert facts.services_with_log == {"livekit"}
+
+
+def test_a_service_that_does_not_answer_is_restarted_and_a_port_of_others_is_for_a_person() -> None:
+    broken = {
+        "postgres": BrokenService(
+            name="postgres", state=ServiceState.UNRESPONSIVE, detail="password authentication failed"
+        ),
+        "redis": BrokenService(name="redis", state=ServiceState.STRAY, foreign_owner="another program"),
+    }
+    found = diagnose(scene(host=HostFact(broken_services=tuple(broken.values()))))
+    mute, taken = (next(one for one in found if one.service == name) for name in broken)
+    assert mute.fix == "inv restart --only postgres"
+    assert "password authentication failed" in mute.evidence[0]
+    assert (mute.severity, mute.by_hand, taken.by_hand) == ("warning", False, True)
+    assert "belongs to another program" in taken.sentence
