@@ -18,6 +18,7 @@ from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
 from voiceops.monitor.probe import why_crowded
+from voiceops.monitor.worker_names import WorkerNames, running_agents
 from voiceops.rooms.watcher import LostWorkers
 from voiceops.stack import operations
 from voiceops.stack.backend import Backend, StopForce
@@ -31,7 +32,6 @@ from voiceops.stack.stack import Stack
 _LOCK_WAIT_S = 0.3
 """Whoever holds the lock goes first: the monitor comes back later."""
 _LOOK_AT_NEEDS_S = 3.0
-_MOST_WORKERS = 100
 _LIVE = frozenset({ServiceState.READY, ServiceState.STARTING, ServiceState.UNRESPONSIVE})
 _REGISTERED_MARGIN_S = 0.3
 """A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
@@ -44,7 +44,7 @@ class StackObservation:
     services: tuple[ServiceObservation, ...]
     processes: Mapping[str, ProcessKey] = field(default_factory=dict)
     """The main process of each service that runs."""
-    agents: tuple[Instance, ...] = ()
+    agents: Sequence[Instance] = ()
     """Every live agent, those that drain too."""
 
 
@@ -105,9 +105,7 @@ class MonitoredStack:
         self._exits: dict[ProcessKey, int] = {}
         self._observed: Mapping[str, Observed] = {}
         self._unregistered_at = 0.0
-        self._workers: dict[str, set[str]] = {}
-        """Launch of an agent -> LiveKit's names for its registrations."""
-        self._dead_workers: tuple[str, ...] = ()
+        self._worker_names = WorkerNames(lambda instance: instance.launch)
 
     @property
     def stack(self) -> Stack:
@@ -142,10 +140,7 @@ class MonitoredStack:
         """Look at all services. Takes up to seconds where one does not answer."""
         observed = self._stack.backend.observe(self._stack.outline)
         self._observed = observed
-        for seen in observed.values():
-            for one in seen.instances:
-                if one.worker_id:
-                    self._workers.setdefault(one.launch, set()).add(one.worker_id)
+        self._worker_names.note(observed)
         wanted = self._folder.wanted()
         needs = {one.name: one.needs for one in self.watched}
         ready = {name for name in needs if judge(observed.get(name, Observed())).ok}
@@ -176,10 +171,7 @@ class MonitoredStack:
                     ready_timeout_s=service.ready_timeout_s,
                 )
             )
-        agents = [
-            one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT and one.pid
-        ]
-        return StackObservation(services=tuple(found), processes=mains, agents=tuple(agents))
+        return StackObservation(services=tuple(found), processes=mains, agents=running_agents(observed))
 
     def _lives(self, service: str) -> bool:
         records, _ = Records(self._folder.state).read(service)
@@ -240,23 +232,10 @@ class MonitoredStack:
 
         None where an agent runs that does not say which rooms it has: its callers must not get another one.
         """
-        observed = self._observed.values()
-        agents = [one for seen in observed for one in seen.instances if one.role is Role.AGENT]
-        strays = [one for seen in observed for one in seen.strays if one.role is Role.AGENT]
-        if strays or any(one.calls is None for one in agents):
+        strays = [one for seen in self._observed.values() for one in seen.strays]
+        if any(one.role is Role.AGENT for one in strays):
             return None
-        alive = {one.launch for one in agents}
-        dead = [names for launch, names in self._workers.items() if launch not in alive]
-        self._workers = {launch: names for launch, names in self._workers.items() if launch in alive}
-        self._dead_workers = (*self._dead_workers, *(name for names in dead for name in names))[
-            -_MOST_WORKERS:
-        ]
-        return LostWorkers(
-            until=until,
-            workers=frozenset(self._dead_workers),
-            claimed=frozenset(room for one in agents for room in one.rooms),
-            unassigned_until=unassigned_until,
-        )
+        return self._worker_names.lost(self._observed, until, unassigned_until)
 
     def registered_at(self) -> float | None:
         """Return since when every wanted agent has been registered, by this machine's clock; None: not all are.

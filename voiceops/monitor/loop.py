@@ -319,8 +319,8 @@ class Monitor:
     async def _diagnose(self, *, act: bool, held_by: str) -> float | None:
         """Apply the rules of `why`; returns in how many seconds that is due again, None: with the next check."""
         diagnosing, rooms = self.watched.diagnosing, self.watched.rooms
-        if diagnosing is None or rooms is None:
-            return None
+        if diagnosing is None or rooms is None or self._in_hand:
+            return None  # while something is repaired, whatever else happens has to be noticed at once
         try:
             seen = await diagnosing.look(rooms.doubtful())
         except VoiceopsError as error:

@@ -22,6 +22,7 @@ from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
 from voiceops.monitor.local_stack import StackObservation, resume
 from voiceops.monitor.probe import why_crowded
+from voiceops.monitor.worker_names import WorkerNames, running_agents
 from voiceops.remote.messages import UnitState
 from voiceops.remote.onhost.agents import add_healths
 from voiceops.remote.onhost.base import Failed
@@ -39,7 +40,6 @@ from voiceops.systemd.names import HostNames
 _PROPERTIES = f"{OBSERVED_PROPERTIES},{WANTED_PROPERTIES},ActiveEnterTimestampMonotonic"
 _ANSWER_S = 2.0
 """What a livekit-server may take to answer."""
-_MOST_WORKERS = 100
 _REGISTERED_MARGIN_S = 0.3
 """A worker says that it is ready a moment after LiveKit has begun to offer it jobs."""
 _LEFT_ALONE = frozenset({ServiceState.DUPLICATE, ServiceState.STRAY, ServiceState.DRAINING})
@@ -81,9 +81,7 @@ class MonitoredServer:
         self._units: dict[str, WatchedUnit] = {}
         self._unready_since: dict[str, float] = {}
         self._unregistered_at = 0.0
-        self._workers: dict[str, set[str]] = {}
-        """Main process of an agent -> LiveKit's names for its registrations."""
-        self._dead_workers: tuple[str, ...] = ()
+        self._worker_names = WorkerNames(_run_of)
 
     @property
     def observed(self) -> Mapping[str, Observed]:
@@ -147,13 +145,8 @@ class MonitoredServer:
                     ready_timeout_s=service.ready_timeout_s,
                 )
             )
-        agents = [
-            one
-            for seen in self._observed.values()
-            for one in seen.instances
-            if one.role is Role.AGENT and one.pid
-        ]
-        return StackObservation(services=tuple(found), processes=mains, agents=tuple(agents))
+        agents = running_agents(self._observed)
+        return StackObservation(services=tuple(found), processes=mains, agents=agents)
 
     def _read_units(self) -> None:
         patterns = observe.host_probe(self._names, self._outline)["patterns"]
@@ -187,10 +180,7 @@ class MonitoredServer:
                     wanted=is_wanted(block),
                     ready_at=int(block.get("ActiveEnterTimestampMonotonic") or 0) / 1e6,
                 )
-        for seen in self._observed.values():
-            for instance in seen.instances:
-                if instance.worker_id:
-                    self._workers.setdefault(_run_of(instance), set()).add(instance.worker_id)
+        self._worker_names.note(self._observed)
 
     def _state(self, service: Declared) -> tuple[ServiceState, str]:
         """The one word for a service, and why."""
@@ -208,13 +198,14 @@ class MonitoredServer:
             return ServiceState.STALE, f"its process has ended, status {unit['status']}"
         if unit["active"] == "deactivating" and watched.wanted:
             return ServiceState.STARTING, "systemd ends it, to start it again"
+        if verdict.state is ServiceState.READY and processes.is_frozen(unit["pid"]):
+            return ServiceState.UNRESPONSIVE, "the kernel has stopped its process"
         if verdict.state is ServiceState.READY and service.role is Role.SERVER and not self._answers(service):
             return ServiceState.UNRESPONSIVE, "does not answer HTTP"
         return verdict.state, verdict.detail
 
     def _answers(self, service: Declared) -> bool:
-        watched = self._units[service.name]
-        if processes.is_frozen(watched.state["pid"]) or not (service.probe and service.probe.http):
+        if not (service.probe and service.probe.http):
             return True
         try:
             http.get(service.probe.http, timeout_s=_ANSWER_S)
@@ -329,21 +320,7 @@ class MonitoredServer:
 
         None where an agent runs that does not say which rooms it has: its callers must not get another one.
         """
-        agents = [one for seen in self._observed.values() for one in seen.instances if one.role is Role.AGENT]
-        if any(one.calls is None for one in agents):
-            return None
-        alive = {_run_of(one) for one in agents}
-        dead = [names for run, names in self._workers.items() if run not in alive]
-        self._workers = {run: names for run, names in self._workers.items() if run in alive}
-        self._dead_workers = (*self._dead_workers, *(name for names in dead for name in names))[
-            -_MOST_WORKERS:
-        ]
-        return LostWorkers(
-            until=until,
-            workers=frozenset(self._dead_workers),
-            claimed=frozenset(room for one in agents for room in one.rooms),
-            unassigned_until=unassigned_until,
-        )
+        return self._worker_names.lost(self._observed, until, unassigned_until)
 
     def registered_at(self) -> float | None:
         """Return since when every wanted agent has been registered, by this host's clock; None: not all are."""
