@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support import parts
+from tests.support.callers import caller
 from tests.support.fakes.livekit_api import FakeLivekitApi
+from tests.support.projects import REPOSITORY, Project, project
 from voiceops.model.settings import RoomsSettings
 from voiceops.monitor.rooms_lease import (
     ElectedRoomKeeper,
@@ -21,6 +27,7 @@ from voiceops.monitor.rooms_lease import (
     RedisPlace,
     RoomsLease,
 )
+from voiceops.rooms.dispatch import LOST_AFTER_S
 
 PASSWORD = "a-password-of-redis"
 
@@ -144,3 +151,109 @@ async def test_only_the_elected_one_looks_after_rooms_and_no_one_while_redis_is_
     wrong = lease_of(RedisPlace(address=redis.address, password="not-the-password"), "web4", said=said)
     assert not await wrong.take()
     assert "not-the-password" not in said[-1]
+
+
+# -- two monitors --------------------------------------------------------------------------------------------------------
+
+
+class WatchingMonitor:
+    """``inv monitor`` in the foreground, in a folder of its own and without a guard; what it has printed."""
+
+    def __init__(self, first: Project, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        # It has to do with the same LiveKit, and runs nothing of it: an agent that nobody has started.
+        agent = {"kind": "agent", "entry": "agent.py", "needs": ["livekit"]}
+        variables = {
+            **first.variables,
+            "services": {**first.variables["services"], "agent": agent},
+            "run": ["agent"],
+        }
+        self.project = Project(folder=folder, url=first.url, variables=variables, env=first.env)
+        self.project.write()
+        (folder / "agent.py").touch()
+        (folder / "tasks.py").write_text("from voiceops.tasks import namespace\n")
+        self.log = folder / "printed.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "voiceops", "--project", str(folder), "monitor"],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": str(REPOSITORY)} | first.env,
+            )
+
+    def printed(self) -> str:
+        return self.log.read_text()
+
+    def says(self, text: str, *, within_s: float) -> float:
+        """Seconds until it has printed this."""
+        began = time.monotonic()
+        while text not in self.printed():
+            assert time.monotonic() - began < within_s, self.printed()
+            time.sleep(0.1)
+        return time.monotonic() - began
+
+    def repairs(self) -> list[str]:
+        """What it did to rooms."""
+        return [line for line in self.printed().splitlines() if "done in" in line]
+
+
+@contextmanager
+def monitors(first: Project, folder: Path, count: int) -> Iterator[list[WatchingMonitor]]:
+    running: list[WatchingMonitor] = []
+    try:
+        for number in range(count):
+            running.append(WatchingMonitor(first, folder / f"host-{number}"))
+        yield running
+    finally:
+        for one in running:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_of_two_monitors_one_is_elected_and_the_other_takes_over_within_the_lease(
+    redis: RedisPlace, tmp_path: Path
+) -> None:
+    with project(tmp_path / "server") as server:
+        livekit = server.variables["services"]["livekit"]
+        livekit["redis"] = redis.address
+        livekit["config"]["redis"] = {"password": PASSWORD}
+        server.variables["monitor"] = {"interval_s": 1}
+        server.write()
+        server.inv("start")
+        with monitors(server, tmp_path, 2) as both:
+            soon(lambda: any(ELECTED in one.printed() for one in both), both)
+            elected, other = sorted(both, key=lambda one: ELECTED not in one.printed())
+            other.says("rooms are looked after by the monitor of", within_s=30)
+            assert ELECTED not in other.printed()
+
+            elected.process.send_signal(signal.SIGSTOP)
+            took_s = other.says("this monitor looks after the rooms (election 2)", within_s=LEASE_S + 15)
+            print(f"stopped: the other took over after {took_s:.1f} s")
+            elected.process.send_signal(signal.SIGCONT)
+            elected.says("rooms are looked after by the monitor of", within_s=15)
+            asyncio.run(wait_in(server, "waits"))
+            assert (len(elected.repairs()), len(other.repairs()) > 0) == (0, True), both[0].printed()
+
+            other.process.kill()
+            took_s = elected.says("this monitor looks after the rooms (election 3)", within_s=LEASE_S + 15)
+            print(f"killed: the other took over after {took_s:.1f} s")
+
+
+ELECTED = "this monitor looks after the rooms (election 1)"
+LEASE_S = 30.0
+
+
+def soon(condition: Callable[[], bool], both: Sequence[WatchingMonitor]) -> None:
+    ends_at = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends_at, [one.printed() for one in both]
+        time.sleep(0.1)
+
+
+async def wait_in(server: Project, room: str) -> None:
+    """A caller who waits for longer than a dispatch takes to be lost."""
+    async with caller(server.url, room):
+        await asyncio.sleep(LOST_AFTER_S + 6)
