@@ -138,9 +138,15 @@ def test_nothing_is_restarted_while_somebody_holds_the_lock(watched: Servers, ma
         assert ask_as_monitor(machine, f"restart {PROJECT}-web.service").startswith("locked ")
         assert pid_of(machine, "web") == pid
         assert not runs_on(machine, pid)
+        once = watched.inv("monitor", "--group", "servers", "--once", "--json", code=2).json["hosts"]
+        assert once[machine.name]["services"]["web"] == "unresponsive"
+        assert once[machine.name]["held_by"]
     finally:
         watched.inv("unlock", "--group", "servers")
     soon(machine, lambda: runs_on(machine, pid_of(machine, "web")))
+    once = watched.inv("monitor", "--group", "servers", "--once", "--json").json["hosts"][machine.name]
+    assert once["services"] == {"web": "ready", "other": "ready", "monitor": "ready"}
+    assert (once["ok"], once["held_by"], once["findings"]) == (True, "", [])
 
 
 def test_a_monitor_that_is_killed_comes_back_repeats_nothing_and_forgets_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import platform
@@ -15,12 +16,15 @@ import msgspec
 
 from voiceops.agentkit.notify import Notifier
 from voiceops.cli.command import CommandRun, Report
-from voiceops.commands.findings_view import finding_lines
+from voiceops.commands.findings_view import entry_lines
+from voiceops.commands.hosts import values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.errors import LockedError, UsageError
+from voiceops.fleet.run import run_on
 from voiceops.model import protocol
 from voiceops.model.findings import Finding
 from voiceops.model.monitor_events import CheckSummary, MonitorEvent
+from voiceops.model.quoting import printable
 from voiceops.model.settings import Host
 from voiceops.monitor.guarded import begin_guarding
 from voiceops.monitor.log import EventLog, RecorderLog, log_line, write_line
@@ -29,11 +33,12 @@ from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.lock import locked
 from voiceops.systemd.names import UNIT_MARK
 from voiceops.util import aio
+from voiceops.util.words import counted
 from voiceops.wiring.monitor import monitor_recorders, open_monitor
 from voiceops.wiring.project import tasks_folder
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.stack import MonitorDocument
+    from voiceops.model.documents.stack import MonitorDocument, MonitoredHost
 
 _TAKE_OVER_S = 10.0
 """How long a monitor that is being replaced may take to end."""
@@ -41,9 +46,9 @@ _TAKE_OVER_S = 10.0
 
 def run_monitor(run: CommandRun, *, once: bool) -> Report:
     """Watch and repair until Ctrl-C; ``once``: one check that changes nothing."""
-    host = _this_machine(run)
     if once:
-        return _check_once(run, host)
+        return _check_once(run)
+    host = _this_machine(run)
     folder = ProjectFolder(run.project.root)
     service = os.environ.get(protocol.SERVICE_ENV, "").split("/")
     own_name = service[1] if len(service) == 3 and service[0] == folder.mark else ""
@@ -52,6 +57,8 @@ def run_monitor(run: CommandRun, *, once: bool) -> Report:
     if on_server:
         own_name = unit[1]
         host = msgspec.structs.replace(host, name=os.environ.get(protocol.HOST_NAME_ENV) or platform.node())
+    else:
+        folder.create()  # nobody may have started anything in it
     say: Callable[[str], None] = (lambda line: write_line(log_line(line))) if own_name else run.say
     write = write_line if own_name else _readable(run.say)
     # The libraries of rooms log what they do; the recorder has all of it, with the room where it belongs.
@@ -105,7 +112,8 @@ def _this_machine(run: CommandRun) -> Host:
     hosts = run.project.hosts
     if len(hosts) != 1 or not hosts[0].local:
         raise UsageError(
-            "a monitor watches the stack of this machine", hint="leave --host, --group and --limit out"
+            "a monitor watches the stack of this machine",
+            hint="leave --host, --group and --limit out, or give --once for one check of those hosts",
         )
     return hosts[0]
 
@@ -140,31 +148,63 @@ class _LastSummary(MonitorRecorder):
         """It holds nothing."""
 
 
-def _check_once(run: CommandRun, host: Host) -> Report:
+def _check_once(run: CommandRun) -> Report:
+    def check(host: Host) -> MonitoredHost:
+        return _checked_here(run, host) if host.local else _checked_there(host)
+
+    done = run_on([run.project.hosts], check)
+    found = values_of(run, done)
+    document: MonitorDocument = {"hosts": {**found}}
+    text = "\n".join(
+        line
+        for name, one in found.items()
+        for line in ([f"{name}:"] if len(run.project.hosts) > 1 else []) + _check_lines(one)
+    )
+    code = 0 if all(one["ok"] for one in found.values()) else 2
+    return with_problems(run, done, Report(document, text, code))
+
+
+def _checked_there(host: Host) -> MonitoredHost:
+    # ssh and all that a deploy needs: a check of this machine needs neither.
+    from voiceops.adapters.ssh.transports import transport_to
+    from voiceops.deploy.host_check import check_on_host
+
+    with contextlib.closing(transport_to(host)) as transport:
+        return check_on_host(host, transport)
+
+
+def _checked_here(run: CommandRun, host: Host) -> MonitoredHost:
+    """One check of this machine's stack or, where it is a server and its monitor's user asks, of its units."""
     kept = _LastSummary()
+    name = os.environ.get(protocol.HOST_NAME_ENV, "")
+    if name:
+        host = msgspec.structs.replace(host, name=name)
 
     async def main() -> tuple[Finding, ...]:
-        async with open_monitor(run.project, host, recorder=kept, say=run.say) as monitor:
+        async with open_monitor(
+            run.project, host, on_server=bool(name), recorder=kept, say=run.say
+        ) as monitor:
             await monitor.check(act=False)
             return monitor.errors
 
     findings = aio.run(main())
     summary = kept.summary
     assert summary is not None
-    rooms = summary.rooms
-    document: MonitorDocument = {
-        "hosts": {
-            host.name: {
-                "ok": summary.ok,
-                "services": dict(summary.services),
-                "room_count": None if rooms is None else rooms.total,
-                "took_s": summary.took_s,
-                "held_by": summary.held_by,
-                "findings": [finding.as_json() for finding in findings],
-            }
-        }
+    return {
+        "ok": summary.ok,
+        "services": dict(summary.services),
+        "room_count": None if summary.rooms is None else summary.rooms.total,
+        "took_s": summary.took_s,
+        "held_by": summary.held_by,
+        "findings": [finding.as_json() for finding in findings],
     }
-    lines = [f"{name}: {state}" for name, state in summary.services.items()]
-    lines.append("rooms are not known" if rooms is None else f"{rooms.total} rooms")
-    lines += [line for finding in findings for line in finding_lines(finding)]
-    return Report(document, "\n".join(lines), 0 if summary.ok else 2)
+
+
+def _check_lines(one: MonitoredHost) -> list[str]:
+    count = one["room_count"]
+    return [
+        *(f"{name}: {state}" for name, state in one["services"].items()),
+        "rooms are not known" if count is None else counted(count, "room"),
+        *([f"{printable(one['held_by'])} holds the lock"] if one["held_by"] else []),
+        *(line for entry in one["findings"] for line in entry_lines(entry)),
+    ]

@@ -309,8 +309,33 @@ def host_history(
     return [*argv, "history", "--json", "--since", since]
 
 
+def host_check(
+    settings: Settings, monitor: str, *, unit: str, limit_s: float, templates: Sequence[Path]
+) -> list[str]:
+    """One check by the host's own monitor, as another process of its user."""
+    names = HostNames(settings.project)
+    argv = _voiceops_on_host(
+        UnitWriter(names, templates),
+        monitor,
+        monitor,
+        f"{names.etc}/{monitor}",
+        unit=unit,
+        limit_s=limit_s,
+        # As the monitor's own unit: it sees whether the kernel has stopped a service.
+        properties=("ProtectProc=default",),
+    )
+    return [*argv, "monitor", "--once", "--json"]
+
+
 def _voiceops_on_host(
-    units: UnitWriter, folder: str, environment: str, python_of: str, *, unit: str, limit_s: float
+    units: UnitWriter,
+    folder: str,
+    environment: str,
+    python_of: str,
+    *,
+    unit: str,
+    limit_s: float,
+    properties: Sequence[str] = (),
 ) -> list[str]:
     """The beginning of a command of voiceops on the host; the user is that of the services, so it runs in their sandbox.
 
@@ -324,7 +349,7 @@ def _voiceops_on_host(
     argv += [f"--property=EnvironmentFile={names.environment_file(environment)}"]
     # With the mode of the units: systemd would open the folders to everybody (0755).
     state = (f"StateDirectory={names.project}/data {names.project}/{folder}", "StateDirectoryMode=0750")
-    argv += [f"--property={one}" for one in (*state, *units.sandbox())]
+    argv += [f"--property={one}" for one in (*state, *units.sandbox(), *properties)]
     argv += [f"--property=WorkingDirectory={project}", "/bin/sh", "-c", program, "sh"]
     return [*argv, "-m", "voiceops", "--project", project]
 

@@ -153,4 +153,4 @@ class MonitoredHost(TypedDict):
 class MonitorDocument(TypedDict):
     """``inv monitor --once``."""
 
-    hosts: dict[str, MonitoredHost]
+    hosts: dict[str, MonitoredHost | HostFailure]
