@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import platform
@@ -166,11 +165,9 @@ def _check_once(run: CommandRun) -> Report:
 
 def _checked_there(host: Host) -> MonitoredHost:
     # ssh and all that a deploy needs: a check of this machine needs neither.
-    from voiceops.adapters.ssh.transports import transport_to
-    from voiceops.deploy.host_check import check_on_host
+    from voiceops.deploy.host_check import check_server
 
-    with contextlib.closing(transport_to(host)) as transport:
-        return check_on_host(host, transport)
+    return check_server(host)
 
 
 def _checked_here(run: CommandRun, host: Host) -> MonitoredHost:

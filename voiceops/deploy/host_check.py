@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import TYPE_CHECKING, Union
 
 import msgspec
 
+from voiceops.adapters.ssh.transports import transport_to
 from voiceops.config.shipped import shipped
 from voiceops.deploy.desired import host_check
 from voiceops.deploy.host_calls import run_in_unit
@@ -41,13 +43,19 @@ class _CheckedHost(msgspec.Struct, frozen=True):
     findings: list[_FoundByHost]
 
 
-class _Refused(msgspec.Struct, frozen=True):
+class _CheckError(msgspec.Struct, frozen=True):
     message: str = ""
 
 
 class _CheckDocument(msgspec.Struct, frozen=True):
     hosts: dict[str, _CheckedHost] = {}
-    error: _Refused = _Refused()
+    error: _CheckError = _CheckError()
+
+
+def check_server(host: Host) -> MonitoredHost:
+    """Connect to the host, and have its monitor look once; see ``check_on_host``."""
+    with contextlib.closing(transport_to(host)) as transport:
+        return check_on_host(host, transport)
 
 
 def check_on_host(host: Host, transport: Transport) -> MonitoredHost:
