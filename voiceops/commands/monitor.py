@@ -165,9 +165,9 @@ def _check_once(run: CommandRun) -> Report:
 
 def _checked_there(host: Host) -> MonitoredHost:
     # ssh and all that a deploy needs: a check of this machine needs neither.
-    from voiceops.deploy.host_check import check_server
+    from voiceops.deploy.host_check import check_by_monitor
 
-    return check_server(host)
+    return check_by_monitor(host)
 
 
 def _checked_here(run: CommandRun, host: Host) -> MonitoredHost:

@@ -52,7 +52,7 @@ class _CheckDocument(msgspec.Struct, frozen=True):
     error: _CheckError = _CheckError()
 
 
-def check_server(host: Host) -> MonitoredHost:
+def check_by_monitor(host: Host) -> MonitoredHost:
     """Connect to the host, and have its monitor look once; see ``check_on_host``."""
     with contextlib.closing(transport_to(host)) as transport:
         return check_on_host(host, transport)
