@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +12,10 @@ import msgspec
 from voiceops.alerts.conditions import AlertInputs, MachineFacts, conditions
 from voiceops.alerts.decide import AlertMemory, decide
 from voiceops.alerts.send import AlertSender
+from voiceops.history.recorder_thread import RecorderThread
 from voiceops.model.alerts import ActiveCondition, AlertMessage
 from voiceops.model.findings import for_host
-from voiceops.model.monitor_events import AlertRaised, MonitorEvent
+from voiceops.model.monitor_events import AlertRaised
 from voiceops.model.settings import AlertSettings
 from voiceops.util.atomic_write import write_atomically
 
@@ -44,8 +43,8 @@ class _AlertFile(msgspec.Struct, kw_only=True):
     waiting: list[WaitingMessage] = []
 
 
-class AlertRecorder:
-    """A ``ports.MonitorRecorder`` that sends alerts."""
+class AlertRecorder(RecorderThread):
+    """A ``ports.MonitorRecorder`` that sends alerts; what waits in the end is sent by the next monitor."""
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class AlertRecorder:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``server``: the name of the server that it runs on, for commands that people type elsewhere."""
+        super().__init__("voiceops_alerts", most_events=100_000)
         self._settings = settings
         self._server = server
         self._sender = sender
@@ -72,23 +72,8 @@ class AlertRecorder:
         self._inputs = AlertInputs()
         self._machine = MachineFacts()
         self._observe_at = 0.0
-        self._events: deque[MonitorEvent] = deque(maxlen=100_000)
-        self._wake = threading.Event()
-        self._closing = threading.Event()
         self._state = self._read()
-        self._thread = threading.Thread(target=self._run, name="voiceops_alerts", daemon=True)
         self._thread.start()
-
-    def record(self, event: MonitorEvent) -> None:
-        """Take in one event; returns at once."""
-        self._events.append(event)
-        self._wake.set()
-
-    def close(self) -> None:
-        """End; a message that is being sent gets 2 s, and what waits is sent by the next monitor."""
-        self._closing.set()
-        self._wake.set()
-        self._thread.join(timeout=2.0)
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ import msgspec
 
 from voiceops.errors import VoiceopsError
 from voiceops.history.calls import CallTracker, LoggedCallStep
+from voiceops.history.recorder_thread import RecorderThread
 from voiceops.history.room_incidents import RoomIncidents
 from voiceops.history.store import HistoryStore
 from voiceops.model.history import (
@@ -45,8 +45,8 @@ BEFORE_FIRST_CHECK_S = 60.0
 _DAY_S = 86_400.0
 
 
-class HistoryRecorder:
-    """A ``ports.MonitorRecorder`` that writes to a store."""
+class HistoryRecorder(RecorderThread):
+    """A ``ports.MonitorRecorder`` that writes to a store; what is held in the end is written."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class HistoryRecorder:
         read_steps: Callable[[float], Sequence[LoggedCallStep]] = lambda since: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("voiceops_history", most_events=MOST_HELD)
         self._store = store
         self._keep_s = keep_days * _DAY_S
         self._caller_key = caller_key
@@ -68,25 +69,10 @@ class HistoryRecorder:
         self._tracker = CallTracker()
         self._room_incidents = RoomIncidents()
         self._held: deque[HistoryRecord] = deque(maxlen=MOST_HELD)
-        self._events: deque[MonitorEvent] = deque(maxlen=MOST_HELD)
-        self._wake = threading.Event()
-        self._closing = threading.Event()
         self._failing = False
         self._adopted = False
         self._prune_at = 0.0
-        self._thread = threading.Thread(target=self._run, name="voiceops_history", daemon=True)
         self._thread.start()
-
-    def record(self, event: MonitorEvent) -> None:
-        """Keep one event; returns at once."""
-        self._events.append(event)
-        self._wake.set()
-
-    def close(self) -> None:
-        """Write what is held, for 2 s at most; safe to call again."""
-        self._closing.set()
-        self._wake.set()
-        self._thread.join(timeout=2.0)
 
     def _run(self) -> None:
         while not self._closing.is_set():
