@@ -15,7 +15,7 @@ from voiceops.commands.history_chart import draw_history
 from voiceops.commands.history_files import write_csv
 from voiceops.commands.history_view import history_text
 from voiceops.commands.hosts import values_of, with_problems
-from voiceops.deploy.host_history import monitor_of, read_host_history
+from voiceops.deploy.host_history import read_host_history
 from voiceops.errors import UsageError
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.history.select import HistoryPart, merged
@@ -24,7 +24,7 @@ from voiceops.model.history import CallRecord, DeployRecord, IncidentRecord, Rep
 from voiceops.model.settings import Host
 from voiceops.stack.logs.files import parse_since
 from voiceops.util.times import iso_time
-from voiceops.wiring.history import keeps_on_host, open_history
+from voiceops.wiring.history import has_own_history, open_history
 
 if TYPE_CHECKING:
     from voiceops.model.documents.history import (
@@ -80,11 +80,7 @@ def _read_on_hosts(run: CommandRun, since: float) -> dict[str, HostResult[Histor
         with contextlib.closing(transport_to(host)) as transport:
             return read_host_history(host, transport, since=since)
 
-    hosts = [
-        host
-        for host in run.project.hosts
-        if not host.local and monitor_of(host) and keeps_on_host(host.settings)
-    ]
+    hosts = [host for host in run.project.hosts if has_own_history(host)]
     return run_on([hosts], read)
 
 

@@ -87,7 +87,7 @@ def _seen(project: Project, sources: WatchSources) -> WatchedStack:
             )
             for one in sources.hosts
         ],
-        history=sources.history.last(),
+        history=sources.last_history(),
         now=time.time(),
     )
 

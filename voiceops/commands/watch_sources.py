@@ -5,15 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from voiceops.adapters.process import processes
 from voiceops.commands.status import cpu_share, service_entry, sum_known
+from voiceops.commands.watch_history import (
+    HostHistoryReader,
+    WatchedHistory,
+    joined,
+    read_history,
+)
 from voiceops.errors import VoiceopsError
-from voiceops.model.history import CallRecord, CheckRecord, IncidentRecord, RepairRecord
+from voiceops.model.history import IncidentRecord
 from voiceops.model.roles import Role
 from voiceops.model.rooms import Room
 from voiceops.model.settings import Host
@@ -24,7 +29,7 @@ from voiceops.stack.livekit_rooms import listed_rooms
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Observed, Usage
 from voiceops.stack.stack import Stack
-from voiceops.wiring.history import open_history
+from voiceops.wiring.history import has_own_history
 from voiceops.wiring.project import Project
 from voiceops.wiring.stack import build_stack
 
@@ -40,10 +45,8 @@ OTHER_SHARE = 0.004
 """Of one core, for each thread: what takes longer to read is read less often."""
 LOCAL_PATIENCE_S = 2.0
 REMOTE_PATIENCE_S = 30.0
-CALLS_SINCE_S = 86_400.0
-MOST_CALLS = 200
-MOST_REPAIRS = 50
-MOST_INCIDENTS = 50
+HOST_HISTORY_EVERY_S = 30.0
+"""A server starts Python for it, which costs it half a second of CPU time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,12 @@ class Source(Generic[T]):
         end: Callable[[], None] = lambda: None,
         outdated: Callable[[], bool] = lambda: False,
         share: float = OTHER_SHARE,
+        every_s: float = 0.0,
         patience_s: float = LOCAL_PATIENCE_S,
     ) -> None:
         self._read, self._news, self._end, self._share = read, news, end, share
+        self._every_s = every_s
+        """No more often than that, where it costs somebody else more than this process."""
         self._outdated = outdated
         """Whether what was read last is known to be over; asked every second, so it has to be cheap."""
         self._patience_s = patience_s
@@ -103,7 +109,7 @@ class Source(Generic[T]):
                     min(self._patience_s, EVERY_S * 2.0 ** min(failures - 1, 10)) if failures else 0.0
                 )
                 spent_s = time.thread_time() - began
-                self._pause(max(EVERY_S, after_errors_s, spent_s / self._share))
+                self._pause(max(EVERY_S, self._every_s, after_errors_s, spent_s / self._share))
         except BaseException as error:  # noqa: BLE001 - raised by last(), in the thread that draws
             self._bug = error
             self._news()
@@ -252,41 +258,6 @@ class RoomsReader:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WatchedHistory:
-    """What the history says of the watched hosts, the oldest first."""
-
-    calls: tuple[CallRecord, ...] = ()
-    """Ended or answered, of the last day."""
-    repairs: tuple[RepairRecord, ...] = ()
-    incidents: tuple[IncidentRecord, ...] = ()
-    """Those that go on."""
-    checks: tuple[CheckRecord, ...] = ()
-    """The last one."""
-
-
-def read_history(project: Project, hosts: list[str]) -> WatchedHistory:
-    """The newest records; ``VoiceopsError`` where the history can't be read."""
-    now = time.time()
-    try:
-        store = open_history(project)
-    except ImportError as error:
-        raise VoiceopsError(str(error)) from None
-    with closing(store):
-        calls = store.read(CallRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_CALLS)
-        repairs = store.read(RepairRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_REPAIRS)
-        incidents = store.read(IncidentRecord, hosts=hosts, limit=MOST_INCIDENTS)
-        checks = store.read(CheckRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=1)
-    return WatchedHistory(
-        calls=tuple(
-            one for one in calls if one.answer_s is not None or one.outcome not in (None, "abandoned")
-        ),
-        repairs=tuple(repairs),
-        incidents=tuple(one for one in incidents if one.ended_at is None),
-        checks=tuple(checks),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HostReaders:
     """The threads that read of one host."""
 
@@ -294,6 +265,8 @@ class HostReaders:
     services: Source[WatchedServices]
     rooms: Source[tuple[Room, ...]] | None
     """None: nothing here has to do with a LiveKit."""
+    history: Source[WatchedHistory] | None = None
+    """What the host's own monitor records there; None: what this machine's history has is all there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,12 +276,22 @@ class WatchSources:
     hosts: tuple[HostReaders, ...]
     history: Source[WatchedHistory]
 
+    def last_history(self) -> Reading[WatchedHistory]:
+        """What all histories say, once each was read; with an error, what the others say."""
+        readings = [self.history.last(), *(one.history.last() for one in self.hosts if one.history)]
+        if Reading() in readings:
+            return Reading()
+        found = [one.value for one in readings if one.value is not None]
+        errors = [one.error for one in readings if one.error]
+        return Reading(joined(found) if found else None, "; ".join(errors))
+
     def close(self) -> None:
         """End all threads; safe to call again."""
         for one in self.hosts:
             one.services.close()
-            if one.rooms is not None:
-                one.rooms.close()
+            for other in (one.rooms, one.history):
+                if other is not None:
+                    other.close()
         self.history.close()
 
 
@@ -327,6 +310,7 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> Hos
     rooms = RoomsReader(open_stack)
     patience_s = LOCAL_PATIENCE_S if host.local else REMOTE_PATIENCE_S
     livekit = host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT)
+    history = HostHistoryReader(host) if has_own_history(host) else None
     return HostReaders(
         host=host,
         services=Source(
@@ -338,4 +322,9 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> Hos
             patience_s=patience_s,
         ),
         rooms=Source(rooms.read, news=news, end=rooms.close, patience_s=patience_s) if livekit else None,
+        history=Source(
+            history.read, news=news, end=history.close, every_s=HOST_HISTORY_EVERY_S, patience_s=patience_s
+        )
+        if history
+        else None,
     )

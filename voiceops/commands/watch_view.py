@@ -11,7 +11,8 @@ from voiceops.calls.stats import percentile
 from voiceops.cli.frame import Line, Section, Span, fit, in_columns, line_width, shown_text
 from voiceops.cli.output import STATES
 from voiceops.commands.stack_view import time_span
-from voiceops.commands.watch_sources import Reading, WatchedHistory, WatchedServices
+from voiceops.commands.watch_history import WatchedHistory
+from voiceops.commands.watch_sources import Reading, WatchedServices
 from voiceops.model.history import CallRecord, IncidentRecord, RepairRecord
 from voiceops.model.rooms import Room
 from voiceops.util.terminal import BOLD, COMMAND, ERROR, FAINT, OK, WARNING
@@ -31,6 +32,8 @@ FULL_BAR_S = 1.0
 WAITING_AFTER_S = 10.0
 """A join takes so long on a full machine."""
 _TITLE = 10
+_MEASURED = (6, 7)
+"""Columns of services that hosts without accounting (cgroups) can't fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +167,12 @@ def _services(seen: WatchedStack) -> Section:
             for name, one in host.services.value.services.items():
                 own = Span(shown_text(host.name) if seen.several else "")
                 rows.append([own, *_service_row(name, one, seen.now - host.services.value.at)])
-    head, *lines = in_columns(rows, right=(4, 5, 6, 7, 8))
+    measured = [number for number in _MEASURED if any(row[number].text for row in rows[1:])]
+    shown = [number for number in range(len(rows[0])) if number not in _MEASURED or number in measured]
+    head, *lines = in_columns(
+        [[row[number] for number in shown] for row in rows],
+        right=tuple(index for index, number in enumerate(shown) if number in (4, 5, *_MEASURED, 8)),
+    )
     return Section(head=head, rows=[*problems, *lines], rank=1, least=8)
 
 
@@ -249,8 +257,11 @@ def _answers(seen: WatchedStack, width: int | None, bars: str) -> Section:
         why = f"unknown: {shown_text(history.error)}" if history.error else "reading"
         return Section(head=(title, Span(why, WARNING if history.error else FAINT)), rank=2)
     calls = history.value.calls
+    # One of several histories could not be read.
+    missing = [(Span(" " * _TITLE), Span(f"unknown: {shown_text(history.error)}", WARNING))]
+    rows: list[Line] = [*missing] if history.error else []
     if not calls:
-        return Section(head=(title, Span("no calls in the last 24 h", FAINT)), rank=2)
+        return Section(head=(title, Span("no calls in the last 24 h", FAINT)), rows=rows, rank=2)
     times = sorted(one.answer_s for one in calls if one.answer_s is not None)
     missed = sum(one.answer_s is None or one.outcome not in (None, "answered") for one in calls)
     scale_s = max(FULL_BAR_S, max(times, default=0.0))
@@ -260,7 +271,7 @@ def _answers(seen: WatchedStack, width: int | None, bars: str) -> Section:
     room = MOST_BARS if width is None else min(MOST_BARS, width - _TITLE)
     row = (Span(" " * _TITLE), *_bars(calls[-room:] if room > 0 else (), scale_s, bars))
     head = (title, Span(f"{', '.join(words)}, full bar {scale_s:.1f} s"))
-    return Section(head=head, rows=[row], rank=2)
+    return Section(head=head, rows=[row, *rows], rank=2)
 
 
 def _bars(calls: Sequence[CallRecord], scale_s: float, bars: str) -> list[Span]:

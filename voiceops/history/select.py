@@ -51,10 +51,10 @@ class HistoryPart:
 def merged(parts: Sequence[HistoryPart]) -> HistoryPart:
     """Join what several places know of one host; a record that two of them have is in it once."""
     return HistoryPart(
-        calls=_joined([part.calls for part in parts]),
-        incidents=_joined([part.incidents for part in parts]),
-        repairs=_joined([part.repairs for part in parts]),
-        deploys=_joined([part.deploys for part in parts]),
+        calls=joined_records([part.calls for part in parts]),
+        incidents=joined_records([part.incidents for part in parts]),
+        repairs=joined_records([part.repairs for part in parts]),
+        deploys=joined_records([part.deploys for part in parts]),
         most=MostRooms(
             *(
                 max((one for one in counts if one is not None), default=None)
@@ -66,6 +66,7 @@ def merged(parts: Sequence[HistoryPart]) -> HistoryPart:
     )
 
 
-def _joined(lists: Sequence[Sequence[T]]) -> list[T]:
+def joined_records(lists: Sequence[Sequence[T]]) -> list[T]:
+    """Each record once, the oldest first."""
     by_id = {one.id: one for records in lists for one in records}
     return sorted(by_id.values(), key=lambda one: (float(getattr(one, one.time_column)), one.id))

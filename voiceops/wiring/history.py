@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from voiceops.config.checks import HISTORY_SCHEMES
 from voiceops.errors import ConfigError, VoiceopsError
 from voiceops.model.history import HistoryRecord
-from voiceops.model.settings import Settings
+from voiceops.model.settings import Host, Settings
 from voiceops.wiring.project import Project
 
 if TYPE_CHECKING:
@@ -36,10 +36,11 @@ def history_url(settings: Settings, root: Path) -> str:
     return f"sqlite:///{quote(str(root / '.voiceops' / HISTORY_FILE))}"
 
 
-def keeps_on_host(settings: Settings) -> bool:
-    """Whether each host's monitor has a history of its own, instead of a database that all of them share."""
-    url = settings.history.url
-    return not (url and url.reveal().startswith("postgresql:"))
+def has_own_history(host: Host) -> bool:
+    """Whether this server's monitor keeps its history there, instead of in a database that all hosts share."""
+    url = host.settings.history.url
+    shared = url is not None and url.reveal().startswith("postgresql:")
+    return not host.local and not shared and any(one.watches for one in host.settings.running.values())
 
 
 def _check_file(file: Path) -> None:

@@ -11,11 +11,13 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.support.stacks import stack_of
 from tests.unit.history.records import CALL, CHECK, INCIDENT, REPAIR
 from voiceops.commands import watch_sources
+from voiceops.commands.watch_history import WatchedHistory, joined, read_history
 from voiceops.commands.watch_sources import (
     Reading,
     RoomsReader,
@@ -23,7 +25,6 @@ from voiceops.commands.watch_sources import (
     Source,
     WatchSources,
     open_sources,
-    read_history,
 )
 from voiceops.errors import UnreachableError
 from voiceops.history.store import HistoryStore
@@ -284,6 +285,31 @@ def test_the_history_shows_calls_that_were_to_be_answered(project: Project, data
 
 def test_a_history_that_is_not_there_is_empty(project: Project) -> None:
     assert read_history(project, ["localhost"]).calls == ()
+
+
+def test_what_a_server_and_this_machine_both_have_is_shown_once_and_the_oldest_first() -> None:
+    early = msgspec.structs.replace(CALL, id="early", started_at=1.0, outcome="answered")
+    here = WatchedHistory(calls=(CALL,), repairs=(REPAIR,))
+    there = WatchedHistory(calls=(early, CALL), incidents=(INCIDENT,))
+    both = joined([here, there])
+    assert (both.calls, both.repairs, both.incidents) == ((early, CALL), (REPAIR,), (INCIDENT,))
+
+
+def test_a_server_whose_history_can_not_be_read_leaves_that_of_this_machine(
+    project: Project, database: Path
+) -> None:
+    def unreachable() -> WatchedHistory:
+        raise UnreachableError("web1 can't be reached")
+
+    sources = open_sources(project, lambda: None)
+    away = Source(unreachable, news=lambda: None)
+    sources = replace(sources, hosts=(replace(sources.hosts[0], history=away),))
+    until(lambda: sources.last_history() != Reading())
+    found = sources.last_history()
+    assert found.error == "web1 can't be reached"
+    assert found.value is not None
+    assert [one.id for one in found.value.calls] == ["answered"]
+    sources.close()
 
 
 def _read(sources: WatchSources) -> None:

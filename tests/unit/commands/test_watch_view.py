@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from voiceops.cli.frame import Line, line_width
-from voiceops.commands.watch_sources import Reading, WatchedHistory, WatchedServices
+from voiceops.commands.watch_history import WatchedHistory
+from voiceops.commands.watch_sources import Reading, WatchedServices
 from voiceops.commands.watch_view import PLAIN_BARS, WatchedHost, WatchedStack, watch_lines
 from voiceops.model.history import CallRecord, CheckRecord, IncidentRecord, RepairRecord
 from voiceops.model.rooms import Room
@@ -185,6 +186,21 @@ def test_a_history_that_can_not_be_read_is_unknown_and_the_rest_goes_on() -> Non
     assert "answers   unknown: the history in x can't be used: disk I/O error" in lines
     assert "repairs unknown" in lines
     assert any("agent: pid 12 is gone" in line for line in lines)
+
+
+def test_a_history_that_is_missing_beside_others_is_named_below_their_calls() -> None:
+    lines = drawn(seen(kept=Reading(WatchedHistory(calls=(call(1),)), "web1 can't be reached")))
+    assert any("1 of 1 call good" in line for line in lines)
+    assert any(line.strip() == "unknown: web1 can't be reached" for line in lines)
+    lines = drawn(seen(kept=Reading(WatchedHistory(), "web1 can't be reached")))
+    assert any(line.strip() == "unknown: web1 can't be reached" for line in lines)
+
+
+def test_columns_that_no_host_can_fill_are_left_out() -> None:
+    unmeasured = {"agent": service(cpu_share=None, memory_bytes=None)}
+    assert "memory" in drawn(seen())[2]
+    head = drawn(seen(services(services=unmeasured)))[2]
+    assert "memory" not in head
 
 
 def test_a_host_that_can_not_be_reached_is_named_with_the_cause() -> None:
