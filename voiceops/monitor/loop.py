@@ -108,6 +108,7 @@ class Monitor:
     async def run(self) -> None:
         """Check until ``stop``."""
         self.memory = self.memory_file.load(self.boot)
+        self._spawn(self._revive_calls())  # callers may have waited while no monitor was there, either
         try:
             while not self._stopping.is_set():
                 try:
@@ -218,15 +219,16 @@ class Monitor:
                     attempt=one.attempt,
                 )
             )
-        if not failure and self.watched.rooms is not None and self.watched.all_workers_here:
+        if not failure:
             self._spawn(self._revive_calls())
 
     async def _revive_calls(self) -> None:
         """Give the callers that waited while no worker was there an agent each, without a redial."""
-        rooms = self.watched.rooms
-        assert rooms is not None
+        rooms, stack = self.watched.rooms, self.watched.stack
+        if rooms is None or not self.watched.all_workers_here:
+            return
         ends_at = time.monotonic() + _REVIVE_WITHIN_S
-        while (until := await asyncio.to_thread(self.watched.stack.registered_at)) is None:
+        while stack.held_by() or (until := await asyncio.to_thread(stack.registered_at)) is None:
             if time.monotonic() > ends_at:
                 return
             await asyncio.sleep(0.2)
@@ -237,7 +239,7 @@ class Monitor:
             everywhere, late = True, 0.0
             if after_s >= LISTED_AFTER_S:
                 late = until + REGISTERING_S
-                await asyncio.to_thread(self.watched.stack.observe)  # which rooms the workers have by now
+                await asyncio.to_thread(stack.observe)  # which rooms the workers have by now
             while await self._revive_some(rooms, until, late, everywhere) and time.monotonic() < ends_at:
                 everywhere = False
                 await asyncio.sleep(DEFERRED_LOOK_S)
@@ -353,8 +355,6 @@ class Monitor:
         self._counters.repairs += sum(one.ok for one in done)
         self._counters.failed += sum(not one.ok for one in done)
         self._record(done)
-
-    # -- waiting -------------------------------------------------------------
 
     async def _wait(self, timeout_s: float) -> None:
         """Until the next check is due, or something happens to a service."""

@@ -29,6 +29,7 @@ from voiceops.monitor.loop import SUMMARY_EVERY, Monitor
 from voiceops.monitor.memory import MemoryFile
 from voiceops.monitor.rooms import RoomKeeper
 from voiceops.monitor.watched_stack import Watched
+from voiceops.rooms.watcher import LostWorkers
 from voiceops.stack.model import Instance
 
 
@@ -44,6 +45,7 @@ class PretendedStack(MonitoredStack):
         self.looks = 0
         self.full = ""
         self.agents: tuple[Instance, ...] = ()
+        self.lost: LostWorkers | None = None
 
     def version(self) -> int:
         return self.changes
@@ -70,6 +72,9 @@ class PretendedStack(MonitoredStack):
 
     def crowded(self) -> str:
         return self.full
+
+    def lost_workers(self, until: float, unassigned_until: float = 0.0) -> LostWorkers | None:
+        return self.lost
 
 
 class PretendedDiagnoser:
@@ -208,6 +213,28 @@ async def test_a_silent_livekit_is_an_incident_and_nothing_is_done_to_rooms(sett
     assert isinstance(incident, Incident)
     assert incident.cause == "livekit-unreachable"
     assert set(setting.api.rooms) == {"empty"}
+
+
+async def test_who_waited_while_monitor_and_worker_were_away_gets_an_agent_at_once(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting.api.put("waits", Participant(identity="alice", joined_at=time.time() - 5.0), age_s=5.0)
+    registered_at = time.time() + 0.1
+    monkeypatch.setattr(setting.stack, "registered_at", lambda: registered_at)
+    setting.stack.lost = LostWorkers(until=registered_at)
+    setting.watched.all_workers_here = True
+    setting.stack.holder = "inv start"
+    freed: list[float] = []
+
+    def dispatched() -> bool:
+        if not freed and len(setting.of(CheckSummary)) > 20:
+            assert "dispatch" not in setting.said, "whoever holds the lock goes first"
+            setting.stack.holder = ""
+            freed.append(time.monotonic())
+        return "dispatch" in setting.said
+
+    await setting.run_until(dispatched)
+    assert time.monotonic() - freed[0] < 8.0, "before it would be lost by its age"
 
 
 async def test_it_ends_when_the_configuration_is_another_one(setting: Setting) -> None:
