@@ -6,6 +6,8 @@ Root's umask there is 077: what is built on it would be root's alone.
 from __future__ import annotations
 
 import asyncio
+import json
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.support import callers, hosts
 from tests.support.servers import BARE_HOST_S, PROJECT, Servers, agent_servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
+OPERATORS_TOKEN = "the-token-of-the-operators"
 AGENTS = f"'{PROJECT}-agent@*.service'"
 
 
@@ -22,7 +25,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Se
     """A bare host and a project; the first test deploys it, the others find it deployed."""
     host.shell("sed -i '1i umask 077' /root/.bashrc")
     assert host.ssh("umask").stdout == "0077\n"
-    made = agent_servers(tmp_path_factory.mktemp("deploy") / "project", [host], ENTRY)
+    page = {
+        "kind": "web",
+        "needs": ["livekit"],
+        "public": True,
+        "operators_token": {"env": "OPERATORS_TOKEN"},
+    }
+    made = agent_servers(tmp_path_factory.mktemp("deploy") / "project", [host], ENTRY, page=page)
+    made.env["OPERATORS_TOKEN"] = OPERATORS_TOKEN
     # Its jobs have processes of their own, as those of most agents.
     del made.variables["services"]["agent"]["env"]
     made.write()
@@ -53,6 +63,23 @@ def test_from_a_bare_host_to_a_call_with_audio_by_one_command(servers: Servers, 
     assert document["call"]["ok"] is True
     assert document["call"]["audio_s"] > 0
     assert len(document["hosts"][host.name]["resources"]) >= 28
+
+
+def test_its_page_serves_callers_without_root_and_keeps_its_keys(
+    deployed: Servers, host: hosts.Machine
+) -> None:
+    with urllib.request.urlopen(f"http://{host.address}:8888/health", timeout=5) as answer:
+        assert json.load(answer) == {"ok": True, "livekit": "ok"}
+    asked = urllib.request.Request(f"http://{host.address}:8888/api/session", method="POST")
+    with urllib.request.urlopen(asked, timeout=5) as answer:
+        assert json.load(answer)["url"] == f"ws://{host.address}:7880"
+    unit = f"{PROJECT}-page"
+    shown = host.shell(f"systemctl show -P User -P Type {unit}").stdout.split()
+    assert sorted(shown) == ["notify", f"vo-{PROJECT}"]
+    secret = f"/etc/{PROJECT}/page.env"
+    assert host.shell(f"stat -c '%a %U' {secret}").stdout.split() == ["600", "root"]
+    assert OPERATORS_TOKEN in host.shell(f"cat {secret}").stdout
+    assert OPERATORS_TOKEN not in host.shell(f"systemctl cat {unit}; ps -eo args").stdout
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(deployed: Servers, host: hosts.Machine) -> None:

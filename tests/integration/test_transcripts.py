@@ -58,7 +58,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("restore",),
     ("inventory", "--graph"),
     ("init",),
-    ("open", "x"),
+    ("open",),
+    ("upload", "x"),
     ("start", "--only", "nosuch"),
     ("logs", "--level", "loud"),
     ("setup", ELSEWHERE),
@@ -111,7 +112,7 @@ def too_wide(line: str, columns: int) -> bool:
 
 def test_every_command_has_its_turn() -> None:
     known = set(namespace.task_names)
-    assert {words[0] for words in COMMANDS if words} - {"help", "open"} | ELSEWHERE_TESTED >= known
+    assert {words[0] for words in COMMANDS if words} - {"help", "upload"} | ELSEWHERE_TESTED >= known
 
 
 @pytest.mark.slow

@@ -6,12 +6,15 @@ CI sets ``VOICEOPS_REQUIRE_PARTS=1``: there a missing part fails instead.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
+import tempfile
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +22,11 @@ import pytest
 
 LIVEKIT_VERSION = "1.13.5"
 ANSIBLE_VERSION = "2.19.14"
+AXE_VERSION = "4.14.1"
+AXE_SHA512 = (
+    "1477dafa598d8d065f273d6af302aa203c02e83131707b7fa648cd41bd3d6b73"
+    "4f8c22a0dab86ee6a6f64b8afbe804b214d36db85a2826965edfb3a0b9d546b5"
+)
 
 
 def cache_folder() -> Path:
@@ -84,6 +92,38 @@ def node() -> str:
     if found is None:
         missing("node", "its package is nodejs on Debian and Ubuntu")
     return found
+
+
+def chromium() -> str:
+    """The program of the distribution's Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        missing("chromium", "its package is chromium on Debian")
+    return found
+
+
+def axe() -> str:
+    """The text of axe-core, which judges how accessible a page is; fetched once by npm, its hash is pinned."""
+    path = cache_folder() / "axe-core" / f"{AXE_VERSION}.js"
+    if not path.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            missing("axe-core", "npm fetches it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            pack = [npm, "pack", "--silent", "--ignore-scripts", f"axe-core@{AXE_VERSION}"]
+            subprocess.run(pack, cwd=folder, capture_output=True, timeout=120, check=False)
+            archive = Path(folder) / f"axe-core-{AXE_VERSION}.tgz"
+            if not archive.exists():
+                missing("axe-core", "npm can't fetch it")
+            assert hashlib.sha512(archive.read_bytes()).hexdigest() == AXE_SHA512
+            with tarfile.open(archive) as tar:
+                script = tar.extractfile("package/axe.min.js")
+                assert script is not None
+                fresh = path.with_suffix(f".{os.getpid()}")
+                fresh.write_bytes(script.read())
+                fresh.replace(path)
+    return path.read_text()
 
 
 def prometheus() -> Path:

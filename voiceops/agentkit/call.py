@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from voiceops.agentkit import attendance, lifecycle
 from voiceops.agentkit.lifecycle import Lifecycle
 from voiceops.model.protocol import (
+    ALIVE_EVERY_S,
+    ALIVE_TOPIC,
     CALLER_JOINED,
     CALLER_LEFT,
     READY_ATTRIBUTE,
@@ -96,7 +98,7 @@ class Call(Generic[T]):
         """Tell callers and voiceops that the agent listens. Safe to call twice.
 
         Sets the attribute ``voiceops.ready`` and sends a message on the topic of that name,
-        in the background. ``start`` calls it; agents without an AgentSession call it
+        in the background; from then on a sign of life each second, by which a page notices its death. ``start`` calls it; agents without an AgentSession call it
         themselves, or return from their entrypoint.
         """
         if self.listening.is_set():
@@ -332,6 +334,18 @@ class Call(Generic[T]):
             await asyncio.wait_for(signal(), SIGNAL_TIMEOUT_S)
         except Exception:
             log.warning("the ready signal could not be sent", exc_info=True, extra=self.describe())
+        await self._say_that_it_lives()
+
+    async def _say_that_it_lives(self) -> None:
+        participant = self.ctx.room.local_participant
+        while not self.ended.is_set():
+            sending = participant.publish_data(b"", reliable=False, topic=ALIVE_TOPIC)
+            try:
+                await asyncio.wait_for(sending, SIGNAL_TIMEOUT_S)
+            except Exception:
+                # A page waits for several; while the connection is away none can be sent.
+                log.debug("a sign of life could not be sent", exc_info=True, extra=self.describe())
+            await asyncio.sleep(ALIVE_EVERY_S)
 
     def _done(self, task: asyncio.Task[object]) -> None:
         self._tasks.discard(task)

@@ -56,6 +56,10 @@ class WebService(ServiceBase, tag_field="kind", tag="web", frozen=True, kw_only=
     operators_token: Secret = Secret("")
     """Who has it sees metrics and causes from other machines, too."""
 
+    @property
+    def page_port(self) -> int:
+        return self.port
+
 
 class WebKind(Kind[WebService]):
     """A Python program on loopback unless it is public; reports by sd_notify that it serves."""

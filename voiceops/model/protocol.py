@@ -7,6 +7,10 @@ READY_ATTRIBUTE = "voiceops.ready"
 says that it serves nobody (any more) though it is in the room; agentkit's agents leave instead."""
 READY_TOPIC = "voiceops.ready"
 """Data topic of the message that says the same to those already in the room."""
+ALIVE_TOPIC = "voiceops.alive"
+"""Data topic on which a ready agent says every ``ALIVE_EVERY_S`` that it lives: of one that was killed, LiveKit tells
+callers only after 20 s."""
+ALIVE_EVERY_S = 1.0
 ROOM_CLEANUP_TOPIC = "room_cleanup"
 """Data topic by which a leaving client asks the agent to end the call and the room at once."""
 

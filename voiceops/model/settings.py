@@ -89,6 +89,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         return None
 
     @property
+    def page_port(self) -> int | None:
+        """Of a page: the TCP port on which browsers get it."""
+        return None
+
+    @property
     def cluster(self) -> str:
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""

@@ -16,6 +16,7 @@ from voiceops.tasks.doctor import recover, why
 from voiceops.tasks.history import history
 from voiceops.tasks.inventory import show_inventory
 from voiceops.tasks.monitor import monitor
+from voiceops.tasks.page import open_page
 from voiceops.tasks.project import init
 from voiceops.tasks.releases import lock, releases, render, rollback, unlock
 from voiceops.tasks.rooms import cleanup_rooms
@@ -25,7 +26,7 @@ from voiceops.tasks.stack import check_running, logs, restart, start, status, st
 from voiceops.tasks.token import token
 
 GROUPS = {
-    "every day": (start, stop, restart, status, logs, call, check_running),
+    "every day": (start, stop, restart, status, logs, call, open_page, check_running),
     "diagnosis": (why, recover, monitor, history),
     "rooms": (cleanup_rooms,),
     "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),

@@ -227,7 +227,12 @@ class WebApp:
 
     async def _why(self, request: web.Request) -> web.Response:
         self._count(request)
-        return _json({"findings": await self._causes.find(for_operator=self._is_operator(request))})
+        operator = self._is_operator(request)
+        may_report = operator and self._causes.can_report
+        found = await self._causes.find(for_operator=operator)
+        if may_report and "report" in request.query:
+            found += await self._causes.report()
+        return _json({"findings": found, "report": may_report})
 
     async def _health(self, request: web.Request) -> web.Response:
         cause = await self._causes.server()

@@ -57,7 +57,7 @@ class Causes:
         return None
 
     async def find(self, *, for_operator: bool) -> tuple[Cause, ...]:
-        """Return what keeps calls from being answered, as far as it is known here; without details but for operators."""
+        """Return what is known at once of why calls fail; without details but for operators."""
         found = [one for one in (await self.server(),) if one is not None]
         if not found and self._unanswered and self._clock() - self._unanswered[0] < _REMEMBERED_S:
             found.append(
@@ -65,12 +65,15 @@ class Causes:
             )
         if not for_operator:
             return tuple(msgspec.structs.replace(one, detail="") for one in found)
-        return (*found, *await self._report())
+        return tuple(found)
 
-    async def _report(self) -> tuple[Cause, ...]:
-        """The findings of the command; one run at a time, and its answer counts for some seconds."""
-        if not self._command:
-            return ()
+    @property
+    def can_report(self) -> bool:
+        """Whether there is a diagnosis for operators besides, which takes some seconds."""
+        return bool(self._command)
+
+    async def report(self) -> tuple[Cause, ...]:
+        """Return the findings of the command; one run at a time, and its answer counts for some seconds."""
         async with self._lock:
             if self._reported is None or self._clock() - self._reported[0] > _CACHED_S:
                 self._reported = (self._clock(), await self._run())

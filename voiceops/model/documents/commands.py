@@ -22,6 +22,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "lock": (servers.LockDocument,),
     "logs": (stack.LogsDocument,),
     "monitor": (stack.MonitorDocument, alerts.AlertTestDocument),
+    "open": (project.OpenDocument,),
     "recover": (doctor.RecoverDocument,),
     "releases": (servers.ReleasesDocument,),
     "render": (servers.RenderDocument,),

@@ -37,6 +37,14 @@ class TokenDocument(TypedDict):
     expires_in_s: float
 
 
+class OpenDocument(TypedDict):
+    """``inv open``."""
+
+    url: str
+    opened: bool
+    """Whether a browser was asked to show it; never with --json."""
+
+
 class InventoryDocument(TypedDict):
     """``inv inventory --json``: what ``ansible-inventory --list`` prints."""
 

@@ -32,6 +32,9 @@ const call = new VoiceCall({
   microphone: remembered(),
 });
 
+// For the console, and for tests.
+Object.assign(globalThis, { voiceCall: call });
+
 /** Storage may be blocked; the choice is then forgotten, and nothing else happens. */
 function remembered() {
   try {

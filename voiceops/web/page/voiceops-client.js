@@ -310,9 +310,12 @@ export class VoiceCall extends EventTarget {
 
   async #explain() {
     try {
-      const answer = await fetch(`${this.server}/api/why`);
-      const { findings } = await answer.json();
+      const { findings, report } = await (await fetch(`${this.server}/api/why`)).json();
       this.dispatchEvent(new CustomEvent("causes", { detail: findings }));
+      if (!report) return;
+      // For operators there is more, which takes some seconds.
+      const whole = await (await fetch(`${this.server}/api/why?report=1`)).json();
+      this.dispatchEvent(new CustomEvent("causes", { detail: whole.findings }));
     } catch {
       const finding = { code: "page-offline", text: "This page's own server can't be reached.", detail: "" };
       this.dispatchEvent(new CustomEvent("causes", { detail: [finding] }));
