@@ -118,6 +118,13 @@ async def livekit_api(made: Project) -> AsyncIterator[api.LiveKitAPI]:
         yield client
 
 
+async def waits_beside_another(made: Project, room: str) -> float | None:
+    """A caller whose agent joins and is never ready, while that of another caller is."""
+    async with caller(made.url, f"serve-beside-{room}") as other:
+        await agent_in(other)
+        return await waits(made, room)
+
+
 async def wrong_name(made: Project, room: str) -> float | None:
     async with livekit_api(made) as client:
         asked = api.RoomAgentDispatch(agent_name="nobody-has-this-name")
@@ -202,6 +209,7 @@ CASES = (
     Case("c1-exit", "the entrypoint exits", waits, FAULTY),
     Case("c2-late", "the entrypoint raises after it has connected", waits, FAULTY),
     Case("c3-hang", "the entrypoint hangs", waits, FAULTY),
+    Case("c4-silent", "the entrypoint hangs after it has connected", waits_beside_another, FAULTY),
     Case("d", "frozen worker", frozen_worker, TONE, alone=True),
     Case("e1", "worker killed in the call", killed_in_call, TONE, alone=True),
     Case("e2", "job process killed in the call", job_killed, TONE, alone=True),

@@ -157,6 +157,10 @@ class RoomKeeper:
         found = self._occupants(sid)
         return found is not None and found.persons > 0 and found.agents != 1
 
+    def _is_unready(self, sid: str) -> bool:
+        found = self._occupants(sid)
+        return found is not None and found.persons > 0 and not found.ready
+
     async def clean(self) -> None:
         """Delete what nobody uses, by the rules of ``cleanup-rooms``; at most once in ``CLEAN_EVERY_S``."""
         if self._clock() - self._cleaned_at < CLEAN_EVERY_S:
@@ -216,13 +220,14 @@ class RoomKeeper:
 
     def doubtful(self) -> tuple[Room, ...]:
         """Return the rooms of which a diagnosis may tell more: where somebody waits as of the last look, longest first,
-        those that were never looked at, and the newest calls, whose agents may be mute."""
-        waiting = [room for room in self.rooms if self._waits(room.sid)]
+        or has an agent that was not ready, those that were never looked at, and the newest calls, whose agents may be mute."""
+        waiting = [room for room in self.rooms if self._waits(room.sid) or self._is_unready(room.sid)]
         waiting.sort(key=lambda room: self._waits_since.get(room.sid, self._clock()))
         waiting += [
             room for room in self.rooms if self._occupants(room.sid) is None and room.num_participants
         ]
-        calls = [room for room in self.rooms if self._in_call(room.sid) and not self._waits(room.sid)]
+        chosen = {room.sid for room in waiting}
+        calls = [room for room in self.rooms if self._in_call(room.sid) and room.sid not in chosen]
         calls.sort(key=lambda room: room.created_at, reverse=True)
         return (*waiting[:DOUBTFUL_WAITING], *calls[:DOUBTFUL_CALLS])
 

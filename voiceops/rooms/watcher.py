@@ -164,6 +164,8 @@ class RoomOccupants(msgspec.Struct, frozen=True, kw_only=True):
 
     persons: int
     agents: int
+    ready: bool = True
+    """One of the agents serves; it may since."""
 
 
 class AgentWatcher:
@@ -225,7 +227,8 @@ class AgentWatcher:
     async def _watch_room(self, room: Room, lost: LostWorkers | None = None) -> WatchReport:
         participants = await self._api.list_participants(room.name)
         people, agents = persons(participants, self._settings), live_agents(participants)
-        self.occupants[room.sid] = RoomOccupants(persons=len(people), agents=len(agents))
+        ready = any(serving(one) is AgentPresence.READY for one in agents)
+        self.occupants[room.sid] = RoomOccupants(persons=len(people), agents=len(agents), ready=ready)
         if not people:
             self._seen.pop(room.sid, None)
             return WatchReport()

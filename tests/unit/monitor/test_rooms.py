@@ -192,3 +192,20 @@ async def test_a_server_that_does_not_answer_changes_nothing(kept: Kept) -> None
         await kept.check()
     assert kept.said == []
     assert set(kept.api.rooms) == {"empty"}
+
+
+async def test_doubtful_are_rooms_of_those_who_wait_agents_that_are_not_ready_and_a_few_new_calls(
+    kept: Kept,
+) -> None:
+    silent = msgspec.structs.replace(agent(NOW - 99), attributes={})
+    kept.api.put("unseen", caller(NOW - 5), num_participants=1)
+    assert await kept.keeper.list()
+    assert [room.name for room in kept.keeper.doubtful()] == ["unseen"]
+    kept.api.put("waits", caller(NOW - 5), num_participants=1)
+    kept.api.put("silent", caller(NOW - 100), silent, age_s=100, num_participants=1)
+    kept.api.put("empty", age_s=10)
+    for number in range(30):
+        kept.api.put(f"r{number}", caller(NOW - 50), agent(NOW - 49), age_s=100 - number, num_participants=1)
+    await kept.check()
+    found = {room.name for room in kept.keeper.doubtful()}
+    assert found == {"unseen", "waits", "silent", *(f"r{number}" for number in range(25, 30))}
