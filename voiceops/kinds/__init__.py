@@ -20,6 +20,7 @@ MODULES = (
     "voiceops.kinds.monitor",
     "voiceops.kinds.redis",
     "voiceops.kinds.postgres",
+    "voiceops.kinds.letta",
     "voiceops.kinds.web",
 )
 

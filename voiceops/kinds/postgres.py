@@ -164,7 +164,7 @@ class PostgresKind(ProgramKind[PostgresService]):
             "config": {name: value.replace("\\", "\\\\").replace("'", "''") for name, value in shown.items()},
         }
 
-    def environment(self, service: PostgresService) -> Mapping[str, str]:
+    def environment(self, service: PostgresService, settings: Settings) -> Mapping[str, str]:
         password = service.password.reveal()
         if not password.isprintable():
             raise ConfigError("the password of PostgreSQL holds a line break or another control character")
@@ -186,7 +186,7 @@ class PostgresKind(ProgramKind[PostgresService]):
         def probe_env() -> Mapping[str, str]:
             # The embedded psql is on no path; on servers the unit itself asks, by the distribution's.
             path = os.pathsep.join([str(postgresql.programs()), os.environ.get("PATH", os.defpath)])
-            return {**self.environment(service), "PATH": path}
+            return {**self.environment(service, settings), "PATH": path}
 
         return replace(super().outline(bare, service, settings), probe_env=probe_env)
 

@@ -54,7 +54,7 @@ class ProgramKind(Kind[S]):
         """Return what the template gets; secrets are in the clear."""
         return {}
 
-    def environment(self, service: S) -> Mapping[str, str]:
+    def environment(self, service: S, settings: Settings) -> Mapping[str, str]:
         """Return variables that its program needs, in the clear, below those of the inventory."""
         return {}
 
@@ -71,7 +71,7 @@ class ProgramKind(Kind[S]):
             cwd=bare.cwd / (program.cwd or own),
             ports=(program.port,) if program.port else (),
             probe=program.probe,
-            probe_env=lambda: self.environment(service),
+            probe_env=lambda: self.environment(service, settings),
             stop_signal=program.stop_signal,
         )
 
@@ -83,7 +83,10 @@ class ProgramKind(Kind[S]):
                 f"service {outline.name}: the folder {program.cwd} does not exist",
                 path=f"services.{outline.name}.cwd",
             )
-        env = {**self.environment(service), **service_environment(service, context.dotenv())}
+        env = {
+            **self.environment(service, context.settings),
+            **service_environment(service, context.dotenv()),
+        }
         parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port]
         argv = tuple(program.argv)
         if config is None and not self.keeps_data:
@@ -114,7 +117,7 @@ class ProgramKind(Kind[S]):
         unit = program_unit(
             host.units, name, service, program, cwd=cwd, needs=service.needs, keeps_data=self.keeps_data
         )
-        env = {**self.environment(service), **service_environment(service, host.dotenv)}
+        env = {**self.environment(service, host.settings), **service_environment(service, host.dotenv)}
         text = ""
         if self.template:
             template = find_template(self.template, host.templates)

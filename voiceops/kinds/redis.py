@@ -120,7 +120,7 @@ class RedisKind(ProgramKind[RedisService]):
             "append_only": service.append_only,
         }
 
-    def environment(self, service: RedisService) -> Mapping[str, str]:
+    def environment(self, service: RedisService, settings: Settings) -> Mapping[str, str]:
         return {"REDISCLI_AUTH": service.password.reveal()}
 
     def program(self, service: RedisService, settings: Settings, config: str) -> Program:

@@ -1,0 +1,103 @@
+"""Letta: agents with a memory, which they keep in a PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
+
+from voiceops.adapters.binaries import letta
+from voiceops.config import decode
+from voiceops.errors import ConfigError
+from voiceops.kinds.model import Declared, HostDeclaration
+from voiceops.kinds.postgres import PostgresService
+from voiceops.kinds.program import Program, ProgramKind
+from voiceops.model.secret import Secret
+from voiceops.model.settings import Port, Probe, ServiceBase, Settings
+
+if TYPE_CHECKING:
+    from voiceops.adapters.binaries.progress import OnProgress
+    from voiceops.kinds.host import HostContext
+
+PROGRAM = Path(__file__).with_name("letta_program.py")
+
+
+class LettaService(ServiceBase, tag_field="kind", tag="letta", frozen=True, kw_only=True):
+    """A Letta server."""
+
+    passwords: ClassVar[tuple[str, ...]] = ("password",)
+
+    port: Port = 8283
+    address: str = "127.0.0.1"
+    """Where it listens; another one than loopback only on request."""
+    password: Secret = Secret("")
+    """What clients send as their token. None or empty: the variable SERVICE_PASSWORD."""
+    store: str = "postgres"
+    """The service of kind postgres that keeps its agents; started before it, said in ``needs`` or not."""
+    database_url: Secret = Secret("")
+    """``postgresql://USER:PASSWORD@HOST:PORT/DATABASE`` of another PostgreSQL, with pgvector, instead of ``store``."""
+    ready_timeout_s: float = 180.0
+    stop_timeout_s: float = 20.0
+
+
+class LettaKind(ProgramKind[LettaService]):
+    """It runs in an environment of its own, built once and shared."""
+
+    settings = LettaService
+    keeps_data = True
+
+    def check(self, service: LettaService, decoder: decode.Decoder, path: decode.Path) -> None:
+        try:
+            ip_address(service.address)
+        except ValueError:
+            raise decoder.error(
+                (*path, "address"), f"{service.address!r} is no IP address", "127.0.0.1, or the host's own"
+            ) from None
+
+    def fetch(self, service: LettaService, on_fetch: OnProgress) -> None:
+        letta.fetch(on_fetch)
+
+    def environment(self, service: LettaService, settings: Settings) -> Mapping[str, str]:
+        return {
+            "LETTA_PG_URI": _database_url(service, settings),
+            "LETTA_SERVER_PASSWORD": service.password.reveal(),
+            "LETTA_SERVER_SECURE": "true",
+        }
+
+    def program(self, service: LettaService, settings: Settings, config: str) -> Program:
+        where = ["--host", service.address, "--port", str(service.port)]
+        return Program(
+            argv=[str(letta.python()), "-I", str(PROGRAM), *where],
+            probe=Probe(http=f"http://{service.address}:{service.port}/v1/health/"),
+            port=service.port,
+        )
+
+    def outline(self, bare: Declared, service: LettaService, settings: Settings) -> Declared:
+        made = super().outline(bare, service, settings)
+        store = [service.store] if service.store in settings.running and not service.database_url else []
+        return replace(made, needs=tuple(dict.fromkeys([*service.needs, *store])))
+
+    def declare_on_host(self, outline: Declared, service: LettaService, host: HostContext) -> HostDeclaration:
+        raise ConfigError(
+            "a service of kind letta runs on this machine only",
+            hint="leave it out of `run` of the servers, or describe it as kind: command",
+        )
+
+
+KIND = LettaKind()
+
+
+def _database_url(service: LettaService, settings: Settings) -> str:
+    if service.database_url:
+        return service.database_url.reveal()
+    store = settings.services.get(service.store)
+    if not isinstance(store, PostgresService):
+        raise ConfigError(
+            f"Letta needs a PostgreSQL, and there is no service {service.store!r} of kind postgres",
+            hint="add `postgres: {kind: postgres, database: letta}`, or set `store` or `database_url` of the service",
+        )
+    login = f"{quote(store.user, safe='')}:{quote(store.password.reveal(), safe='')}"
+    return f"postgresql://{login}@{store.address}:{store.port}/{store.database}"

@@ -1,0 +1,79 @@
+"""Runs in Letta's own environment: makes the tables that its wheel has no migrations for, then becomes its server.
+
+Imports nothing of voiceops. It gets LETTA_PG_URI and LETTA_SERVER_PASSWORD, and keeps that password out of the log, into
+which Letta would write it. The current folder is the one of its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from typing import TextIO
+
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+
+class MaskedStream:
+    """A stream that writes no secret."""
+
+    def __init__(self, stream: TextIO, secret: str) -> None:
+        self._stream = stream
+        self._secret = secret
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text.replace(self._secret, "***") if self._secret else text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def make_tables(uri: str) -> None:
+    """Make Letta's tables, all or none, where there are none."""
+    engine = create_engine(uri.replace("postgresql://", "postgresql+pg8000://", 1))
+    with engine.begin() as connection:
+        if connection.execute(text("SELECT to_regclass('organizations')")).scalar():
+            return
+        print("making the tables of Letta", flush=True)
+        for module in pkgutil.iter_modules(importlib.import_module("letta.orm").__path__):
+            importlib.import_module(f"letta.orm.{module.name}")
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+        importlib.import_module("letta.orm.base").Base.metadata.create_all(connection)
+
+
+def in_child(uri: str) -> None:
+    """Make the tables in a process of its own: with all of its tables imported, Letta's server does not start."""
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            make_tables(uri)
+            code = 0
+        except SQLAlchemyError as error:
+            print(getattr(error, "orig", error), file=sys.stderr)
+        finally:
+            os._exit(code)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        sys.exit(
+            "the tables of Letta can't be made: it needs a PostgreSQL with pgvector that takes its login"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    arguments = parser.parse_args()
+    os.environ["HOME"] = os.environ["LETTA_DIR"] = os.getcwd()
+    sys.stdout = MaskedStream(sys.stdout, os.environ.get("LETTA_SERVER_PASSWORD", ""))
+    in_child(os.environ["LETTA_PG_URI"])
+    sys.argv = ["letta"]
+    server = importlib.import_module("letta.server.rest_api.app")
+    server.start_server(host=arguments.host, port=arguments.port)
+
+
+if __name__ == "__main__":
+    main()
