@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
 from voiceops.config import decode
 from voiceops.config.checks import check_peer, check_probe
+from voiceops.config.source.dotenv import parse
+from voiceops.config.source.yamlfile import read_text
 from voiceops.kinds.program import Program, ProgramKind
+from voiceops.model.environment import RESERVED_VARIABLES
 from voiceops.model.settings import Port, Probe, ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
@@ -18,6 +26,10 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     cwd: str | None = None
     probe: Probe | None = None
     """None: ready when it has stayed alive for 0.5 s."""
+    env_file: str | None = None
+    """A file of ``NAME=value`` lines from the inventory's folder, all of which it gets; ``env`` and ``env_from`` win."""
+    before_start: list[list[str]] = msgspec.field(default_factory=list)
+    """Commands that run to their end before each start, one after the other; where one fails, it is not started."""
     stop_signal: str = "TERM"
     port: Port | None = None
     """The TCP port that it owns; a foreign owner is a stray."""
@@ -39,16 +51,33 @@ class CommandKind(ProgramKind[CommandService]):
         if service.stop_signal not in _SIGNALS:
             known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
             raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
+        for index, argv in enumerate(service.before_start):
+            if not argv or not argv[0]:
+                raise decoder.error((*path, "before_start", index), "the command is empty")
+        if service.env_file is not None:
+            file = decoder.environment.folder / service.env_file
+            if not file.is_file():
+                raise decoder.error((*path, "env_file"), f"there is no file {service.env_file}")
+            reserved = RESERVED_VARIABLES & set(_variables(file))
+            if reserved:
+                raise decoder.error(
+                    (*path, "env_file"),
+                    f"{service.env_file} sets {min(reserved)}, which voiceops itself sets",
+                )
         if service.probe is not None:
             check_probe(service.probe, decoder, (*path, "probe"))
         for index, peer in enumerate(service.peers or ()):
             check_peer(peer, decoder, (*path, "peers", index))
+
+    def file_environment(self, service: CommandService, root: Path) -> Mapping[str, str]:
+        return _variables(root / service.env_file) if service.env_file else {}
 
     def program(self, service: CommandService, settings: Settings, config: str) -> Program:
         return Program(
             argv=service.command,
             cwd=service.cwd,
             probe=service.probe,
+            before=service.before_start,
             port=service.port,
             stop_signal=service.stop_signal,
             peers=service.peers,
@@ -56,3 +85,7 @@ class CommandKind(ProgramKind[CommandService]):
 
 
 KIND = CommandKind()
+
+
+def _variables(file: Path) -> dict[str, str]:
+    return parse(read_text(file, str(file)), str(file))

@@ -12,6 +12,7 @@ from voiceops.config.shipped import find_template
 from voiceops.errors import ConfigError
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
+from voiceops.kinds.hooks import run_before
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, S
 from voiceops.model.settings import PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
@@ -34,6 +35,8 @@ class Program:
     port: int | None = None
     """The TCP port that it owns."""
     stop_signal: str = "TERM"
+    before: Sequence[Sequence[str]] = ()
+    """Commands that run to their end before it, with its variables and in its folder."""
     peers: Sequence[str] | None = None
     """On servers: whom it exchanges packets with (IPAddressAllow); None: no limit."""
 
@@ -56,6 +59,10 @@ class ProgramKind(Kind[S]):
 
     def environment(self, service: S, settings: Settings) -> Mapping[str, str]:
         """Return variables that its program needs, in the clear, below those of the inventory."""
+        return {}
+
+    def file_environment(self, service: S, root: Path) -> Mapping[str, str]:
+        """Return variables of a file below the inventory's folder, below those of the inventory."""
         return {}
 
     def ports(self, name: str, service: S, settings: Settings) -> Iterable[PortUse]:
@@ -85,11 +92,13 @@ class ProgramKind(Kind[S]):
             )
         env = {
             **self.environment(service, context.settings),
+            **self.file_environment(service, context.root),
             **service_environment(service, context.dotenv()),
         }
-        parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port]
+        before = [list(one) for one in program.before]
+        parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port, *before]
         argv = tuple(program.argv)
-        if config is None and not self.keeps_data:
+        if config is None and not self.keeps_data and not before:
             return replace(outline, argv=argv, digest=digest_of(*parts), env=env)
         text = (
             self._configuration(service, context.settings, context.template(self.template)) if config else ""
@@ -100,6 +109,10 @@ class ProgramKind(Kind[S]):
                 outline.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
             if config is not None:
                 write_configuration(config, text)
+            log = context.config_folder / "logs" / f"{outline.name}.log"
+            run_before(
+                before, outline.name, cwd=outline.cwd, env=env, log=log, timeout_s=service.ready_timeout_s
+            )
             return argv
 
         return replace(outline, argv=argv, digest=digest_of(*parts, text), env=env, prepare=prepare)
@@ -117,7 +130,11 @@ class ProgramKind(Kind[S]):
         unit = program_unit(
             host.units, name, service, program, cwd=cwd, needs=service.needs, keeps_data=self.keeps_data
         )
-        env = {**self.environment(service, host.settings), **service_environment(service, host.dotenv)}
+        env = {
+            **self.environment(service, host.settings),
+            **self.file_environment(service, host.root),
+            **service_environment(service, host.dotenv),
+        }
         text = ""
         if self.template:
             template = find_template(self.template, host.templates)
@@ -159,6 +176,7 @@ def program_unit(
     probe = program.probe or Probe()
     values = {
         "exec_start": escape.command(program.argv, f"the command of {name}"),
+        "exec_before": [escape.command(one, f"before_start of {name}") for one in program.before],
         "exec_ready": units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
         "after": units.after(needs),
         "notify": probe.notify,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.declarations import declare, with_service
+from tests.support.declarations import declare, named, with_service
 from tests.support.units import command_unit
 from voiceops.errors import ConfigError
 from voiceops.kinds.command import CommandService
@@ -14,6 +14,7 @@ from voiceops.kinds.model import DeclarationContext
 from voiceops.model.settings import Probe
 from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
+from voiceops.wiring.project import Project
 
 WRITER = UnitWriter(HostNames("frontdesk"), [Path(__file__).resolve().parents[3] / "templates"])
 
@@ -53,3 +54,48 @@ def test_only_a_service_with_peers_is_kept_from_all_others() -> None:
         "IPAddressAllow=localhost",
         "IPAddressAllow=10.0.0.0/8",
     ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said", "line"),
+    [
+        ("env_file: nowhere.env", "there is no file nowhere.env", 8),
+        ("env_file: bad.env", "not a NAME=value line", 2),
+        ("env_file: reserved.env", "voiceops itself sets", 8),
+        ("before_start: [[]]", "the command is empty", 8),
+        ("before_start: [migrate]", "must be a list", 8),
+    ],
+)
+def test_a_mistake_in_what_comes_before_it_is_named(
+    tmp_path: Path, setting: str, said: str, line: int
+) -> None:
+    (tmp_path / "bad.env").write_text("A=1\nnothing\n")
+    (tmp_path / "reserved.env").write_text("NOTIFY_SOCKET=/tmp/x\n")
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(
+        "all:\n  vars:\n    project: p\n    services:\n      work:\n        kind: command\n"
+        f"        command: [sleep, '9']\n        {setting}\n"
+    )
+    with pytest.raises(ConfigError, match=said) as refused:
+        Project.load(inventory=str(inventory))
+    assert refused.value.line == line
+
+
+def test_on_a_server_systemd_runs_them_first() -> None:
+    service = CommandService(command=["/bin/work"], before_start=[["/bin/migrate", "100% $HOME"]])
+    text = command_unit(WRITER, "x", service, cwd="/").text
+    assert 'ExecStartPre="/bin/migrate" "100%% $$HOME"\nExecStart="/bin/work"\n' in text
+    assert (
+        "ExecStartPre" not in command_unit(WRITER, "x", CommandService(command=["/bin/true"]), cwd="/").text
+    )
+
+
+def test_another_value_in_its_file_is_another_configuration(context: DeclarationContext) -> None:
+    digests = set()
+    for line in ("COLOUR='deep $blue'", "COLOUR=red", "COLOUR=red"):
+        (context.root / "colours.env").write_text(line)
+        declared = named(declare(with_service("web", env_file="colours.env"), context), "web")
+        digests.add(declared.digest)
+    assert declared.env["COLOUR"] == "red"
+    assert declared.env["TOKEN"] == "hidden"
+    assert len(digests) == 2
