@@ -113,6 +113,12 @@ async def test_both_sides_hear_each_other_and_hanging_up_leaves_nothing(
     assert you > 0.5
     assert agent > 0.5
     assert 980 < await heard_by_agent(stack, room["room"]) < 1020
+    with pytest.raises(AssertionError, match=r"Overconstrained|NotFound"):
+        await page.evaluate("voiceCall.setMicrophone('none')")
+    other = "navigator.mediaDevices.enumerateDevices().then((all) => all.findLast((one) => one.kind === 'audioinput').deviceId)"
+    await page.evaluate(f"{other}.then((id) => voiceCall.setMicrophone(id))")
+    await page.wait("voiceCall.levels().you > 0.05")
+    assert await page.evaluate(PHASE) == "in-call"
     await page.click("#mute")
     await page.wait("document.getElementById('you').value === 0")
     await page.click("#call")

@@ -20,7 +20,7 @@ from voiceops.model.web import WebSettings
 from voiceops.web.assets import LIBRARY, Asset
 from voiceops.web.causes import Causes
 from voiceops.web.limits import RateLimit
-from voiceops.web.requester import Requester, is_loopback_name, requester
+from voiceops.web.requester import FORWARDED, Requester, is_loopback_name, requester
 from voiceops.web.sessions import Sessions
 from voiceops.web.slow import Connections
 
@@ -140,7 +140,11 @@ class WebApp:
         return response
 
     def _requester(self, request: web.Request) -> Requester:
-        return requester(request.remote or "", request.host, request.headers, self._settings.trusted_proxies)
+        # Several lines of one header are one list (RFC 9110, 5.3): the first line alone could be anybody's.
+        headers = {
+            name: ", ".join(request.headers.getall(name)) for name in FORWARDED if name in request.headers
+        }
+        return requester(request.remote or "", request.host, headers, self._settings.trusted_proxies)
 
     def _check(self, request: web.Request, asking: Requester, origin: str) -> None:
         own = self._settings

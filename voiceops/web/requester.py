@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP")
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via", "X-Real-IP")
+"""Headers by which proxies say that they stand between."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Requester:
 
 def requester(peer: str, host: str, headers: Mapping[str, str], trusted: Sequence[str]) -> Requester:
     """Return who asks. ``X-Forwarded-*`` count only where ``peer`` is one of the networks ``trusted``."""
-    direct = not any(name in headers for name in _FORWARDED)
+    direct = not any(name in headers for name in FORWARDED)
     if not _within(peer, trusted):
         return Requester(address=peer, host=host, scheme="http", direct=direct)
     address = peer

@@ -112,11 +112,16 @@ class Sessions:
                 await self._find_cause(room)
             for pause_s in (END_AFTER_S, LOOK_AGAIN_S):
                 await asyncio.sleep(pause_s)
-                await cleanup_room(self._api, room, force=True, settings=RoomsSettings())
-        except VoiceopsError as error:
-            log.warning("a room could not be deleted", extra={"error": type(error).__name__})
+                await self._delete(room)
         finally:
             self._ending.discard(room)
+
+    async def _delete(self, room: str) -> None:
+        try:
+            await cleanup_room(self._api, room, force=True, settings=RoomsSettings())
+        except VoiceopsError as error:
+            # The second look deletes what is still there; after that, the cleanup of rooms does.
+            log.warning("a room could not be deleted", extra={"error": type(error).__name__})
 
     async def _find_cause(self, room: str) -> None:
         try:
@@ -126,6 +131,8 @@ class Sessions:
             )
         except AgentNotReadyError as error:
             self._on_cause(error.cause)
+        except VoiceopsError as error:
+            self._on_cause(error.message)
 
     def _in_background(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

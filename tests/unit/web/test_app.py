@@ -189,6 +189,19 @@ async def test_too_many_requests_are_told_when_to_come_again(serve: Serve) -> No
         assert 1 <= int(answer.headers["Retry-After"]) <= 21
 
 
+async def test_each_line_of_a_forwarded_header_counts(serve: Serve) -> None:
+    page = await serve(requests_per_minute=3.0, trusted_proxies=("127.0.0.0/8",))
+    body = b'{"token": "x"}'
+    statuses = []
+    for number in range(3):
+        head = (
+            f"POST /api/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n"
+            f"X-Forwarded-For: 203.0.113.{number}\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"
+        )
+        statuses.append((await raw(page.port, head.encode() + body))[1])
+    assert statuses == [401, 429, 429]
+
+
 async def test_without_livekit_there_is_no_session_and_the_cause_is_told(serve: Serve) -> None:
     page = await serve(trusted_proxies=("127.0.0.0/8",))
     async with page.ask("POST", "/api/session") as answer:

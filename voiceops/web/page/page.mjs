@@ -136,7 +136,7 @@ ui.sound.addEventListener("click", () => {
 });
 ui.microphone.addEventListener("change", () => {
   remember(ui.microphone.value);
-  void call.setMicrophone(ui.microphone.value);
+  call.setMicrophone(ui.microphone.value).catch(() => void listMicrophones());
 });
 navigator.mediaDevices?.addEventListener("devicechange", () => void listMicrophones());
 

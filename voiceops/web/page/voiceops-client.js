@@ -96,17 +96,22 @@ export class VoiceCall extends EventTarget {
     this.dispatchEvent(new Event("state"));
   }
 
-  /** Use another microphone, also within a call. @param {string} deviceId */
+  /** Use another microphone, also within a call; rejects where it can't be used, and the old one goes on. @param {string} deviceId */
   async setMicrophone(deviceId) {
+    const before = this.microphone;
     this.microphone = deviceId;
-    if (!this.track) return;
-    const old = await this.track.catch(() => null);
-    this.track = this.#openMicrophone();
-    const fresh = await this.track.catch(() => null);
-    if (!fresh) return;
-    const publication = [...(this.attempt?.room.localParticipant.audioTrackPublications.values() ?? [])][0];
-    await publication?.track?.replaceTrack(fresh, true);
-    old?.stop();
+    const old = await this.track?.catch(() => null);
+    if (!old) return;
+    try {
+      const fresh = await this.#grabMicrophone();
+      const [publication] = this.attempt?.room?.localParticipant.audioTrackPublications.values() ?? [];
+      await publication?.track?.replaceTrack(fresh, true);
+      this.track = Promise.resolve(fresh);
+      old.stop();
+    } catch (error) {
+      this.microphone = before;
+      throw error;
+    }
   }
 
   /** Play the agent's sound after the browser has blocked it; call it in a click. */
@@ -149,6 +154,7 @@ export class VoiceCall extends EventTarget {
     switch (effect.type) {
       case "microphone":
         this.track = this.#openMicrophone();
+        this.track.catch(() => {}); // the state says it
         break;
       case "start":
         void this.#start(effect.attempt);
@@ -173,18 +179,24 @@ export class VoiceCall extends EventTarget {
   /** @returns {Promise<MediaStreamTrack>} */
   async #openMicrophone() {
     try {
-      if (!navigator.mediaDevices) throw new DOMException("no secure context", "SecurityError");
-      const wanted = this.microphone ? { deviceId: { exact: this.microphone } } : {};
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: { ...this.audio, ...wanted } });
-      const [track] = stream.getAudioTracks();
-      track.enabled = !this.muted;
-      this.meters.you = this.#meter(track);
+      const track = await this.#grabMicrophone();
       this.#take({ type: "microphone-ready" });
       return track;
     } catch (error) {
       this.#take({ type: "microphone-failed", problem: microphoneProblem(error) });
       throw error;
     }
+  }
+
+  /** @returns {Promise<MediaStreamTrack>} */
+  async #grabMicrophone() {
+    if (!navigator.mediaDevices) throw new DOMException("no secure context", "SecurityError");
+    const wanted = this.microphone ? { deviceId: { exact: this.microphone } } : {};
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: { ...this.audio, ...wanted } });
+    const [track] = stream.getAudioTracks();
+    track.enabled = !this.muted;
+    this.meters.you = this.#meter(track);
+    return track;
   }
 
   /** @param {number} number */
