@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from tests.support import parts
 from tests.support.callers import caller
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.projects import REPOSITORY, Project, project
+from tests.support.redis_server import redis_server
 from voiceops.model.settings import RoomsSettings
 from voiceops.monitor.rooms_lease import (
     ElectedRoomKeeper,
@@ -44,26 +44,8 @@ class Clock:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisPlace]:
-    if not shutil.which("redis-server"):
-        parts.missing("redis-server", "install Debian's redis-server")
-    port = parts.free_port()
-    command = [
-        "redis-server",
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(tmp_path),
-    ]
-    process = subprocess.Popen([*command, "--requirepass", PASSWORD], stdout=subprocess.DEVNULL)
-    try:
-        yield RedisPlace(address=f"127.0.0.1:{port}", password=PASSWORD)
-    finally:
-        process.kill()
-        process.wait()
+    with redis_server(tmp_path, password=PASSWORD) as address:
+        yield RedisPlace(address=address, password=PASSWORD)
 
 
 async def answering(lease: RoomsLease) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
@@ -17,7 +14,8 @@ import pytest
 import pytest_asyncio
 
 from tests.integration.rooms import half_open_join
-from tests.support import live, parts
+from tests.support import live
+from tests.support.redis_server import redis_server
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.doctor.collect import observe_rooms
 from voiceops.doctor.diagnose import diagnose
@@ -33,39 +31,15 @@ SETTINGS = RoomsSettings(stale_after_s=0.0)
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[int]:
-    """A Redis that keeps nothing on disk; its port."""
-    if not shutil.which("redis-server"):
-        parts.missing("redis-server", "install Debian's redis-server")
-    port = parts.free_port()
-    command = [
-        "redis-server",
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(tmp_path),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        ends_at = time.monotonic() + 10
-        while time.monotonic() < ends_at:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.02)
-        yield port
-    finally:
-        live.end(process)
+def redis(tmp_path: Path) -> Iterator[str]:
+    """The address of a Redis."""
+    with redis_server(tmp_path) as address:
+        yield address
 
 
 @pytest.fixture
-def nodes(redis: int, tmp_path: Path) -> Iterator[tuple[live.LiveServer, live.LiveServer]]:
-    extra: dict[str, object] = {"redis": {"address": f"127.0.0.1:{redis}"}}
+def nodes(redis: str, tmp_path: Path) -> Iterator[tuple[live.LiveServer, live.LiveServer]]:
+    extra: dict[str, object] = {"redis": {"address": redis}}
     with ExitStack() as running:
         first = running.enter_context(live.livekit_server(tmp_path / "a", extra=extra))
         second = running.enter_context(live.livekit_server(tmp_path / "b", extra=extra))
