@@ -31,7 +31,8 @@ from voiceops.model.secret import Secret
 ROOT = Path(__file__).resolve().parent.parent
 AGENT = ROOT / "tests" / "integration" / "agents" / "page_agent.py"
 RATE = 200
-BARE = """<!doctype html><html data-phase="idle"><script src="/livekit-client.js"></script><body></body></html>"""
+BARE = """<!doctype html><script src="/livekit-client.js"></script>
+<body><script>document.documentElement.dataset.phase = "idle"</script></body>"""
 CALL_BARE = """(async () => {
   const began = performance.now();
   const room = new LivekitClient.Room();
