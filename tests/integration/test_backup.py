@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import pytest
 
 from tests.support import parts, stacks
 from tests.support.stacks import REPOSITORY, Project
-from voiceops.adapters.binaries import postgresql
 
 PASSWORD = "p\"w $HOME 'quoted'"
 
@@ -30,6 +30,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> 
         "db": {"kind": "postgres", "port": ports["db"], "database": "app", "password": password},
         "kv": {"kind": "redis", "port": ports["kv"], "append_only": True, "password": password},
     }
+    parts.embedded_postgresql()
+    for program in ("redis-server", "redis-cli"):
+        if shutil.which(program) is None:
+            parts.missing(program, "install Debian's redis-server")
     folder = tmp_path_factory.mktemp("backup") / "my project"
     folder.mkdir()
     (folder / "password").write_text(PASSWORD)
@@ -40,7 +44,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, int]) -> 
 
 def sql(ports: dict[str, int], statement: str) -> str:
     where = ["-h", "127.0.0.1", "-p", str(ports["db"]), "-U", "postgres", "app"]
-    argv = [str(postgresql.programs() / "psql"), "-Xwqtc", statement, *where]
+    argv = [str(parts.embedded_postgresql() / "psql"), "-Xwqtc", statement, *where]
     return run(argv, {"PGPASSWORD": PASSWORD})
 
 

@@ -36,6 +36,7 @@ def bring_postgresql(machine: hosts.Machine) -> None:
 
 
 def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet: Fleet) -> None:
+    parts.embedded_postgresql()  # it tries the backups
     (machine,) = fleet(1)
     db = {"kind": "postgres", "password": {"env": "DB"}, "database": "letta", "config": {"work_mem": "8MB"}}
     servers = cheap_servers(tmp_path / "servers", [machine], db=db)

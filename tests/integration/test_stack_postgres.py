@@ -25,6 +25,7 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Project]:
     """A stack in a folder with blanks, whose path is longer than a unix socket's may be."""
+    parts.embedded_postgresql()
     folder = tmp_path_factory.mktemp("postgres") / ("a folder " * 12).strip()
     services = {
         "db": {"kind": "postgres", "port": port, "database": "letta", "password": {"file": "password"}}
@@ -40,7 +41,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Pro
 def ask(port: int, statement: str, password: str = PASSWORD) -> str:
     done = subprocess.run(
         [
-            postgresql.programs() / "psql",
+            parts.embedded_postgresql() / "psql",
             "-Xwqtc",
             statement,
             "-h",

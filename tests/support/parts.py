@@ -20,6 +20,9 @@ from typing import NoReturn
 
 import pytest
 
+from voiceops.adapters.binaries import postgresql as embedded
+from voiceops.errors import VoiceopsError
+
 LIVEKIT_VERSION = "1.13.5"
 ANSIBLE_VERSION = "2.19.14"
 AXE_VERSION = "4.14.1"
@@ -124,6 +127,14 @@ def axe() -> str:
                 fresh.write_bytes(script.read())
                 fresh.replace(path)
     return path.read_text()
+
+
+def embedded_postgresql() -> Path:
+    """The folder of the embedded PostgreSQL's programs, fetched on first use."""
+    try:
+        return embedded.fetch(lambda progress: None)
+    except VoiceopsError as error:
+        missing("the embedded PostgreSQL", error.message)
 
 
 def prometheus() -> Path:
