@@ -112,7 +112,9 @@ async def test_both_sides_hear_each_other_and_hanging_up_leaves_nothing(
     you, agent = await page.evaluate(hertz)
     assert you > 0.5
     assert agent > 0.5
-    assert 980 < await heard_by_agent(stack, room["room"]) < 1020
+    assert (
+        abs(await heard_by_agent(stack, room["room"]) - 1000) < 50
+    )  # the first sound has gaps on a busy machine
     with pytest.raises(AssertionError, match=r"Overconstrained|NotFound"):
         await page.evaluate("voiceCall.setMicrophone('none')")
     other = "navigator.mediaDevices.enumerateDevices().then((all) => all.findLast((one) => one.kind === 'audioinput').deviceId)"

@@ -57,7 +57,7 @@ async def _play(source: rtc.AudioSource) -> None:
 
 
 async def _listen(ctx: JobContext, track: rtc.Track) -> None:
-    """Count the crossings of zero in half a second that is not silent."""
+    """Count the crossings of zero in the second half of the first second that is not silent."""
     samples = array("h")
     async for event in rtc.AudioStream(track, sample_rate=EAR_RATE, num_channels=1, frame_size_ms=20):
         frame = array("h", bytes(event.frame.data))
@@ -65,7 +65,8 @@ async def _listen(ctx: JobContext, track: rtc.Track) -> None:
             samples = array("h")
             continue
         samples += frame
-        if len(samples) >= EAR_RATE // 2:
+        if len(samples) >= EAR_RATE:
+            del samples[: EAR_RATE // 2]  # while the connection settles, sound has gaps
             crossings = sum((one < 0) != (other < 0) for one, other in pairwise(samples))
             hertz = round(crossings * EAR_RATE / (2 * len(samples)))
             await ctx.room.local_participant.set_attributes({"heard_hertz": str(hertz)})
