@@ -80,15 +80,18 @@ async def agents_in(made: Project, room: str) -> list[str]:
     return [one.identity for one in answer.participants if one.kind == api.ParticipantInfo.Kind.AGENT]
 
 
-async def test_healthy_calls_raise_no_false_alarm(stack: Project) -> None:
-    for round_number in range(5):
-        async with AsyncExitStack() as calls:
-            for number in range(4):
-                await calls.enter_async_context(caller(stack.url, f"good-{round_number}-{number}"))
-            assert await diagnose(stack) == {}  # while they join
-            for number in range(4):
-                await _agent_of(stack, f"good-{round_number}-{number}")
-            assert await diagnose(stack) == {}
+@pytest.mark.parametrize(("jobs", "rounds"), [("process", 1), ("thread", 4)])
+async def test_healthy_calls_raise_no_false_alarm(tmp_path: Path, jobs: str, rounds: int) -> None:
+    with project(tmp_path, AGENTS / "faulty.py", agent={"env": {"TONE_JOBS": jobs}}) as made:
+        made.inv("start")
+        for round_number in range(rounds):
+            async with AsyncExitStack() as calls:
+                for number in range(4):
+                    await calls.enter_async_context(caller(made.url, f"good-{round_number}-{number}"))
+                assert await diagnose(made) == {}  # while they join
+                for number in range(4):
+                    await _agent_of(made, f"good-{round_number}-{number}")
+                assert await diagnose(made) == {}
 
 
 async def test_an_entrypoint_that_raises_exits_dies_late_or_hangs_is_told_apart_and_fixed(

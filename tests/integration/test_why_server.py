@@ -30,6 +30,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, host: hosts.Machine) -> Ser
     """Deployed. It listens on all addresses, for the callers of these tests; voiceops is told of loopback only."""
     made = agent_servers(tmp_path_factory.mktemp("why-server") / "project", [host], ENTRY)
     made.variables["livekit"]["url"] = "ws://127.0.0.1:7880"
+    # What ends a job's process or hangs in it must not do so in the worker.
+    made.variables["services"]["agent"]["env"] = {"TONE_JOBS": "process"}
     made.write()
     made.deploy("--no-call")
     return made
