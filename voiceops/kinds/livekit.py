@@ -57,12 +57,16 @@ class LivekitService(ServiceBase, tag_field="kind", tag="livekit", frozen=True, 
 
     @property
     def cluster(self) -> str:
-        return self.redis or ""
+        return self.redis or str(self._redis_section.get("address") or "")
+
+    @property
+    def _redis_section(self) -> dict[str, object]:
+        section = self.config.get("redis")
+        return section if isinstance(section, dict) else {}
 
     @property
     def cluster_login(self) -> dict[str, Secret]:
-        section = self.config.get("redis")
-        given = section if isinstance(section, dict) else {}
+        given = self._redis_section
         found = {name: given[name] for name in ("username", "password") if given.get(name)}
         return {name: one if isinstance(one, Secret) else Secret(str(one)) for name, one in found.items()}
 
@@ -116,9 +120,9 @@ class LivekitKind(Kind[LivekitService]):
         )
 
     def as_monitored(self, service: LivekitService) -> dict[str, object]:
-        if not service.redis:
+        if not service.cluster:
             return {"kind": service.kind}
-        return {"kind": service.kind, "redis": service.redis, "config": {"redis": service.cluster_login}}
+        return {"kind": service.kind, "redis": service.cluster, "config": {"redis": service.cluster_login}}
 
     def declare(self, outline: Declared, service: LivekitService, context: DeclarationContext) -> Declared:
         values = variables(service, context.settings)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.support.declarations import SETTINGS, declare, named, with_service
+from voiceops.kinds.livekit import KIND, LivekitService
 from voiceops.kinds.model import DeclarationContext
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Settings
@@ -73,3 +75,19 @@ def test_only_a_public_server_listens_for_media_over_tcp(context: DeclarationCon
     public = with_service("livekit", public=True)
     assert server_config(public, context)["rtc"]["tcp_port"] == 7881
     assert named(outline(public, context.root), "livekit").ports == (7890, 7881)
+
+
+@pytest.mark.parametrize(
+    ("service", "cluster"),
+    [
+        (LivekitService(), ""),
+        (LivekitService(redis="one:6379"), "one:6379"),
+        (LivekitService(config={"redis": {"address": "two:6379"}}), "two:6379"),
+        (LivekitService(redis="one:6379", config={"redis": {"password": Secret("p")}}), "one:6379"),
+    ],
+)
+def test_nodes_that_share_a_redis_are_a_cluster_whichever_setting_names_it(
+    service: LivekitService, cluster: str
+) -> None:
+    assert service.cluster == cluster
+    assert KIND.as_monitored(service).get("redis", "") == cluster
