@@ -18,7 +18,6 @@ from voiceops.model.findings import Finding
 from voiceops.model.monitor_events import MonitorEvent, ProbeCall, Repair, WebhookEvent
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import (
-    Moment,
     Observations,
     ServiceRepair,
     decide,
@@ -31,7 +30,7 @@ from voiceops.monitor.findings import FindingRepair, decide_findings, relevant
 from voiceops.monitor.local_stack import StackObservation
 from voiceops.monitor.memory import MemoryFile, MonitorMemory
 from voiceops.monitor.rooms import DEFERRED_LOOK_S, RoomKeeper
-from voiceops.monitor.summary import WorkCounters, check_summary, summary_line
+from voiceops.monitor.summary import WorkCounters, check_summary, moment_now, summary_line
 from voiceops.monitor.watched_stack import Watched
 from voiceops.ports import MonitorRecorder
 
@@ -149,7 +148,7 @@ class Monitor:
             for one in seen.services
         )
         found = Observations(services=services, held_by=held_by)
-        decision = decide(self.watched.host, self.memory, found, _now())
+        decision = decide(self.watched.host, self.memory, found, moment_now())
         if act:
             self._remember(decision.memory)
             self._record(decision.events)
@@ -194,7 +193,7 @@ class Monitor:
         try:
             await asyncio.to_thread(self.watched.stack.repair, repairs)
         except LockedError as error:
-            self._remember(not_tried(self.memory, repairs, _now()))
+            self._remember(not_tried(self.memory, repairs, moment_now()))
             self.say(f"not acting: {error.message}")
             return
         except VoiceopsError as error:
@@ -275,7 +274,7 @@ class Monitor:
             if answers:
                 self.say(f"rooms were not looked after: {error.message}")
         if act or answers:
-            decision = decide_livekit(self.watched.host, self.memory, answers, _now())
+            decision = decide_livekit(self.watched.host, self.memory, answers, moment_now())
             self._remember(decision.memory)
             self._record(decision.events)
 
@@ -337,7 +336,7 @@ class Monitor:
             return None
         may_act = not (held_by or self._in_hand or diagnosing.repairing)
         decision = decide_findings(
-            self.watched.host, self.memory, seen, self._seen.services, _now(), may_act=may_act
+            self.watched.host, self.memory, seen, self._seen.services, moment_now(), may_act=may_act
         )
         self._remember(decision.memory)
         self._record(decision.events)
@@ -378,6 +377,8 @@ class Monitor:
                 suspects = stopped
 
     def _may_repair(self, name: str) -> bool:
+        if self._held_by and self.watched.stack.held_by():
+            return False  # nothing is done meanwhile, and the lock's end is seen
         known = self.memory.services.get(name)
         return known is None or not (known.gave_up or processes.boot_clock() < known.not_before)
 
@@ -395,7 +396,3 @@ class Monitor:
     def _exited(self, key: ProcessKey) -> None:
         self.watched.stack.note_exit(key)
         self.wake()
-
-
-def _now() -> Moment:
-    return Moment(boot_s=processes.boot_clock(), epoch_s=time.time())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from voiceops.adapters.process import processes
 from voiceops.model.monitor_events import CheckSummary, RoomCounts
 from voiceops.model.states import ServiceState
+from voiceops.monitor.decide import Moment
 from voiceops.monitor.local_stack import StackObservation
 
 
@@ -17,6 +19,11 @@ class WorkCounters:
     checks: int = 0
     repairs: int = 0
     failed: int = 0
+
+
+def moment_now() -> Moment:
+    """Return the time on both clocks."""
+    return Moment(boot_s=processes.boot_clock(), epoch_s=time.time())
 
 
 def check_summary(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import signal
+import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.recorder import KeepingRecorder
+from voiceops.adapters.process import processes
+from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.errors import LockedError, ServiceError, UnreachableError, VoiceopsError
 from voiceops.metrics.recorder import MetricsRecorder
 from voiceops.model.findings import Diagnosis, Finding, Fix
@@ -45,6 +49,7 @@ class PretendedStack(MonitoredStack):
         self.looks = 0
         self.full = ""
         self.agents: tuple[Instance, ...] = ()
+        self.processes: dict[str, ProcessKey] = {}
         self.lost: LostWorkers | None = None
 
     def version(self) -> int:
@@ -58,7 +63,9 @@ class PretendedStack(MonitoredStack):
         if self.errors and isinstance(self.errors[0], UnreachableError):
             raise self.errors.pop(0)
         return StackObservation(
-            services=(ServiceObservation(name="agent", state=self.state),), agents=self.agents
+            services=(ServiceObservation(name="agent", state=self.state),),
+            agents=self.agents,
+            processes=self.processes,
         )
 
     def repair(self, repairs: Sequence[ServiceRepair]) -> None:
@@ -181,6 +188,26 @@ async def test_while_somebody_holds_the_lock_it_says_so_and_does_nothing(setting
     ]
 
 
+@pytest.fixture
+def frozen() -> Iterator[ProcessKey]:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        child.send_signal(signal.SIGSTOP)
+        found = processes.find(child.pid)
+        assert found is not None
+        yield found.key
+        child.kill()
+
+
+async def test_a_frozen_service_is_not_checked_over_and_over_while_somebody_holds_the_lock(
+    tmp_path: Path, frozen: ProcessKey
+) -> None:
+    setting = Setting(tmp_path, interval_s=60.0)
+    setting.stack.holder = "inv deploy"
+    setting.stack.processes = {"agent": frozen}
+    await setting.run_for(2.0)
+    assert setting.stack.looks == 1
+
+
 async def test_a_lock_that_was_taken_meanwhile_costs_no_attempt(setting: Setting) -> None:
     setting.stack.state = ServiceState.STALE
     setting.stack.errors = [LockedError("another command holds the lock")]
@@ -285,7 +312,7 @@ async def test_ten_thousand_checks_hold_no_more_than_a_thousand(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 1e6
-    monkeypatch.setattr("voiceops.monitor.loop._now", lambda: Moment(boot_s=now_s, epoch_s=now_s))
+    monkeypatch.setattr("voiceops.monitor.loop.moment_now", lambda: Moment(boot_s=now_s, epoch_s=now_s))
     monkeypatch.setattr("voiceops.monitor.loop.WEBHOOK_PAUSE_S", 0.0)
     setting.recorder.events = deque(maxlen=10)  # type: ignore[assignment]
     metrics = MetricsRecorder("here")
