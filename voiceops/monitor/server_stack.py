@@ -232,7 +232,8 @@ class MonitoredServer:
         """
         restarted: list[Declared] = []
         by_name = {one.service: one for one in repairs}
-        for service in self._outline:
+        # Agents first: they take longest, and wait for their server by themselves.
+        for service in sorted(self._outline, key=lambda one: not one.is_agent):
             repair = by_name.get(service.name)
             watched = self._units.get(service.name)
             if repair is None or watched is None:
@@ -244,7 +245,7 @@ class MonitoredServer:
                 self._refuse_calls(service.name)
             self._restart(watched.state["unit"])
             restarted.append(service)
-        for service in restarted:
+        for service in sorted(restarted, key=self._outline.index):
             self._await_ready(service)
 
     def restart(self, only: Sequence[str], *, now: bool) -> None:

@@ -142,7 +142,9 @@ def restart(name: str, mark: str) -> None:
     failed = unit["ActiveState"] == "failed"
     if failed:
         systemctl("reset-failed", "--", name)
-    systemctl("restart", "--no-block", "--", name)
+    # An agent is ordered behind its server, which may be on its way as well; it needs longer, and waits for it by itself.
+    order = ["--job-mode=ignore-dependencies"] if "@" in name else []
+    systemctl("restart", "--no-block", *order, "--", name)
     if not failed:
         # The monitor has a limit of its own. Forgotten last: the start does not wait for it.
         systemctl("reset-failed", "--", name)
