@@ -45,28 +45,28 @@ def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet:
     assert "deploy.packages: [postgresql]" in refused.out + refused.err
     bring_postgresql(machine)
     servers.deploy()
-    (machine.root / "root/ask").write_text(
+    (machine.root / "srv/ask").write_text(
         "import os, subprocess, sys\n"
         f"env = {{**os.environ, 'PGPASSWORD': {PASSWORD!r}}}\n"
         "argv = ['psql', '-Xwqtc', sys.argv[1], '-h', '127.0.0.1', '-U', 'postgres', 'letta']\n"
         "sys.exit(subprocess.run(argv, env=env).returncode)\n"
     )
-    machine.shell("python3 /root/ask 'create table t as select 1 as x'")
-    assert machine.shell("python3 /root/ask 'show work_mem'").stdout.strip() == "8MB"
+    machine.shell("python3 /srv/ask 'create table t as select 1 as x'")
+    assert machine.shell("python3 /srv/ask 'show work_mem'").stdout.strip() == "8MB"
     owner = machine.shell(f"stat -c '%a %U' /var/lib/{PROJECT}/db/cluster").stdout.split()
     assert owner == ["700", f"vo-{PROJECT}"]
     pid = machine.shell(f"systemctl show -P MainPID {PROJECT}-db").stdout.strip()
     assert servers.deploy()["changed_count"] == 0
     machine.shell(f"kill -9 {pid}")
     servers.inv("start", "--group", "servers")
-    assert machine.shell("python3 /root/ask 'select x from t'").stdout.strip() == "1"
+    assert machine.shell("python3 /srv/ask 'select x from t'").stdout.strip() == "1"
     (made,) = servers.inv("backup", "--group", "servers", "--json").json["hosts"][machine.name]["backups"]
     assert made["object_count"] == 1
     assert Path(made["file"]).is_relative_to(servers.folder / ".voiceops/backups" / machine.name)
-    machine.shell("python3 /root/ask 'delete from t'")
+    machine.shell("python3 /srv/ask 'delete from t'")
     assert "db holds 1 table" in servers.inv("restore", "--group", "servers", code=3).err
     servers.inv("restore", "--group", "servers", "--yes")
-    assert machine.shell("python3 /root/ask 'select x from t'").stdout.strip() == "1"
+    assert machine.shell("python3 /srv/ask 'select x from t'").stdout.strip() == "1"
     machine.shell(f"echo 'work_mem = 9MB' >> /etc/{PROJECT}/db.conf")
     assert f"/etc/{PROJECT}/db.conf" in servers.inv("drift", "--group", "servers", code=2).out
     servers.inv("stop", "--group", "servers")

@@ -20,7 +20,7 @@ from voiceops.util.words import counted
 from voiceops.wiring.backup import backup_parts
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.backup import BackupDocument, RestoreDocument
+    from voiceops.model.documents.backup import BackupDocument, RestoreDocument, RestoreEntry
 
 TIMEOUT_S = 3600.0
 
@@ -109,16 +109,7 @@ def restore(run: CommandRun, *, only: str, file: str, out: str) -> Report:
         "hosts": {
             host: {
                 "ok": True,
-                "restored": [
-                    {
-                        "service": one.service,
-                        "file": str(one.file),
-                        "object_count": one.count,
-                        "replaced_count": one.replaced_count,
-                        "took_s": round(one.took_s, 3),
-                    }
-                    for one in made
-                ],
+                "restored": [_restored(one) for one in made],
             }
             for host, made in found.items()
         },
@@ -129,6 +120,16 @@ def restore(run: CommandRun, *, only: str, file: str, out: str) -> Report:
         for one in made
     ]
     return with_problems(run, done, Report(document, "\n".join(lines)))
+
+
+def _restored(one: DataFacts) -> RestoreEntry:
+    return {
+        "service": one.service,
+        "file": str(one.file),
+        "object_count": one.count,
+        "replaced_count": one.replaced_count,
+        "took_s": round(one.took_s, 3),
+    }
 
 
 def _chosen(run: CommandRun, only: str) -> dict[str, Sequence[str]]:

@@ -185,6 +185,14 @@ def check_peer(peer: str, decoder: Decoder, path: Path) -> None:
         raise decoder.error(path, f"{peer!r} is no peer: {error}", wanted) from None
 
 
+def check_ip(address: str, decoder: Decoder, path: Path) -> None:
+    """Raise ``ConfigError`` unless it is an address to listen on."""
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise decoder.error(path, f"{address!r} is no IP address", "127.0.0.1, or the host's own") from None
+
+
 def check_probe(probe: Probe, decoder: Decoder, path: Path) -> None:
     """Raise ``ConfigError`` unless it asks for exactly one thing that can be asked."""
     kinds = ("http", "tcp", "log", "command", "notify")

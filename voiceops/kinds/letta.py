@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
 from voiceops.adapters.binaries import letta
 from voiceops.config import decode
+from voiceops.config.checks import check_ip
 from voiceops.errors import ConfigError
 from voiceops.kinds.model import Declared, HostDeclaration
 from voiceops.kinds.postgres import PostgresService
@@ -50,12 +50,7 @@ class LettaKind(ProgramKind[LettaService]):
     keeps_data = True
 
     def check(self, service: LettaService, decoder: decode.Decoder, path: decode.Path) -> None:
-        try:
-            ip_address(service.address)
-        except ValueError:
-            raise decoder.error(
-                (*path, "address"), f"{service.address!r} is no IP address", "127.0.0.1, or the host's own"
-            ) from None
+        check_ip(service.address, decoder, (*path, "address"))
 
     def fetch(self, service: LettaService, on_fetch: OnProgress) -> None:
         letta.fetch(on_fetch)

@@ -15,7 +15,7 @@ import msgspec
 
 from voiceops.adapters.binaries import postgresql
 from voiceops.config import decode
-from voiceops.config.checks import check_peer
+from voiceops.config.checks import check_ip, check_peer
 from voiceops.errors import ConfigError
 from voiceops.kinds.backup import BackupMethod, DataCall
 from voiceops.kinds.environment import digest_of
@@ -125,12 +125,7 @@ class PostgresKind(ProgramKind[PostgresService]):
     backup = PostgresBackup()
 
     def check(self, service: PostgresService, decoder: decode.Decoder, path: decode.Path) -> None:
-        try:
-            ip_address(service.address)
-        except ValueError:
-            raise decoder.error(
-                (*path, "address"), f"{service.address!r} is no IP address", "127.0.0.1, or the host's own"
-            ) from None
+        check_ip(service.address, decoder, (*path, "address"))
         for setting in ("user", "database"):
             if not _NAME.fullmatch(getattr(service, setting)):
                 raise decoder.error(

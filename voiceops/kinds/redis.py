@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Union
 import msgspec
 
 from voiceops.config import decode
-from voiceops.config.checks import check_peer
+from voiceops.config.checks import check_ip, check_peer
 from voiceops.errors import ConfigError
 from voiceops.kinds.backup import BackupMethod, DataCall
 from voiceops.kinds.program import Program, ProgramKind
@@ -95,12 +95,7 @@ class RedisKind(ProgramKind[RedisService]):
     backup = RedisBackup()
 
     def check(self, service: RedisService, decoder: decode.Decoder, path: decode.Path) -> None:
-        try:
-            ip_address(service.address)
-        except ValueError:
-            raise decoder.error(
-                (*path, "address"), f"{service.address!r} is no IP address", "127.0.0.1, or the host's own"
-            ) from None
+        check_ip(service.address, decoder, (*path, "address"))
         for index, peer in enumerate(service.peers or ()):
             check_peer(peer, decoder, (*path, "peers", index))
 
