@@ -36,15 +36,22 @@ ENTRY = Path(__file__).parent / "agents" / "tone.py"
 
 
 @pytest.fixture(scope="module")
-def target(livekit: live.LiveServer) -> Iterator[CallTarget]:
+def worker(livekit: live.LiveServer) -> Iterator[subprocess.Popen[bytes]]:
+    """A tone agent of this module; its jobs are threads of it."""
+    with live.worker(livekit, ENTRY, env={"TONE_AGENT_NAME": AGENT}) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def target(livekit: live.LiveServer, worker: subprocess.Popen[bytes]) -> CallTarget:
     """The session's server with a tone agent of this module; the room's name picks what it does."""
-    with live.worker(livekit, ENTRY, env={"TONE_AGENT_NAME": AGENT}):
-        yield CallTarget(
-            url=livekit.url,
-            api_key=Secret(livekit.api_key),
-            api_secret=Secret(livekit.api_secret),
-            agent_name=AGENT,
-        )
+    assert worker.poll() is None
+    return CallTarget(
+        url=livekit.url,
+        api_key=Secret(livekit.api_key),
+        api_secret=Secret(livekit.api_secret),
+        agent_name=AGENT,
+    )
 
 
 @pytest.fixture
@@ -166,6 +173,36 @@ async def test_an_agent_that_leaves_while_the_caller_holds_is_a_dropped_call(
     report = await calls(msgspec.structs.replace(target, room=room), hold_s=10.0)
     assert failure(report).kind is FailureKind.DROPPED
     assert report.results[0].audio_s is not None
+
+
+@pytest.mark.parametrize("room", ["stall"], indirect=True)
+async def test_an_agent_that_blocks_its_loop_pauses_and_no_packet_is_missing(
+    target: CallTarget, room: str
+) -> None:
+    report = await calls(msgspec.structs.replace(target, room=room), hold_s=4.0)
+    (result,) = report.results
+    assert result.ok, result.failure
+    # 0.7 s without a frame, of which the agent's queue has 0.2 s, and a decoder rounds both ends.
+    assert 0.4 <= (result.max_pause_s or 0.0) < 3, report.as_json()
+    assert (result.max_gap_s or 0.0) < (result.max_pause_s or 0.0)
+
+
+async def test_a_worker_that_is_stopped_leaves_a_gap_that_fails_min_quality(
+    target: CallTarget, worker: subprocess.Popen[bytes]
+) -> None:
+    placed = asyncio.create_task(calls(target, hold_s=8.0, min_quality=3.6))
+    try:
+        await asyncio.sleep(4.0)
+        worker.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(1.0)
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    report = await placed
+    assert failure(report).kind is FailureKind.POOR_QUALITY, report.as_json()
+    (result,) = report.results
+    # Stopped for 1 s; the buffer is still heard.
+    assert 0.7 <= (result.max_gap_s or 0.0) < 4, report.as_json()
+    assert (result.quality or 5.0) < 3
 
 
 @pytest.mark.parametrize("room", ["answer"], indirect=True)
@@ -359,6 +396,5 @@ def test_an_interrupted_run_prints_the_calls_that_it_has(project: Path, reposito
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err.decode()
     placed = re.search(rb"interrupted after (\d+) of 1000 calls", out)
-    assert placed is not None, out.decode()
-    assert int(placed[1]) >= 1
+    assert int(placed[1] if placed else 0) >= 1, out.decode()
     assert b"first audio" in out

@@ -10,10 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from voiceops.calls.ports import Inquiry, Phone
+from voiceops.calls.quality import QualityMeter
 from voiceops.deadline import deadline
 from voiceops.errors import CredentialsError, DeadlineError, UnreachableError, VoiceopsError
 from voiceops.model.calls import (
+    AgentChange,
     AgentJoined,
     AgentLeft,
     AgentReady,
@@ -23,6 +27,8 @@ from voiceops.model.calls import (
     Disconnected,
     FailureKind,
     Hangup,
+    LineMeasured,
+    PauseEnded,
     PhoneEvent,
     TrackSeen,
     VoiceStarted,
@@ -58,11 +64,22 @@ class CallProgress:
     agents: set[str] = field(default_factory=set)
     agent_left_s: float | None = None
     cut: str = ""
+    line: QualityMeter = field(default_factory=QualityMeter)
+    max_pause_s: float = 0.0
+    max_pause_at_s: float = 0.0
+    changes: list[AgentChange] = field(default_factory=list)
 
     def take(self, event: PhoneEvent) -> None:
         """Note one event; the first of its kind counts."""
         at = event.at - self.started_at
-        if isinstance(event, AgentJoined):
+        if isinstance(event, (AgentJoined, AgentLeft)) and self.audio_s is not None:
+            change = "joined" if isinstance(event, AgentJoined) else "left"
+            self.changes.append(AgentChange(at_s=round(at, 4), change=change, agent=event.identity))
+        if isinstance(event, LineMeasured):
+            self.line.take(event, at)
+        elif isinstance(event, PauseEnded):
+            self.max_pause_s, self.max_pause_at_s = event.pause_s, at - event.pause_s
+        elif isinstance(event, AgentJoined):
             self.agents.add(event.identity)
             if self.agent_s is None:
                 self.agent_s, self.agent = at, event.identity
@@ -118,6 +135,7 @@ async def converse(
             await _afterwards(phone, job, seen, clock)
         except (_CallOverError, VoiceopsError) as error:
             failure = judge(seen, error, job)
+        failure = failure or judge_quality(seen, job)
         result = _result(job, seen, failure, clock)
         if failure is not None and inquire is not None:
             await _ask(inquire, result)
@@ -240,11 +258,23 @@ def judge(seen: CallProgress, error: Exception, job: CallJob) -> CallFailure:
     return CallFailure(kind=kind, detail=detail, seen=seen.lines)
 
 
+def judge_quality(seen: CallProgress, job: CallJob) -> CallFailure | None:
+    """Say what was wrong with a call that was worse than the job allows."""
+    quality = seen.line.worst
+    if quality is None or quality >= job.min_quality:
+        return None
+    detail = (
+        f"quality {quality:.1f} of at least {job.min_quality:g} around {seen.line.worst_at_s:.1f} s; "
+        f"largest gap {seen.line.max_gap_s * 1000:.0f} ms, {seen.line.loss:.1%} of the packets lost"
+    )
+    return CallFailure(kind=FailureKind.POOR_QUALITY, detail=detail, seen=seen.lines)
+
+
 def _result(job: CallJob, seen: CallProgress, failure: CallFailure | None, clock: Clock) -> CallResult:
     def rounded(value: float | None) -> float | None:
         return None if value is None else round(value, 4)
 
-    return CallResult(
+    result = CallResult(
         id=job.id,
         ok=failure is None,
         room=job.room,
@@ -255,9 +285,28 @@ def _result(job: CallJob, seen: CallProgress, failure: CallFailure | None, clock
         ready_s=rounded(seen.ready_s),
         audio_s=rounded(seen.audio_s),
         answer_s=rounded(seen.answer_s),
+        agent_changes=tuple(seen.changes),
         ended_s=rounded(clock() - seen.started_at),
         agent=seen.agent,
         rms=seen.rms,
         peak=seen.peak,
         failure=failure,
     )
+    return msgspec.structs.replace(result, **_measured(seen))
+
+
+def _measured(seen: CallProgress) -> dict[str, float]:
+    """Fields of the result that only a call has whose line was measured."""
+    line = seen.line
+    if line.worst is None:
+        return {}
+    return {
+        "quality": line.worst,
+        "max_gap_s": round(line.max_gap_s, 4),
+        "max_gap_at_s": round(line.max_gap_at_s, 4),
+        "max_pause_s": round(seen.max_pause_s, 4),
+        "max_pause_at_s": round(seen.max_pause_at_s, 4),
+        "loss": round(line.loss, 4),
+        "jitter_s": round(line.jitter_s, 4),
+        "round_trip_s": round(line.round_trip_s, 4),
+    }

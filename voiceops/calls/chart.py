@@ -20,6 +20,7 @@ SERIES = (
     ("agent_s", "agent joined", "#e0a030"),
     ("audio_s", "first audio", "#1b7f79"),
     ("answer_s", "answer", "#7a4fa3"),
+    ("max_gap_s", "largest gap", "#b5651d"),
 )
 FAILED = "#c0392b"
 _LEFT, _RIGHT = 70, 30

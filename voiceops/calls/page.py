@@ -111,6 +111,9 @@ def _calls(report: CallReport) -> str:
             str(result.id),
             f"{result.started_s:.2f}",
             *("" if (value := getattr(result, name)) is None else f"{value:.3f}" for name in MEASURES),
+            "" if result.quality is None else f"{result.quality:.1f}",
+            "" if result.loss is None else f"{result.loss:.1%}",
+            "; ".join(f"{one.change} at {one.at_s:.1f} s" for one in result.agent_changes),
             "" if result.rms is None else str(result.rms),
             "ok" if result.failure is None else result.failure.kind.value,
         ]
@@ -118,7 +121,10 @@ def _calls(report: CallReport) -> str:
     ]
     more = len(report.results) - len(rows)
     note = f"<p>and {more} more: --json has them all</p>" if more > 0 else ""
-    return _table(["call", "began", *MEASURES.values(), "loudness", "result"], rows) + note
+    return (
+        _table(["call", "began", *MEASURES.values(), "quality", "lost", "agents", "loudness", "result"], rows)
+        + note
+    )
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, text_from: int | None = None) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from voiceops.calls.quality import BEST, WORST
 from voiceops.errors import UsageError
 from voiceops.model.calls import CallPlan, Hangup
 
@@ -20,6 +21,7 @@ def make_plan(
     rate: float = 0.0,
     duration: float = 0.0,
     hold: float = 0.0,
+    min_quality: float = 0.0,
     script: str = "",
     hangups: Sequence[str] = (),
     redial: bool = False,
@@ -45,6 +47,16 @@ def make_plan(
             f"--expect-success is {expect_success:g}: a share from 0 to 1 is needed",
             hint="0.95 means 95 of 100 calls",
         )
+    if min_quality and not WORST <= min_quality <= BEST:
+        raise UsageError(
+            f"--min-quality is {min_quality:g}: a mean opinion score from {WORST:g} to {BEST:g} is needed",
+            hint="4 is good, below 3.6 many callers complain",
+        )
+    if min_quality and not hold:
+        raise UsageError(
+            "--min-quality needs --hold: quality is measured while the caller stays",
+            hint="`inv call --hold 20 --min-quality 3.6`",
+        )
     if script and not Path(script).is_file():
         raise UsageError(f"there is no file {script}", hint="--script takes a WAV file with 16-bit PCM")
     defaults = CallPlan()
@@ -54,6 +66,7 @@ def make_plan(
         rate_per_s=rate,
         duration_s=duration,
         hold_s=hold,
+        min_quality=min_quality,
         script=str(Path(script).resolve()) if script else "",
         hangups=tuple(_hangup(name) for name in hangups) or defaults.hangups,
         redial=redial,
@@ -67,6 +80,8 @@ def flags_of(plan: CallPlan) -> list[str]:
     flags = [f"--count={plan.count}", f"--concurrency={plan.concurrency}", f"--rate={plan.rate_per_s!r}"]
     flags += [f"--duration={plan.duration_s!r}", f"--hold={plan.hold_s!r}", f"--timeout={plan.timeout_s!r}"]
     flags += [f"--hangup={','.join(str(one) for one in plan.hangups)}"]
+    if plan.min_quality:
+        flags += [f"--min-quality={plan.min_quality!r}"]
     return [*flags, f"--expect-success={plan.expect_success!r}", *(["--redial"] if plan.redial else [])]
 
 

@@ -12,6 +12,7 @@ _OUTCOMES = {
     FailureKind.NO_AGENT: "unanswered",
     FailureKind.SILENT: "unanswered",
     FailureKind.DROPPED: "dropped",
+    FailureKind.POOR_QUALITY: "answered",
 }
 
 

@@ -139,6 +139,7 @@ class _CallRun:
             identity=identity,
             timeout_s=plan.timeout_s,
             hold_s=plan.hold_s,
+            min_quality=plan.min_quality,
             script=plan.script,
             hangup=plan.hangups[index % len(plan.hangups)],
         )

@@ -19,7 +19,12 @@ MEASURES = {
     "ready_s": "agent ready",
     "audio_s": "first audio",
     "answer_s": "answer",
+    "max_gap_s": "largest gap",
+    "max_pause_s": "longest pause",
+    "jitter_s": "jitter",
+    "round_trip_s": "round trip",
 }
+IN_MILLISECONDS = frozenset({"max_gap_s", "max_pause_s", "jitter_s", "round_trip_s"})
 PERCENTILES = (50, 90, 95, 99)
 LAG_LIMIT_S = 0.05
 LATE_LIMIT_S = 0.5
@@ -89,7 +94,7 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_json(self) -> CallDocument:
         """Return what ``inv call --json`` prints."""
-        return {
+        document: CallDocument = {
             "answered_count": self.ok,
             "failed_count": self.failed,
             "success": round(self.success, 4),
@@ -113,6 +118,10 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
             "interrupted": self.interrupted,
             "rooms_kept": list(self.rooms_kept),
         }
+        if self.values("quality"):
+            document["min_quality"] = min(self.values("quality"))
+            document["max_loss"] = max(self.values("loss"))
+        return document
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiceops.calls.stats import MEASURES, PERCENTILES, CallReport
+from voiceops.calls.stats import IN_MILLISECONDS, MEASURES, PERCENTILES, CallReport
 from voiceops.model.calls import CallPlan, CallResult, FailureKind
 from voiceops.util.words import counted
 
@@ -17,6 +17,7 @@ def summary(report: CallReport) -> str:
     else:
         lines += _table(report)
         lines.append("")
+        lines += _held(report)
         lines.append(_verdict(report))
     lines += _failures(report)
     if report.interrupted:
@@ -35,10 +36,13 @@ def summary(report: CallReport) -> str:
 def one_call(result: CallResult) -> str:
     """How one call went, in one line."""
     steps = [
-        f"{label} {value:.2f} s"
+        f"{label} {value:.2f} s" if name not in IN_MILLISECONDS else f"{label} {value * 1000:.0f} ms"
         for name, label in MEASURES.items()
         if (value := getattr(result, name)) is not None
     ]
+    if result.quality is not None:
+        steps.append(f"quality {result.quality:.1f}, {result.loss or 0.0:.1%} of packets lost")
+    steps += [f"agent {one.change} at {one.at_s:.2f} s" for one in result.agent_changes]
     times = ", ".join(steps)
     if result.failure is None:
         return f"ok: {times}"
@@ -63,6 +67,20 @@ def _table(report: CallReport) -> list[str]:
             cells = "".join(f"{row[name]:9.3f}" for row in found)
             lines.append(label.ljust(width) + cells + str(len(report.values(name))).rjust(9))
     return lines
+
+
+def _held(report: CallReport) -> list[str]:
+    """The worst of the calls that were held, with the time at which it was heard."""
+    held = [result for result in report.results if result.quality is not None]
+    if not held:
+        return []
+    worst = min(held, key=lambda result: result.quality or 0.0)
+    gap = max(held, key=lambda result: result.max_gap_s or 0.0)
+    return [
+        f"{counted(len(held), 'call')} held: lowest quality {worst.quality:.1f} (call {worst.id}), "
+        f"most packets lost {max(report.values('loss')):.1%}, largest gap {(gap.max_gap_s or 0.0) * 1000:.0f} ms "
+        f"(call {gap.id}, {gap.max_gap_at_s or 0.0:.1f} s after it began)"
+    ]
 
 
 def _verdict(report: CallReport) -> str:

@@ -25,6 +25,7 @@ from typing import Union
 import msgspec
 
 from voiceops.calls.call import converse
+from voiceops.calls.ports import Phone
 from voiceops.model.calls import CallJob, CallResult
 
 _LINE_LIMIT = 1 << 20
@@ -119,8 +120,6 @@ async def _call(job: CallJob, released: asyncio.Event, send: Send, lag: LagMeter
 
 async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallResult:
     """One call that ends early, with a clean hang-up, when ``released`` is set."""
-    from voiceops.adapters.livekit.rtc import RtcPhone
-
     failing = False
 
     async def inquire(result: CallResult) -> None:
@@ -129,7 +128,7 @@ async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallRe
         send(CallerReply(failing=result))
         await released.wait()
 
-    call = asyncio.ensure_future(converse(RtcPhone(listen_on=bool(job.script)), job, inquire=inquire))
+    call = asyncio.ensure_future(converse(_phone_for(job), job, inquire=inquire))
     release = asyncio.ensure_future(released.wait())
     try:
         await asyncio.wait({call, release}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +140,12 @@ async def _converse(job: CallJob, released: asyncio.Event, send: Send) -> CallRe
         if not call.done():
             call.cancel()
             await asyncio.wait({call})
+
+
+def _phone_for(job: CallJob) -> Phone:
+    from voiceops.adapters.livekit.rtc import RtcPhone
+
+    return RtcPhone(listen_on=bool(job.script), measure=job.hold_s > 0)
 
 
 def _serve_forks(send: Send) -> None:

@@ -14,6 +14,7 @@ class CallFlags:
     rate: float = 0.0
     duration: float = 0.0
     hold: float = 0.0
+    min_quality: float = 0.0
     script: str = ""
     hangup: str = "clean"
     redial: bool = False

@@ -39,6 +39,7 @@ def place_calls(run: CommandRun, flags: CallFlags) -> Report:
         rate=flags.rate,
         duration=flags.duration,
         hold=flags.hold,
+        min_quality=flags.min_quality,
         script=flags.script,
         hangups=names(flags.hangup, "--hangup"),
         redial=flags.redial,

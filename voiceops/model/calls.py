@@ -43,6 +43,8 @@ class FailureKind(str, Enum):
     NO_ANSWER = "no-answer"
     """It spoke first, but not after the caller's words."""
     DROPPED = "dropped"
+    POOR_QUALITY = "poor-quality"
+    """Answered and held, and heard worse than --min-quality."""
     CALLER = "caller"
     """The calling side broke: this says nothing about the agent."""
 
@@ -79,6 +81,8 @@ class CallPlan(_Struct, frozen=True, kw_only=True):
     """For one call: from dialling to hearing the agent."""
     hold_s: float = 0.0
     """How long a caller stays after it has heard the agent."""
+    min_quality: float = 0.0
+    """Smallest quality of a good call, as a mean opinion score from 1 to 4.4; 0: any."""
     script: str = ""
     """A WAV file that the caller says once the agent has finished its greeting."""
     hangups: tuple[Hangup, ...] = (Hangup.CLEAN,)
@@ -99,6 +103,7 @@ class CallJob(_Struct, frozen=True, kw_only=True):
     identity: str
     timeout_s: float
     hold_s: float = 0.0
+    min_quality: float = 0.0
     script: str = ""
     hangup: Hangup = Hangup.CLEAN
 
@@ -112,6 +117,15 @@ class CallFailure(_Struct, frozen=True, kw_only=True):
     kind: FailureKind
     detail: str
     seen: tuple[str, ...] = ()
+
+
+class AgentChange(_Struct, frozen=True, kw_only=True):
+    """An agent that came or left after the first one was heard."""
+
+    at_s: float
+    change: str
+    """joined or left."""
+    agent: str
 
 
 class CallResult(_Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -130,6 +144,21 @@ class CallResult(_Struct, frozen=True, kw_only=True, omit_defaults=True):
     audio_s: Union[float, None] = None
     answer_s: Union[float, None] = None
     """From the end of the caller's words to the agent's first sound after them."""
+    quality: Union[float, None] = None
+    """Of the worst 5 s while the caller held, as a mean opinion score from 1 to 4.4 (ITU-T G.107)."""
+    max_gap_s: Union[float, None] = None
+    """The longest stretch for which no audio of the agent arrived; a pause in its speech is none."""
+    max_gap_at_s: Union[float, None] = None
+    max_pause_s: Union[float, None] = None
+    """The longest silence between two sounds of the agent, whoever made it."""
+    max_pause_at_s: Union[float, None] = None
+    loss: Union[float, None] = None
+    """Share of the agent's packets that never arrived, 0 to 1."""
+    jitter_s: Union[float, None] = None
+    """The largest."""
+    round_trip_s: Union[float, None] = None
+    """The longest, from the caller to the server and back."""
+    agent_changes: tuple[AgentChange, ...] = ()
     ended_s: Union[float, None] = None
     agent: str = ""
     """Identity of the agent that came."""
@@ -190,6 +219,30 @@ class VoiceStarted(PhoneEvent, frozen=True, kw_only=True):
 
 class VoiceStopped(PhoneEvent, frozen=True, kw_only=True):
     """The agent has been quiet for a while; ``at`` is the last loud frame."""
+
+
+class PauseEnded(PhoneEvent, frozen=True, kw_only=True):
+    """The agent is heard again; ``at`` is the first sound after its longest silence so far."""
+
+    pause_s: float
+
+
+class LineMeasured(PhoneEvent, frozen=True, kw_only=True):
+    """What WebRTC has counted of the agent's audio since it began (``RTCInboundRtpStreamStats``)."""
+
+    track: str
+    received: int
+    lost: int
+    jitter_s: float
+    round_trip_s: float
+    heard_s: float
+    """Audio that was played, concealed audio included."""
+    concealed_s: float
+    """Audio that was made up, because nothing had arrived when it was due."""
+    concealments: int
+    """How many stretches of it there were."""
+    buffered_s: float
+    """How long each second of played audio has waited in the jitter buffer, summed up."""
 
 
 class TrackSeen(PhoneEvent, frozen=True, kw_only=True):

@@ -39,7 +39,7 @@ async def _accept(request: JobRequest) -> None:
 
 @server.rtc_session(agent_name=os.environ.get("TONE_AGENT_NAME", ""), on_request=_accept)
 async def entrypoint(ctx: JobContext) -> None:
-    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer, -beep."""
+    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer, -beep, -stall."""
     mode = ctx.job.room.name.rpartition("-")[2]
     if mode == "raise":
         raise RuntimeError("an entrypoint that fails")
@@ -66,6 +66,10 @@ async def entrypoint(ctx: JobContext) -> None:
         await _play(source, 0.5)
         await words_ended.wait()
         await _play(source, 1.0)
+    elif mode == "stall":
+        await _play(source, 2.0)
+        time.sleep(0.7)  # noqa: ASYNC251 - code that blocks its loop: 0.2 s are queued, so callers miss 0.5 s
+        await _play(source, math.inf, until=gone)
     else:
         # To the end of the call, not beyond: the library would let it play to nobody for 15 s more.
         await _play(source, math.inf, amplitude=0 if mode == "silent" else 8000, until=gone)

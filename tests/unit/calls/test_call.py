@@ -14,6 +14,8 @@ from voiceops.model.calls import (
     Disconnected,
     FailureKind,
     Hangup,
+    LineMeasured,
+    PauseEnded,
     PhoneEvent,
     TrackSeen,
     VoiceStarted,
@@ -83,6 +85,45 @@ async def test_an_agent_that_leaves_while_the_caller_holds_drops_the_call() -> N
     result = await call(FakePhone([JOINED, HEARD, LEFT]), hold_s=5.0)
     assert result.failure is not None
     assert result.failure.kind is FailureKind.DROPPED
+
+
+def reading(at: float, concealed_s: float) -> LineMeasured:
+    return LineMeasured(
+        at=at,
+        track="one",
+        received=round(at * 50),
+        lost=0,
+        jitter_s=0.005,
+        round_trip_s=0.03,
+        heard_s=at,
+        concealed_s=concealed_s,
+        concealments=bool(concealed_s),
+        buffered_s=at * 0.05,
+    )
+
+
+async def test_a_held_call_has_its_gaps_and_the_agents_that_came_and_left() -> None:
+    other = AgentJoined(at=2.0, identity="agent-2")
+    left = AgentLeft(at=2.5, identity="agent-1")
+    line = [reading(1.0, 0.0), PauseEnded(at=1.4, pause_s=0.3), other, left, reading(6.0, 1.0)]
+    result = await call(FakePhone([JOINED, HEARD, *line]), hold_s=0.05)
+    assert result.ok
+    assert (result.max_gap_s, result.max_gap_at_s) == (1.0, 5.0)
+    assert (result.max_pause_s, result.max_pause_at_s) == (0.3, 1.1)
+    assert (result.loss, result.jitter_s, result.round_trip_s) == (0.0, 0.005, 0.03)
+    changes = [(one.at_s, one.change, one.agent) for one in result.agent_changes]
+    assert changes == [(2.0, "joined", "agent-2"), (2.5, "left", "agent-1")]
+
+
+@pytest.mark.parametrize(("concealed_s", "kind"), [(0.0, None), (1.0, FailureKind.POOR_QUALITY)])
+async def test_a_call_below_the_quality_that_is_asked_for_fails(
+    concealed_s: float, kind: FailureKind | None
+) -> None:
+    phone = FakePhone([JOINED, HEARD, reading(1.0, 0.0), reading(6.0, concealed_s)])
+    result = await call(phone, hold_s=0.05, min_quality=3.6)
+    assert (result.failure and result.failure.kind) is kind
+    if result.failure is not None:
+        assert "of at least 3.6 around 3.5 s; largest gap 1000 ms" in result.failure.detail
 
 
 async def test_an_abrupt_caller_does_not_hang_up_by_itself() -> None:

@@ -18,6 +18,8 @@ from voiceops.model.calls import CallPlan, Hangup
         ({"rate": -0.5}, "--rate"),
         ({"duration": float("inf")}, "--duration"),
         ({"timeout": float("nan")}, "--timeout"),
+        ({"hold": 5.0, "min_quality": 9.0}, "--min-quality is 9"),
+        ({"min_quality": 4.0}, "--min-quality needs --hold"),
         ({"expect_success": 95.0}, "--expect-success"),
         ({"hangups": ["sudden"]}, "'sudden'"),
         ({"script": "/no/such.wav"}, "/no/such.wav"),

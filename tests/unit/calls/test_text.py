@@ -51,6 +51,25 @@ def test_many_calls_are_a_table_with_a_verdict() -> None:
     assert "call 1: failed (no-agent)" in text
 
 
+def test_held_calls_tell_the_worst_of_them_with_its_call_and_time() -> None:
+    held = msgspec.structs.replace(
+        GOOD,
+        quality=4.3,
+        max_gap_s=0.02,
+        max_gap_at_s=1.0,
+        max_pause_s=0.0,
+        loss=0.0,
+        jitter_s=0.004,
+        round_trip_s=0.03,
+    )
+    worse = msgspec.structs.replace(held, id=1, quality=2.9, max_gap_s=0.48, max_gap_at_s=7.25, loss=0.03)
+    assert "largest gap 20 ms" in said(held)
+    assert "quality 4.3, 0.0% of packets lost" in said(held)
+    assert (
+        "2 calls held: lowest quality 2.9 (call 1), most packets lost 3.0%, largest gap 480 ms (call 1, 7.2 s after it began)"
+    ) in said(held, worse)
+
+
 def test_starved_callers_are_noted_where_there_were_several() -> None:
     starved = CallerLoad(starved=True, detail="too slow")
     assert "note: too slow" in said(GOOD, GOOD, load=starved)

@@ -38,6 +38,10 @@ from voiceops.tasks.test import run_tests
 
 SCHEMAS: dict[str, Any] = {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 NUMBERS = {
+    "quality",
+    "min_quality",
+    "loss",
+    "max_loss",
     "success",
     "expect_success",
     "cpu_share",

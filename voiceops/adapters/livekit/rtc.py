@@ -10,7 +10,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING
 
 from livekit import rtc
 
@@ -21,18 +22,26 @@ from voiceops.model.calls import (
     AgentLeft,
     AgentReady,
     Disconnected,
+    LineMeasured,
+    PauseEnded,
     PhoneEvent,
     TrackSeen,
     VoiceStarted,
     VoiceStopped,
 )
-from voiceops.model.loudness import Loudness
+from voiceops.model.loudness import Loudness, PauseMeter
 from voiceops.model.protocol import AGENT_STATE_ATTRIBUTE, LISTENING_STATES, READY_ATTRIBUTE, READY_TOPIC
+
+if TYPE_CHECKING:
+    from livekit.rtc._proto.stats_pb2 import CandidatePairStats, RtcStats
 
 _MICROPHONE_RATE = 48_000
 _CHUNK_S = 0.1
+_TRACK_RATE = 48_000
+"""Opus counts its samples at this rate, whatever is sent."""
 _LISTEN_RATE = 16_000
 _LISTEN_FRAME_MS = 20
+_MEASURE_EVERY_S = 0.5
 _LEAVE_S = 5.0
 _LATE_S = 1.0
 """How long a hang-up waits for a connect that is still under way."""
@@ -77,12 +86,36 @@ def translated(error: rtc.ConnectError, url: str) -> UnreachableError:
     )
 
 
-class RtcPhone:
-    """One line. With ``listen_on`` it keeps listening after the agent's first words."""
+def _line_measured(
+    at: float, track: str, counted: RtcStats.InboundRtp, pairs: Iterable[CandidatePairStats]
+) -> LineMeasured:
+    """A reading, from the messages of livekit's ``stats.proto``."""
+    inbound = counted.inbound
+    return LineMeasured(
+        at=at,
+        track=track,
+        received=counted.received.packets_received,
+        lost=counted.received.packets_lost,
+        jitter_s=counted.received.jitter,
+        round_trip_s=max((one.current_round_trip_time for one in pairs if one.nominated), default=0.0),
+        heard_s=inbound.total_samples_received / _TRACK_RATE,
+        concealed_s=inbound.concealed_samples / _TRACK_RATE,
+        concealments=inbound.concealment_events,
+        buffered_s=inbound.jitter_buffer_delay / _TRACK_RATE,
+    )
 
-    def __init__(self, *, listen_on: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+
+class RtcPhone:
+    """One line. With ``listen_on`` it keeps listening after the agent's first words; ``measure`` tells of
+    pauses in them and of what WebRTC counts, too."""
+
+    def __init__(
+        self, *, listen_on: bool = False, measure: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         keep_tokens_out_of_logs()
-        self._listen_on = listen_on
+        self._listen_on = listen_on or measure
+        self._measured = measure
+        self._pauses = PauseMeter() if measure else None
         self._clock = clock
         self._events: asyncio.Queue[PhoneEvent] = asyncio.Queue()
         self._room = rtc.Room()
@@ -208,6 +241,8 @@ class RtcPhone:
         if agent and track.kind == rtc.TrackKind.KIND_AUDIO and not self._gone:
             self._emit(TrackSeen(at=self._clock()))
             self._start(self._listen(track))
+            if self._measured:
+                self._start(self._measure(track))
 
     async def _listen(self, track: rtc.Track) -> None:
         stream = rtc.AudioStream(
@@ -217,6 +252,8 @@ class RtcPhone:
         try:
             async for event in stream:
                 at = self._clock()
+                if self._pauses is not None and (pause_s := self._pauses.feed(event.frame.data)):
+                    self._emit(PauseEnded(at=at, pause_s=pause_s))
                 voice = loudness.feed(event.frame.data, event.frame.duration, at)
                 if voice is None:
                     continue
@@ -229,6 +266,16 @@ class RtcPhone:
                     break
         finally:
             await stream.aclose()
+
+    async def _measure(self, track: rtc.Track) -> None:
+        """Read the counters of one track until the call ends; a track that has ended counts no further."""
+        while not self._gone:
+            await asyncio.sleep(_MEASURE_EVERY_S)
+            counted = await track.get_stats()
+            pairs = [one.candidate_pair.candidate_pair for one in counted if one.HasField("candidate_pair")]
+            for one in counted:
+                if one.HasField("inbound_rtp"):
+                    self._emit(_line_measured(self._clock(), track.sid, one.inbound_rtp, pairs))
 
     async def _send_silence(self, source: rtc.AudioSource) -> None:
         samples = int(_MICROPHONE_RATE * _CHUNK_S)

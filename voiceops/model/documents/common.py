@@ -82,7 +82,7 @@ class CallFailureEntry(TypedDict):
     """Why a call is not a good one, and what was seen until then."""
 
     kind: str
-    """credentials, no-connect, no-agent, silent, no-answer, dropped or caller."""
+    """credentials, no-connect, no-agent, silent, no-answer, dropped, poor-quality or caller."""
     detail: str
     seen: NotRequired[list[str]]
 
@@ -94,6 +94,15 @@ class DiagnosisEntry(TypedDict):
     findings: list[FindingEntry]
     problems: list[str]
     """What could not be observed."""
+
+
+class AgentChangeEntry(TypedDict):
+    """An agent that came or left after the first one was heard."""
+
+    at_s: float
+    change: str
+    """joined or left."""
+    agent: str
 
 
 class CallEntry(TypedDict):
@@ -111,6 +120,19 @@ class CallEntry(TypedDict):
     audio_s: NotRequired[float]
     answer_s: NotRequired[float]
     """From the end of the caller's words to the agent's first sound after them."""
+    quality: NotRequired[float]
+    """With --hold: of the worst 5 s, as a mean opinion score from 1 to 4.4."""
+    max_gap_s: NotRequired[float]
+    """The longest stretch for which no audio of the agent arrived."""
+    max_gap_at_s: NotRequired[float]
+    max_pause_s: NotRequired[float]
+    """The longest silence between two sounds of the agent."""
+    max_pause_at_s: NotRequired[float]
+    loss: NotRequired[float]
+    """Share of the agent's packets that never arrived, 0 to 1."""
+    jitter_s: NotRequired[float]
+    round_trip_s: NotRequired[float]
+    agent_changes: NotRequired[list[AgentChangeEntry]]
     ended_s: NotRequired[float]
     agent: NotRequired[str]
     """Identity of the agent that came."""

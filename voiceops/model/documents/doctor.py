@@ -90,6 +90,10 @@ class CallTimes(TypedDict, total=False):
     ready_s: float
     audio_s: float
     answer_s: float
+    max_gap_s: float
+    max_pause_s: float
+    jitter_s: float
+    round_trip_s: float
 
 
 class CallDocument(TypedDict):
@@ -102,6 +106,10 @@ class CallDocument(TypedDict):
     expect_success: float
     duration_s: float
     calls: list[CallEntry]
+    min_quality: NotRequired[float]
+    """The smallest quality of all calls that were held; 1 is bad, 4.4 is best."""
+    max_loss: NotRequired[float]
+    """The largest share of lost packets of all calls that were held."""
     failure_counts: dict[str, int]
     """Kind of failure to the number of calls that failed of it."""
     callers: CallerLoadEntry
