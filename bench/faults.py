@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -41,8 +42,8 @@ INSIDE = "VOICEOPS_BENCH_INSIDE"
 LIMIT_S = 180.0
 PAUSE_S = 3.0
 """A longer silence in a call that goes on is harm; a busy machine makes pauses of a second."""
-QUIET_S = 65.0
-"""After so long without a fault a service's restarts are forgotten."""
+QUIET_S = 62.0
+"""After so long in good health a service's restarts are forgotten."""
 RESTARTS = 4
 """So often a service is hit before that time is given to it: the limit of restarts is not what this is about."""
 DISK_BYTES = 32_000_000
@@ -66,7 +67,8 @@ class Site:
     clock_file: Path
     redis: RedisServer | None
     random: random.Random
-    hits: dict[str, list[float]] = field(default_factory=dict)
+    hits: Counter[str] = field(default_factory=Counter)
+    """Of each service, since all was well for ``QUIET_S``."""
     begun: threading.Event = field(default_factory=threading.Event)
     """The fault is there."""
 
@@ -290,14 +292,10 @@ def settle(site: Site, fault: Fault) -> bool:
         if time.monotonic() > ends_at:
             return False
         time.sleep(0.5)
-    for name in fault.hits:
-        hits = site.hits.setdefault(name, [])
-        if hits and time.monotonic() - hits[-1] > QUIET_S:
-            hits.clear()
-        if len(hits) >= RESTARTS:
-            time.sleep(max(0.0, hits[-1] + QUIET_S - time.monotonic()))
-            hits.clear()
-        hits.append(time.monotonic())
+    if any(site.hits[name] >= RESTARTS for name in fault.hits):
+        time.sleep(QUIET_S)  # all is ready: from here on all of them are in good health
+        site.hits.clear()
+    site.hits.update(fault.hits)
     return True
 
 
@@ -361,7 +359,8 @@ def main() -> int:
     options = parser.parse_args()
     if INSIDE not in os.environ:
         unshared = ["unshare", "--net", "--mount", sys.executable, "-m", "bench.faults", *sys.argv[1:]]
-        return subprocess.run(unshared, env=os.environ | {INSIDE: "1"}).returncode
+        # In its place: a parent that is interrupted would kill it before it has ended its stack.
+        os.execvpe(unshared[0], unshared, os.environ | {INSIDE: "1"})
     for command in NETWORK:
         subprocess.run(["ip", *command.split()], check=True)
     if not shutil.which("cc") or (options.redis and not shutil.which("redis-server")):

@@ -11,7 +11,7 @@ from tests.support import hosts
 from tests.support.servers import PROJECT, Servers, cheap_servers, sleeper
 
 pytestmark = pytest.mark.timeout(150)
-BACK_WITHIN_S = 20.0
+BACK_WITHIN_S = 40.0
 """Several times what it takes, for a machine under load."""
 SOCKET = f"/run/{PROJECT}-monitor-restart"
 ASK = f"""import socket, sys
@@ -57,7 +57,7 @@ def log_of(machine: hosts.Machine) -> str:
 
 def log_since(machine: hosts.Machine, epoch_s: float) -> str:
     return machine.shell(
-        f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' --since @{epoch_s:.0f}"
+        f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' --since @{epoch_s:.6f}"
     ).stdout
 
 
@@ -155,19 +155,22 @@ def test_a_monitor_that_is_killed_comes_back_repeats_nothing_and_forgets_nothing
     began = time.time()
     old, monitor = pid_of(machine, "other"), pid_of(machine, "monitor")
     # Without its helper it resumes what is frozen, and can't replace what is frozen again: an incident that goes on.
-    machine.shell(f"systemctl stop {PROJECT}-monitor-restart.socket; kill -STOP {old}")
-    soon(machine, lambda: "resume other done" in log_since(machine, began))
-    machine.shell(f"kill -STOP {old}")
-    soon(machine, lambda: "restart other failed" in log_since(machine, began))
-    time.sleep(1.5)  # until the history has it
-    machine.shell(f"kill -KILL {monitor}")
-    killed = time.monotonic()
-    back(machine, "monitor", monitor)
-    soon(machine, lambda: shown(machine, "monitor", "ActiveState") == "active")
-    print(f"the monitor was back after {time.monotonic() - killed:.1f} s")
-    back(machine, "other", old)
-    new = pid_of(machine, "other")
-    soon(machine, lambda: log_since(machine, began).count("incident service-frozen is over") == 2)
+    try:
+        machine.shell(f"systemctl stop {PROJECT}-monitor-restart.socket; kill -STOP {old}")
+        soon(machine, lambda: "resume other done" in log_since(machine, began))
+        machine.shell(f"kill -STOP {old}")
+        soon(machine, lambda: "restart other failed" in log_since(machine, began))
+        time.sleep(1.5)  # until the history has it
+        machine.shell(f"kill -KILL {monitor}")
+        killed = time.monotonic()
+        back(machine, "monitor", monitor)
+        soon(machine, lambda: shown(machine, "monitor", "ActiveState") == "active")
+        print(f"the monitor was back after {time.monotonic() - killed:.1f} s")
+        back(machine, "other", old)
+        new = pid_of(machine, "other")
+        soon(machine, lambda: log_since(machine, began).count("incident service-frozen is over") == 2)
+    finally:
+        machine.shell(f"systemctl start {PROJECT}-monitor-restart.socket")
     time.sleep(1.5)
     kept = watched.inv("history", "--host", machine.name, "--since", "1h", "--json").json["hosts"][
         machine.name
