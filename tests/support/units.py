@@ -11,7 +11,7 @@ from voiceops.systemd.units import UnitFile, UnitWriter
 
 
 def command_unit(
-    units: UnitWriter, name: str, service: CommandService, *, cwd: str, needs: Sequence[str] = ()
+    units: UnitWriter, name: str, service: CommandService, *, cwd: str, completed: Sequence[str] = ()
 ) -> UnitFile:
     program = KIND.program(service, Settings(project="test"), "")
-    return program_unit(units, name, service, program, cwd=cwd, needs=needs)
+    return program_unit(units, name, service, program, cwd=cwd, completed=completed)

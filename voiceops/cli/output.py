@@ -29,6 +29,7 @@ LABELS = {
 """The word that begins a line -> its style."""
 STATES = {
     "ready": OK,
+    "completed": OK,
     "failed": ERROR,
     "missing": ERROR,
     "duplicate": ERROR,

@@ -29,7 +29,7 @@ class LiveBoard:
         with self._lock:
             now = time.monotonic()
             began = self._rows[service][2] if service in self._rows else now
-            done = now if state in ("ready", "failed", "stopped") else None
+            done = now if state in ("ready", "completed", "failed", "stopped") else None
             self._rows[service] = (state, words, began, done)
             if self._live is None:
                 self._live = Live(

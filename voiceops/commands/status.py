@@ -73,7 +73,7 @@ def service_entry(
         "state": verdict.state,
         "pids": list(verdict.pids),
         "detail": verdict.detail,
-        "uptime_s": round(one.age_s, 1) if one else None,
+        "uptime_s": round(one.age_s, 1) if one and one.pid else None,
         "restart_count": one.restart_count if one else 0,
         "cpu_share": share,
         "memory_bytes": used.memory_bytes if used else None,

@@ -98,7 +98,7 @@ def _header(seen: WatchedStack, width: int | None) -> Line:
         if host.services.value
         for service in host.services.value.services.values()
     ]
-    ready = sum(state == "ready" for state in states)
+    ready = sum(state in ("ready", "completed") for state in states)
     words = [Span(f"{ready} of {len(states)} ready", OK if ready == len(states) else ERROR)]
     if not states:
         words = [Span("reading" if any(_unread(host) for host in seen.hosts) else "no services", FAINT)]

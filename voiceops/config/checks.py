@@ -223,14 +223,13 @@ def check_address(decoder: Decoder, path: Path, address: str) -> None:
 def _check_needs(settings: Settings, decoder: Decoder) -> None:
     services: dict[str, ServiceBase] = dict(settings.services)
     for name, service in services.items():
-        for index, need in enumerate(service.needs):
+        for need, condition in service.need_conditions.items():
+            key = need if isinstance(service.needs, dict) else service.needs.index(need)
+            where = ("services", name, "needs", key)
             if need not in services:
                 others = [other for other in services if other != name]
-                raise decoder.error(
-                    ("services", name, "needs", index),
-                    f"there is no service {need!r}",
-                    did_you_mean(need, others),
-                )
+                raise decoder.error(where, f"there is no service {need!r}", did_you_mean(need, others))
+            _check_condition(services[need], need, condition, decoder, where)
     try:
         needed_first({name: service.needs for name, service in services.items()})
     except CircularNeedsError as error:
@@ -239,6 +238,16 @@ def _check_needs(settings: Settings, decoder: Decoder) -> None:
             f"services need each other in a circle: {error}",
             "take one of these needs out",
         ) from None
+
+
+def _check_condition(needed: ServiceBase, name: str, condition: str, decoder: Decoder, where: Path) -> None:
+    if condition == "completed" and not needed.oneshot:
+        raise decoder.error(
+            where, f"{name} never completes: it is no one-shot", f"set `oneshot: true` of {name}"
+        )
+    if condition == "healthy" and (needed.oneshot or not needed.has_probe):
+        hint = "write completed" if needed.oneshot else f"give {name} a probe, or write ready"
+        raise decoder.error(where, f"nothing tells whether {name} is healthy: it has no probe", hint)
 
 
 def _check_run(settings: Settings, decoder: Decoder) -> None:

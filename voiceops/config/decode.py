@@ -27,6 +27,7 @@ _EXPECTED = {
     bool: "true or false",
     Secret: "a secret",
     dict: "a mapping",
+    list: "a list",
 }
 _NUMBERS: dict[type, tuple[type, ...]] = {int: (int,), float: (int, float)}
 _LARGEST = 1e15
@@ -128,8 +129,10 @@ class Decoder:
 
     def mismatch(self, kinds: Sequence[type], value: object, path: Path) -> ConfigError:
         hint = None
-        expected = " or ".join(_EXPECTED.get(kind, str(kind)) for kind in kinds)
-        if kinds[0] is str and not isinstance(value, LocatedMapping | LocatedList) and value is not None:
+        expected = " or ".join(_EXPECTED.get(get_origin(kind) or kind, str(kind)) for kind in kinds)
+        if isinstance(value, str) and list in map(get_origin, kinds):
+            hint = f"write a list: [{value}]"
+        elif kinds[0] is str and not isinstance(value, LocatedMapping | LocatedList) and value is not None:
             hint = f'quote it: "{value}"' if not isinstance(value, bool) else 'quote it: "yes" or "true"'
         elif kinds[0] in _NUMBERS and isinstance(value, str):
             hint = "write a plain number; the unit is in the setting's name"
@@ -148,7 +151,7 @@ class Decoder:
         for kind in rest:
             if (
                 kind is not Secret
-                and isinstance(value, kind)
+                and isinstance(value, get_origin(kind) or kind)
                 and not (kind is int and isinstance(value, bool))
             ):
                 return self.decode(kind, value, path)

@@ -128,6 +128,8 @@ class BrokenService:
     """Whose process has its port, where that is none of this project's."""
     log: tuple[str, ...] = ()
     """The end of its log, where it has no process."""
+    once: bool = False
+    """A one-shot that has failed and is not run again by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

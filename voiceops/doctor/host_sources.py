@@ -95,7 +95,7 @@ class HostSources:
     async def host(self) -> HostFact:
         machine = msgspec.convert(self._seen["machine"], HostFact)
         # One that a person has stopped is inactive; systemd gives up one that ends again and again.
-        failed = observe.failed_units(HostNames(self.settings.project), self._seen)
+        failed = observe.failed_units(HostNames(self.settings.project), self.outline, self._seen)
         stack = self._observed_stack()
         return replace(
             machine,

@@ -77,7 +77,8 @@ class ObservedStack:
         for name, service in services.items():
             verdict = judge(self.observed.get(name, Observed()))
             # What is not brought back when it ends may have done its job.
-            left_out = service.role is not Role.OTHER or service.watches or service.restart != "always"
+            ends_by_itself = service.restart_policy != "always" and not service.oneshot
+            left_out = service.role is not Role.OTHER or service.watches or ends_by_itself
             if left_out or name not in wanted or verdict.ok or verdict.state in _ON_THEIR_WAY:
                 continue
             yield BrokenService(
@@ -86,6 +87,7 @@ class ObservedStack:
                 detail=verdict.detail,
                 needed_by=tuple(other for other, one in services.items() if name in one.needs),
                 foreign_owner=verdict.foreign_owner,
+                once=service.oneshot and service.restart_policy == "never",
             )
 
     def workers(self) -> Iterator[WorkerFact]:

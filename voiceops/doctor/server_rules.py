@@ -224,6 +224,12 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
                 command=f"set the port of {one.name} in inventory.yaml to a free one, then `inv start`",
                 action="",
             )
+        elif one.state is ServiceState.FAILED:  # a one-shot
+            sentence = f"{one.name} has failed, {one.detail}{users}."
+            again = f"inv start --only {one.name}"
+            fix = Fix(command=again, action="start", service=one.name)
+            if one.once:
+                fix = Fix(command=f"correct what its log shows, then `{again}`", action="")
         elif one.state in (ServiceState.MISSING, ServiceState.STALE):
             sentence = f"{one.name} does not run, and nobody has stopped it{users}."
             fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
@@ -240,7 +246,7 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
             ),
             fixes=(fix,),
             service=one.name,
-            by_hand=bool(one.foreign_owner),
+            by_hand=not fix.action,
             rank=5,
         )
 

@@ -120,7 +120,14 @@ class AgentKind(Kind[AgentService]):
         executable = frozenset(
             path.as_posix() for path in paths if (entry.parent / path).stat().st_mode & 0o100
         )
-        unit = agent_unit(host.units, name, service, entry=entry.name, needs=outline.needs)
+        unit = agent_unit(
+            host.units,
+            name,
+            service,
+            entry=entry.name,
+            needs=outline.needs,
+            completed=host.completed_first(service),
+        )
         env = agent_environment(service, host.settings, host.dotenv)
         code = [(path, content.sha256, path in executable) for path, content in sorted(files.items())]
         release = digest_of(name, code, venv.path, venv.digest, unit.text, env)
@@ -153,7 +160,13 @@ KIND = AgentKind()
 
 
 def agent_unit(
-    units: UnitWriter, name: str, service: AgentService, *, entry: str, needs: Sequence[str] = ()
+    units: UnitWriter,
+    name: str,
+    service: AgentService,
+    *,
+    entry: str,
+    needs: Sequence[str] = (),
+    completed: Sequence[str] = (),
 ) -> UnitFile:
     """Return the template unit of an agent; ``entry`` is relative to the folder of a release.
 
@@ -166,7 +179,8 @@ def agent_unit(
     drain_s = service.drain_timeout_s
     values = {
         "exec_start": f"{python} -m voiceops.agentkit start {escape.word(entry, 'the entry')}",
-        "after": units.after(needs),
+        "after": units.after(needs, service.need_conditions),
+        "exec_before": units.completed_lines(completed),
         "stop_timeout_s": "infinity" if drain_s == 0 else escape.time_span(drain_s + _CLOSE_S),
         "watchdog_s": escape.time_span(_WATCHDOG_S),
         "environment_file": names.environment_file(name, "%i"),

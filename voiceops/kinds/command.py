@@ -30,12 +30,18 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     """A file of ``NAME=value`` lines from the inventory's folder, all of which it gets; ``env`` and ``env_from`` win."""
     before_start: list[list[str]] = msgspec.field(default_factory=list)
     """Commands that run to their end before each start, one after the other; where one fails, it is not started."""
+    oneshot: bool = False
+    """It runs to its end, once: with exit 0 it is completed, and is run again only when it has changed."""
     stop_signal: str = "TERM"
     port: Port | None = None
     """The TCP port that it owns; a foreign owner is a stray."""
     peers: list[str] | None = None
     """On servers: addresses and networks that it exchanges packets with, ``localhost`` among them; all others
     are denied (IPAddressAllow, IPAddressDeny). None: no limit."""
+
+    @property
+    def has_probe(self) -> bool:
+        return self.probe is not None
 
 
 class CommandKind(ProgramKind[CommandService]):
@@ -48,6 +54,8 @@ class CommandKind(ProgramKind[CommandService]):
             raise decoder.error(
                 (*path, "command"), "the command is empty", 'write it as a list: ["program", "argument"]'
             )
+        if service.oneshot:
+            _check_oneshot(service, decoder, path)
         if service.stop_signal not in _SIGNALS:
             known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
             raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
@@ -69,6 +77,9 @@ class CommandKind(ProgramKind[CommandService]):
         for index, peer in enumerate(service.peers or ()):
             check_peer(peer, decoder, (*path, "peers", index))
 
+    def as_monitored(self, service: CommandService) -> dict[str, object]:
+        return {**super().as_monitored(service), "oneshot": service.oneshot}
+
     def file_environment(self, service: CommandService, root: Path) -> Mapping[str, str]:
         return _variables(root / service.env_file) if service.env_file else {}
 
@@ -85,6 +96,22 @@ class CommandKind(ProgramKind[CommandService]):
 
 
 KIND = CommandKind()
+
+
+def _check_oneshot(service: CommandService, decoder: decode.Decoder, path: decode.Path) -> None:
+    if service.restart == "always":
+        raise decoder.error(
+            (*path, "restart"),
+            "a one-shot ends by itself: it can't be started again always",
+            "write on-failure or never",
+        )
+    for name in ("probe", "port"):
+        if getattr(service, name):
+            raise decoder.error(
+                (*path, name),
+                f"a one-shot has no {name}: it is completed when it has ended with 0",
+                "take that out, or take `oneshot` out",
+            )
 
 
 def _variables(file: Path) -> dict[str, str]:

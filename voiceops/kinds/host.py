@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from voiceops.model import protocol
-from voiceops.model.settings import Settings
+from voiceops.model.settings import ServiceBase, Settings
 from voiceops.resources import Blob, Content, File, Unit, Venv
 from voiceops.systemd.escape import environment_file
 from voiceops.systemd.names import HostNames
@@ -43,6 +43,11 @@ class HostContext:
     """Its name in the inventory."""
     only_worker: Callable[[], bool] = lambda: False
     """Whether no other host of the inventory has an agent for its LiveKit."""
+
+    def completed_first(self, service: ServiceBase) -> list[str]:
+        """Return the one-shots of this host that must have completed before the service starts."""
+        running = self.settings.running
+        return [need for need in service.needs if need in running and running[need].oneshot]
 
     def environment(self, name: str, instance: str, values: Mapping[str, str], digest: str = "") -> File:
         """Return the environment file of a unit; ``digest`` adds the mark by which its process is known."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from voiceops.model.roles import Role
-from voiceops.model.settings import Probe, ServiceBase, Settings
+from voiceops.model.settings import NeedCondition, Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
@@ -44,6 +44,10 @@ class Declared:
     """Names of ``.env`` that it does not get."""
     release: str = ""
     needs: tuple[str, ...] = ()
+    conditions: Mapping[str, NeedCondition] = field(default_factory=dict)
+    """Of those in ``needs`` for which it waits until something else than ``ready``."""
+    oneshot: bool = False
+    """It runs to its end, once: with exit 0 it is completed."""
     ports: tuple[int, ...] = ()
     """TCP ports that only this service may own; a foreign owner is a stray. The first is its main one."""
     forks: bool = True

@@ -144,7 +144,11 @@ def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str
 def _monitored(service: ServiceBase) -> dict[str, object]:
     return {
         **kind_of(service).as_monitored(service),
-        "needs": service.needs,
+        # What a need is waited for decides at a start; here a service without probes stands for each kind.
+        "needs": {
+            need: "ready" if condition == "healthy" else condition
+            for need, condition in service.need_conditions.items()
+        },
         "restart": service.restart,
         "ready_timeout_s": service.ready_timeout_s,
     }

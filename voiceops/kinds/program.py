@@ -128,7 +128,13 @@ class ProgramKind(Kind[S]):
             )
         cwd = program.cwd or (host.names.data_of(name) if self.keeps_data else host.names.data)
         unit = program_unit(
-            host.units, name, service, program, cwd=cwd, needs=service.needs, keeps_data=self.keeps_data
+            host.units,
+            name,
+            service,
+            program,
+            cwd=cwd,
+            completed=host.completed_first(service),
+            keeps_data=self.keeps_data,
         )
         env = {
             **self.environment(service, host.settings),
@@ -166,19 +172,26 @@ def program_unit(
     program: Program,
     *,
     cwd: str,
-    needs: Sequence[str] = (),
+    completed: Sequence[str] = (),
     keeps_data: bool = False,
 ) -> UnitFile:
     """Return the unit of a program; ``keeps_data``: with a folder of its own that outlives releases.
+
+    ``completed``: the one-shots that must have completed before it starts.
 
     A probe of the log is left to whoever starts it: the unit can't read the journal.
     """
     probe = program.probe or Probe()
     values = {
         "exec_start": escape.command(program.argv, f"the command of {name}"),
-        "exec_before": [escape.command(one, f"before_start of {name}") for one in program.before],
+        "exec_before": [
+            *units.completed_lines(completed),
+            *(escape.command(one, f"before_start of {name}") for one in program.before),
+        ],
         "exec_ready": units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
-        "after": units.after(needs),
+        "after": units.after(list(service.needs), service.need_conditions),
+        "oneshot": service.oneshot,
+        "completed_mark": escape.command(["/usr/bin/touch", units.names.completed_mark(name)]),
         "notify": probe.notify,
         "stop_signal": escape.value(f"SIG{program.stop_signal.removeprefix('SIG')}"),
         "runtime_folder": units.names.runtime_folder(name),

@@ -126,7 +126,9 @@ class WebKind(Kind[WebService]):
             port=service.port,
             peers=["localhost"] if alone else None,
         )
-        unit = program_unit(host.units, name, service, program, cwd=names.data, needs=service.needs)
+        unit = program_unit(
+            host.units, name, service, program, cwd=names.data, completed=host.completed_first(service)
+        )
         digest = digest_of(unit.text, env, blob.contents()[0].sha256)
         return HostDeclaration(
             declared=replace(

@@ -6,6 +6,7 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Union
 from urllib.parse import urlsplit
@@ -41,6 +42,11 @@ class Probe(_Settings, frozen=True, kw_only=True):
     interval_s: AboveZero = 0.1
 
 
+NeedCondition = Literal["ready", "healthy", "started", "completed"]
+"""What a service waits for: ``ready``, as its kind defines it; ``healthy``, the same of a service with a probe;
+``started``, its process exists; ``completed``, the one-shot has ended with 0."""
+
+
 class ServiceBase(_Settings, frozen=True, kw_only=True):
     """What every kind of service has; ``voiceops.kinds`` adds the settings of each.
 
@@ -54,7 +60,8 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     """Names of settings that must never be empty: where the inventory has none, the secret is the variable
     SERVICE_SETTING, such as ``REDIS_PASSWORD``, which the first start on this machine makes up."""
 
-    needs: list[str] = []
+    needs: Union[list[str], dict[str, NeedCondition]] = []
+    """Names of services that must be ready first, or for each of them the condition."""
     env: dict[str, Union[str, Secret]] = {}
     env_from: list[str] = []
     """Variables of ``.env`` or the environment that the service gets as they are; a pattern (fnmatch)
@@ -63,8 +70,8 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     stop_timeout_s: float = 10.0
     log_max_bytes: AtLeastOne = 10_000_000
     log_keep: int = 5
-    restart: Literal["always", "on-failure", "never"] = "always"
-    """Whether the monitor, on servers systemd, starts it again when it ends by itself."""
+    restart: Union[Literal["always", "on-failure", "never"], None] = None
+    """Whether the monitor, on servers systemd, starts it again when it ends by itself; None: always, of a one-shot never."""
     memory_max_bytes: Union[AtLeastOne, None] = None
     """On servers: systemd ends the service when it takes more; None: no limit."""
 
@@ -72,6 +79,26 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     def kind(self) -> str:
         """The name of its kind, as the inventory writes it."""
         return str(self.__struct_config__.tag)
+
+    @property
+    def restart_policy(self) -> Literal["always", "on-failure", "never"]:
+        """``restart``, or what it means where it is not set."""
+        return self.restart or ("never" if self.oneshot else "always")
+
+    @property
+    def need_conditions(self) -> Mapping[str, NeedCondition]:
+        """Each service that it needs, with the condition that it waits for."""
+        return self.needs if isinstance(self.needs, dict) else dict.fromkeys(self.needs, "ready")
+
+    @property
+    def oneshot(self) -> bool:
+        """Whether it runs to its end, once, instead of serving."""
+        return False
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether something proves that it does its job, beyond that its process lives."""
+        return True
 
     @property
     def agent_name(self) -> str:

@@ -19,6 +19,13 @@ class ServiceState(str, Enum):
     UNRESPONSIVE = "unresponsive"
     FAILED = "failed"
     STOPPED = "stopped"
+    COMPLETED = "completed"
+    """A one-shot that has ended with 0."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the service does what is wanted of it, or has done it."""
+        return self in (ServiceState.READY, ServiceState.COMPLETED)
 
     def __str__(self) -> str:
         return self.value

@@ -6,7 +6,7 @@ so that a monitor that is killed in between neither repeats a repair without bac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -226,7 +226,7 @@ def _without_cause(
         if before.gave_up:
             events.append(limit_alert(host, before, seen.name, now, resolved=True))
         return ServiceMemory(), None, events
-    if seen.state is not ServiceState.READY:
+    if not seen.state.ok:
         return msgspec.structs.replace(before, well_since=None, cause="", seen_count=0), None, []
     well_since = now.boot_s if before.well_since is None else before.well_since
     after = msgspec.structs.replace(before, well_since=well_since, cause="", seen_count=0, incident=None)
@@ -320,15 +320,3 @@ def limit_alert(
         resolved=resolved,
         incident=memory.incident.incident if memory.incident else "",
     )
-
-
-def all_needs(needs: Mapping[str, tuple[str, ...]], name: str) -> frozenset[str]:
-    """Return everything that a service needs here, directly or through others. ``needs``: of each service."""
-    found: set[str] = set()
-    waiting = list(needs.get(name, ()))
-    while waiting:
-        need = waiting.pop()
-        if need in needs and need not in found:
-            found.add(need)
-            waiting += needs[need]
-    return frozenset(found)

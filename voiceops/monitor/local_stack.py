@@ -16,7 +16,8 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
-from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.monitor.decide import ServiceObservation, ServiceRepair
+from voiceops.monitor.needs import all_needs, awaited_needs, failed_for_good
 from voiceops.monitor.probe import why_crowded
 from voiceops.monitor.worker_names import WorkerNames, running_agents
 from voiceops.rooms.watcher import LostWorkers
@@ -143,7 +144,10 @@ class MonitoredStack:
         self._worker_names.note(observed)
         wanted = self._folder.wanted()
         needs = {one.name: one.needs for one in self.watched}
-        ready = {name for name in needs if judge(observed.get(name, Observed())).ok}
+        awaited = {one.name: awaited_needs(one) for one in self.watched}
+        states = {name: judge(observed.get(name, Observed())).state for name in needs}
+        ready = {name for name, state in states.items() if state.ok}
+        left_alone = failed_for_good(self._settings, states)
         found: list[ServiceObservation] = []
         mains: dict[str, ProcessKey] = {}
         for service in self.watched:
@@ -162,9 +166,9 @@ class MonitoredStack:
                     state=ServiceState.STALE if gone else verdict.state,
                     detail=f"pid {instance.pid} is gone" if gone and instance else verdict.detail,
                     wanted=name in wanted,
-                    needs_met=required <= ready,
-                    needs_wanted=required <= wanted,
-                    policy=self._settings[name].restart,
+                    needs_met=all_needs(awaited, name) <= ready,
+                    needs_wanted=required <= wanted - left_alone,
+                    policy=self._settings[name].restart_policy,
                     frozen=main is not None and processes.is_frozen(main.pid),
                     ended_well=main is None and self._ended_well(name),
                     age_s=instance.age_s if instance is not None else 0.0,
@@ -174,6 +178,8 @@ class MonitoredStack:
         return StackObservation(services=tuple(found), processes=mains, agents=running_agents(observed))
 
     def _lives(self, service: str) -> bool:
+        if self._settings[service].oneshot:
+            return True  # that it has no process any more is as it should be
         records, _ = Records(self._folder.state).read(service)
         return any(processes.alive(one.key) for one in records)
 

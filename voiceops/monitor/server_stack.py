@@ -19,8 +19,9 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import ServiceBase
 from voiceops.model.states import ServiceState
-from voiceops.monitor.decide import ServiceObservation, ServiceRepair, all_needs
+from voiceops.monitor.decide import ServiceObservation, ServiceRepair
 from voiceops.monitor.local_stack import StackObservation, resume
+from voiceops.monitor.needs import all_needs, awaited_needs, failed_for_good
 from voiceops.monitor.probe import why_crowded
 from voiceops.monitor.worker_names import WorkerNames, running_agents
 from voiceops.remote.messages import UnitState
@@ -119,7 +120,9 @@ class MonitoredServer:
         self._read_units()
         needs = {one.name: one.needs for one in self._outline}
         states = {one.name: self._state(one) for one in self._outline}
-        ready = {name for name, (state, _) in states.items() if state is ServiceState.READY}
+        awaited = {one.name: awaited_needs(one) for one in self._outline}
+        ready = {name for name, (state, _) in states.items() if state.ok}
+        left_alone = failed_for_good(self._settings, {name: state for name, (state, _) in states.items()})
         wanted = {name for name, unit in self._units.items() if unit.wanted}
         found: list[ServiceObservation] = []
         mains: dict[str, ProcessKey] = {}
@@ -137,9 +140,9 @@ class MonitoredServer:
                     state=state,
                     detail=detail,
                     wanted=name in wanted,
-                    needs_met=required <= ready,
-                    needs_wanted=required <= wanted,
-                    policy="never" if state in _LEFT_ALONE else self._settings[name].restart,
+                    needs_met=all_needs(awaited, name) <= ready,
+                    needs_wanted=required <= wanted - left_alone,
+                    policy="never" if state in _LEFT_ALONE else self._settings[name].restart_policy,
                     frozen=main is not None and processes.is_frozen(main.pid),
                     age_s=self._unready_s(name, state),
                     ready_timeout_s=service.ready_timeout_s,
@@ -193,7 +196,10 @@ class MonitoredServer:
         if unit["active"] == "failed":
             return ServiceState.FAILED, verdict.detail
         if unit["sub"].startswith("auto-restart") or (
-            unit["active"] in ("active", "reloading", "deactivating") and watched.wanted and not runs
+            unit["active"] in ("active", "reloading", "deactivating")
+            and watched.wanted
+            and not runs
+            and verdict.state is not ServiceState.COMPLETED
         ):
             return ServiceState.STALE, f"its process has ended, status {unit['status']}"
         if unit["active"] == "deactivating" and watched.wanted:

@@ -41,7 +41,7 @@ def check_summary(
     return CheckSummary(
         at=time.time(),
         host=host,
-        ok=well and all(one.state is ServiceState.READY or not one.wanted for one in seen.services),
+        ok=well and all(one.state.ok or not one.wanted for one in seen.services),
         took_s=round(time.monotonic() - began, 4),
         services={one.name: str(one.state) for one in seen.services},
         worker_count=len(agents),

@@ -58,6 +58,10 @@ def _outline(name: str, service: ServiceBase, settings: Settings, root: Path) ->
         role=service.role,
         cwd=root,
         needs=tuple(service.needs),
+        conditions={
+            need: condition for need, condition in service.need_conditions.items() if condition != "ready"
+        },
+        oneshot=service.oneshot,
         livekit_url=settings.livekit.url,
         ready_timeout_s=service.ready_timeout_s,
         stop_timeout_s=service.stop_timeout_s,

@@ -29,7 +29,7 @@ class Instance:
     pid: int
     digest: str
     state: ServiceState
-    """READY, STARTING, DRAINING or UNRESPONSIVE."""
+    """READY, STARTING, DRAINING or UNRESPONSIVE; of a one-shot that has ended COMPLETED or FAILED."""
     detail: str = ""
     age_s: float = 0.0
     release: str = ""
@@ -78,6 +78,8 @@ class Observed:
     strays: tuple[Stray, ...] = ()
     leftovers: tuple[Instance, ...] = ()
     """Runs whose main process is gone: what they left running, or no more than a record."""
+    ended: Instance | None = None
+    """The last run of a one-shot: COMPLETED or FAILED, without a process."""
     stale: str = ""
     """Our record names a process that is gone, or can't be read: says which."""
 
@@ -107,7 +109,7 @@ class ServiceVerdict:
 
     @property
     def ok(self) -> bool:
-        return self.state is ServiceState.READY
+        return self.state.ok
 
 
 def misnamed(declared_name: str, instance: Instance | None) -> str:
@@ -144,6 +146,10 @@ def judge(observed: Observed) -> ServiceVerdict:
             detail=last.detail or f"told to stop; {counted(last.calls, 'call')} left",
             pids=tuple(one.pid for one in observed.draining),
             instance=last,
+        )
+    if observed.ended is not None:
+        return ServiceVerdict(
+            state=observed.ended.state, detail=observed.ended.detail, instance=observed.ended
         )
     if observed.stale:
         return ServiceVerdict(state=ServiceState.STALE, detail=observed.stale)

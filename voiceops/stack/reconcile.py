@@ -142,6 +142,8 @@ def _plan_one(
         return Action(service=name, verb=Verb.REFUSE, reason=refused[0].reason, strays=refused)
     strays = seen.strays
     mute = tuple(one for one in seen.draining if one.calls is None)
+    if not seen.current and seen.ended is not None and not seen.draining:
+        return _plan_ended(service, seen, seen.ended, renew=renew, strays=strays)
     if not seen.current:
         reason = seen.stale or ("the old one drains" if seen.draining else "was not running")
         return Action(
@@ -161,6 +163,24 @@ def _plan_one(
         gently=True,
         renew=server_restarts and verb is Verb.WAIT,
     )
+
+
+def _plan_ended(
+    service: Declared, seen: Observed, ended: Instance, *, renew: bool, strays: tuple[Stray, ...]
+) -> Action:
+    """A one-shot that is completed stays so until it changes; a failed one is run again."""
+    extra = (*seen.leftovers, ended)
+    if renew:
+        reason = ""  # by whoever reads the answer
+    elif not service.oneshot or ended.state is not ServiceState.COMPLETED:
+        reason = ended.detail
+    elif ended.digest != service.digest:
+        reason = "it has changed since it was completed"
+    else:
+        return Action(
+            service=service.name, verb=Verb.KEEP, instance=ended, extra=seen.leftovers, strays=strays
+        )
+    return Action(service=service.name, verb=Verb.START, reason=reason, strays=strays, extra=extra)
 
 
 def _tidied(seen: Observed, extra: Sequence[Instance]) -> str:
@@ -211,12 +231,16 @@ def _undeclared(services: Sequence[Declared], observed: Mapping[str, Observed]) 
             service=name,
             verb=Verb.STOP,
             reason="no longer declared",
-            extra=(*seen.current, *seen.leftovers),
+            extra=(*seen.current, *seen.leftovers, *_ended(seen)),
             gently=True,
         )
         for name, seen in observed.items()
-        if name not in declared and (seen.current or seen.leftovers)
+        if name not in declared and (seen.current or seen.leftovers or seen.ended)
     )
+
+
+def _ended(seen: Observed) -> tuple[Instance, ...]:
+    return () if seen.ended is None else (seen.ended,)
 
 
 def plan_stop(
@@ -230,7 +254,7 @@ def plan_stop(
     actions = []
     for name in names:
         seen = observed.get(name, Observed())
-        running = (*seen.instances, *seen.leftovers)
+        running = (*seen.instances, *seen.leftovers, *_ended(seen))
         if running:
             actions.append(Action(service=name, verb=Verb.STOP, extra=running))
         else:

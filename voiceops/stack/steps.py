@@ -63,6 +63,8 @@ class Starter:
         self._limit = limit
         self._drop_calls = drop_calls
         self._done: dict[str, threading.Event] = {}
+        self._begun: dict[str, threading.Event] = {}
+        """Set once the process of a service exists, or will not."""
         self._results: Results = {}
 
     def run(self, actions: Sequence[Action]) -> Results:
@@ -72,6 +74,7 @@ class Starter:
         self._make_room(actions)
         steps = [action for action in actions if action.verb is not Verb.STOP]
         self._done = {action.service: threading.Event() for action in steps}
+        self._begun = {action.service: threading.Event() for action in steps}
         waiting = [action for action in steps if action.verb is not Verb.KEEP]
         for action in steps:
             if action.verb is Verb.KEEP:
@@ -137,17 +140,13 @@ class Starter:
             warning=misnamed(self._services[action.service].agent_name, action.instance),
             draining=[one.pid for one in self._observed[action.service].draining],
         )
+        self._begun[action.service].set()
         self._done[action.service].set()
 
     def _carry_out(self, action: Action) -> None:
         service = self._services[action.service]
         try:
-            for need in service.needs:
-                if need in self._done:
-                    self._done[need].wait(self._limit.remaining_s)
-                    needed = self._results.get(need)
-                    if needed is None or needed.error:
-                        raise ServiceError(f"{service.name} was not started: it needs {need}, which failed")
+            self._wait_for_needs(service)
             self._results[service.name] = self._bring_up(service, action)
             if service.keeps_rooms and action.changes and self._stack.before_agents:
                 # What its Redis has kept goes before the agents that need it are started.
@@ -165,22 +164,35 @@ class Starter:
             if result:
                 took = f"in {result.ready_s:.1f} s" if result.ready_s is not None else result.detail
                 self._stack.progress(service.name, str(result.state), took)
+            self._begun[service.name].set()
             self._done[service.name].set()
+
+    def _wait_for_needs(self, service: Declared) -> None:
+        for need in service.needs:
+            if need not in self._done:
+                continue
+            started = service.conditions.get(need) == "started"
+            reached = (self._begun if started else self._done)[need].wait(self._limit.remaining_s)
+            needed = self._results.get(need)
+            if needed.error if needed else not (started and reached):
+                raise ServiceError(f"{service.name} was not started: it needs {need}, which failed")
 
     def _bring_up(self, service: Declared, action: Action) -> ServiceResult:
         began = time.monotonic()
         old = action.instance
         if action.verb is Verb.WAIT:
             assert old is not None
+            self._begun[service.name].set()
             new = self._backend.wait_ready(
                 service, old, self._limit, not_worker_id=old.worker_id if action.renew else ""
             )
         else:
             started = self._backend.start(service)
+            self._begun[service.name].set()
             new = self._wait_ready(service, started, replaced=old if action.verb is Verb.OVERLAP else None)
         ready_s = time.monotonic() - began
         result = ServiceResult(
-            ServiceState.READY,
+            new.state if service.oneshot else ServiceState.READY,
             changed=action.changes,
             pid=new.pid,
             ready_s=ready_s,

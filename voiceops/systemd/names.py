@@ -113,6 +113,10 @@ class HostNames:
         """Below /run, one for each instance: two that overlap must not remove each other's."""
         return f"{self.project}/{service}" + (f"-{instance}" if instance else "")
 
+    def completed_mark(self, service: str) -> str:
+        """The file that exists while a one-shot counts as completed."""
+        return f"/run/{self.runtime_folder(service)}/completed"
+
     def health_socket(self, service: str, instance: str) -> str:
         return f"/run/{self.runtime_folder(service, instance)}/health"
 

@@ -69,7 +69,7 @@ class UnitWriter:
             "start_timeout_s": time_span(service.ready_timeout_s + _READY_MARGIN_S),
             "stop_timeout_s": time_span(service.stop_timeout_s),
             "memory_max_bytes": service.memory_max_bytes,
-            "restart": "no" if service.restart == "never" else service.restart,
+            "restart": "no" if service.restart_policy == "never" else service.restart_policy,
         }
         unit = self.names.template_unit(name) if instances else self.names.unit(name)
         return self._render(template, unit, common | dict(values))
@@ -88,9 +88,13 @@ class UnitWriter:
             return []
         return [escape.command([self.names.ready_script, "--timeout-s", f"{timeout_s:g}", *owned, *probe])]
 
-    def after(self, needs: Sequence[str]) -> list[str]:
-        """Return the units that it is ordered after."""
-        return [self.names.unit(need) for need in needs]
+    def after(self, needs: Sequence[str], conditions: Mapping[str, str]) -> list[str]:
+        """Return the units that it is ordered after: their start ends when they are ready, or completed."""
+        return [self.names.unit(need) for need in needs if conditions.get(need) != "started"]
+
+    def completed_lines(self, oneshots: Sequence[str]) -> list[str]:
+        """Return what fails while one of these has not completed: systemd's order lets a failed one pass."""
+        return [escape.command(["/usr/bin/test", "-e", self.names.completed_mark(name)]) for name in oneshots]
 
     def job(self, job: TimerJob) -> tuple[UnitFile, UnitFile]:
         """A service that runs once, and its timer."""

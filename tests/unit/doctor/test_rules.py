@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -324,3 +325,15 @@ def test_a_service_that_does_not_answer_is_restarted_and_a_port_of_others_is_for
     assert "password authentication failed" in mute.evidence[0]
     assert (mute.severity, mute.by_hand, taken.by_hand) == ("warning", False, True)
     assert "belongs to another program" in taken.sentence
+
+
+def test_a_failed_one_shot_that_is_not_to_be_run_again_is_for_a_person() -> None:
+    failed = BrokenService(name="migrate", state=ServiceState.FAILED, detail="exit 3 after 0.1 s")
+    for once, fix in (
+        (True, "correct what its log shows, then `inv start --only migrate`"),
+        (False, "inv start --only migrate"),
+    ):
+        host = HostFact(broken_services=(replace(failed, once=once),))
+        found = next(one for one in diagnose(scene(host=host)) if one.service == "migrate")
+        assert (found.fix, found.by_hand, found.repairable) == (fix, once, not once)
+        assert found.sentence == "migrate has failed, exit 3 after 0.1 s."

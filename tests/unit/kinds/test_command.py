@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,54 @@ def test_a_mistake_in_what_comes_before_it_is_named(
     with pytest.raises(ConfigError, match=said) as refused:
         Project.load(inventory=str(inventory))
     assert refused.value.line == line
+
+
+@pytest.mark.parametrize(
+    ("work", "needs", "said", "line"),
+    [
+        ("", "{work: finished}", "must be one of ready, healthy, started, completed", 11),
+        ("", "{work: completed}", "work never completes: it is no one-shot", 11),
+        ("", "{work: healthy}", "nothing tells whether work is healthy", 11),
+        ("oneshot: true, ", "{work: healthy}", "nothing tells whether work is healthy", 11),
+        ("", "{wrok: ready}", "there is no service 'wrok'", 11),
+        ("", "work", "must be a list or a mapping", 10),
+        (
+            "oneshot: true, needs: {api: started}, ",
+            "{work: completed}",
+            "in a circle: work -> api -> work",
+            10,
+        ),
+        ("oneshot: true, restart: always, ", "[work]", "can't be started again always", 6),
+        ("oneshot: true, probe: {tcp: 'h:1'}, ", "[work]", "a one-shot has no probe", 6),
+        ("oneshot: true, port: 80, ", "[work]", "a one-shot has no port", 6),
+    ],
+)
+def test_a_mistake_in_a_condition_or_a_one_shot_is_named(
+    tmp_path: Path, work: str, needs: str, said: str, line: int
+) -> None:
+    inventory = tmp_path / "inventory.yaml"
+    needs = needs.replace("{", "\n          ").replace("}", "") if needs.startswith("{") else f" {needs}"
+    inventory.write_text(
+        "all:\n  vars:\n    project: p\n    services:\n      work:\n"
+        f"        {{kind: command, {work}command: [sleep, '9']}}\n"
+        f"      api:\n        kind: command\n        command: [sleep, '9']\n        needs:{needs}\n"
+    )
+    with pytest.raises(ConfigError, match=re.escape(said)) as refused:
+        Project.load(inventory=str(inventory))
+    assert refused.value.line == line
+
+
+def test_on_a_server_a_one_shot_counts_as_completed_until_it_is_stopped() -> None:
+    task = CommandService(command=["/bin/task"], oneshot=True, ready_timeout_s=7)
+    text = command_unit(WRITER, "task", task, cwd="/").text
+    assert "Type=oneshot\n" in text
+    assert "RemainAfterExit=yes\n" in text
+    assert "Restart=no\n" in text
+    assert 'ExecStartPost="/usr/bin/touch" "/run/frontdesk/task/completed"\n' in text
+    needs = CommandService(command=["/bin/api"], needs={"task": "completed", "db": "started"})
+    text = command_unit(WRITER, "api", needs, cwd="/", completed=["task"]).text
+    assert "After=network-online.target frontdesk-task.service\n" in text
+    assert 'ExecStartPre="/usr/bin/test" "-e" "/run/frontdesk/task/completed"\n' in text
 
 
 def test_on_a_server_systemd_runs_them_first() -> None:

@@ -251,3 +251,42 @@ def test_left_over_processes_are_ended_by_start_and_by_stop() -> None:
 )
 def test_one_word_says_what_is_wrong_with_a_service(observed: Observed, state: ServiceState) -> None:
     assert judge(observed).state is state
+
+
+TASK = Declared(name="task", kind="command", cwd=Path("/"), digest="a", oneshot=True)
+
+
+def ended(state: ServiceState, *, digest: str = "a") -> dict[str, Observed]:
+    last = Instance(
+        service="task", launch="t", pid=0, digest=digest, state=state, detail="exit 3 after 0.1 s"
+    )
+    return {"task": Observed(ended=last)}
+
+
+def test_a_completed_one_shot_is_kept_until_it_changes() -> None:
+    (kept,) = plan_start((TASK,), ended(ServiceState.COMPLETED))
+    assert (kept.verb, kept.changes) == (Verb.KEEP, False)
+    assert judge(ended(ServiceState.COMPLETED)["task"]).ok
+    (again,) = plan_start((TASK,), ended(ServiceState.COMPLETED, digest="old"))
+    assert (again.verb, again.reason) == (Verb.START, "it has changed since it was completed")
+    assert [one.launch for one in again.extra] == ["t"], "its last run is forgotten first"
+
+
+def test_a_failed_one_shot_is_run_again_and_a_restart_runs_any() -> None:
+    (failed,) = plan_start((TASK,), ended(ServiceState.FAILED))
+    assert (failed.verb, failed.reason) == (Verb.START, "exit 3 after 0.1 s")
+    assert not judge(ended(ServiceState.FAILED)["task"]).ok
+    (renewed,) = plan_start((TASK,), ended(ServiceState.COMPLETED), renew=True)
+    assert renewed.verb is Verb.START
+
+
+def test_a_stop_and_an_end_of_its_declaration_forget_a_completed_one_shot() -> None:
+    (stopped,) = plan_stop((TASK,), ended(ServiceState.COMPLETED))
+    (gone,) = plan_start((), ended(ServiceState.COMPLETED))
+    assert stopped.verb is gone.verb is Verb.STOP
+    assert [one.launch for one in (*stopped.extra, *gone.extra)] == ["t", "t"]
+
+
+def test_a_one_shot_that_runs_is_waited_for() -> None:
+    (action,) = plan_start((TASK,), {"task": seen(run(TASK, state=ServiceState.STARTING, age_s=3))})
+    assert action.verb is Verb.WAIT

@@ -41,6 +41,8 @@ def observe_services(probe: HostProbe, shown: list[dict[str, str]] | None = None
         if unit["pid"]:
             name = "VOICEOPS_SERVICE"
             unit["service"] = process_variable(unit["pid"], name) or noted_variable(unit, name)
+        elif unit["sub"] == "exited":  # a one-shot
+            unit["service"] = noted_variable(unit, "VOICEOPS_SERVICE")
     add_healths([unit for unit in units if unit["pid"] and is_instance(unit)])
     return {
         "units": units,

@@ -78,7 +78,9 @@ def _typed(block: dict[str, str]) -> UnitState:
         "enabled": block.get("UnitFileState", ""),
         "text": block.get("StatusText", ""),
         "invocation": block.get("InvocationID", ""),
-        "age_s": time.monotonic() - started_us / 1e6 if pid and started_us else 0.0,
+        "age_s": time.monotonic() - started_us / 1e6
+        if started_us and (pid or block.get("SubState") == "exited")
+        else 0.0,
     }
 
 

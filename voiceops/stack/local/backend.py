@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -25,11 +26,10 @@ from voiceops.model.environment import session_environment
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
-from voiceops.stack.local import observe
+from voiceops.stack.local import observe, oneshot, start_errors
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.records import LaunchRecord, Records
-from voiceops.stack.logs.cause import raised_by
-from voiceops.stack.logs.files import last_lines, raw_lines, rotate_stopped
+from voiceops.stack.logs.files import rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
 from voiceops.stack.model import Instance, Observed, Stray
 from voiceops.util.atomic_write import write_error
@@ -64,6 +64,9 @@ class ProcessBackend:
         self._forget_dead(service.name)
         self._records.update(record)
         environment = self._environment(service, launch)
+        if service.oneshot:
+            result = self._folder.oneshot_result(service.name, launch)
+            argv = (sys.executable, "-I", "-S", oneshot.__file__, str(result), *argv)
         try:
             key = processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
         except (ServiceError, StorageError) as error:
@@ -134,6 +137,7 @@ class ProcessBackend:
             if record not in kept:
                 self._folder.health_socket(record.launch).unlink(missing_ok=True)
                 self._folder.notify_socket(record.launch).unlink(missing_ok=True)
+                self._folder.oneshot_result(service, record.launch).unlink(missing_ok=True)
         if damage or len(kept) < len(known):
             self._records.write(service, kept)
 
@@ -150,6 +154,8 @@ class ProcessBackend:
         try:
             while True:
                 seen = self._observe_run(service, record, notify, not_worker_id)
+                if seen is None and service.oneshot:
+                    return self._completed(service, instance, record)
                 if seen is None:
                     raise self._died(service, instance, record)
                 if seen.state is ServiceState.READY:
@@ -158,7 +164,7 @@ class ProcessBackend:
                 if seen.state is ServiceState.DRAINING:
                     raise ServiceError(f"{service.name} drains instead of getting ready")
                 if own.expired:
-                    raise self._not_ready(service, record, seen, own)
+                    raise start_errors.not_ready(service, record, seen, own)
                 _wait_for_news(pidfd, notify, min(interval_s, own.remaining_s))
                 longest_s = 0.25 if notify else service.probe.interval_s if service.probe else 0.05
                 interval_s = min(longest_s, interval_s * 1.5)
@@ -195,32 +201,18 @@ class ProcessBackend:
 
     def _died(self, service: Declared, instance: Instance, record: LaunchRecord) -> ServiceError:
         status = processes.exit_status(record.pid, patience_s=0.5)
-        how = "" if status is None else f" (signal {-status})" if status < 0 else f" (exit {status})"
-        tail = last_lines(Path(record.log), record.log_offset)
-        raised = raised_by(record.pid, raw_lines(Path(record.log), record.log_offset), self._folder.root)
+        error = start_errors.ended_early(service, record, status, self._folder.root)
         self._sweep(instance, record, [])
-        return ServiceError(
-            f"{service.name} ended before it was ready{how}" + (f": {raised}" if raised else ""),
-            hint=service.missing_variable(tail)
-            or (
-                f"correct that, then `inv start` again; `inv logs --only {service.name}` has all of it"
-                if raised
-                else ""
-            )
-            or f"see `inv logs --only {service.name}`; then `inv start` again",
-            log_tail=tail,
-            data={"service": service.name, "exit_status": status, "raised": raised},
-        )
+        return error
 
-    def _not_ready(
-        self, service: Declared, record: LaunchRecord, seen: Instance, own: Deadline
-    ) -> ServiceError:
-        return ServiceError(
-            f"{service.name} is not ready after {own.timeout_s:.0f} s: {seen.detail or seen.state}",
-            hint=f"it still runs (pid {seen.pid}); see `inv logs --only {service.name}`",
-            log_tail=last_lines(Path(record.log), record.log_offset),
-            data={"service": service.name, "pid": seen.pid},
-        )
+    def _completed(self, service: Declared, instance: Instance, record: LaunchRecord) -> Instance:
+        result = oneshot.read_result(self._folder.oneshot_result(service.name, record.launch))
+        if result is None:
+            raise self._died(service, instance, record)
+        processes.exit_status(record.pid, patience_s=0.5)
+        if result.exit_status:
+            raise start_errors.oneshot_failed(service, record, result)
+        return observe.ended_instance(record, result)
 
     def _record(self, instance: Instance) -> LaunchRecord:
         for record in self._records.read(instance.service)[0]:
@@ -337,6 +329,7 @@ class ProcessBackend:
             )
         self._folder.health_socket(record.launch).unlink(missing_ok=True)
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
+        self._folder.oneshot_result(instance.service, record.launch).unlink(missing_ok=True)
         before = self._ended.get(instance.service, 0)
         self._ended[instance.service] = max(before, record.restart_count + 1)
         self._records.remove(instance.service, record.launch)
@@ -378,6 +371,7 @@ def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count
         started_at=time.time(),
         log=str(log_file),
         log_offset=log_file.stat().st_size if log_file.exists() else 0,
+        oneshot=service.oneshot,
         stop_signal=service.stop_signal,
         stop_timeout_s=service.stop_timeout_s,
         log_max_bytes=service.log_max_bytes,

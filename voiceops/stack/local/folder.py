@@ -86,6 +86,10 @@ class ProjectFolder:
     def log_file(self, service: str) -> Path:
         return self.logs / f"{service}.log"
 
+    def oneshot_result(self, service: str, launch: str) -> Path:
+        """The file that says how a run of a one-shot ended."""
+        return self.state / f"{service}.{launch}.ended"
+
     def create(self) -> None:
         """Make the folders; ``StorageError`` when that can't be."""
         try:

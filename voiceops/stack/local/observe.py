@@ -24,6 +24,7 @@ from voiceops.model import protocol
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.oneshot import OneshotResult, read_result
 from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.local.strays import find_strays
 from voiceops.stack.model import Instance, Observed
@@ -43,6 +44,8 @@ class ObservedLaunch:
     main: Process | None
     members: list[Process] = field(default_factory=list)
     """Everything that carries the launch, the main process included."""
+    result: OneshotResult | None = None
+    """Of a one-shot that has ended."""
     tells_health: bool = False
     """It was given a health socket, which agents get; all that is known of its kind without a record."""
 
@@ -71,7 +74,12 @@ def observe_services(folder: ProjectFolder, services: Sequence[Declared]) -> dic
         instances = (state_of(folder, declared.get(name), run, own.get(name, set())) for run in living)
         observed[name] = Observed(
             instances=tuple(sorted(instances, key=lambda one: -one.age_s)),
-            leftovers=tuple(_leftover(run) for run in mine if not run.main),
+            leftovers=tuple(_leftover(run) for run in mine if not run.main and not run.result),
+            ended=max(
+                (ended_instance(run.record, run.result) for run in mine if run.result),
+                key=lambda one: one.restart_count,
+                default=None,
+            ),
             strays=strays.get(name, ()),
             stale=stale.get(name, ""),
         )
@@ -99,10 +107,37 @@ def find_runs(folder: ProjectFolder, table: Sequence[Process]) -> tuple[list[Obs
                 )  # environment unreadable
             if run is None and record.signalled_at is not None:
                 continue  # it was told to stop, and did
+            result = _result_of(folder, record)
+            if result is not None:
+                runs[record.launch] = replace(
+                    _merge(run or ObservedLaunch(record, None), record), result=result
+                )
+                continue
             if run is None or (record.pid and not processes.alive(record.key)):
                 stale.setdefault(name, _gone(record))
             runs[record.launch] = _merge(run or ObservedLaunch(record, None), record)
     return list(runs.values()), stale
+
+
+def _result_of(folder: ProjectFolder, record: LaunchRecord) -> OneshotResult | None:
+    """How a one-shot ended since the machine was started; None while it runs, or where nobody can say."""
+    ended = record.oneshot and record.pid and record.signalled_at is None and not processes.alive(record.key)
+    if not ended or not record.start.startswith(processes.boot_id()):
+        return None
+    return read_result(folder.oneshot_result(record.service, record.launch))
+
+
+def ended_instance(record: LaunchRecord, result: OneshotResult) -> Instance:
+    """Return the last run of a one-shot; what it has left running ends with the next run, or by a stop."""
+    return Instance(
+        service=record.service,
+        launch=record.launch,
+        pid=0,
+        digest=record.digest,
+        state=ServiceState.FAILED if result.exit_status else ServiceState.COMPLETED,
+        detail=str(result) if result.exit_status else f"took {result.took_s:.1f} s",
+        restart_count=record.restart_count,
+    )
 
 
 def _marked(folder: ProjectFolder, table: Sequence[Process]) -> list[ObservedLaunch]:
@@ -209,6 +244,8 @@ def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]
     probe = service.probe
     if processes.is_frozen(main.pid):
         return probes.ProbeResult(False, _FROZEN)
+    if service.oneshot:
+        return probes.ProbeResult(False, f"has run for {main.age_s:.0f} s")
     if probe is None:
         return probes.ProbeResult(main.age_s >= _SETTLED_S, f"runs for {main.age_s:.1f} s")
     if probe.notify:

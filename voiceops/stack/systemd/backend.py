@@ -46,7 +46,7 @@ class SystemdBackend:
     def observe(self, services: Sequence[Declared]) -> Mapping[str, Observed]:
         probe = observe.host_probe(self._names, services)
         answer = call(self._transport, verbs.OBSERVE, probe, timeout_s=_OBSERVE_S + _ANSWER_S)
-        self._failed = observe.failed_units(self._names, answer)
+        self._failed = observe.failed_units(self._names, services, answer)
         return observe.observed(self._names, services, answer)
 
     def forget_failures(self, services: Sequence[str]) -> None:

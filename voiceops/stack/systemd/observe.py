@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from voiceops.kinds import stop_behaviour
 from voiceops.kinds.model import Declared
@@ -20,11 +21,12 @@ _RUNNING = ("active", "activating", "reloading")
 def observed(names: HostNames, services: Sequence[Declared], answer: HostObservation) -> dict[str, Observed]:
     """Each declared service, and each other one whose units run on the host."""
     declared = {service.name: service for service in services}
+    oneshots = {service.name for service in services if service.oneshot}
     units = [
         unit
         for unit in answer["units"]
         # A masked unit has lost its mark: only its name tells whose it is.
-        if _ours(names, unit) or (unit.get("masked") and names.split(unit["unit"])[0] in declared)
+        if _ours(names, unit, oneshots) or (unit.get("masked") and names.split(unit["unit"])[0] in declared)
     ]
     by_service: dict[str, list[UnitState]] = {name: [] for name in declared}
     for unit in units:
@@ -34,11 +36,16 @@ def observed(names: HostNames, services: Sequence[Declared], answer: HostObserva
         name: Observed(
             instances=tuple(
                 sorted(
-                    (instance(names, declared.get(name), unit) for unit in found if _alive(unit)),
+                    (
+                        instance(names, declared.get(name), unit)
+                        for unit in found
+                        if _alive(unit) and not (name in oneshots and _ended(unit))
+                    ),
                     key=lambda one: -one.age_s,
                 )
             ),
             strays=strays.get(name, ()),
+            ended=_last_run(names, declared[name], found) if name in oneshots else None,
             stale=_failure(found),
         )
         for name, found in by_service.items()
@@ -63,20 +70,41 @@ def host_probe(names: HostNames, services: Sequence[Declared]) -> HostProbe:
     }
 
 
-def failed_units(names: HostNames, answer: HostObservation) -> dict[str, list[str]]:
+def failed_units(
+    names: HostNames, services: Sequence[Declared], answer: HostObservation
+) -> dict[str, list[str]]:
     """Return the units that have failed, by service."""
+    oneshots = {service.name for service in services if service.oneshot}
     found: dict[str, list[str]] = {}
     for unit in answer["units"]:
-        if _ours(names, unit) and unit["active"] == "failed":
+        if _ours(names, unit, oneshots) and unit["active"] == "failed":
             found.setdefault(names.split(unit["unit"])[0], []).append(unit["unit"])
     return found
 
 
-def _ours(names: HostNames, unit: UnitState) -> bool:
+def _ours(names: HostNames, unit: UnitState, oneshots: Collection[str]) -> bool:
+    """Whether it is the unit of a service; the other ones that run once are the timers'."""
     service = names.split(unit["unit"])[0]
-    return (
-        unit["type"] != "oneshot" and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
-    )
+    runs_once = unit["type"] == "oneshot" and service not in oneshots
+    return not runs_once and f"{UNIT_MARK}={names.project}/{service}" in unit["environment"].split()
+
+
+def _ended(unit: UnitState) -> bool:
+    return unit["sub"] == "exited" or unit["active"] == "failed"
+
+
+def _last_run(names: HostNames, service: Declared, units: Sequence[UnitState]) -> Instance | None:
+    """How a one-shot ended, as long as systemd remembers it."""
+    for unit in units:
+        if _ended(unit):
+            failed = unit["active"] == "failed"
+            return replace(
+                instance(names, service, unit),
+                state=ServiceState.FAILED if failed else ServiceState.COMPLETED,
+                detail=f"{unit['result']} (status {unit['status']})" if failed else "",
+                pid=0,
+            )
+    return None
 
 
 def _alive(unit: UnitState) -> bool:

@@ -140,3 +140,34 @@ def test_a_host_is_asked_for_what_these_services_need() -> None:
     assert (asked["entries"], asked["url"]) == (["desk.py"], "ws://lk:7880")
     assert (asked["patterns"], asked["ports"]) == (["front-*.service", "front-livekit.service"], [7880, 7881])
     assert host_probe(NAMES, [LIVEKIT])["entries"] == []
+
+
+TASK = Declared(name="task", kind="command", cwd=Path("/"), digest="d1", oneshot=True)
+
+
+@pytest.mark.parametrize(
+    ("shown", "state", "detail"),
+    [
+        ({"sub": "exited", "pid": 0}, ServiceState.COMPLETED, ""),
+        (
+            {"active": "failed", "sub": "failed", "pid": 0, "result": "exit-code", "status": 3},
+            ServiceState.FAILED,
+            "exit-code (status 3)",
+        ),
+        ({"active": "activating", "sub": "start"}, ServiceState.STARTING, "start"),
+    ],
+)
+def test_a_one_shot_is_told_from_the_jobs_of_timers(
+    shown: dict[str, Any], state: ServiceState, detail: str
+) -> None:
+    units = [
+        unit("front-task.service", type="oneshot", **shown),
+        unit("front-cleanup.service", type="oneshot", **shown),
+    ]
+    answer: Any = {"units": units, "owners": [], "workers": []}
+    found = observed(NAMES, [TASK], answer)
+    assert list(found) == ["task"]
+    verdict = judge(found["task"])
+    assert (verdict.state, verdict.detail) == (state, detail)
+    assert verdict.instance is not None
+    assert verdict.instance.digest == "d1"
