@@ -165,9 +165,51 @@ async def test_an_agent_that_is_killed_in_the_call_is_dialled_again_without_a_cl
     await asyncio.to_thread(no_room_is_left, stack, 6.0)
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_dashboard_shows_hostile_names_as_text_and_its_button_runs_the_command(
+    browser: Browser, stack: Project, origin: str
+) -> None:
+    hostile = "<img src=x onerror=alert(1)>\u202e"
+    page = await browser.page()
+    await page.open(f"{origin}/ops", ready="document.querySelector('[data-service=agent]')")
+    await page.wait("document.getElementById('live').textContent === 'Live'", 30)
+    await asyncio.to_thread(stack.inv, "rooms.dispatch", hostile)
+    await page.wait("document.getElementById('rooms').textContent.includes('onerror=alert(1)>\\\\u202e')", 30)
+    assert await page.evaluate("document.querySelectorAll('img').length") == 0
+    # By keyboard alone: the button, then the dialog, which keeps the focus, then back.
+    await page.evaluate("document.getElementById('cleanup').focus()")
+    await page.press("Enter")
+    await page.wait("document.getElementById('confirm').open")
+    assert await page.evaluate("document.activeElement.id") == "confirm-no"
+    await page.evaluate("document.getElementById('confirm-yes').focus()")
+    await page.press("Enter")
+    await page.wait("/ done: \\d+ rooms? deleted/.test(document.getElementById('actions').textContent)", 60)
+    assert await page.evaluate("document.activeElement.id") == "cleanup"
+    lines = (stack.folder / ".voiceops" / "audit.log").read_text().splitlines()
+    assert [json.loads(line).get("exit_code") for line in lines] == [None, 0]
+    assert await axe_finds(page) == []
+    await page.close()
+    await asyncio.to_thread(stack.inv, "rooms.delete", hostile, "--yes")
+
+
+async def axe_finds(page: Page) -> list[str]:
+    """What axe-core finds serious at 360 and 1280 pixels, light and dark; nothing may be cut off either."""
+    await page.evaluate(f"{parts.axe()}; undefined")
+    found: list[str] = []
+    for width, dark in ((360, False), (1280, True)):
+        await page.look(width=width, dark=dark)
+        shown = await page.evaluate("document.documentElement.scrollWidth")
+        assert shown <= width, f"{shown} pixels wide at {width}"
+        checked = await page.evaluate(AXE)
+        assert checked["passed"] > 20
+        found += checked["serious"]
+    return found
+
+
 def test_open_prints_where_the_page_is(stack: Project, origin: str) -> None:
     assert stack.inv("open", "--json").json == {"ok": True, "url": f"{origin}/", "opened": False}
     assert stack.inv("open", "--url").out == f"{origin}/\n"
+    assert stack.inv("open", "--ops", "--url").out == f"{origin}/ops\n"
 
 
 @pytest.mark.asyncio(loop_scope="module")

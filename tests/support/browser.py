@@ -66,10 +66,10 @@ class Page:
         """Send one command to the tab."""
         return await self._browser.send(method, session=self._session, **parameters)
 
-    async def open(self, url: str) -> None:
-        """Load a page, and wait for its modules."""
+    async def open(self, url: str, ready: str = "document.documentElement.dataset.phase === 'idle'") -> None:
+        """Load a page, and wait until its modules have made ``ready`` true."""
         await self.send("Page.navigate", url=url)
-        await self.wait("document.documentElement.dataset.phase === 'idle'")
+        await self.wait(ready, 30)
 
     async def evaluate(self, expression: str, *, gesture: bool = False) -> Any:
         """The value of an expression in the page, awaited; ``gesture``: as if in a click."""
@@ -90,7 +90,7 @@ class Page:
         began = loop.time()
         while True:
             try:
-                if await self.evaluate(expression):
+                if await self.evaluate(f"!!({expression})"):
                     return loop.time() - began
             except AssertionError:
                 pass  # while the page is being loaded

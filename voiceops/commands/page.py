@@ -1,4 +1,4 @@
-"""Open the page in a browser."""
+"""Open the page or the dashboard in a browser."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from voiceops.model.documents.project import OpenDocument
 
 
-def show_page(run: CommandRun, *, address_only: bool) -> Report:
-    """Open the page where there is a display; ``ConfigError`` without one in the inventory, exit 5 where it is not up."""
+def show_page(run: CommandRun, *, address_only: bool, dashboard: bool = False) -> Report:
+    """Open the page, or the operators' dashboard, where there is a display; ``ConfigError`` without one in the inventory, exit 5 where it is not up."""
     host = run.project.configuration.this_machine()
     pages = {name: one.page_port for name, one in host.settings.running.items() if one.page_port is not None}
     if not pages:
@@ -26,7 +26,7 @@ def show_page(run: CommandRun, *, address_only: bool) -> Report:
             hint="declare one: services: {web: {kind: web, needs: [livekit]}}",
         )
     name, port = next(iter(pages.items()))
-    address = f"http://localhost:{port}/"
+    address = f"http://localhost:{port}/{'ops' if dashboard else ''}"
     if not http.accepts("127.0.0.1", port):
         raise NotListeningError(
             f"nothing listens at {address}", hint=f"`inv start --only {name}`", retryable=True

@@ -31,12 +31,12 @@ class WatchedHistory:
     """Ended or answered, of the last day."""
     repairs: tuple[RepairRecord, ...] = ()
     incidents: tuple[IncidentRecord, ...] = ()
-    """Those that go on."""
+    """Those that go on, and where they are asked for the newest that are over."""
     checks: tuple[CheckRecord, ...] = ()
     """The last one."""
 
 
-def read_history(project: Project, hosts: list[str]) -> WatchedHistory:
+def read_history(project: Project, hosts: list[str], *, ended_incidents: int = 0) -> WatchedHistory:
     """The newest records; ``VoiceopsError`` where the history can't be read."""
     now = time.time()
     try:
@@ -47,10 +47,15 @@ def read_history(project: Project, hosts: list[str]) -> WatchedHistory:
         part = HistoryPart(
             calls=store.read(CallRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_CALLS),
             repairs=store.read(RepairRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=MOST_REPAIRS),
-            incidents=store.read(IncidentRecord, hosts=hosts, limit=MOST_INCIDENTS),
+            incidents=joined_records(
+                [
+                    store.read(IncidentRecord, hosts=hosts, limit=ended_incidents) if ended_incidents else [],
+                    store.open_incidents(hosts=hosts, limit=MOST_INCIDENTS),
+                ]
+            ),
         )
         checks = store.read(CheckRecord, since=now - CALLS_SINCE_S, hosts=hosts, limit=1)
-    return _shown(part, checks)
+    return _shown(part, checks, ended=bool(ended_incidents))
 
 
 class HostHistoryReader:
@@ -89,12 +94,12 @@ def joined(histories: Iterable[WatchedHistory]) -> WatchedHistory:
     )
 
 
-def _shown(part: HistoryPart, checks: Sequence[CheckRecord]) -> WatchedHistory:
+def _shown(part: HistoryPart, checks: Sequence[CheckRecord], *, ended: bool = False) -> WatchedHistory:
     return WatchedHistory(
         calls=tuple(
             one for one in part.calls if one.answer_s is not None or one.outcome not in (None, "abandoned")
         ),
         repairs=tuple(part.repairs),
-        incidents=tuple(one for one in part.incidents if one.ended_at is None),
+        incidents=tuple(one for one in part.incidents if ended or one.ended_at is None),
         checks=tuple(checks),
     )

@@ -49,6 +49,20 @@ HOST_HISTORY_EVERY_S = 30.0
 """A server starts Python for it, which costs it half a second of CPU time."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchPace:
+    """How often the sources read, and how much CPU time that may take."""
+
+    every_s: float = EVERY_S
+    services_share: float = SERVICES_SHARE
+    other_share: float = OTHER_SHARE
+    ended_incidents: int = 0
+    """How many of the incidents that are over are read, too."""
+
+
+DEFAULT_PACE = WatchPace()
+
+
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
     """What was read last: a value, or why there is none; neither before the first time."""
@@ -68,14 +82,17 @@ class Source(Generic[T]):
         end: Callable[[], None] = lambda: None,
         outdated: Callable[[], bool] = lambda: False,
         share: float = OTHER_SHARE,
+        look_s: float = 0.0,
         every_s: float = 0.0,
         patience_s: float = LOCAL_PATIENCE_S,
     ) -> None:
         self._read, self._news, self._end, self._share = read, news, end, share
+        self._look_s = look_s or EVERY_S
+        """The shortest pause between two readings, and how often it is asked whether the last one is over."""
         self._every_s = every_s
         """No more often than that, where it costs somebody else more than this process."""
         self._outdated = outdated
-        """Whether what was read last is known to be over; asked every second, so it has to be cheap."""
+        """Whether what was read last is known to be over; asked all the time, so it has to be cheap."""
         self._patience_s = patience_s
         """The longest pause after errors, which double it: a server may lock out whoever logs in too often."""
         self._closing = threading.Event()
@@ -109,7 +126,7 @@ class Source(Generic[T]):
                     min(self._patience_s, EVERY_S * 2.0 ** min(failures - 1, 10)) if failures else 0.0
                 )
                 spent_s = time.thread_time() - began
-                self._pause(max(EVERY_S, self._every_s, after_errors_s, spent_s / self._share))
+                self._pause(max(self._look_s, self._every_s, after_errors_s, spent_s / self._share))
         except BaseException as error:  # noqa: BLE001 - raised by last(), in the thread that draws
             self._bug = error
             self._news()
@@ -119,7 +136,7 @@ class Source(Generic[T]):
     def _pause(self, seconds: float) -> None:
         ends_at = time.monotonic() + seconds
         while (left_s := ends_at - time.monotonic()) > 0:
-            if self._closing.wait(min(EVERY_S, left_s)) or self._outdated():
+            if self._closing.wait(min(self._look_s, left_s)) or self._outdated():
                 return
 
 
@@ -295,20 +312,23 @@ class WatchSources:
         self.history.close()
 
 
-def open_sources(project: Project, news: Callable[[], None]) -> WatchSources:
+def open_sources(project: Project, news: Callable[[], None], pace: WatchPace = DEFAULT_PACE) -> WatchSources:
     """Begin to read; ``news`` is called from threads whenever something was read."""
-    hosts = [_host_readers(project, host, news) for host in project.hosts]
-    names = [host.name for host in project.hosts]
-    history = Source(partial(read_history, project, names), news=news)
+    hosts = [_host_readers(project, host, news, pace) for host in project.hosts]
+    read = partial(
+        read_history, project, [host.name for host in project.hosts], ended_incidents=pace.ended_incidents
+    )
+    history = Source(read, news=news, share=pace.other_share, look_s=pace.every_s)
     return WatchSources(hosts=tuple(hosts), history=history)
 
 
-def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> HostReaders:
+def _host_readers(project: Project, host: Host, news: Callable[[], None], pace: WatchPace) -> HostReaders:
     open_stack = partial(build_stack, project, host)
     memory = MemoryFile(ProjectFolder(project.root).base / MEMORY_FILE) if host.local else None
     services = ServicesReader(open_stack, host=host.name, memory=memory)
     rooms = RoomsReader(open_stack)
     patience_s = LOCAL_PATIENCE_S if host.local else REMOTE_PATIENCE_S
+    look_s = pace.every_s if host.local else max(EVERY_S, pace.every_s)
     livekit = host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT)
     history = HostHistoryReader(host) if has_own_history(host) else None
     return HostReaders(
@@ -318,10 +338,20 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None]) -> Hos
             news=news,
             end=services.close,
             outdated=services.outdated,
-            share=SERVICES_SHARE,
+            share=pace.services_share,
+            look_s=look_s,
             patience_s=patience_s,
         ),
-        rooms=Source(rooms.read, news=news, end=rooms.close, patience_s=patience_s) if livekit else None,
+        rooms=Source(
+            rooms.read,
+            news=news,
+            end=rooms.close,
+            share=pace.other_share,
+            look_s=look_s,
+            patience_s=patience_s,
+        )
+        if livekit
+        else None,
         history=Source(
             history.read, news=news, end=history.close, every_s=HOST_HISTORY_EVERY_S, patience_s=patience_s
         )

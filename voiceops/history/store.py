@@ -22,7 +22,13 @@ from voiceops.history.schema import (
     version_of,
 )
 from voiceops.history.sqlite import SqliteHistory
-from voiceops.model.history import RECORD_TYPES, CheckRecord, HistoryRecord, StoredRecord
+from voiceops.model.history import (
+    RECORD_TYPES,
+    CheckRecord,
+    HistoryRecord,
+    IncidentRecord,
+    StoredRecord,
+)
 
 T = TypeVar("T", bound=StoredRecord)
 _SQLITE = "sqlite:///"
@@ -101,9 +107,16 @@ class HistoryStore:
         self, kind: type[T], *, since: float = 0.0, hosts: Sequence[str] = (), limit: int | None = None
     ) -> list[T]:
         """Records since then, the oldest first; of ``hosts`` only, if any are named; with ``limit`` the newest ones."""
+        return self._read(kind, *_where(kind, since, hosts), limit)
+
+    def open_incidents(self, *, hosts: Sequence[str] = (), limit: int | None = None) -> list[IncidentRecord]:
+        """Incidents that go on, the oldest first; with ``limit`` the newest ones."""
+        where, values = _where(IncidentRecord, 0.0, hosts)
+        return self._read(IncidentRecord, f"{where} AND ended_at IS NULL", values, limit)
+
+    def _read(self, kind: type[T], where: str, values: Mapping[str, Value], limit: int | None) -> list[T]:
         names = list(columns_of(kind))
         columns = ", ".join(f'"{name}"' for name in names)
-        where, values = _where(kind, since, hosts)
         statement = f"SELECT {columns} FROM {kind.table} {where} ORDER BY {kind.time_column} DESC, id"
         if limit is not None:
             statement += f" LIMIT {limit:d}"

@@ -23,7 +23,7 @@ from voiceops.model.endpoint import on_loopback
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AboveZero, Port, PortUse, Probe, ServiceBase, Settings
-from voiceops.model.web import OPERATORS_TOKEN_ENV, SETTINGS_ENV, WebSettings
+from voiceops.model.web import OPERATORS_TOKEN_ENV, SETTINGS_ENV, DashboardSettings, WebSettings
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
@@ -103,6 +103,7 @@ class WebKind(Kind[WebService]):
             else ()
         )
         own = web_settings(outline.name, service, context.settings, str(client_path(service.client)), why)
+        own = msgspec.structs.replace(own, dashboard=dashboard_settings(context))
         env = _variables(own, service, context.settings) | service_environment(service, context.dotenv())
 
         def prepare() -> tuple[str, ...]:
@@ -176,6 +177,18 @@ def web_settings(
         requests_per_minute=service.requests_per_minute,
         requests_per_minute_total=service.requests_per_minute_total,
         why_command=why,
+    )
+
+
+def dashboard_settings(context: DeclarationContext) -> DashboardSettings | None:
+    """Return what the dashboard runs here; None where nothing runs commands."""
+    if not context.program:
+        return None
+    return DashboardSettings(
+        feed=(sys.executable, "-m", "voiceops.commands.dashboard", str(context.inventory)),
+        program=context.program,
+        inventory=str(context.inventory),
+        audit_log=str(context.config_folder / "audit.log"),
     )
 
 

@@ -11,6 +11,18 @@ SETTINGS_ENV = "VOICEOPS_WEB"
 OPERATORS_TOKEN_ENV = "VOICEOPS_WEB_OPERATORS_TOKEN"
 
 
+class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the dashboard runs on this machine, as the user who started the stack."""
+
+    feed: tuple[str, ...]
+    """Prints what the dashboard shows, one line of JSON for each change."""
+    program: tuple[str, ...]
+    """What runs this project's commands; a command and its flags follow."""
+    inventory: str
+    audit_log: str
+    """The file that gets a line before and after each command of an operator."""
+
+
 class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the page is served, to whom, and which LiveKit it calls."""
 
@@ -36,3 +48,5 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of all addresses."""
     why_command: tuple[str, ...] = ()
     """Prints a diagnosis as JSON for the operators; empty: there is none here."""
+    dashboard: Union[DashboardSettings, None] = None
+    """None: there is none here."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +19,13 @@ from voiceops.errors import CredentialsError, VoiceopsError
 from voiceops.model.web import WebSettings
 from voiceops.web.assets import LIBRARY, Asset
 from voiceops.web.causes import Causes
+from voiceops.web.dashboard import HEADERS as DASHBOARD_HEADERS
+from voiceops.web.dashboard import PATH as DASHBOARD
+from voiceops.web.dashboard import Dashboard, LoginRequest
 from voiceops.web.limits import RateLimit
+from voiceops.web.operator_commands import ActionRequest
+from voiceops.web.operators import Operators
+from voiceops.web.refusal import RequestRefused
 from voiceops.web.requester import FORWARDED, Requester, is_loopback_name, requester
 from voiceops.web.sessions import Sessions
 from voiceops.web.slow import Connections
@@ -29,6 +35,7 @@ log = logging.getLogger(__name__)
 MOST_BYTES = 16_384
 BODY_S = 5.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
 
 
 class TokenRequest(msgspec.Struct, frozen=True):
@@ -80,14 +87,16 @@ class WebApp:
         causes: Causes,
         connections: Connections,
         *,
-        operators_token: str = "",
+        operators: Operators,
+        dashboard: Dashboard | None = None,
     ) -> None:
         self._settings = settings
         self._assets = assets
         self._sessions = sessions
         self._causes = causes
         self._connections = connections
-        self._operators_token = operators_token
+        self._operators = operators
+        self._dashboard = dashboard
         self._limit = RateLimit(settings.requests_per_minute, settings.requests_per_minute_total)
         self.metrics = WebMetrics.of(connections)
         self._page_headers = page_headers(settings.browser_url)
@@ -95,7 +104,7 @@ class WebApp:
     def application(self) -> web.Application:
         """Return the aiohttp application."""
         app = web.Application(client_max_size=MOST_BYTES, middlewares=[self._middleware])
-        for url in self._assets:
+        for url in self._assets.keys() - {DASHBOARD}:
             app.router.add_get(url, self._asset)
         app.router.add_post("/api/session", self._session)
         app.router.add_post("/api/token", self._token)
@@ -103,6 +112,13 @@ class WebApp:
         app.router.add_get("/api/why", self._why)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
+        if self._dashboard is not None:
+            app.router.add_get(DASHBOARD, self._dashboard_page)
+            app.router.add_get(f"{DASHBOARD}/session", self._dashboard_session)
+            app.router.add_post(f"{DASHBOARD}/session", self._dashboard_login)
+            app.router.add_get(f"{DASHBOARD}/events", self._dashboard_events)
+            app.router.add_post(f"{DASHBOARD}/actions", self._dashboard_action)
+            app.router.add_post(f"{DASHBOARD}/diagnosis", self._dashboard_diagnosis)
         return app
 
     # -- what holds for every request ---------------------------------------
@@ -121,7 +137,7 @@ class WebApp:
                 response.headers["Access-Control-Max-Age"] = "600"
             else:
                 response = await handler(request)
-        except _Refused as refused:
+        except RequestRefused as refused:
             self.metrics.refused.labels(refused.code).inc()
             response = _error(refused.status, refused.code, refused.text)
             response.headers.update(refused.headers)
@@ -132,7 +148,13 @@ class WebApp:
             response = _error(503, "server-unavailable", "The voice server can't take the call now.")
         resource = request.match_info.route.resource
         self.metrics.requests.labels(resource.canonical if resource else "none", response.status).inc()
+        if response.prepared:
+            return response  # of events, which have ended
         response.headers.update(self._page_headers)
+        if request.path == DASHBOARD or request.path.startswith(f"{DASHBOARD}/"):
+            response.headers.update(DASHBOARD_HEADERS)
+            response.headers["Vary"] = "Origin, Cookie, Accept-Encoding"
+            return response
         if origin in self._settings.origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -151,41 +173,37 @@ class WebApp:
         loopback_only = is_loopback_name(own.address)
         if loopback_only and asking.direct and not is_loopback_name(asking.host):
             # Somebody's DNS name that points here: its pages would count as our own.
-            raise _Refused(421, "wrong-host", "This page is served on this machine only.")
+            raise RequestRefused(421, "wrong-host", "This page is served on this machine only.")
         if origin and origin.lower() != asking.origin and origin not in own.origins:
-            raise _Refused(403, "wrong-origin", "Pages of this origin may not use the API.")
+            raise RequestRefused(403, "wrong-origin", "Pages of this origin may not use the API.")
         local = request.transport.get_extra_info("sockname") if request.transport else None
         if (
             local
             and local[1] == own.cors_port
             and not (request.path.startswith("/api/") or request.path in LIBRARY)
         ):
-            raise _Refused(404, "not-found", "There is nothing here.")
+            raise RequestRefused(404, "not-found", "There is nothing here.")
 
     def _count(self, request: web.Request) -> None:
         asking = self._requester(request)
         wait_s = self._limit.wait_s(asking.address)
         if wait_s:
-            raise _Refused(
+            raise RequestRefused(
                 429, "too-many", "Too many requests: wait a moment.", {"Retry-After": str(int(wait_s) + 1)}
             )
 
-    async def _body(self, request: web.Request) -> TokenRequest:
+    async def _body(self, request: web.Request, kind: type[T]) -> T:
         try:
             raw = await asyncio.wait_for(request.read(), BODY_S)
             self._connections.request_began(request.transport)
-            return msgspec.json.decode(raw, type=TokenRequest)
+            return msgspec.json.decode(raw, type=kind)
         except asyncio.TimeoutError:
-            raise _Refused(408, "too-slow", "The request took too long.") from None
+            raise RequestRefused(408, "too-slow", "The request took too long.") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise _Refused(400, "bad-request", "This is not the JSON that is expected here.") from None
+            raise RequestRefused(400, "bad-request", "This is not the JSON that is expected here.") from None
 
     def _is_operator(self, request: web.Request) -> bool:
-        asking = self._requester(request)
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        known = self._operators_token
-        by_token = bool(known) and hmac.compare_digest(given.encode(), known.encode())
-        return by_token or asking.on_this_machine
+        return bool(self._operators.known(self._requester(request), request.headers))
 
     # -- routes ---------------------------------------------------------------
 
@@ -214,19 +232,19 @@ class WebApp:
 
     async def _token(self, request: web.Request) -> web.Response:
         self._count(request)
-        asked = await self._body(request)
+        asked = await self._body(request, TokenRequest)
         try:
             return _json(self._sessions.renew(asked.token))
         except CredentialsError:
-            raise _Refused(401, "wrong-token", "The token is not valid.") from None
+            raise RequestRefused(401, "wrong-token", "The token is not valid.") from None
 
     async def _end(self, request: web.Request) -> web.Response:
         self._count(request)
-        asked = await self._body(request)
+        asked = await self._body(request, TokenRequest)
         try:
             self._sessions.end(asked.token, unanswered=asked.unanswered)
         except CredentialsError:
-            raise _Refused(401, "wrong-token", "The token is not valid.") from None
+            raise RequestRefused(401, "wrong-token", "The token is not valid.") from None
         return web.Response(status=202)
 
     async def _why(self, request: web.Request) -> web.Response:
@@ -244,18 +262,47 @@ class WebApp:
 
     async def _metrics(self, request: web.Request) -> web.Response:
         if not self._is_operator(request):
-            raise _Refused(403, "operators-only", "Metrics are for the operators.")
+            raise RequestRefused(403, "operators-only", "Metrics are for the operators.")
         text = generate_latest(self.metrics.registry)
         return web.Response(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
+    # -- the dashboard ----------------------------------------------------------
 
-class _Refused(Exception):
-    """A request that is answered with an error."""
+    @property
+    def _the_dashboard(self) -> Dashboard:
+        assert self._dashboard is not None, "its routes exist with it only"
+        return self._dashboard
 
-    def __init__(self, status: int, code: str, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(code)
-        self.status, self.code, self.text = status, code, text
-        self.headers = dict(headers or {})
+    async def _dashboard_page(self, request: web.Request) -> web.Response:
+        if self._is_operator(request):
+            self._the_dashboard.opened()
+        elif not self._operators.can_log_in:
+            raise RequestRefused(403, "operators-only", "The dashboard is for whoever is on this machine.")
+        return await self._asset(request)
+
+    async def _dashboard_session(self, request: web.Request) -> web.Response:
+        return _json({"operator": self._is_operator(request), "can_log_in": self._operators.can_log_in})
+
+    async def _dashboard_login(self, request: web.Request) -> web.Response:
+        self._count(request)
+        asked = await self._body(request, LoginRequest)
+        return self._the_dashboard.log_in(self._requester(request), asked.token)
+
+    async def _dashboard_events(self, request: web.Request) -> web.StreamResponse:
+        self._the_dashboard.require(self._requester(request), request.headers)
+        return await self._the_dashboard.events(request)
+
+    async def _dashboard_action(self, request: web.Request) -> web.Response:
+        self._count(request)
+        who = self._the_dashboard.require_to_act(self._requester(request), request.headers)
+        asked = await self._body(request, ActionRequest)
+        return _json(self._the_dashboard.begin(asked, by=who), 202)
+
+    async def _dashboard_diagnosis(self, request: web.Request) -> web.Response:
+        self._count(request)
+        self._the_dashboard.require_to_act(self._requester(request), request.headers)
+        self._the_dashboard.diagnose()
+        return web.Response(status=202)
 
 
 def page_headers(browser_url: str) -> dict[str, str]:

@@ -17,6 +17,10 @@ _FILES = {
     "/page.mjs": ("page.mjs", _JAVASCRIPT),
     "/view.mjs": ("view.mjs", _JAVASCRIPT),
     "/call-machine.mjs": ("call-machine.mjs", _JAVASCRIPT),
+    "/ops": ("ops.html", "text/html"),
+    "/ops.css": ("ops.css", "text/css"),
+    "/ops.mjs": ("ops.mjs", _JAVASCRIPT),
+    "/ops-view.mjs": ("ops-view.mjs", _JAVASCRIPT),
     "/voiceops-client.js": ("voiceops-client.js", _JAVASCRIPT),
 }
 CLIENT_URL = "/livekit-client.js"

@@ -20,6 +20,8 @@ from voiceops.model.web import OPERATORS_TOKEN_ENV, SETTINGS_ENV, WebSettings
 from voiceops.web.app import WebApp
 from voiceops.web.assets import Asset, load_assets
 from voiceops.web.causes import Causes
+from voiceops.web.dashboard import Dashboard
+from voiceops.web.operators import Operators
 from voiceops.web.sessions import Sessions
 from voiceops.web.slow import Connections
 
@@ -72,8 +74,11 @@ async def serving_web(
             agent_name=settings.agent_name,
             on_cause=causes.note,
         )
-        token = environment.get(OPERATORS_TOKEN_ENV, "")
-        app = WebApp(settings, assets, sessions, causes, connections, operators_token=token)
+        operators = Operators(environment.get(OPERATORS_TOKEN_ENV, ""))
+        dashboard = Dashboard(settings.dashboard, operators) if settings.dashboard else None
+        app = WebApp(
+            settings, assets, sessions, causes, connections, operators=operators, dashboard=dashboard
+        )
         runner = web.AppRunner(
             app.application(), access_log=None, keepalive_timeout=_KEEPALIVE_S, lingering_time=_LINGER_S
         )
@@ -82,6 +87,8 @@ async def serving_web(
             async with _listening(settings, runner, connections):
                 yield
         finally:
+            if dashboard is not None:
+                await dashboard.close()
             await sessions.close()
             await runner.cleanup()
 

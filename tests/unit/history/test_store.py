@@ -62,6 +62,17 @@ def test_the_newest_come_with_a_limit_in_order_of_time(tmp_path: Path) -> None:
     assert [call.id for call in store.read(CallRecord, limit=3)] == ["6", "7", "8"]
 
 
+def test_an_incident_that_goes_on_is_found_however_many_came_after_it(tmp_path: Path) -> None:
+    with contextlib.closing(store_in(tmp_path)) as history:
+        later = [
+            msgspec.structs.replace(INCIDENT, id=str(number), began_at=200.0 + number, ended_at=999.0)
+            for number in range(30)
+        ]
+        history.write([INCIDENT, *later])
+        assert history.open_incidents(hosts=["web1"], limit=5) == [INCIDENT]
+        assert history.open_incidents(hosts=["web2"]) == []
+
+
 def test_a_batch_with_one_record_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with pytest.raises(StorageError):
