@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Union
 
 import msgspec
 
@@ -13,9 +15,10 @@ from voiceops.config.source.dotenv import parse
 from voiceops.config.source.yamlfile import read_text
 from voiceops.kinds.program import Program, ProgramKind
 from voiceops.model.environment import RESERVED_VARIABLES
-from voiceops.model.settings import Port, Probe, ServiceBase, Settings
+from voiceops.model.settings import AboveZero, AtLeastOne, Port, Probe, ServiceBase, Settings
 from voiceops.util.suggest import did_you_mean
 
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _SIGNALS = ("TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "KILL")
 
 
@@ -32,6 +35,14 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     """Commands that run to their end before each start, one after the other; where one fails, it is not started."""
     oneshot: bool = False
     """It runs to its end, once: with exit 0 it is completed, and is run again only when it has changed."""
+    after_ready: list[list[str]] = msgspec.field(default_factory=list)
+    """Commands that run to their end once it is ready; it counts as ready when all of them have exited with 0."""
+    user: Union[str, None] = None
+    """Whose it is, by name; None: here whoever starts it, on servers the project's own user."""
+    open_files_max: Union[AtLeastOne, None] = None
+    """Files and sockets that its process may have open; None: what the session allows, on servers 65536."""
+    cpus_max: Union[AboveZero, None] = None
+    """On servers: CPUs that it takes at most, such as 1.5; None: no limit."""
     stop_signal: str = "TERM"
     port: Port | None = None
     """The TCP port that it owns; a foreign owner is a stray."""
@@ -59,9 +70,12 @@ class CommandKind(ProgramKind[CommandService]):
         if service.stop_signal not in _SIGNALS:
             known = did_you_mean(service.stop_signal.removeprefix("SIG"), _SIGNALS)
             raise decoder.error((*path, "stop_signal"), f"no signal {service.stop_signal!r}", known)
-        for index, argv in enumerate(service.before_start):
-            if not argv or not argv[0]:
-                raise decoder.error((*path, "before_start", index), "the command is empty")
+        for name in ("before_start", "after_ready"):
+            for index, argv in enumerate(getattr(service, name)):
+                if not argv or not argv[0]:
+                    raise decoder.error((*path, name, index), "the command is empty")
+        if service.user is not None and not _USER.fullmatch(service.user):
+            raise decoder.error((*path, "user"), f"{service.user!r} is no name of a user")
         if service.env_file is not None:
             file = decoder.environment.folder / service.env_file
             if not file.is_file():
@@ -89,6 +103,10 @@ class CommandKind(ProgramKind[CommandService]):
             cwd=service.cwd,
             probe=service.probe,
             before=service.before_start,
+            after=service.after_ready,
+            user=service.user,
+            open_files_max=service.open_files_max,
+            cpus_max=service.cpus_max,
             port=service.port,
             stop_signal=service.stop_signal,
             peers=service.peers,
@@ -105,7 +123,7 @@ def _check_oneshot(service: CommandService, decoder: decode.Decoder, path: decod
             "a one-shot ends by itself: it can't be started again always",
             "write on-failure or never",
         )
-    for name in ("probe", "port"):
+    for name in ("probe", "port", "after_ready"):
         if getattr(service, name):
             raise decoder.error(
                 (*path, name),

@@ -1,4 +1,4 @@
-"""Commands that run to their end before a service is started."""
+"""Commands that run to their end before a service is started, or once it is ready."""
 
 from __future__ import annotations
 
@@ -10,29 +10,35 @@ from pathlib import Path
 from voiceops.errors import ServiceError, StorageError
 from voiceops.model.environment import session_environment
 
+_EFFECT = {"before_start": "was not started", "after_ready": "is not ready"}
 _SHOWN_LINES = 10
 _SHOWN_BYTES = 4000
 
 
-def run_before(
+def run_hooks(
     commands: Sequence[Sequence[str]],
     service: str,
+    setting: str,
     *,
+    as_user: Sequence[str],
     cwd: Path,
     env: Mapping[str, str],
     log: Path,
     timeout_s: float,
 ) -> None:
-    """Run them one after the other, with the service's variables and into its log; ``ServiceError`` for the first that fails."""
+    """Run them one after the other, with the service's variables and into its log; ``ServiceError`` for the first that fails.
+
+    ``as_user``: the words that come before each of them.
+    """
     for argv in commands:
-        why = _failure(argv, cwd=cwd, env=env, log=log, timeout_s=timeout_s)
+        why = _failure([*as_user, *argv], cwd=cwd, env=env, log=log, timeout_s=timeout_s)
         if why:
             tail = log.read_bytes()[-_SHOWN_BYTES:].decode(errors="replace").splitlines()[-_SHOWN_LINES:]
             raise ServiceError(
-                f"{service} was not started: {argv[0]} of before_start {why}",
+                f"{service} {_EFFECT[setting]}: {argv[0]} of {setting} {why}",
                 hint=f"correct that, then `inv start --only {service}`; `inv logs --only {service}` has all of it",
                 log_tail=tuple(tail),
-                data={"service": service},
+                data={"service": service, "exit_status": None},
             )
 
 

@@ -70,6 +70,9 @@ class Declared:
     prepare: Callable[[], tuple[str, ...]] | None = field(default=None, repr=False, compare=False)
     """Called right before a start: writes configuration files, finds the binary, returns the arguments."""
 
+    after_ready: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+    """Called once it is ready, and it counts as ready only then; ``ServiceError`` when that fails."""
+
     @property
     def is_agent(self) -> bool:
         return self.role is Role.AGENT

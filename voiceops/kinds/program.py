@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from voiceops.config.shipped import find_template
 from voiceops.errors import ConfigError
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment, withheld_names
-from voiceops.kinds.hooks import run_before
+from voiceops.kinds.hooks import run_hooks
+from voiceops.kinds.launch import as_user, limiting, user_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, S
 from voiceops.model.settings import PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
@@ -37,6 +39,13 @@ class Program:
     stop_signal: str = "TERM"
     before: Sequence[Sequence[str]] = ()
     """Commands that run to their end before it, with its variables and in its folder."""
+    after: Sequence[Sequence[str]] = ()
+    """Commands that run to their end once it is ready, likewise."""
+    user: str | None = None
+    """Whose it is; None: here whoever starts it, on servers the project's own."""
+    open_files_max: int | None = None
+    cpus_max: float | None = None
+    """On servers."""
     peers: Sequence[str] | None = None
     """On servers: whom it exchanges packets with (IPAddressAllow); None: no limit."""
 
@@ -91,13 +100,34 @@ class ProgramKind(Kind[S]):
                 path=f"services.{outline.name}.cwd",
             )
         env = {
+            **user_environment(program.user, outline.name),
             **self.environment(service, context.settings),
             **self.file_environment(service, context.root),
             **service_environment(service, context.dotenv()),
         }
+        user = as_user(program.user, outline.name)
+        if user and program.probe and program.probe.notify:
+            raise ConfigError(
+                f"here {outline.name} can't tell by notify that it is ready, as {program.user}",
+                path=f"services.{outline.name}.user",
+            )
         before = [list(one) for one in program.before]
-        parts = [program.argv, str(outline.cwd), env, program.stop_signal, program.port, *before]
-        argv = tuple(program.argv)
+        after = [list(one) for one in program.after]
+        argv = (*limiting(program.open_files_max, outline.name), *user, *program.argv)
+        parts: list[object] = [argv, str(outline.cwd), env, program.stop_signal, program.port, *before]
+        if after:
+            parts.append(["after_ready", *after])
+        run = partial(
+            run_hooks,
+            as_user=user,
+            cwd=outline.cwd,
+            env=env,
+            log=context.config_folder / "logs" / f"{outline.name}.log",
+            timeout_s=service.ready_timeout_s,
+        )
+        outline = replace(
+            outline, after_ready=partial(run, after, outline.name, "after_ready") if after else None
+        )
         if config is None and not self.keeps_data and not before:
             return replace(outline, argv=argv, digest=digest_of(*parts), env=env)
         text = (
@@ -109,10 +139,7 @@ class ProgramKind(Kind[S]):
                 outline.cwd.mkdir(mode=0o700, parents=True, exist_ok=True)
             if config is not None:
                 write_configuration(config, text)
-            log = context.config_folder / "logs" / f"{outline.name}.log"
-            run_before(
-                before, outline.name, cwd=outline.cwd, env=env, log=log, timeout_s=service.ready_timeout_s
-            )
+            run(before, outline.name, "before_start")
             return argv
 
         return replace(outline, argv=argv, digest=digest_of(*parts, text), env=env, prepare=prepare)
@@ -126,7 +153,14 @@ class ProgramKind(Kind[S]):
                 f"service {name}: on a server the folder must be absolute, not {program.cwd!r}",
                 path=f"services.{name}.cwd",
             )
-        cwd = program.cwd or (host.names.data_of(name) if self.keeps_data else host.names.data)
+        if program.after and program.probe and program.probe.log:
+            raise ConfigError(
+                f"service {name}: on a server after_ready can't wait for a line of the log",
+                path=f"services.{name}.after_ready",
+                hint="give it a probe that asks: http, tcp, command or notify",
+            )
+        own_folder = self.keeps_data or program.user is not None
+        cwd = program.cwd or (host.names.data_of(name) if own_folder else host.names.data)
         unit = program_unit(
             host.units,
             name,
@@ -188,7 +222,13 @@ def program_unit(
             *units.completed_lines(completed),
             *(escape.command(one, f"before_start of {name}") for one in program.before),
         ],
-        "exec_ready": units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
+        "exec_ready": [
+            *units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
+            *(escape.command(one, f"after_ready of {name}") for one in program.after),
+        ],
+        **_of_user(units, name, program),
+        **({"open_files_max": program.open_files_max} if program.open_files_max else {}),
+        "cpus_max": program.cpus_max,
         "after": units.after(list(service.needs), service.need_conditions),
         "oneshot": service.oneshot,
         "completed_mark": escape.command(["/usr/bin/touch", units.names.completed_mark(name)]),
@@ -200,6 +240,18 @@ def program_unit(
         "data_folder": name if keeps_data else "",
     }
     return units.service("command.service", name, service, values)
+
+
+def _of_user(units: UnitWriter, name: str, program: Program) -> dict[str, object]:
+    """Another user must not get the folder that the project's services share: systemd would give it away."""
+    if program.user is None:
+        return {"group": units.names.user, "state_folder": f"{units.names.project}/data"}
+    return {
+        "user": program.user,
+        "group": "",
+        "state": units.names.data_of(name),
+        "state_folder": f"{units.names.project}/{name}",
+    }
 
 
 def _probe_arguments(probe: Probe) -> list[str]:

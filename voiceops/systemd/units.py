@@ -131,6 +131,7 @@ class UnitWriter:
             "open_files_max": 65536,
             "tasks_max": 4096,
             "memory_max_bytes": None,
+            "cpus_max": None,
         }
 
     def _render(self, template: str, name: str, values: Mapping[str, object]) -> UnitFile:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.declarations import declare, named, with_service
 from tests.support.units import command_unit
-from voiceops.errors import ConfigError
+from voiceops.errors import ConfigError, ServiceError
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.model import DeclarationContext
 from voiceops.model.settings import Probe
@@ -65,6 +68,10 @@ def test_only_a_service_with_peers_is_kept_from_all_others() -> None:
         ("env_file: reserved.env", "voiceops itself sets", 8),
         ("before_start: [[]]", "the command is empty", 8),
         ("before_start: [migrate]", "must be a list", 8),
+        ("after_ready: [['']]", "the command is empty", 8),
+        ("user: 'a b'", "is no name of a user", 8),
+        ("open_files_max: 0", "must be 1 or more", 8),
+        ("cpus_max: 0", "must be more than 0", 8),
     ],
 )
 def test_a_mistake_in_what_comes_before_it_is_named(
@@ -148,3 +155,78 @@ def test_another_value_in_its_file_is_another_configuration(context: Declaration
     assert declared.env["COLOUR"] == "red"
     assert declared.env["TOKEN"] == "hidden"
     assert len(digests) == 2
+
+
+def test_on_a_server_its_user_limits_and_later_commands_stand_in_its_unit() -> None:
+    service = CommandService(
+        command=["/bin/work"],
+        user="crm",
+        open_files_max=777,
+        cpus_max=1.5,
+        memory_max_bytes=1000,
+        probe=Probe(tcp="127.0.0.1:80"),
+        after_ready=[["/bin/warm", "up"]],
+    )
+    lines = command_unit(WRITER, "x", service, cwd="/").text.splitlines()
+    assert [
+        line
+        for line in lines
+        if re.match("User|Group|StateDirectory=|Environment=HOME|Limit|CPU|Memory", line)
+    ] == [
+        "User=crm",
+        "Environment=HOME=/var/lib/frontdesk/x",
+        "StateDirectory=frontdesk/x",
+        "LimitNOFILE=777",
+        "LimitCORE=0",
+        "CPUQuota=150%",
+        "MemoryMax=1000",
+    ]
+    ready, after = (line for line in lines if line.startswith("ExecStartPost="))
+    assert "voiceops-ready" in ready
+    assert after == 'ExecStartPost="/bin/warm" "up"'
+
+
+def test_here_a_user_and_a_limit_come_before_its_command(
+    context: DeclarationContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    web = named(declare(with_service("web", user="nobody", open_files_max=64), context), "web")
+    user = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--init-groups", "--")
+    assert web.argv[4:] == ("64", *user, "web")
+    assert (web.env["USER"], web.env["HOME"]) == ("nobody", nobody.pw_dir)
+    monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid)
+    own = named(declare(with_service("web", user="nobody"), context), "web")
+    assert own.argv == ("web",), "one's own user needs no root"
+    monkeypatch.setattr(os, "geteuid", lambda: nobody.pw_uid + 1)
+    with pytest.raises(ConfigError, match="only root can start web as nobody"):
+        declare(with_service("web", user="nobody"), context)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"user": "nobody-of-that-name"}, "no user 'nobody-of-that-name'"),
+        ({"open_files_max": 1 << 40}, "allows [0-9]+ open files"),
+    ],
+)
+def test_what_this_machine_does_not_have_is_a_configuration_error(
+    context: DeclarationContext, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        declare(with_service("web", **changes), context)
+
+
+def test_what_follows_its_readiness_runs_with_its_variables_and_may_fail(context: DeclarationContext) -> None:
+    log = context.config_folder / "logs" / "web.log"
+    log.parent.mkdir(parents=True)
+    say = ["sh", "-c", "echo $TOKEN; exit 7"]
+    web = named(declare(with_service("web", after_ready=[say]), context), "web")
+    plain = named(declare(with_service("web"), context), "web")
+    assert plain.after_ready is None
+    assert plain.digest != web.digest
+    assert web.after_ready is not None
+    with pytest.raises(ServiceError, match="web is not ready: sh of after_ready exits 7") as failed:
+        web.after_ready()
+    assert failed.value.log_tail == ("hidden",)
+    assert "exit_status" in failed.value.data, "the monitor does not try again at once"

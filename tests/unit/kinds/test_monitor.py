@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 import yaml
@@ -13,10 +16,13 @@ from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, render, variables
 from voiceops.kinds.model import DeclarationContext
 from voiceops.kinds.monitor import MonitorService
+from voiceops.kinds.monitor_host import SecretReferences, host_inventory
+from voiceops.kinds.web import WebService
 from voiceops.model.secret import Secret
-from voiceops.model.settings import LivekitSettings, RoomsSettings, Settings
+from voiceops.model.settings import LivekitSettings, RoomsSettings, ServiceBase, Settings
 from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitWriter
+from voiceops.wiring.project import Project
 
 
 def monitored(**changes: object) -> Settings:
@@ -71,3 +77,17 @@ def test_a_stack_without_a_livekit_needs_no_keys(context: DeclarationContext) ->
     )
     (declared,) = declare(settings, context)
     assert declared.digest
+
+
+def test_the_monitor_of_a_server_reads_conditions_and_one_shots(tmp_path: Path) -> None:
+    services: dict[str, ServiceBase] = {
+        "page": WebService(),
+        "task": CommandService(command=["/bin/task"], oneshot=True, restart="on-failure"),
+        "api": CommandService(command=["/bin/api"], needs={"page": "healthy", "task": "completed"}),
+    }
+    said = host_inventory(Settings(project="test", services=services), SecretReferences())
+    (tmp_path / "inventory.yaml").write_text(json.dumps(said))
+    (host,) = Project.load(inventory=str(tmp_path / "inventory.yaml")).hosts
+    seen = host.settings.services
+    assert (seen["task"].oneshot, seen["task"].restart_policy) == (True, "on-failure")
+    assert seen["api"].need_conditions == {"page": "ready", "task": "completed"}

@@ -147,7 +147,8 @@ class ProcessBackend:
         self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = ""
     ) -> Instance:
         own = Deadline(min(limit.remaining_s, service.ready_timeout_s), f"waiting for {service.name}")
-        record = self._record(instance)
+        found = self._record(instance)
+        record = msgspec.structs.replace(found, after_ready_due=False)
         notify = self._notify.get(instance.launch)
         pidfd = processes.open_pidfd(record.key)
         interval_s = 0.01
@@ -159,6 +160,8 @@ class ProcessBackend:
                 if seen is None:
                     raise self._died(service, instance, record)
                 if seen.state is ServiceState.READY:
+                    if found.after_ready_due and service.after_ready:
+                        service.after_ready()
                     self._note_ready(record)
                     return seen
                 if seen.state is ServiceState.DRAINING:
@@ -372,6 +375,7 @@ def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count
         log=str(log_file),
         log_offset=log_file.stat().st_size if log_file.exists() else 0,
         oneshot=service.oneshot,
+        after_ready_due=service.after_ready is not None,
         stop_signal=service.stop_signal,
         stop_timeout_s=service.stop_timeout_s,
         log_max_bytes=service.log_max_bytes,

@@ -227,6 +227,8 @@ def state_of(folder: ProjectFolder, service: Declared | None, run: ObservedLaunc
     if service is None:
         return seen
     probed = _probe(service, record, run.main, own)
+    if probed.ok and record.after_ready_due:
+        probed = probes.ProbeResult(False, "its after_ready has not ended well")
     if probed.ok:
         return seen
     young = run.main.age_s <= service.ready_timeout_s and record.ready_at is None

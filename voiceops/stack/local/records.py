@@ -44,6 +44,8 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since boot; written before the signal is sent."""
     restart_count: int = 0
     """Runs before this one since the service was stopped the last time."""
+    after_ready_due: bool = False
+    """What follows its readiness has not run yet, or has failed: it does not count as ready."""
     oneshot: bool = False
     """It ends by itself, and how is written beside the record."""
     stop_signal: str = "TERM"
