@@ -57,4 +57,7 @@ def test_what_it_remembers_outlives_the_kill_of_both(project: Project, port: int
     again = ask(port, f"blocks/{made['id']}", token)
     assert isinstance(again, dict)
     assert again["value"] == "is called Ada"
+    agent = ask(port, "agents/", token, name="clerk", model="letta/letta-free", embedding="letta/letta-free")
+    assert isinstance(agent, dict)
+    assert agent["message_ids"]
     assert token not in (project.folder / ".voiceops/logs/letta.log").read_text()

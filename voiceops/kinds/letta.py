@@ -60,6 +60,8 @@ class LettaKind(ProgramKind[LettaService]):
             "LETTA_PG_URI": _database_url(service, settings),
             "LETTA_SERVER_PASSWORD": service.password.reveal(),
             "LETTA_SERVER_SECURE": "true",
+            # The raw requests to the model: in one of ten messages Letta hung for a minute while it wrote them.
+            "LETTA_TRACK_PROVIDER_TRACE": "false",
         }
 
     def program(self, service: LettaService, settings: Settings, config: str) -> Program:

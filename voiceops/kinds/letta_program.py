@@ -31,17 +31,31 @@ class MaskedStream:
         return getattr(self._stream, name)
 
 
+NUMBER_MESSAGES = """
+CREATE SEQUENCE IF NOT EXISTS message_seq_id OWNED BY messages.sequence_id;
+SELECT setval('message_seq_id', (SELECT coalesce(max(sequence_id), 0) + 1 FROM messages), false);
+ALTER TABLE messages ALTER COLUMN sequence_id SET DEFAULT nextval('message_seq_id')
+"""
+"""Its migrations have this, its tables don't: without it, Letta can't make an agent."""
+
+
 def make_tables(uri: str) -> None:
     """Make Letta's tables, all or none, where there are none."""
     engine = create_engine(uri.replace("postgresql://", "postgresql+pg8000://", 1))
     with engine.begin() as connection:
-        if connection.execute(text("SELECT to_regclass('organizations')")).scalar():
-            return
-        print("making the tables of Letta", flush=True)
-        for module in pkgutil.iter_modules(importlib.import_module("letta.orm").__path__):
-            importlib.import_module(f"letta.orm.{module.name}")
-        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
-        importlib.import_module("letta.orm.base").Base.metadata.create_all(connection)
+        if not connection.execute(text("SELECT to_regclass('organizations')")).scalar():
+            print("making the tables of Letta", flush=True)
+            for module in pkgutil.iter_modules(importlib.import_module("letta.orm").__path__):
+                importlib.import_module(f"letta.orm.{module.name}")
+            connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector"))
+            importlib.import_module("letta.orm.base").Base.metadata.create_all(connection)
+        default = (
+            "SELECT column_default FROM information_schema.columns "
+            "WHERE table_name = 'messages' AND column_name = 'sequence_id'"
+        )
+        if connection.execute(text(default)).scalar() is None:
+            for statement in NUMBER_MESSAGES.split(";"):
+                connection.execute(text(statement))
 
 
 def in_child(uri: str) -> None:
