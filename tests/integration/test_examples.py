@@ -17,6 +17,7 @@ from examples.rental.agent import equipment
 from examples.rental.source import Source, application
 from tests.support import live, parts
 from tests.support.callers import token
+from tests.support.letta_server import TOKEN, LettaStandIn, serving
 from voiceops.agentkit.speech.offline import OfflineTts
 from voiceops.model.loudness import Loudness
 
@@ -167,3 +168,24 @@ async def test_the_rental_answers_every_call_whatever_its_source_does(
             await person.hears("1 diggers")
         assert office.requests["bookings"] == 1
         assert office.requests["equipment"] == 2, "once more after the booking"
+
+
+async def test_the_agent_of_letta_answers_every_call_whatever_letta_does(
+    server: live.LiveServer, repository: Path
+) -> None:
+    letta = LettaStandIn(delay_s=3600)
+    async with serving(letta) as url:
+        env = OFFLINE | {"LETTA_URL": url, "LETTA_PASSWORD": TOKEN, "OPENAI_BASE_URL": ""}
+        with live.worker(server, repository / "examples/letta/agent.py", agentkit=True, env=env):
+            async with call(server) as person:
+                await person.hears("My memory is out of reach")
+            letta.delay_s = 0.0
+            async with call(server) as person:
+                await person.hears("This is your voice agent")
+                while "POST agents" not in letta.requests:
+                    await person.says("Hello.")
+                await person.hears("I heard [")
+                letta.status = 500
+                await person.says("Hello.")
+                await person.hears("You said:")
+            assert len(letta.agents) == 1

@@ -6,6 +6,7 @@ used, so ``import voiceops.agentkit`` costs milliseconds and never imports livek
     guarded_entrypoint   deadlines and clean ends for a job's entrypoint
     cached               async TTL cache, shared by all calls of a worker; raises CacheError
     prepare_room         removes dead agents from a room before a job is accepted
+    LettaClient          Letta's answers within deadlines
     LogLimiter           a token bucket for log lines
     LoopWatch            names the line that blocks the event loop
     Notifier             sd_notify
@@ -24,19 +25,29 @@ if TYPE_CHECKING:
     from voiceops.agentkit.cache.api import CacheError, cached
     from voiceops.agentkit.call import Call
     from voiceops.agentkit.guard import guarded_entrypoint
+    from voiceops.agentkit.letta import LettaClient, LettaConversation, LettaError
     from voiceops.agentkit.lifecycle import CallEvent, subscribe
     from voiceops.agentkit.loglimit import LogLimiter
     from voiceops.agentkit.loopwatch import LoopWatch
     from voiceops.agentkit.notify import Notifier
     from voiceops.agentkit.prepare import prepare_room
-    from voiceops.agentkit.speech.select import Speech, heard, speech_from_environment
+    from voiceops.agentkit.speech.select import (
+        MissingPackageError,
+        Speech,
+        heard,
+        speech_from_environment,
+    )
 
 __all__ = [
     "CacheError",
     "Call",
     "CallEvent",
+    "LettaClient",
+    "LettaConversation",
+    "LettaError",
     "LogLimiter",
     "LoopWatch",
+    "MissingPackageError",
     "Notifier",
     "Speech",
     "cached",
@@ -51,12 +62,16 @@ _HOMES = {
     "CacheError": "cache.api",
     "Call": "call",
     "CallEvent": "lifecycle",
+    "LettaClient": "letta",
+    "LettaConversation": "letta",
+    "LettaError": "letta",
     "LogLimiter": "loglimit",
     "LoopWatch": "loopwatch",
     "Notifier": "notify",
     "cached": "cache.api",
     "guarded_entrypoint": "guard",
     "prepare_room": "prepare",
+    "MissingPackageError": "speech.select",
     "Speech": "speech.select",
     "heard": "speech.select",
     "speech_from_environment": "speech.select",

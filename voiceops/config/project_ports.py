@@ -34,18 +34,18 @@ class ProjectPorts:
         return [replace(one, port=one.port + self.shift) for one in self.defaults]
 
     def written_into(self, inventory: str) -> str:
-        """The text of the sample inventory with these ports; unchanged where they are the defaults."""
+        """The text of a shipped inventory with these ports; unchanged where they are the defaults."""
         if not self.shift:
             return inventory
         for use in self.defaults:
-            # It shows each default as a comment; that of a URL ends in the port.
-            line = rf"#({re.escape(use.path[-1])}: \S*?){use.port}\b"
+            # It shows most defaults as comments; that of a URL ends in the port.
+            line = rf"#?\b({re.escape(use.path[-1])}: \S*?|http://127\.0\.0\.1:){use.port}\b"
             inventory = re.sub(line, rf"\g<1>{use.port + self.shift}", inventory)
         return inventory
 
 
-def default_ports(inventory: str, kinds: KindRegistry) -> tuple[PortUse, ...]:
-    """The ports that the services of the sample inventory listen on by default."""
+def services_of(inventory: str, kinds: KindRegistry) -> dict[str, ServiceBase]:
+    """The services of a shipped inventory, as they stand for all hosts."""
     import yaml
 
     services: dict[str, ServiceBase] = {}
@@ -53,7 +53,13 @@ def default_ports(inventory: str, kinds: KindRegistry) -> tuple[PortUse, ...]:
         kind = kinds.find(written.pop("kind"))
         assert kind is not None
         services[name] = kind.settings(**written)
-    settings = Settings(project="", services=services)
+    return services
+
+
+def default_ports(inventory: str, kinds: KindRegistry) -> tuple[PortUse, ...]:
+    """The ports that the services of a shipped inventory listen on by default."""
+    services = services_of(inventory, kinds)
+    settings = Settings(project="new", services=services)
     return tuple(
         use for name, one in services.items() for use in kinds.kind_of(one).ports(name, one, settings)
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from voiceops.config.project_ports import ProjectPorts
 from voiceops.config.shipped import checkout, shipped
 from voiceops.errors import StorageError, UsageError
+from voiceops.util.suggest import did_you_mean
 
 TASKS = '''"""The commands of this project: `./inv --list` shows them. Add tasks of your own below."""
 
@@ -48,14 +49,23 @@ exit 1
 """
 
 
-def sample_inventory() -> str:
-    """The text of the shipped inventory."""
-    return shipped("inventory.yaml").read_text(encoding="utf-8")
+PROFILES = {"agent": "inventory.yaml", "letta": "examples/letta/inventory.yaml"}
+"""What ``inv init --profile`` makes: the inventory of each; its agent is in the folder of its name in ``examples/``."""
 
 
-def plan(name: str, ports: ProjectPorts) -> dict[str, str]:
+def sample_inventory(profile: str) -> str:
+    """The text of the shipped inventory of a profile; ``UsageError`` for one that there is not."""
+    if profile not in PROFILES:
+        raise UsageError(
+            f"there is no profile {profile!r}",
+            hint=did_you_mean(profile, PROFILES),
+        )
+    return shipped(PROFILES[profile]).read_text(encoding="utf-8")
+
+
+def plan(name: str, ports: ProjectPorts, profile: str) -> dict[str, str]:
     """The files of a project by relative path."""
-    inventory = ports.written_into(sample_inventory())
+    inventory = ports.written_into(sample_inventory(profile))
     files = {
         "inventory.yaml": inventory.replace("project: frontdesk", f"project: {name}").replace(
             "entry: examples/agent/", "entry: agent/"
@@ -65,7 +75,7 @@ def plan(name: str, ports: ProjectPorts) -> dict[str, str]:
         ".env.example": shipped(".env.example").read_text(encoding="utf-8"),
         ".gitignore": GITIGNORE,
     }
-    for source in sorted(shipped("examples/agent").glob("*.py")):
+    for source in sorted(shipped(f"examples/{profile}").glob("*.py")):
         files[f"agent/{source.name}"] = source.read_text(encoding="utf-8")
     return files
 

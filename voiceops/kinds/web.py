@@ -36,6 +36,8 @@ class WebService(ServiceBase, tag_field="kind", tag="web", frozen=True, kw_only=
     """The page and its API."""
 
     port: Port = 8888
+    page: bool = True
+    """False: the API and the library only, for pages of ``origins``."""
     public: bool = False
     """False: loopback only."""
     origins: list[str] = msgspec.field(default_factory=list)
@@ -57,8 +59,15 @@ class WebService(ServiceBase, tag_field="kind", tag="web", frozen=True, kw_only=
     """Who has it sees metrics and causes from other machines, too."""
 
     @property
-    def page_port(self) -> int:
-        return self.port
+    def page_port(self) -> int | None:
+        return self.port if self.page else None
+
+    @property
+    def api_port(self) -> int | None:
+        """The port with the API and the library only, for pages of other origins."""
+        if not self.page:
+            return self.port
+        return self.cors_port if self.origins else None
 
 
 class WebKind(Kind[WebService]):
@@ -80,19 +89,19 @@ class WebKind(Kind[WebService]):
             check_peer(proxy, decoder, (*path, "trusted_proxies", index))
         if service.livekit_url:
             check_url(decoder, (*path, "livekit_url"), service.livekit_url, ("ws", "wss", "http", "https"))
-        if service.origins and service.cors_port == service.port:
+        if service.page and service.origins and service.cors_port == service.port:
             raise decoder.error((*path, "cors_port"), f"{service.cors_port} is the page's own port")
 
     def ports(self, name: str, service: WebService, settings: Settings) -> Iterable[PortUse]:
         yield PortUse("TCP", service.port, ("services", name, "port"))
-        if service.origins:
+        if service.page and service.origins:
             yield PortUse("TCP", service.cors_port, ("services", name, "cors_port"))
 
     def fetch(self, service: WebService, on_fetch: OnProgress) -> None:
         livekit_client(service.client, on_progress=on_fetch)
 
     def outline(self, bare: Declared, service: WebService, settings: Settings) -> Declared:
-        ports = (service.port, service.cors_port) if service.origins else (service.port,)
+        ports = tuple(dict.fromkeys(filter(None, (service.port, service.api_port))))
         return replace(bare, ports=ports, forks=False, probe=Probe(notify=True))
 
     def declare(self, outline: Declared, service: WebService, context: DeclarationContext) -> Declared:
@@ -167,7 +176,7 @@ def web_settings(
     return WebSettings(
         address="0.0.0.0" if service.public else "127.0.0.1",
         port=service.port,
-        cors_port=service.cors_port if service.origins else None,
+        cors_port=service.api_port,
         origins=tuple(service.origins),
         trusted_proxies=tuple(_network(one) for one in service.trusted_proxies),
         livekit_url=settings.livekit.url,

@@ -101,7 +101,7 @@ async def _listening(
     assert handler is not None
     listeners: list[asyncio.AbstractServer] = []
     try:
-        for port in filter(None, (settings.port, settings.cors_port)):
+        for port in {settings.port, settings.cors_port or settings.port}:
             try:
                 listeners.append(
                     await loop.create_server(

@@ -49,6 +49,16 @@ def test_its_keys_are_in_its_environment_and_nowhere_else(context: DeclarationCo
     assert changed.digest != declared.digest
 
 
+def test_without_a_page_its_only_port_is_the_one_for_other_origins(context: DeclarationContext) -> None:
+    service = WebService(port=9000, page=False, origins=["https://example.com"])
+    declared = named(
+        declare(with_page(port=9000, page=False, origins=["https://example.com"]), context), "page"
+    )
+    assert declared.ports == (9000,)
+    own = started_with(context, port=9000, page=False, origins=["https://example.com"])
+    assert (own.port, own.cors_port, service.page_port) == (9000, 9000, None)
+
+
 def test_for_other_origins_it_has_a_second_port(context: DeclarationContext) -> None:
     settings = with_page(origins=["https://example.com"])
     declared = named(declare(settings, context), "page")
