@@ -40,7 +40,7 @@ AWAY_GREETING = (
 )
 ONE_MOMENT = "One moment, please."
 
-PATIENCE_S = 1.5
+PATIENCE_S = 1.0
 """A caller waits no longer for Letta before the greeting; connecting and the session take another second."""
 FILL_AFTER_S = 2.0
 ANSWER_TIMEOUT_S = 12.0
@@ -78,12 +78,23 @@ async def letta_agent() -> str:
 
 @server.on("worker_registered")
 def prepare(*_: object) -> None:
-    """Let Letta make its agent before the first call."""
-    preparing.add(task := asyncio.ensure_future(asyncio.gather(letta_agent(), return_exceptions=True)))
+    """Let Letta make its agent before the first call, as soon as Letta is there."""
+    preparing.add(task := asyncio.ensure_future(until_prepared()))
     task.add_done_callback(preparing.discard)
 
 
-preparing: set[asyncio.Future[object]] = set()
+preparing: set[asyncio.Task[None]] = set()
+
+
+async def until_prepared() -> None:
+    """Ask until Letta answers; ``cached`` leaves it alone between two tries."""
+    while True:
+        try:
+            await letta_agent()
+        except (LettaError, CacheError):
+            await asyncio.sleep(2)
+        else:
+            return
 
 
 class Assistant(Agent):

@@ -6,15 +6,16 @@ Written for the API of Letta 0.16. ``agent_id`` may be kept by ``cached``; a ``L
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    import aiohttp
+import aiohttp
+import msgspec
+
+T = TypeVar("T")
 
 NO_MODEL = ""
 """What ``agent_id`` returns where Letta has no model: it can remember, and not answer."""
@@ -23,6 +24,32 @@ _PREFERRED = ("openai/gpt-4.1-mini", "openai/gpt-4o-mini")
 """Fast ones first: a caller waits."""
 _OWN_MODELS = "letta/"
 """Always listed, and on Letta's own servers: only on request."""
+
+
+class _Model(msgspec.Struct, frozen=True):
+    handle: str = ""
+
+
+class _LettaTalk(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _LettaAgent(msgspec.Struct, frozen=True):
+    id: str
+    llm_config: _Model = _Model()
+
+
+class LettaEvent(msgspec.Struct, frozen=True):
+    """One event of a stream of Letta's, as far as it is read here."""
+
+    message_type: str = ""
+    content: object = None
+    error: object = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it says that there is no answer."""
+        return self.message_type == "error_message" or self.error is not None
 
 
 class LettaError(Exception):
@@ -48,28 +75,28 @@ class LettaClient:
         on the oldest agent of the name.
         """
         async with self._asking(timeout_s) as http:
-            handles = [str(one["handle"]) for one in await _json(http.get("/v1/models/"))]
+            handles = [one.handle for one in await _read(http.get("/v1/models/"), list[_Model])]
             model = choose_model(handles, self.model)
             if model is None:
                 return NO_MODEL
             agent = await self._oldest(http)
             if agent is None:
-                await _json(http.post("/v1/agents/", json=self._description(model)))
+                await _read(http.post("/v1/agents/", json=self._description(model)), _LettaAgent)
                 agent = await self._oldest(http)
             if agent is None:
                 raise LettaError("the agent that Letta has just made is not listed")
-            used = (agent.get("llm_config") or {}).get("handle")
+            used = agent.llm_config.handle
             if used != model and (self.model or used not in handles):
-                await _json(http.patch(f"/v1/agents/{agent['id']}", json={"model": model}))
-            return str(agent["id"])
+                await _read(http.patch(f"/v1/agents/{agent.id}", json={"model": model}), _LettaAgent)
+            return agent.id
 
     def conversation(self, agent_id: str) -> LettaConversation:
         """Return a new conversation; Letta hears of it with the first message."""
         return LettaConversation(self, agent_id)
 
-    async def _oldest(self, http: aiohttp.ClientSession) -> dict[str, Any] | None:
+    async def _oldest(self, http: aiohttp.ClientSession) -> _LettaAgent | None:
         asked = {"name": self.name, "tags": _TAG, "order": "asc", "order_by": "created_at", "limit": "1"}
-        found: list[dict[str, Any]] = await _json(http.get("/v1/agents/", params=asked))
+        found = await _read(http.get("/v1/agents/", params=asked), list[_LettaAgent])
         return found[0] if found else None
 
     def _description(self, model: str) -> dict[str, object]:
@@ -86,8 +113,6 @@ class LettaClient:
     @asynccontextmanager
     async def _asking(self, timeout_s: float) -> AsyncIterator[aiohttp.ClientSession]:
         """A session whose every failure is a ``LettaError``; ``timeout_s`` is for all that is asked in it."""
-        import aiohttp
-
         headers = {"Authorization": f"Bearer {self.token}"}
         limits = aiohttp.ClientTimeout(total=timeout_s)
         try:
@@ -101,8 +126,8 @@ class LettaClient:
             raise LettaError(f"Letta did not answer within {timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise LettaError(f"Letta can't be reached: {error}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LettaError(f"Letta answers what is not expected: {error!r}") from error
+        except msgspec.MsgspecError as error:
+            raise LettaError(f"Letta answers what is not expected: {error}") from error
 
 
 class LettaConversation:
@@ -134,15 +159,15 @@ class LettaConversation:
 
     async def _ask(self, http: aiohttp.ClientSession, said: str, heard: list[str]) -> None:
         if not self._id:
-            made = await _json(http.post("/v1/conversations/", params={"agent_id": self._agent_id}, json={}))
-            self._id = str(made["id"])
+            asking = http.post("/v1/conversations/", params={"agent_id": self._agent_id}, json={})
+            self._id = (await _read(asking, _LettaTalk)).id
         message = {"messages": [{"role": "user", "content": said}]}
         async with http.post(f"/v1/conversations/{self._id}/messages", json=message) as response:
             async for line in response.content:
                 event = event_of(line)
-                if event.get("message_type") == "assistant_message":
-                    heard.append(text_of(event.get("content")))
-                elif event.get("message_type") == "error_message" or "error" in event:
+                if event is not None and event.message_type == "assistant_message":
+                    heard.append(text_of(event.content))
+                elif event is not None and event.failed:
                     raise LettaError("Letta could not get an answer of its model")
         if not any(heard):
             raise LettaError("Letta had nothing to say")
@@ -156,13 +181,10 @@ def choose_model(handles: list[str], wanted: str) -> str | None:
     return next((one for one in _PREFERRED if one in usable), usable[0] if usable else None)
 
 
-def event_of(line: bytes) -> Mapping[str, Any]:
-    """Return one event of a stream (``data: {...}``); empty for lines between events and for its end."""
-    text = line.decode(errors="replace").strip()
-    if not text.startswith("data:") or text == "data: [DONE]":
-        return {}
-    event = json.loads(text.removeprefix("data:"))
-    return event if isinstance(event, dict) else {}
+def event_of(line: bytes) -> LettaEvent | None:
+    """Return one event of a stream (``data: {...}``); None for lines between events and for its end."""
+    data = line.strip().removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+    return None if data in (b"", b"[DONE]") else msgspec.json.decode(data, type=LettaEvent)
 
 
 def text_of(content: object) -> str:
@@ -172,6 +194,6 @@ def text_of(content: object) -> str:
     return str(content or "").strip()
 
 
-async def _json(asking: aiohttp.client._RequestContextManager) -> Any:
+async def _read(asking: AbstractAsyncContextManager[aiohttp.ClientResponse], kind: type[T]) -> T:
     async with asking as response:
-        return await response.json()
+        return msgspec.json.decode(await response.read(), type=kind)
