@@ -197,13 +197,18 @@ class Browser:
 
 
 @asynccontextmanager
-async def chromium(flags: Sequence[str] = ()) -> AsyncIterator[Browser]:
-    """Run a Chromium until the block ends."""
+async def chromium(
+    flags: Sequence[str] = (), *, without: Sequence[str] = (), preferences: object = None
+) -> AsyncIterator[Browser]:
+    """Run a Chromium until the block ends; ``without``: flags of ours that it does not get."""
     program = parts.chromium()
     folder = Path(tempfile.mkdtemp(prefix="voiceops-chromium-"))
+    if preferences is not None:
+        (folder / "Default").mkdir()
+        (folder / "Default" / "Preferences").write_text(json.dumps(preferences))
     process = await asyncio.create_subprocess_exec(
         program,
-        *_FLAGS,
+        *(flag for flag in _FLAGS if flag not in without),
         f"--user-data-dir={folder}",
         *flags,
         "about:blank",

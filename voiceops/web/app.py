@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Annotated, TypeVar, Union
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,10 +38,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
 
+Ticket = Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
+
+
+class SessionRequest(msgspec.Struct, frozen=True):
+    """Body of ``/api/session``; it may have none."""
+
+    ticket: Union[Ticket, None] = None
+    """Made up by the page: with it, it can end the session before it knows the token."""
+
+
 class TokenRequest(msgspec.Struct, frozen=True):
-    """Body of ``/api/token`` and ``/api/end``."""
+    """Body of ``/api/token``."""
 
     token: str
+
+
+class EndRequest(msgspec.Struct, frozen=True):
+    """Body of ``/api/end``."""
+
+    token: str = ""
+    ticket: Union[Ticket, None] = None
     unanswered: bool = False
 
 
@@ -155,6 +172,9 @@ class WebApp:
             response.headers.update(DASHBOARD_HEADERS)
             response.headers["Vary"] = "Origin, Cookie, Accept-Encoding"
             return response
+        if request.path in LIBRARY and self._settings.origins:
+            # A plain <script src> names no origin; what it gets is no secret.
+            response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
         if origin in self._settings.origins:
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -220,13 +240,17 @@ class WebApp:
 
     async def _session(self, request: web.Request) -> web.Response:
         self._count(request)
+        asked = await self._body(request, SessionRequest) if request.can_read_body else SessionRequest()
         began = time.monotonic()
         try:
-            session = await self._sessions.make()
+            session = await self._sessions.make(asked.ticket)
         except VoiceopsError:
             self.metrics.sessions.labels("failed").inc()
             raise
         self.metrics.sessions.labels("made").inc()
+        if request.transport is None or request.transport.is_closing():
+            # The page was closed or loaded again meanwhile: nobody else will ever know of this room.
+            self._sessions.end(session.token)
         self.metrics.session_s.observe(time.monotonic() - began)
         return _json(session)
 
@@ -240,7 +264,10 @@ class WebApp:
 
     async def _end(self, request: web.Request) -> web.Response:
         self._count(request)
-        asked = await self._body(request, TokenRequest)
+        asked = await self._body(request, EndRequest)
+        if asked.ticket and not asked.token:
+            self._sessions.end_by_ticket(asked.ticket)
+            return web.Response(status=202)
         try:
             self._sessions.end(asked.token, unanswered=asked.unanswered)
         except CredentialsError:

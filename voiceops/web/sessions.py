@@ -27,6 +27,9 @@ SESSION_TIMEOUT_S = 8.0
 ROOM_PREFIX = "web-"
 END_AFTER_S = 0.5
 """The agent deletes the room at a ``room_cleanup`` message: two deletes within 0.1 s would make it anew."""
+_MOST_TICKETS = 10_000
+_ENDED = ""
+"""Of a ticket whose session is over, or will be as soon as it is made."""
 LOOK_AGAIN_S = 3.5
 """A dispatch in flight makes a deleted room anew within so long."""
 
@@ -62,15 +65,35 @@ class Sessions:
         self._clock = clock
         self._background: set[asyncio.Task[None]] = set()
         self._ending: set[str] = set()
+        self._tickets: dict[str, str] = {}
 
-    async def make(self) -> Session:
-        """Make a room with an agent on its way; ``VoiceopsError`` where LiveKit does not, in time."""
+    async def make(self, ticket: str | None = None) -> Session:
+        """Make a room with an agent on its way; ``VoiceopsError`` where LiveKit does not, in time.
+
+        ``ticket``: what ``end_by_ticket`` may end it by, also before it is made.
+        """
         room, identity = f"{ROOM_PREFIX}{secrets.token_hex(8)}", f"caller-{secrets.token_hex(6)}"
         try:
             await asyncio.wait_for(dispatch_agent(self._api, room, self._agent_name), SESSION_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise DeadlineError(f"LiveKit made no room within {SESSION_TIMEOUT_S:g} s") from None
+        if ticket is not None and self._note_ticket(ticket, room) == _ENDED:
+            self._end_room(room)
         return self._session(room, identity)
+
+    def end_by_ticket(self, ticket: str) -> None:
+        """Let the room of the session that was asked for with it end, now or as soon as it is made."""
+        room = self._note_ticket(ticket, _ENDED)
+        if room:
+            self._end_room(room)
+
+    def _note_ticket(self, ticket: str, room: str) -> str | None:
+        """Remember what a ticket is for; what it was for."""
+        before = self._tickets.pop(ticket, None)
+        self._tickets[ticket] = room
+        if len(self._tickets) > _MOST_TICKETS:
+            self._tickets.pop(next(iter(self._tickets)))
+        return before
 
     def renew(self, token: str) -> Session:
         """Return a fresh token for the room and identity of a valid one; ``CredentialsError`` for any other."""
@@ -82,6 +105,9 @@ class Sessions:
         ``unanswered``: no agent came, so what LiveKit knows of the cause is looked up before.
         """
         room, _ = self._bearer(token)
+        self._end_room(room, unanswered=unanswered)
+
+    def _end_room(self, room: str, *, unanswered: bool = False) -> None:
         if room in self._ending:
             return
         self._ending.add(room)

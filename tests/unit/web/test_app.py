@@ -90,6 +90,13 @@ async def test_pages_of_other_origins_are_refused(serve: Serve, headers: dict[st
         )
 
 
+async def test_a_plain_script_of_another_page_gets_the_library_and_no_page(serve: Serve) -> None:
+    page = await serve(origins=("https://friend.example.com",))
+    for path, policy in (("/voiceops-client.js", "cross-origin"), ("/", "same-origin")):
+        async with page.ask("GET", path) as answer:
+            assert answer.headers["Cross-Origin-Resource-Policy"] == policy
+
+
 async def test_the_second_port_has_the_api_and_the_library_but_no_page(serve: Serve) -> None:
     cors_port = free_port()
     page = await serve(origins=("https://friend.example.com",), cors_port=cors_port)

@@ -63,6 +63,24 @@ async def test_an_ended_session_takes_its_room_along_also_one_that_comes_back(
     await made.sessions.close()
 
 
+@pytest.mark.parametrize("ended_first", [True, False])
+async def test_a_page_that_went_before_it_had_its_token_takes_its_room_along(
+    monkeypatch: pytest.MonkeyPatch, ended_first: bool
+) -> None:
+    monkeypatch.setattr(sessions_module, "END_AFTER_S", 0.0)
+    monkeypatch.setattr(sessions_module, "LOOK_AGAIN_S", 0.0)
+    made = Made()
+    if ended_first:
+        made.sessions.end_by_ticket("t" * 16)
+    other = await made.sessions.make("o" * 16)
+    await made.sessions.make("t" * 16)
+    if not ended_first:
+        made.sessions.end_by_ticket("t" * 16)
+    made.sessions.end_by_ticket("t" * 16)
+    await asyncio.gather(*made.sessions._background)
+    assert set(made.api.rooms) == {room_of(other)}
+
+
 async def test_only_tokens_of_sessions_end_rooms() -> None:
     made = Made()
     made.api.put("somebody-elses-room")

@@ -32,6 +32,7 @@ import { initialState, isActive, step } from "./call-machine.mjs";
  * @property {number} number
  * @property {any} room
  * @property {string} token
+ * @property {string} ticket  By it the room is ended when the page goes before it has the token.
  * @property {ReturnType<typeof setInterval> | undefined} renewal
  * @property {boolean} left
  * @property {Map<any, HTMLMediaElement>} playing
@@ -163,7 +164,7 @@ export class VoiceCall extends EventTarget {
         if (this.attempt?.number === effect.attempt) void this.#leave(this.attempt, effect.unanswered, effect.cleanup);
         break;
       case "beacon":
-        if (this.attempt?.token) navigator.sendBeacon(`${this.server}/api/end`, JSON.stringify({ token: this.attempt.token }));
+        if (this.attempt) this.#beacon(this.attempt);
         break;
       case "release-microphone":
         void this.track?.then((track) => track.stop()).catch(() => {});
@@ -202,10 +203,10 @@ export class VoiceCall extends EventTarget {
   /** @param {number} number */
   async #start(number) {
     /** @type {Attempt} */
-    const attempt = { number, room: null, token: "", renewal: undefined, left: false, playing: new Map() };
+    const attempt = { number, room: null, token: "", ticket: randomTicket(), renewal: undefined, left: false, playing: new Map() };
     this.attempt = attempt;
     try {
-      const session = await this.#post("/api/session");
+      const session = await this.#post("/api/session", { ticket: attempt.ticket }, { keepalive: false });
       attempt.token = session.token;
       if (attempt.left) return void this.#end(attempt, false);
       attempt.renewal = setInterval(() => void this.#renew(attempt), (session.expires_s * 1000) / 2);
@@ -306,6 +307,11 @@ export class VoiceCall extends EventTarget {
     await room?.disconnect(false);
   }
 
+  /** @param {Attempt} attempt */
+  #beacon({ token, ticket }) {
+    navigator.sendBeacon(`${this.server}/api/end`, JSON.stringify(token ? { token } : { ticket }));
+  }
+
   /** @param {Attempt} attempt @param {boolean} unanswered */
   #end(attempt, unanswered) {
     this.#post("/api/end", { token: attempt.token, unanswered }).catch(() => {});
@@ -334,10 +340,10 @@ export class VoiceCall extends EventTarget {
     }
   }
 
-  /** @param {string} path @param {object} [body] @returns {Promise<any>} */
-  async #post(path, body) {
+  /** @param {string} path @param {object} [body] @param {{keepalive: boolean}} [how] @returns {Promise<any>} */
+  async #post(path, body, { keepalive } = { keepalive: true }) {
     // A plain string is sent as text/plain, which other origins may send without asking first.
-    const init = { method: "POST", keepalive: true, body: body ? JSON.stringify(body) : undefined };
+    const init = { method: "POST", keepalive, body: body ? JSON.stringify(body) : undefined };
     const answer = await fetch(this.server + path, init);
     if (!answer.ok) throw Object.assign(new Error(`${path} answered ${answer.status}`), { status: answer.status });
     return answer.status === 202 ? null : answer.json();
@@ -398,6 +404,10 @@ export function microphoneProblem(error) {
     default:
       return "denied";
   }
+}
+
+function randomTicket() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
 }
 
 /** @param {any} error @returns {import("./call-machine.mjs").Reason} */
