@@ -92,6 +92,8 @@ class ErrorEntry(_ErrorText, total=False):
     """Service to its release that is marked bad."""
     went_back_to: dict[str, str]
     rollback: RollbackEntry
+    stays_with: dict[str, str]
+    """Service to the release that went on serving: no caller has met the one that failed."""
     fingerprint: str
     user: str
     method: str

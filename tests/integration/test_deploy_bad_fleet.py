@@ -61,7 +61,7 @@ def test_of_several_hosts_the_first_goes_back_and_the_others_never_get_the_relea
     entrypoint_that(servers, RAISES)
     document = servers.deploy(code=1)["hosts"]
     first, second = machines
-    assert "is back at release" in document[first.name]["error"]["message"]
+    assert "stays at release" in document[first.name]["error"]["message"]
     assert document[second.name]["skipped"] == "a host before it failed"
     assert {machine.name: serving(machine) for machine in machines} == before
     again = servers.deploy(code=1)["hosts"]

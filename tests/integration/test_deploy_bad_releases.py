@@ -1,4 +1,4 @@
-"""Releases that fail their first call or never start: the host goes back by itself, and nobody tries them unasked."""
+"""Releases that fail their first call or never start: no caller meets them, and nobody tries them unasked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.support.bad_releases import (
     RAISES,
     TONE,
     assert_back,
+    callers,
     entrypoint_that,
     good_release,
     ledger,
@@ -34,16 +35,17 @@ def good(servers: Servers, prepared_host: hosts.Machine) -> str:
     return good_release(servers, prepared_host)
 
 
-def test_an_entrypoint_that_raises_takes_the_host_back_and_is_marked_bad_with_cause_and_time(
+def test_no_caller_meets_an_entrypoint_that_raises_and_it_is_marked_bad_with_cause_and_time(
     servers: Servers, prepared_host: hosts.Machine, good: str
 ) -> None:
     entrypoint_that(servers, RAISES)
     began = time.time()
-    error = told(servers)
+    with callers(servers):
+        error = told(servers)
     assert "ConnectionError: no database at db1 (agent.py:" in error["message"]
     assert "marked bad" in error["message"]
-    assert f"agent is back at release {good}, which answers a call" in error["message"]
-    assert error["went_back_to"] == {"agent": good}
+    assert f"agent stays at release {good}, which answers a call" in error["message"]
+    assert error["stays_with"] == {"agent": good}
     (bad,) = error["bad"].values()
     assert_back(servers, prepared_host, good)
     last = ledger(servers, prepared_host)["releases"][-1]
@@ -59,7 +61,7 @@ def test_a_bad_release_is_tried_again_only_when_asked_and_a_fixed_one_at_once(
     servers: Servers, prepared_host: hosts.Machine, good: str
 ) -> None:
     entrypoint_that(servers, "raise KeyError('one more time')")
-    assert f"back at release {good}" in told(servers)["message"]
+    assert f"stays at release {good}" in told(servers)["message"]
     before = runs_of(prepared_host)
     assert len(before) == 2, before
     again = told(servers)
@@ -67,7 +69,7 @@ def test_a_bad_release_is_tried_again_only_when_asked_and_a_fixed_one_at_once(
     assert "nothing was changed" in again["message"]
     assert "--yes" in again["hint"]
     assert runs_of(prepared_host) == before
-    assert f"back at release {good}" in told(servers, "--yes")["message"]
+    assert f"stays at release {good}" in told(servers, "--yes")["message"]
     assert_back(servers, prepared_host, good)
     (servers.folder / AGENT).write_text(TONE.read_text() + "\nFIXED = 1\n")
     fixed = servers.deploy()

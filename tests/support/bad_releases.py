@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +36,22 @@ def told(servers: Servers, *flags: str) -> Any:
     failed = servers.inv("deploy", "--group", "servers", "--json", *flags, code=1, timeout_s=300)
     (one,) = failed.json["hosts"].values()
     return one["error"]
+
+
+@contextmanager
+def callers(servers: Servers) -> Iterator[None]:
+    """Two who call again and again: each must be answered, and keep its agent for 2 s."""
+    process = servers.spawn(
+        "call", "--group", "servers", "--json", "--count", "1000", "--concurrency", "2", "--hold", "2"
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    document = json.loads(out)
+    assert document["answered_count"] >= 2, err
+    assert document["failed_count"] == 0, json.dumps([one for one in document["calls"] if not one["ok"]])
 
 
 def ledger(servers: Servers, host: hosts.Machine) -> Any:

@@ -33,6 +33,7 @@ def health_document(worker: Worker) -> dict[str, object]:
         "load": round(worker.load, 3),
         "load_limit": worker.load_limit if math.isfinite(worker.load_limit) else None,
         "agent_name": worker.agent_name,
+        "proving": bool(worker.proof_name),
         "worker_id": worker.worker_id,
         "pid": os.getpid(),
         "max_jobs": worker.max_jobs,

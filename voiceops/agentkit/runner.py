@@ -27,6 +27,7 @@ from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
+from voiceops.agentkit.proof_gate import gate_file, open_when_proved, proof_name
 from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.worker import Worker
 from voiceops.model.protocol import (
@@ -205,7 +206,13 @@ class _WorkerRun:
         self.server: Any = server
         self.stop = stop
         self.notifier = Notifier()
-        self.worker = Worker(server, max_jobs=options.max_jobs, load_limit=options.load_limit)
+        self.gate = gate_file(options.health_socket)
+        self.worker = Worker(
+            server,
+            max_jobs=options.max_jobs,
+            load_limit=options.load_limit,
+            proof_name=proof_name(self.gate),
+        )
         self.limiter = limiter
         self.hub = Hub()
         self.reported: set[str] = set()
@@ -234,7 +241,11 @@ class _WorkerRun:
             await self.hub.close()
             await health.close()
             return 1
-        keeper = asyncio.create_task(self._keep_telling(), name="voiceops_keeper")
+        keepers = [asyncio.create_task(self._keep_telling(), name="voiceops_keeper")]
+        if self.gate is not None and self.worker.proof_name:
+            keepers.append(
+                asyncio.create_task(open_when_proved(self.gate, self.worker), name="voiceops_gate")
+            )
         from voiceops.agentkit.ended_sessions import EndedSessions
 
         ended_sessions = EndedSessions(self.worker)
@@ -244,8 +255,9 @@ class _WorkerRun:
         finally:
             logging.getLogger().removeHandler(ended_sessions)
             await ended_sessions.stop()
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
             await health.close()
             await self.hub.close()
             self.limiter.report()
@@ -363,6 +375,8 @@ class _WorkerRun:
         calls = f"{self.worker.calls} call{'' if self.worker.calls == 1 else 's'}"
         if self.worker.draining:
             return f"draining, {calls}"
+        if self.worker.registered and self.worker.proof_name:
+            return f"registered for its proof call, {calls}"
         if self.worker.registered:
             return f"registered, {calls}"
         return f"connecting to LiveKit, {calls}" if self.worker.started else "starting"

@@ -67,7 +67,12 @@ class Worker:
     """
 
     def __init__(
-        self, server: AgentServer, *, max_jobs: int | None = None, load_limit: float | None = None
+        self,
+        server: AgentServer,
+        *,
+        max_jobs: int | None = None,
+        load_limit: float | None = None,
+        proof_name: str = "",
     ) -> None:
         self.server: Any = server
         self.max_jobs = max_jobs
@@ -84,6 +89,10 @@ class Worker:
         """A process got a job; called with livekit-agents' job executor."""
         self.on_close: Callable[[object], None] = lambda process: None
         """A process that had a job is gone."""
+        self.proof_name = proof_name
+        """Registered under this name until ``take_calls``; empty: under its own."""
+        self._own_name = ""
+        self._ws: ClientWebSocketResponse | None = None
         self._registered = False
         self._stopping = False
         self._mark = prepare.process_mark()
@@ -95,6 +104,9 @@ class Worker:
         # Port 8081 on all interfaces is the default: a second worker there ends with exit 0.
         self.server._host = "127.0.0.1"
         self.server._port = 0
+        self._own_name = str(self.server._agent_name)
+        if self.proof_name:
+            self.server._agent_name = self.proof_name
         if self._load_limit is not None:
             self._set_load_limit(self._load_limit)
         # The library adds a guess for each job that is about to start, which on two idle
@@ -134,6 +146,7 @@ class Worker:
             # _run_ws starts right after the register response and ends with the
             # connection, also when the server vanished (heartbeat): exactly "registered".
             self._registered = True
+            self._ws = ws
             self.connections += 1
             self.on_connection_change()
             try:
@@ -141,9 +154,23 @@ class Worker:
                     await run_ws(ws)
             finally:
                 self._registered = False
+                self._ws = None
                 self.on_connection_change()
 
         self.server._run_ws = watched
+
+    def take_calls(self) -> None:
+        """Register under the worker's own name: its release is proved. Safe to call twice.
+
+        The name is part of the registration, so the connection is closed; the library connects again at once.
+        """
+        if not self.proof_name:
+            return
+        self.proof_name = ""
+        self.server._agent_name = self._own_name
+        log.info("proved: registering under the agent's own name")
+        if self._ws is not None:
+            shut_down(self._ws)
 
     def _mark_agents(self) -> None:
         """Agents carry the mark of their worker, and find no dead ones of their name in the room."""
@@ -240,8 +267,8 @@ class Worker:
 
     @property
     def agent_name(self) -> str:
-        """The name under which it registers."""
-        return str(self.server._agent_name)
+        """The name under which it takes calls."""
+        return self._own_name
 
     @property
     def worker_id(self) -> str:
@@ -269,6 +296,8 @@ class Worker:
             return "draining"
         if not self.registered:
             return "not registered with LiveKit"
+        if self.proof_name:
+            return "waits for its proof call"
         if self.at_limit:
             return f"at its limit of {self.max_jobs} calls"
         if self.load >= self.load_limit:

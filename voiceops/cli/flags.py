@@ -20,6 +20,7 @@ class CallFlags:
     redial: bool = False
     room: str = ""
     service: str = ""
+    agent_name: str = ""
     report: str = ""
     plot: str = ""
     expect_success: float = 0.95

@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+import msgspec
+
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.calls.page import save_page
 from voiceops.calls.pictures import check, check_file, save
@@ -52,8 +54,11 @@ def place_calls(run: CommandRun, flags: CallFlags) -> Report:
     if not all(reachable(host) for host in run.project.hosts):
         _refuse_files({"--script": flags.script, "--report": flags.report, "--plot": flags.plot})
         arguments = [*flags_of(plan), *([f"--room={flags.room}"] if flags.room else [])]
+        arguments += [f"--agent-name={flags.agent_name}"] if flags.agent_name else []
         return _from_host(run, arguments, flags.service, longest_s(plan))
     target = call_target(run.project.hosts, service=flags.service, room=flags.room)
+    if flags.agent_name:
+        target = msgspec.structs.replace(target, agent_name=flags.agent_name)
     logging.getLogger("livekit").setLevel(logging.DEBUG if run.debug else logging.CRITICAL)
     began = time.time()
     done = _place(run, target, plan)

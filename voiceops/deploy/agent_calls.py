@@ -8,12 +8,15 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.deploy.desired import host_outline
 from voiceops.deploy.fleet import HostRun
 from voiceops.deploy.host_calls import call_from_host
 from voiceops.errors import ConfigError, UsageError
 from voiceops.fleet.call_target import call_target
+from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.model.calls import CallResult, CallTarget
 from voiceops.model.endpoint import reachable, server_id
@@ -63,11 +66,14 @@ class AgentCalls:
         with contextlib.closing(transport_to(host)) as transport:
             return call_from_host(host, transport, agents[0], timeout_s)
 
-    def to_service(self, host: Host, transport: Transport, service: str) -> CallResult:
-        """One real call to one agent of the host, whose connection is open."""
+    def to_service(
+        self, host: Host, transport: Transport, service: str, *, proof_name: str = "", release: str = ""
+    ) -> CallResult:
+        """One real call to one agent of the host, whose connection is open; the one of this name, if it has one."""
         if not reachable(host):
-            return call_from_host(host, transport, service)
-        return self._place(call_target([host], service=service))
+            return call_from_host(host, transport, service, proof_name=proof_name, release=release)
+        target = call_target([host], service=service)
+        return self._place(msgspec.structs.replace(target, agent_name=proof_name or target.agent_name))
 
 
 class ProofCalls:
@@ -89,14 +95,16 @@ class ProofCalls:
         self._guard = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
 
-    def place(self, run: HostRun, service: str) -> CallResult:
-        """One real call to an agent of the host, from here or from the host itself."""
+    def place(self, run: HostRun, service: Declared, proof_name: str) -> CallResult:
+        """One real call to an agent of the host, from here or from the host itself; see ``AgentCalls.to_service``."""
         with self._guard:
             turn = self._turns.setdefault(server_id(run.host), threading.Lock())
         with turn:
-            self._say(f"calling {service}{'' if reachable(run.host) else f' from {run.name}'}")
+            self._say(f"calling {service.name}{'' if reachable(run.host) else f' from {run.name}'}")
             logging.getLogger("livekit").setLevel(logging.CRITICAL)
-            return self._calls.to_service(run.host, run.transport, service)
+            return self._calls.to_service(
+                run.host, run.transport, service.name, proof_name=proof_name, release=service.release
+            )
 
     def shared(self, run: HostRun) -> bool:
         """Whether agents of other hosts get calls of the same LiveKit."""

@@ -44,6 +44,8 @@ class _Outcome:
     """The releases before answer calls, as far as they were called."""
     serves: bool = True
     """The releases before have been started."""
+    replaced: bool = False
+    """Something was started or ended for it: the failed release had served."""
     took_s: float = 0.0
 
     def entry(self, cause: str) -> RollbackEntry:
@@ -127,6 +129,7 @@ class AutomaticRollback:
                 f"going back failed as well: {error.message}; the next deploy tries it again"
             )
             return
+        outcome.replaced = any(results[name].changed for name in moves)
         for service in services:
             if service.name not in moves:
                 continue
@@ -161,6 +164,9 @@ class AutomaticRollback:
         hint = f"correct it and deploy again; `inv logs --host {host} --only {failed.services[0]}` shows more"
         if not outcome.answers:
             hint = f"`inv why --host {host}` looks for a cause that both releases have"
+        went: dict[str, object] = {"went_back_to": dict(moves), "rollback": outcome.entry(failed.cause)}
+        if outcome.serves and not outcome.replaced:
+            went = {"stays_with": dict(moves)} if moves else {}
         return ServiceError(
             f"{host}: {what} failed: {failed.cause}; {'; '.join([mark, *outcome.words])}",
             hint=hint,
@@ -169,7 +175,6 @@ class AutomaticRollback:
                 "host": host,
                 "service": failed.services[0],
                 "bad": {} if doubted else releases,
-                "went_back_to": dict(moves),
-                "rollback": outcome.entry(failed.cause),
+                **went,
             },
         )

@@ -288,14 +288,22 @@ def _peers_of(url: str) -> list[str] | None:
 
 
 def host_call(
-    settings: Settings, service: str, *, unit: str, limit_s: float, templates: Sequence[Path]
+    settings: Settings,
+    service: str,
+    *,
+    unit: str,
+    limit_s: float,
+    templates: Sequence[Path],
+    release: str = "",
 ) -> list[str]:
-    """A call to an agent, placed on the host by the project's user; the keys come from systemd."""
+    """A call to an agent, placed on the host by the project's user; the keys come from systemd.
+
+    ``release``: whose voiceops places it; empty: that of the current one.
+    """
     names = HostNames(settings.project)
     units = UnitWriter(names, templates)
-    argv = _voiceops_on_host(
-        units, "schedule", CLEANUP, f"{names.opt}/current/{service}", unit=unit, limit_s=limit_s
-    )
+    python_of = names.release(release) if release else f"{names.opt}/current/{service}"
+    argv = _voiceops_on_host(units, "schedule", CLEANUP, python_of, unit=unit, limit_s=limit_s)
     return [*argv, "call", "--service", service]
 
 

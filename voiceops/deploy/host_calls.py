@@ -18,10 +18,21 @@ from voiceops.model.settings import Host
 from voiceops.ports import ProgramResult, Transport
 
 
-def call_from_host(host: Host, transport: Transport, service: str, timeout_s: float = 15.0) -> CallResult:
-    """The same call, placed by the host itself: its LiveKit listens on loopback only."""
-    flags = [f"--timeout={timeout_s:g}"]
-    document, _, code = calls_from_host(host, transport, service, flags, longest_s=timeout_s)
+def call_from_host(
+    host: Host,
+    transport: Transport,
+    service: str,
+    timeout_s: float = 15.0,
+    *,
+    proof_name: str = "",
+    release: str = "",
+) -> CallResult:
+    """The same call, placed by the host itself: its LiveKit listens on loopback only.
+
+    ``proof_name``: to the agent that registered that name; ``release``: whose voiceops places it, as none may be current yet.
+    """
+    flags = [f"--timeout={timeout_s:g}", *([f"--agent-name={proof_name}"] if proof_name else [])]
+    document, _, code = calls_from_host(host, transport, service, flags, longest_s=timeout_s, release=release)
     try:
         return msgspec.convert(document["calls"][0], CallResult)
     except (KeyError, IndexError, msgspec.ValidationError):
@@ -41,15 +52,21 @@ def calls_from_host(
     *,
     longest_s: float,
     as_text: bool = False,
+    release: str = "",
 ) -> tuple[dict[str, Any], str, int]:
-    """`inv call` on the host: its document or its text, and its exit code. Ctrl-C ends it there too."""
+    """`inv call` on the host: its document or its text, and its exit code. Ctrl-C ends it there too.
+
+    ``release``: whose voiceops places them; empty: that of the one which serves.
+    """
     agents = [one.name for one in host_outline(host.settings) if one.is_agent and service in ("", one.name)]
     if not agents:
         raise UsageError(f"{host.name} runs no agent to call", hint="`inv status` shows what runs where")
     limit_s = longest_s + 60.0
     unit = f"{host.settings.project}-call-{secrets.token_hex(4)}"
     templates = [shipped("templates")]
-    argv = host_call(host.settings, agents[0], unit=unit, limit_s=limit_s, templates=templates)
+    argv = host_call(
+        host.settings, agents[0], unit=unit, limit_s=limit_s, templates=templates, release=release
+    )
     shown = [] if as_text else ["--json"]
     ended = run_in_unit(transport, [*argv, *flags, *shown], unit=unit, limit_s=limit_s)
     said = ended.stdout.decode(errors="replace")

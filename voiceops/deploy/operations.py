@@ -234,15 +234,16 @@ class Deployer:
     def _proving(self, run: HostRun) -> ProofSetup:
         names = HostNames(run.host.settings.project)
 
-        def prove(service: Declared) -> ReleaseProof | None:
+        def prove(service: Declared, proof_name: str) -> ReleaseProof | None:
             if not self._calls(run):
                 return None
             self._wait_for_agents()
             proof = prove_agent(
                 service.name,
-                lambda name: self._parts.calls.place(run, name),
+                lambda name: self._parts.calls.place(run, service, proof_name),
                 lambda: read_release_log(run.transport, names, service),
-                shared=self._parts.calls.shared(run),
+                # By a name of its own it is asked for alone.
+                shared=not proof_name and self._parts.calls.shared(run),
             )
             if proof.cause:
                 self._view.say(f"{run.name}: {service.name}: {proof.cause}")
@@ -250,7 +251,7 @@ class Deployer:
                 self._view.say(f"{run.name}: {service.name}: agents of other hosts answered the calls")
             return proof
 
-        return ProofSetup(prove=prove, say=self._view.say)
+        return ProofSetup(prove=prove, calls=self._calls(run), say=self._view.say)
 
     def _event(self, run: HostRun) -> Callable[[str, Mapping[str, object]], None]:
         return lambda kind, data: self._view.event(run.name, kind, data)

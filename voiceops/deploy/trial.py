@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
@@ -48,8 +48,10 @@ class Rollout:
 class ProofSetup:
     """How the agents of a host are called, and who is told meanwhile."""
 
-    prove: Callable[[Declared], ReleaseProof | None]
-    """None where calls are left out."""
+    prove: Callable[[Declared, str], ReleaseProof | None]
+    """Calls a service's agent, or the one that registered a name; None where calls are left out."""
+    calls: bool
+    """Calls are not left out."""
     say: Callable[[str], None]
 
 
@@ -77,8 +79,10 @@ class ReleaseTrial:
             by=rollout.by,
             timeout_s=rollout.timeout_s,
             say=proving.say,
-            prove=proving.prove,
+            prove=lambda service: proving.prove(service, ""),
         )
+        self._proved: dict[str, CallResult] = {}
+        """Calls that proved releases before any caller reached them."""
         current = found["current"].get("services", {})
         self._new = tuple(
             name
@@ -102,6 +106,8 @@ class ReleaseTrial:
         """Start what differs, and read back that it runs."""
         rollout = self._rollout
         started = False
+        if self._proving.calls:
+            stack = replace(stack, prove=self._prove_unreached)
         try:
             results = operations.start(stack, drop_calls=rollout.drop_calls, timeout_s=rollout.timeout_s)
             started = True
@@ -136,10 +142,12 @@ class ReleaseTrial:
 
     def call(self) -> dict[str, CallResult]:
         """Call each new agent, or where none is new the first one; what fails is never recorded as good."""
-        calls: dict[str, CallResult] = {}
+        calls = dict(self._proved)
         agents = [one for one in self._state.services if one.is_agent]
         for service in [one for one in agents if one.name in self._new] or agents[:1]:
-            proof = self._proving.prove(service)
+            if service.name in self._proved:
+                continue
+            proof = self._proving.prove(service, "")
             if proof is None:
                 self._require_proved()
                 break
@@ -148,6 +156,27 @@ class ReleaseTrial:
             if not proof.ok:
                 raise self._failed(service, proof)
         return calls
+
+    def _prove_unreached(self, service: Declared, proof_name: str) -> None:
+        """Call the agent that registered this name; ``ServiceError`` unless it answers."""
+        proof = self._proving.prove(service, proof_name)
+        if proof is None:
+            return
+        if proof.call is not None and proof.ok:
+            self._proved[service.name] = proof.call
+            return
+        host = self._transport.name
+        data: dict[str, object] = {"host": host, "raised": proof.raised}
+        if proof.blames_agent:
+            data["service"] = service.name
+        raise ServiceError(
+            f"{host}: {proof.cause}"
+            if proof.blames_agent
+            else f"{host}: the deploy is not proved: {proof.cause}",
+            hint="`inv why` looks for the cause; the next deploy calls again",
+            log_tail=proof.log_tail,
+            data=data,
+        )
 
     def _failed(self, service: Declared, proof: ReleaseProof) -> ServiceError:
         if proof.blames_agent and service.name in self._new:

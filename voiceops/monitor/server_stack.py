@@ -304,6 +304,7 @@ class MonitoredServer:
                 "settle_s": 0.0,
                 "log": "",
                 "not_worker_id": "",
+                "gate": "",
                 # Of an agent it has to be said that its health counts; the instance is the enabled one already.
                 "enable": unit if service.is_agent else "",
             }

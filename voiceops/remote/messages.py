@@ -211,6 +211,8 @@ class StartUnit(HostRequest):
     instance: str
     twins: list[str]
     """Files of the instance, of which another one of the same release gets links."""
+    proof_name: str
+    """Name that an agent registers until it is proved; empty: its own, so that it takes calls at once."""
 
 
 class UnitAnswer(TypedDict):
@@ -230,6 +232,8 @@ class WaitForUnit(HostRequest):
     not_worker_id: str
     enable: str
     """Pattern of the instances of which only this one starts with the host; empty for what is no agent."""
+    gate: str
+    """``closed``: an agent may wait for its proof, and does not start with the host yet; ``open``: it is proved."""
 
 
 class _Ready(TypedDict):

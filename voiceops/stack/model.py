@@ -40,6 +40,8 @@ class Instance:
     """LiveKit's name for this registration; a new one after every reconnect."""
     agent_name: str | None = None
     """The name that an agent has registered; None: it does not say."""
+    proving: bool = False
+    """A deploy has not proved it yet, so LiveKit does not know it by its own name: it serves nobody."""
     signalled: bool = False
     """It has been told to stop: a second signal would kill its calls."""
     repeat_signal_s: float = 0.0

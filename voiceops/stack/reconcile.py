@@ -196,6 +196,8 @@ def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts
     replace = Verb.OVERLAP if overlap else Verb.RESTART
     if renew:
         return replace, ""  # by whoever reads the answer
+    if keeper.proving:
+        return replace, "nobody has proved it"
     if keeper.digest != service.digest:
         return replace, "runs with an old configuration"
     if server_restarts:
@@ -212,10 +214,11 @@ def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts
 
 
 def _keeper(service: Declared, current: Sequence[Instance]) -> Instance:
-    """Of several: the right configuration first, then ready, then calls, then the oldest."""
+    """Of several: one that callers reach, then the right configuration first, then ready, then calls, then the oldest."""
     return max(
         current,
         key=lambda one: (
+            not one.proving,
             one.digest == service.digest,
             one.state is ServiceState.READY,
             one.calls or 0,

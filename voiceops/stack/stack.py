@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from voiceops.rooms.live_calls import LiveRooms
 
 
+Prove = Callable[[Declared, str], None]
+"""Raises unless the agent of a service that registered this name answers a call."""
+GatedStart = Callable[[Declared, Deadline, Prove], Instance]
+"""The run once callers reach it; what raises has ended it before."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
     """The services of one host and what acts on them."""
@@ -45,6 +51,10 @@ class Stack:
     """Why its LiveKit refuses this project's key; empty where it does not, or can't be asked."""
     want: Callable[[Sequence[str], bool], None] = lambda names, wanted: None
     """Remembers what a person has started, or stopped: a monitor brings back the former only."""
+    gated_start: GatedStart | None = None
+    """Starts a run that callers reach only once it is proved; None where all that starts takes calls."""
+    prove: Prove | None = None
+    """With it, a run that replaces another one is started by ``gated_start``."""
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None

@@ -187,9 +187,13 @@ class Starter:
                 service, old, self._limit, not_worker_id=old.worker_id if action.renew else ""
             )
         else:
-            started = self._backend.start(service)
-            self._begun[service.name].set()
-            new = self._wait_ready(service, started, replaced=old if action.verb is Verb.OVERLAP else None)
+            overlapped = old if action.verb is Verb.OVERLAP else None
+            proved = self._start_gated(service, overlapped)
+            if proved is None:
+                started = self._backend.start(service)
+                self._begun[service.name].set()
+                proved = self._wait_ready(service, started, replaced=overlapped)
+            new = proved
         ready_s = time.monotonic() - began
         result = ServiceResult(
             new.state if service.oneshot else ServiceState.READY,
@@ -206,6 +210,18 @@ class Starter:
         if replaced and not self._drain(replaced):
             result.draining.append(replaced.pid)
         return result
+
+    def _start_gated(self, service: Declared, replaced: Instance | None) -> Instance | None:
+        """Start a run that callers reach once it is proved; None unless it is to replace one that they reach now."""
+        gated_start, prove = self._stack.gated_start, self._stack.prove
+        if not gated_start or not prove or not replaced or replaced.proving:
+            return None
+        self._begun[service.name].set()  # the one before it runs
+        try:
+            return gated_start(service, self._limit, prove)
+        except VoiceopsError as error:
+            error.add_context(after=f"; the old one (pid {replaced.pid}) keeps serving")
+            raise
 
     def _drain(self, replaced: Instance) -> bool:
         """Let the old agent drain; True when it is gone.

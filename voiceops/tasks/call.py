@@ -22,6 +22,7 @@ from voiceops.cli.flags import CallFlags
         "redial": "Hang up and call again at once, as the same caller.",
         "room": "Call into this room instead of a fresh one, and leave it standing.",
         "service": "The agent service to call, where there are several.",
+        "agent-name": "Call the agent that registered this name with LiveKit, instead of the declared one.",
         "report": "Write an HTML report to this file.",
         "plot": "Write a picture of all calls to this file (.png or .svg).",
         "expect-success": "Smallest share of answered calls for exit code 0 (default 0.95).",

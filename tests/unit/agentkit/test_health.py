@@ -28,6 +28,7 @@ class FakeWorker:
     refused = 0
     refused_for_load = 0
     agent_name = "front"
+    proof_name = ""
     worker_id = "AW_1"
     max_jobs = 3
     uptime_s = 5.0
@@ -69,7 +70,7 @@ async def test_health_and_metrics_are_served_on_socket_and_port(tmp_path: Path) 
         async with get(tmp_path / "h", "/health") as answer:
             assert answer.status == 200
             assert set(await answer.json()) == {
-                "registered", "draining", "calls", "rooms", "load", "load_limit", "agent_name", "worker_id", "pid",
+                "registered", "draining", "calls", "rooms", "load", "load_limit", "agent_name", "proving", "worker_id", "pid",
                 "max_jobs", "refused", "refused_for_load", "uptime_s"
             }  # fmt: skip
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as answer:

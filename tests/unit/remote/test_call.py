@@ -86,7 +86,7 @@ def test_a_host_without_python_is_told_from_a_program_that_failed() -> None:
 
 
 def test_what_the_host_refuses_is_named_with_its_cause(transport: LocalTransport, tmp_path: Path) -> None:
-    request = StartUnit(state_dir=str(tmp_path), unit="no-such.service", instance="", twins=[])
+    request = StartUnit(state_dir=str(tmp_path), unit="no-such.service", instance="", twins=[], proof_name="")
     with pytest.raises(HostError, match=r"starting a unit failed: .*systemctl"):
         call(transport, verbs.START_UNIT, request)
 

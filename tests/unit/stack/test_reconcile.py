@@ -152,6 +152,21 @@ def test_of_duplicates_the_right_configuration_stays_and_the_others_drain() -> N
     assert calls_at_risk([action], observed) == ()
 
 
+def test_one_that_a_killed_deploy_left_unproved_ends_and_the_one_that_serves_is_replaced() -> None:
+    serving = run(AGENT, digest="old", pid=1, calls=1, age_s=500)
+    unproved = replace(run(AGENT, pid=2, state=ServiceState.STARTING), proving=True)
+    observed = healthy() | {"agent": seen(serving, unproved)}
+    action = next(a for a in plan_start(STACK, observed) if a.service == "agent")
+    assert (action.verb, action.instance, action.extra) == (Verb.OVERLAP, serving, (unproved,))
+    assert calls_at_risk([action], observed) == ()
+
+
+def test_an_unproved_one_alone_is_never_waited_for() -> None:
+    unproved = replace(run(AGENT, state=ServiceState.STARTING), proving=True)
+    (action,) = [a for a in plan_start(STACK, healthy() | {"agent": seen(unproved)}) if a.service == "agent"]
+    assert (action.verb, action.instance) == (Verb.OVERLAP, unproved)
+
+
 def test_a_stray_is_refused_unless_it_may_be_replaced() -> None:
     stray = Stray(
         service="livekit", pid=99, start="1", command="livekit-server", age_s=3, reason="port 7880 is taken"

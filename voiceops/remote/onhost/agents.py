@@ -54,6 +54,35 @@ def agent_health(unit: UnitState) -> Any:
             os.close(descriptor)
 
 
+def gate_file(unit: UnitState) -> str:
+    """Where an agent reads the name that it registers until it is proved (``agentkit/proof_gate.py``)."""
+    mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
+    return f"/run/{mark[1]}/{mark[2]}-{instance_of(unit['unit'])}.gate" if mark and is_instance(unit) else ""
+
+
+def close_gate(unit: UnitState, name: str) -> None:
+    """Have the agent that starts next in this unit register that name; empty: its own."""
+    path = gate_file(unit)
+    if not path:
+        return
+    if not name:
+        open_gate(unit)
+        return
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    with open(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o644)
+        file.write(name)
+    os.rename(f"{path}.new", path)
+
+
+def open_gate(unit: UnitState) -> None:
+    """Let the agent register its own name."""
+    path = gate_file(unit)
+    if path and os.path.lexists(path):
+        os.unlink(path)
+
+
 def http_answer(connection: socket.socket, address: Any, path: str, ends_at: float) -> Any:
     """The JSON object that ``GET path`` brings, or None unless all of it comes in time and within bounds."""
     data = b""

@@ -12,7 +12,7 @@ import re
 import signal
 import time
 
-from voiceops.remote.onhost.agents import agent_health
+from voiceops.remote.onhost.agents import agent_health, close_gate, open_gate
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.processes import process_variable, start_time
@@ -51,7 +51,9 @@ def start_unit(request: StartUnit, channel: Channel) -> UnitAnswer:
         unit = request["unit"].replace(f"@{request['instance']}.service", f"@{twin}.service")
         for path in request["twins"]:
             link_beside(path, path.replace(request["instance"], twin))
-    if unit_state(unit)["sub"].startswith("auto-restart"):
+    seen = unit_state(unit)
+    close_gate(seen, request["proof_name"])
+    if seen["sub"].startswith("auto-restart"):
         systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
     systemctl("reset-failed", unit)
     systemctl("start", "--no-block", unit)
@@ -78,6 +80,8 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
     began = time.monotonic()
     ends_at = began + request["timeout_s"]
     seen = unit_state(request["unit"])
+    if request["gate"] == "open":
+        open_gate(seen)
     first = seen["restarts"]
     settled: tuple[int, float] = (0, 0.0)
     missing = ""
@@ -92,7 +96,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
         if missing or seen["pid"] != settled[0]:
             settled = (0 if missing else seen["pid"], now)
         elif now - settled[1] >= request["settle_s"]:
-            if request["enable"]:
+            if request["enable"] and request["gate"] != "closed":
                 enable_only(request["unit"], request["enable"])
             return {"unit": observed_unit(seen), "ready": True}
         if now > ends_at:
@@ -170,6 +174,8 @@ def unready(unit: UnitState, request: WaitForUnit) -> str:
             return "does not answer its health check"
         if not said.get("registered"):
             return "not registered with LiveKit"
+        if said.get("proving") and request["gate"] != "closed":
+            return "waits for its proof call"
         if request["not_worker_id"] and said.get("worker_id") == request["not_worker_id"]:
             return "not registered again yet"
     return ""
@@ -195,6 +201,7 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
     if seen["active"] == "failed":
         systemctl("reset-failed", name)  # it was to stop: it has not given up by itself
     if seen["active"] in ("inactive", "failed"):
+        open_gate(seen)
         return {"gone": True}
     if seen["active"] != "deactivating":
         systemctl("stop", "--no-block", name)
@@ -221,6 +228,9 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
                 return {"gone": False, "health": said}
         flag = "draining" if request["begin"] else ""
         pause(seen, waited_s, until=began + request["timeout_s"], flag=flag)
+    open_gate(seen)
+    if request["kill"]:
+        systemctl("reset-failed", name)  # likewise: it is we who killed it
     return {"gone": True}
 
 

@@ -7,6 +7,7 @@ and waits there.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError
@@ -30,6 +31,15 @@ _TAIL_LINES = 15
 _STOP_S = 15.0
 """How long an agent without calls may take to end before it is killed."""
 _KILLED_S = 5.0
+
+
+class Gate(str, Enum):
+    """Whether callers reach an agent that is waited for."""
+
+    NONE = ""
+    """As it was started without a gate."""
+    CLOSED = "closed"
+    OPEN = "open"
 
 
 class SystemdBackend:
@@ -57,7 +67,8 @@ class SystemdBackend:
             )
             call(self._transport, verbs.END_UNIT, request, timeout_s=_ANSWER_S)
 
-    def start(self, service: Declared) -> Instance:
+    def start(self, service: Declared, *, proof_name: str = "") -> Instance:
+        """Start one more run; with ``proof_name`` an agent that registers that name until its gate is opened."""
         instance = service.release if service.is_agent else ""
         unit = self._names.unit(service.name, instance)
         twins = (
@@ -68,15 +79,25 @@ class SystemdBackend:
         answer = call(
             self._transport,
             verbs.START_UNIT,
-            StartUnit(state_dir=self._names.state, unit=unit, instance=instance, twins=twins),
+            StartUnit(
+                state_dir=self._names.state, unit=unit, instance=instance, twins=twins, proof_name=proof_name
+            ),
             timeout_s=_OBSERVE_S + _ANSWER_S,
         )
         return observe.instance(self._names, service, answer["unit"])
 
     def wait_ready(
-        self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = ""
+        self,
+        service: Declared,
+        instance: Instance,
+        limit: Deadline,
+        *,
+        not_worker_id: str = "",
+        gate: Gate = Gate.NONE,
     ) -> Instance:
-        timeout_s = min(limit.remaining_s, service.ready_timeout_s + self._settle_s)
+        """Wait until the unit can do its job; ``gate`` OPEN lets callers reach it first."""
+        settle_s = 0.0 if gate is Gate.OPEN else self._settle_s
+        timeout_s = min(limit.remaining_s, service.ready_timeout_s + settle_s)
         log = service.probe.log if service.probe and service.probe.log else ""
         instances = self._names.template_unit(service.name).replace("@.", "@*.") if service.is_agent else ""
         answer = call(
@@ -86,11 +107,12 @@ class SystemdBackend:
                 state_dir=self._names.state,
                 unit=instance.launch,
                 timeout_s=timeout_s,
-                settle_s=self._settle_s,
+                settle_s=settle_s,
                 log=log,
                 not_worker_id=not_worker_id,
                 # Only what has proved itself starts with the host; the one before it does no longer.
                 enable=instances,
+                gate=gate.value,
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

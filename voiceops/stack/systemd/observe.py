@@ -143,6 +143,7 @@ def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Ins
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
         agent_name=health.get("agent_name"),
+        proving=bool(health.get("proving")),
         signalled=unit["active"] == "deactivating",
         restart_count=unit["restarts"],
         usage=_usage(unit),
@@ -187,6 +188,8 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
         return ServiceState.DRAINING, f"drains, {counted(answer.get('calls', 0), 'call')} left"
     if not answer.get("registered"):
         return ServiceState.STARTING, "not registered with LiveKit"
+    if answer.get("proving"):
+        return ServiceState.STARTING, "waits for its proof call"
     return ServiceState.READY, ""
 
 

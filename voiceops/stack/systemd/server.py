@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from voiceops.adapters.livekit.credentials import refusal
@@ -21,6 +22,7 @@ from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
 from voiceops.stack.stack import Stack
 from voiceops.stack.systemd.backend import SystemdBackend
+from voiceops.stack.systemd.gated_start import gated_start
 from voiceops.systemd.names import HostNames
 
 _READ_FILE = 'echo; head -c 1000000 "$1" | base64 -w0'
@@ -68,6 +70,7 @@ def systemd_stack(
         livekit=asked.settings.livekit,
         refusal=lambda: refusal(asked.settings.livekit),
         want=lambda names, wanted: None if wanted else backend.forget_failures(names),
+        gated_start=partial(gated_start, backend),
         host=host.name,
         close=transport.close,
     )

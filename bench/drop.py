@@ -1,0 +1,229 @@
+"""What deploys cost callers: ``python -m bench.drop [--only TEXT] [--deploys N] [--calls N] [--seed N]``.
+
+A host with a real systemd runs LiveKit and an agent that speaks all the while, as ``inv deploy`` brings them. Meanwhile
+some people stay in one long call each, and one calls again and again. Each row is a way to bring new releases there:
+
+- ``deploys``: one after the other
+- ``killed``: the same; each deployer is killed (SIGKILL) at a random moment, and the next one goes on
+- ``rollbacks``: there and back again
+- ``bad``: releases that can't be imported, die once registered, never register, answer with silence, or block their loop
+- ``restart``: for comparison, the files put in place and ``systemctl restart``, as playbooks do it
+
+Bars: no long call dropped and none unanswered; no gap or pause of the agent's sound above 100 ms; 60 s after the last
+call no room without a person and no agent that drains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support import hosts, hosts_prepared
+from tests.support.bad_releases import AGENT, TONE
+from tests.support.servers import PROJECT, Servers, agent_servers
+
+GAP_BAR_S = 0.1
+TIDY_BAR_S = 60.0
+PER_DEPLOY_S = 14.0
+_MAIN = "if __name__ =="
+_BEGIN = '    mode = ctx.job.room.name.rpartition("-")[2]\n'
+BAD: Mapping[str, Callable[[str], str]] = {
+    "import error": lambda text: f"{text}\nimport no_such_module\n",
+    "dies after registering": lambda text: text.replace(
+        _MAIN,
+        f'server.on("worker_registered", lambda *_: asyncio.get_running_loop().call_later(2, os._exit, 3))\n\n{_MAIN}',
+    ),
+    "never registers": lambda text: text.replace(_MAIN, f"time.sleep(600)\n\n{_MAIN}"),
+    "answers silence": lambda text: text.replace(_BEGIN, f"    await asyncio.Event().wait()\n{_BEGIN}"),
+    "blocks its loop": lambda text: text.replace(
+        _MAIN,
+        f'server.on("worker_registered", lambda *_: asyncio.get_running_loop().call_later(0.2, time.sleep, 600))\n\n{_MAIN}',
+    ),
+}
+
+
+@dataclass(slots=True)
+class Heard:
+    """What callers heard during one row."""
+
+    long: list[dict[str, Any]] = field(default_factory=list)
+    short: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def dropped(self) -> int:
+        return sum(not one["ok"] for one in self.long)
+
+    @property
+    def unanswered(self) -> int:
+        return sum(not one["ok"] for one in self.short)
+
+    @property
+    def largest_s(self) -> float:
+        """Of gaps and pauses: this agent never pauses by itself."""
+        held = [one for one in self.long if one["ok"]]
+        return max((max(one["max_gap_s"], one["max_pause_s"]) for one in held), default=0.0)
+
+
+@contextmanager
+def calling(made: Servers, heard: Heard, *, calls: int, hold_s: float) -> Iterator[None]:
+    """Long calls that are under way in the block and end after it, and short ones all the while."""
+    common = ("call", "--group", "servers", "--json")
+    long = made.spawn(*common, "--count", str(calls), "--concurrency", str(calls), "--hold", str(hold_s))
+    time.sleep(6.0)
+    short = made.spawn(*common, "--count", "100000", "--hold", "1")
+    try:
+        yield
+    finally:
+        short.send_signal(signal.SIGINT)
+        heard.short = json.loads(short.communicate(timeout=60)[0])["calls"]
+        heard.long = json.loads(long.communicate(timeout=hold_s + 120)[0])["calls"]
+
+
+def release(made: Servers, change: str) -> None:
+    (made.folder / AGENT).write_text(f"{TONE.read_text()}\n{change}\n")
+
+
+def deploy_each(made: Servers, count: int, chance: random.Random) -> str:
+    for _ in range(count):
+        release(made, f"TURN = {chance.random()}")
+        made.deploy()
+    return f"{count} deploys"
+
+
+def kill_each(made: Servers, count: int, chance: random.Random) -> str:
+    killed = 0
+    for _ in range(count):
+        release(made, f"TURN = {chance.random()}")
+        process = made.spawn("deploy", "--group", "servers")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.5, 9.0))
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+    made.deploy("--yes")
+    return f"{killed} of {count} deployers killed, and one that finished"
+
+
+def roll_back_each(made: Servers, count: int, chance: random.Random) -> str:
+    for _ in range(count // 2):
+        release(made, f"TURN = {chance.random()}")
+        made.deploy()
+        made.inv("rollback", "--group", "servers")
+    return f"{count // 2} deploys, each rolled back"
+
+
+def bad_each(made: Servers, count: int, chance: random.Random) -> str:
+    told = []
+    for name, spoil in BAD.items():
+        (made.folder / AGENT).write_text(spoil(TONE.read_text()))
+        (result,) = made.deploy(code=1, timeout_s=300)["hosts"].values()
+        error = result["error"]
+        marked = "marked" if error.get("bad") else "NOT marked bad"
+        told.append(f"    {name}: {marked}: {error['message'][:150]}")
+    print("\n".join(told), flush=True)
+    return f"{len(BAD)} bad releases, each exit 1"
+
+
+def restart_each(made: Servers, count: int, chance: random.Random) -> str:
+    (machine,) = made.machines
+    for _ in range(count):
+        unit = machine.shell(
+            f"systemctl list-units --plain --no-legend --state=active '{PROJECT}-agent@*'"
+        ).stdout.split()[0]
+        # Playbooks restart with the unit's own stop timeout, mostly systemd's default of 90 s: it ends the calls here at once.
+        machine.shell(f"systemctl kill -s KILL {unit}; systemctl restart {unit}")
+        time.sleep(3.0)
+    return f"{count} restarts"
+
+
+ROWS = {
+    "deploys": deploy_each,
+    "killed": kill_each,
+    "rollbacks": roll_back_each,
+    "bad": bad_each,
+    "restart": restart_each,
+}
+
+
+def left_behind(made: Servers) -> tuple[float, str]:
+    """Seconds until no room is empty of people and no agent drains, and what is left at the bar."""
+    began = time.monotonic()
+    machine = made.machines[0]
+    while True:
+        rooms = made.inv("rooms.list", "--group", "servers", "--json").json["rooms"]
+        left = [one["room"] for one in rooms if not one["persons"]]
+        units = machine.shell(f"systemctl list-units --plain --no-legend '{PROJECT}-agent@*'").stdout
+        draining = [line.split()[0] for line in units.splitlines() if "deactivating" in line]
+        waited_s = time.monotonic() - began
+        if not left and not draining:
+            return waited_s, ""
+        if waited_s > TIDY_BAR_S:
+            return waited_s, f"{len(left)} rooms, {len(draining)} draining"
+        time.sleep(2.0)
+
+
+def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.Random) -> bool:
+    """Run one row and print it; whether it keeps the bars."""
+    release(made, "")
+    made.deploy("--yes")
+    heard = Heard()
+    longest_s = PER_DEPLOY_S * (count if row != "bad" else 4 * len(BAD)) + 20
+    began = time.monotonic()
+    with calling(made, heard, calls=calls, hold_s=longest_s):
+        did = ROWS[row](made, count, chance)
+        took_s = time.monotonic() - began
+    tidy_s, left = left_behind(made)
+    ok = not (heard.dropped or heard.unanswered or left) and heard.largest_s <= GAP_BAR_S
+    print(
+        f"{row:10} {did} in {took_s:.0f} s (calls of {longest_s:.0f} s): {heard.dropped} of {len(heard.long)} long calls dropped, "
+        f"{heard.unanswered} of {len(heard.short)} short ones unanswered, largest gap {heard.largest_s * 1000:.0f} ms, "
+        f"tidy after {tidy_s:.0f} s{f', left: {left}' if left else ''}",
+        flush=True,
+    )
+    for one in [*heard.long, *heard.short]:
+        if not one["ok"]:
+            print(
+                f"    {one['failure']['kind']}: {one['failure']['detail']} ({one.get('started_s', 0):.0f} s)",
+                flush=True,
+            )
+    return ok or row == "restart"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure each row; exit 1 if one misses a bar."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", default="", help="those rows that have this in their name")
+    parser.add_argument("--deploys", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=4, help="long calls at once")
+    parser.add_argument("--seed", type=int, default=16)
+    chosen = parser.parse_args(arguments)
+    with (
+        tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
+        hosts.run() as run,
+        hosts_prepared.agent_layer(run) as layer,
+        run.cluster(1, layer=layer) as machines,
+    ):
+        made = agent_servers(Path(name) / "project", machines, TONE)
+        made.variables["services"]["agent"]["ready_timeout_s"] = 25
+        made.write()
+        return 1 - min(
+            measure(made, row, count=chosen.deploys, calls=chosen.calls, chance=random.Random(chosen.seed))
+            for row in ROWS
+            if chosen.only in row
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

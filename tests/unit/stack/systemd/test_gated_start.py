@@ -1,0 +1,72 @@
+"""A run that replaces another one: callers reach it once it is proved, and otherwise it is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from voiceops.deadline import Deadline
+from voiceops.errors import ServiceError
+from voiceops.kinds.model import Declared
+from voiceops.model.roles import Role
+from voiceops.model.states import ServiceState
+from voiceops.stack.backend import StopForce
+from voiceops.stack.model import Instance
+from voiceops.stack.systemd.backend import Gate
+from voiceops.stack.systemd.gated_start import gated_start
+
+AGENT = Declared(name="agent", kind="agent", role=Role.AGENT, cwd=Path("/"), release="r2", digest="r2")
+STARTED = Instance(service="agent", launch="agent@r2", pid=2, digest="r2", state=ServiceState.STARTING)
+
+
+class Backend:
+    """Notes what is asked of it; ``knows_gates``: the agent says that it waits for its proof."""
+
+    def __init__(self, *, knows_gates: bool = True) -> None:
+        self.knows_gates = knows_gates
+        self.steps: list[object] = []
+
+    def start(self, service: Declared, *, proof_name: str = "") -> Instance:
+        self.steps.append(("start", bool(proof_name)))
+        return STARTED
+
+    def wait_ready(
+        self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = "", gate: Gate
+    ) -> Instance:
+        self.steps.append((gate, not_worker_id))
+        return replace(STARTED, worker_id="AW_1", proving=self.knows_gates and gate is Gate.CLOSED)
+
+    def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
+        self.steps.append(force)
+        return True
+
+
+def start(backend: Backend, *, fails: bool = False) -> Instance:
+    def prove(service: Declared, name: str) -> None:
+        backend.steps.append(f"prove {name[:6]}")
+        if fails:
+            raise ServiceError("it is silent")
+
+    return gated_start(cast(Any, backend), AGENT, Deadline(30, "the test"), prove)
+
+
+def test_it_is_proved_before_its_gate_is_opened() -> None:
+    backend = Backend()
+    assert not start(backend).proving
+    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", (Gate.OPEN, "AW_1")]
+
+
+def test_one_that_fails_is_ended_and_its_gate_is_never_opened() -> None:
+    backend = Backend()
+    with pytest.raises(ServiceError, match="it is silent"):
+        start(backend, fails=True)
+    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", StopForce.KILL]
+
+
+def test_an_agent_that_knows_of_no_gate_takes_calls_at_once() -> None:
+    backend = Backend(knows_gates=False)
+    start(backend, fails=True)
+    assert backend.steps == [("start", True), (Gate.CLOSED, "")]

@@ -1,0 +1,32 @@
+"""Start an agent that callers reach only once it is proved: the run before it takes all of them meanwhile."""
+
+from __future__ import annotations
+
+import secrets
+
+from voiceops.deadline import Deadline
+from voiceops.kinds.model import Declared
+from voiceops.stack.backend import StopForce
+from voiceops.stack.model import Instance
+from voiceops.stack.stack import Prove
+from voiceops.stack.systemd.backend import Gate, SystemdBackend
+
+_OPEN_S = 20.0
+"""How long one that is proved may take to register its own name; its loop may be blocked by the very call."""
+_END_S = 10.0
+
+
+def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, prove: Prove) -> Instance:
+    """Start a run, prove it, let callers reach it. Whatever fails: it is ended, and no caller has met it."""
+    proof_name = f"proof-{secrets.token_hex(8)}"
+    started = backend.start(service, proof_name=proof_name)
+    try:
+        new = backend.wait_ready(service, started, limit, gate=Gate.CLOSED)
+        if not new.proving:
+            return new  # an agentkit that knows of no gates: it takes calls already
+        prove(service, proof_name)
+        opening = Deadline(min(_OPEN_S, limit.remaining_s), "registering its own name")
+        return backend.wait_ready(service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN)
+    except BaseException:
+        backend.end(started, Deadline(_END_S, "ending the new one"), StopForce.KILL)
+        raise
