@@ -19,6 +19,7 @@ import pytest_asyncio
 
 from tests.support import parts
 from tests.support.browser import Browser, Page, chromium, tone_file
+from tests.support.dashboard_pictures import READY, sample_dashboard
 from tests.support.page_pictures import STATES, show
 from tests.support.projects import Project, project
 
@@ -190,6 +191,15 @@ async def test_the_dashboard_shows_hostile_names_as_text_and_its_button_runs_the
     assert await axe_finds(page) == []
     await page.close()
     await asyncio.to_thread(stack.inv, "rooms.delete", hostile, "--yes")
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_dashboard_with_problems_is_readable_on_a_phone(browser: Browser) -> None:
+    async with sample_dashboard() as url:
+        page = await browser.page()
+        await page.open(url, ready=READY)
+        assert await axe_finds(page) == []
+        await page.close()
 
 
 async def axe_finds(page: Page) -> list[str]:

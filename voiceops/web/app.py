@@ -24,7 +24,8 @@ from voiceops.web.dashboard import PATH as DASHBOARD
 from voiceops.web.dashboard import Dashboard, LoginRequest
 from voiceops.web.limits import RateLimit
 from voiceops.web.operator_commands import ActionRequest
-from voiceops.web.operators import Operators
+from voiceops.web.operators import HERE, Operators
+from voiceops.web.peer_user import is_same_user
 from voiceops.web.refusal import RequestRefused
 from voiceops.web.requester import FORWARDED, Requester, is_loopback_name, requester
 from voiceops.web.sessions import Sessions
@@ -300,15 +301,21 @@ class WebApp:
         assert self._dashboard is not None, "its routes exist with it only"
         return self._dashboard
 
+    def _operator(self, request: web.Request) -> str:
+        """Who of the operators asks; on this machine the stack's own user and root."""
+        who = self._operators.known(self._requester(request), request.headers)
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        return who if who != HERE or (peer and is_same_user(peer[:2])) else ""
+
     async def _dashboard_page(self, request: web.Request) -> web.Response:
-        if self._is_operator(request):
+        if self._operator(request):
             self._the_dashboard.opened()
         elif not self._operators.can_log_in:
-            raise RequestRefused(403, "operators-only", "The dashboard is for whoever is on this machine.")
+            raise RequestRefused(403, "operators-only", "The dashboard is for this machine's operators.")
         return await self._asset(request)
 
     async def _dashboard_session(self, request: web.Request) -> web.Response:
-        return _json({"operator": self._is_operator(request), "can_log_in": self._operators.can_log_in})
+        return _json({"operator": bool(self._operator(request)), "can_log_in": self._operators.can_log_in})
 
     async def _dashboard_login(self, request: web.Request) -> web.Response:
         self._count(request)
@@ -316,18 +323,19 @@ class WebApp:
         return self._the_dashboard.log_in(self._requester(request), asked.token)
 
     async def _dashboard_events(self, request: web.Request) -> web.StreamResponse:
-        self._the_dashboard.require(self._requester(request), request.headers)
+        self._the_dashboard.require(self._requester(request), request.headers, self._operator(request))
         return await self._the_dashboard.events(request)
 
     async def _dashboard_action(self, request: web.Request) -> web.Response:
         self._count(request)
-        who = self._the_dashboard.require_to_act(self._requester(request), request.headers)
+        who = self._operator(request)
+        self._the_dashboard.require_to_act(self._requester(request), request.headers, who)
         asked = await self._body(request, ActionRequest)
         return _json(self._the_dashboard.begin(asked, by=who), 202)
 
     async def _dashboard_diagnosis(self, request: web.Request) -> web.Response:
         self._count(request)
-        self._the_dashboard.require_to_act(self._requester(request), request.headers)
+        self._the_dashboard.require_to_act(self._requester(request), request.headers, self._operator(request))
         self._the_dashboard.diagnose()
         return web.Response(status=202)
 

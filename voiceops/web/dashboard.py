@@ -41,29 +41,26 @@ class Dashboard:
     """What operators ask for; each method answers one request that was found to be theirs."""
 
     def __init__(self, settings: DashboardSettings, operators: Operators) -> None:
-        self.operators = operators
+        self._operators = operators
         self._feed = DashboardFeed(settings.feed)
         self._commands = OperatorCommands(settings, self._feed, AuditLog(Path(settings.audit_log)))
 
-    def require(self, asking: Requester, headers: Mapping[str, str]) -> str:
-        """Return who asks; ``RequestRefused`` for all but operators, and for pages that are not ours."""
+    def require(self, asking: Requester, headers: Mapping[str, str], who: str) -> None:
+        """``RequestRefused`` for all but operators (``who`` is empty), and for pages that are not ours."""
         # A browser says from which page a request comes: no other page may make this one's user do anything.
         if headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
             raise RequestRefused(403, "wrong-origin", "Only the dashboard itself may ask this.")
         if headers.get("Origin", asking.origin).lower() != asking.origin:
             raise RequestRefused(403, "wrong-origin", "Only the dashboard itself may ask this.")
-        who = self.operators.known(asking, headers)
         if not who:
             raise RequestRefused(401, "operators-only", "The dashboard is for the operators.")
-        return who
 
-    def require_to_act(self, asking: Requester, headers: Mapping[str, str]) -> str:
-        """Return who asks for a change; ``RequestRefused`` also where a form of another page could have sent it."""
-        who = self.require(asking, headers)
+    def require_to_act(self, asking: Requester, headers: Mapping[str, str], who: str) -> None:
+        """As ``require``; ``RequestRefused`` also where a form of another page could have sent it."""
+        self.require(asking, headers, who)
         said_origin = "Origin" in headers or headers.get("Authorization", "").startswith("Bearer ")
         if not said_origin or not headers.get("Content-Type", "").startswith("application/json"):
             raise RequestRefused(403, "wrong-origin", "Only the dashboard itself may ask this.")
-        return who
 
     def opened(self) -> None:
         """The page is being loaded: its events will be asked for."""
@@ -112,12 +109,12 @@ class Dashboard:
                 "not-https",
                 "Open the dashboard by https, or by `ssh -L`: here others could read the token.",
             )
-        if not self.operators.accepts(token):
+        if not self._operators.accepts(token):
             raise RequestRefused(401, "wrong-token", "This is not the operators' token.")
         response = web.Response(status=204)
         response.set_cookie(
             COOKIE,
-            self.operators.new_session(),
+            self._operators.new_session(),
             max_age=int(SESSION_S),
             path=PATH,
             httponly=True,

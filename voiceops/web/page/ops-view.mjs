@@ -140,6 +140,12 @@ export function actionText(action, now) {
   return `${how}: ${action.said ? `${result}: ${action.said}` : result}`;
 }
 
+/** @param {Row} action @returns {Tone} */
+export function toneOfAction(action) {
+  if (action.running || action.ended_at === null) return "busy";
+  return action.exit_code === 0 ? "calm" : "problem";
+}
+
 /** @param {number} at @param {number} now */
 export function clock(at, now) {
   const moment = new Date(at * 1000);

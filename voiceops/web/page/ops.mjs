@@ -23,6 +23,7 @@ import {
   since,
   sortedIncidents,
   sortedRooms,
+  toneOfAction,
   summary,
   toneOfState,
 } from "./ops-view.mjs";
@@ -115,7 +116,7 @@ function fillItem(item, text, tone, command = "") {
 }
 
 function serviceRow() {
-  const row = tableRow(["", "short", "short", "number", "number wide", "number wide", "number wide", ""]);
+  const row = tableRow(["", "short", "short wide", "number", "number wide", "number wide", "number wide", ""]);
   row.cells[0].append(document.createElement("span"), document.createElement("small"));
   const button = document.createElement("button");
   button.type = "button";
@@ -235,7 +236,7 @@ function drawActions() {
   const actions = rowsOf(sections, "actions").sort((a, b) => b.at - a.at);
   say(element("actions-note"), actions.length ? "" : "None yet.");
   list(element("actions"), actions, (one) => one.id, listItem, (item, one) =>
-    fillItem(item, actionText(one, now()), one.running ? "busy" : one.exit_code === 0 ? "calm" : "problem"),
+    fillItem(item, actionText(one, now()), toneOfAction(one)),
   );
   const mine = sections.get("actions")?.get(asked);
   if (!mine || mine.running) return;
