@@ -128,8 +128,9 @@ class BrokenService:
     """Whose process has its port, where that is none of this project's."""
     log: tuple[str, ...] = ()
     """The end of its log, where it has no process."""
-    once: bool = False
-    """A one-shot that has failed and is not run again by itself."""
+    oneshot: bool = False
+    run_again: bool = True
+    """Its ``restart`` is not ``never``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,8 +74,14 @@ class ObservedStack:
     def broken_services(self, wanted: Collection[str]) -> Iterator[BrokenService]:
         """The ``wanted`` services beside LiveKit, agents and monitors that do not do their job."""
         services = self.settings.running
+        verdicts = {name: judge(self.observed.get(name, Observed())) for name in services}
+        undone = {
+            name for name, one in services.items() if one.oneshot and name in wanted and not verdicts[name].ok
+        }
         for name, service in services.items():
-            verdict = judge(self.observed.get(name, Observed()))
+            verdict = verdicts[name]
+            if verdict.instance is None and undone.intersection(service.needs):
+                continue  # it waits for a one-shot, whose finding explains that
             # What is not brought back when it ends may have done its job.
             ends_by_itself = service.restart_policy != "always" and not service.oneshot
             left_out = service.role is not Role.OTHER or service.watches or ends_by_itself
@@ -87,7 +93,8 @@ class ObservedStack:
                 detail=verdict.detail,
                 needed_by=tuple(other for other, one in services.items() if name in one.needs),
                 foreign_owner=verdict.foreign_owner,
-                once=service.oneshot and service.restart_policy == "never",
+                oneshot=service.oneshot,
+                run_again=service.restart_policy != "never",
             )
 
     def workers(self) -> Iterator[WorkerFact]:

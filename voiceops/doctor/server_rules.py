@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from voiceops.doctor.evidence import last_error, logged
-from voiceops.doctor.facts import StackFacts
+from voiceops.doctor.facts import BrokenService, StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.settings import MIN_SECRET_BYTES
 from voiceops.model.states import ServiceState
@@ -224,12 +224,8 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
                 command=f"set the port of {one.name} in inventory.yaml to a free one, then `inv start`",
                 action="",
             )
-        elif one.state is ServiceState.FAILED:  # a one-shot
-            sentence = f"{one.name} has failed, {one.detail}{users}."
-            again = f"inv start --only {one.name}"
-            fix = Fix(command=again, action="start", service=one.name)
-            if one.once:
-                fix = Fix(command=f"correct what its log shows, then `{again}`", action="")
+        elif one.oneshot:
+            sentence, fix = _unfinished(one)
         elif one.state in (ServiceState.MISSING, ServiceState.STALE):
             sentence = f"{one.name} does not run, and nobody has stopped it{users}."
             fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
@@ -249,6 +245,18 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
             by_hand=not fix.action,
             rank=5,
         )
+
+
+def _unfinished(one: BrokenService) -> tuple[str, Fix]:
+    """A one-shot that has failed, hangs or was killed; only one that may fail now and then is run again unasked."""
+    how = "has failed" if one.state is ServiceState.FAILED else "has not completed"
+    what = f", {one.detail}" if one.detail else ""
+    users = f": {' and '.join(one.needed_by)} can't start without it" if one.needed_by else ""
+    again = f"inv {'restart' if one.state is ServiceState.UNRESPONSIVE else 'start'} --only {one.name}"
+    sentence = f"{one.name} {how}{what}{users}."
+    if one.run_again:
+        return sentence, Fix(command=again, action=again.split()[1], service=one.name)
+    return sentence, Fix(command=f"correct what its log shows, then `{again}`", action="")
 
 
 def dead_monitor(facts: StackFacts) -> Iterator[Finding]:

@@ -327,13 +327,35 @@ def test_a_service_that_does_not_answer_is_restarted_and_a_port_of_others_is_for
     assert "belongs to another program" in taken.sentence
 
 
-def test_a_failed_one_shot_that_is_not_to_be_run_again_is_for_a_person() -> None:
-    failed = BrokenService(name="migrate", state=ServiceState.FAILED, detail="exit 3 after 0.1 s")
-    for once, fix in (
-        (True, "correct what its log shows, then `inv start --only migrate`"),
-        (False, "inv start --only migrate"),
-    ):
-        host = HostFact(broken_services=(replace(failed, once=once),))
-        found = next(one for one in diagnose(scene(host=host)) if one.service == "migrate")
-        assert (found.fix, found.by_hand, found.repairable) == (fix, once, not once)
-        assert found.sentence == "migrate has failed, exit 3 after 0.1 s."
+@pytest.mark.parametrize(
+    ("changes", "sentence", "fix", "by_hand"),
+    [
+        (
+            {"state": ServiceState.FAILED, "detail": "exit 3 after 0.1 s", "run_again": False},
+            "migrate has failed, exit 3 after 0.1 s: api can't start without it.",
+            "correct what its log shows, then `inv start --only migrate`",
+            True,
+        ),
+        (
+            {"state": ServiceState.FAILED, "needed_by": ()},
+            "migrate has failed.",
+            "inv start --only migrate",
+            False,
+        ),
+        (
+            {"state": ServiceState.UNRESPONSIVE, "detail": "has run for 70 s", "run_again": False},
+            "migrate has not completed, has run for 70 s: api can't start without it.",
+            "correct what its log shows, then `inv restart --only migrate`",
+            True,
+        ),
+    ],
+)
+def test_a_one_shot_that_has_not_completed_is_run_again_only_where_that_is_declared(
+    changes: dict[str, Any], sentence: str, fix: str, by_hand: bool
+) -> None:
+    broken = replace(
+        BrokenService(name="migrate", state=ServiceState.MISSING, needed_by=("api",), oneshot=True), **changes
+    )
+    found = diagnose(scene(host=HostFact(broken_services=(broken,))))
+    (one,) = (each for each in found if each.service == "migrate")
+    assert (one.sentence, one.fix, one.by_hand, one.repairable) == (sentence, fix, by_hand, not by_hand)
