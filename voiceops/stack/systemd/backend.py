@@ -127,6 +127,8 @@ class SystemdBackend:
             self._end(instance, 0.0, kill=False)
             ended = "; it was stopped again"
         verb = "did not stay up" if answer["died"] else "is not ready in time"
+        if service.oneshot:
+            verb = "failed" if answer["died"] else "has not completed in time"
         raised = raised_in(answer["log"])
         why = answer["why"] + (f", {raised}" if raised else "")
         return ServiceError(

@@ -97,13 +97,11 @@ def _last_run(names: HostNames, service: Declared, units: Sequence[UnitState]) -
     """How a one-shot ended, as long as systemd remembers it."""
     for unit in units:
         if _ended(unit):
-            failed = unit["active"] == "failed"
-            return replace(
-                instance(names, service, unit),
-                state=ServiceState.FAILED if failed else ServiceState.COMPLETED,
-                detail=f"{unit['result']} (status {unit['status']})" if failed else "",
-                pid=0,
-            )
+            last = replace(instance(names, service, unit), pid=0)
+            if unit["active"] == "failed":
+                detail = f"{unit['result']} (status {unit['status']})"
+                last = replace(last, state=ServiceState.FAILED, detail=detail)
+            return last
     return None
 
 
@@ -179,6 +177,8 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
         return ServiceState.UNRESPONSIVE, detail
     if unit["active"] == "activating":
         return ServiceState.STARTING, unit["text"] or unit["sub"]
+    if unit["sub"] == "exited":
+        return ServiceState.COMPLETED, ""
     if not is_agent:
         return ServiceState.READY, ""
     answer = unit.get("health")
