@@ -23,6 +23,8 @@ _FORWARDED = (
     signal.SIGUSR2,
 )
 
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+
 
 @dataclass(frozen=True)
 class OneshotResult:
@@ -52,23 +54,29 @@ def read_result(path: Path) -> OneshotResult | None:
 
 def main(result: str, *argv: str) -> int:
     """Run the program, pass signals on to it, and write its result before ending with the same code."""
-    # Until the child is there, a signal waits: nobody could pass it on.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    # Signals are taken by sigwait alone: none is lost before the child is there, or meets another of its pid later.
+    awaited = {signal.SIGCHLD, *_FORWARDED}
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)  # what is ignored may not be kept for sigwait
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     error, began = "", time.monotonic()
     try:
-        child = os.posix_spawnp(argv[0], argv, os.environ, setsigmask=())
+        child = os.posix_spawnp(argv[0], argv, os.environ, setsigmask=(), setsigdef=_IGNORED_BY_PYTHON)
+        status = _wait_for(child, awaited)
     except OSError as problem:
         error, status = problem.strerror or str(problem), 127
-    else:
-        for number in _FORWARDED:
-            signal.signal(number, lambda caught, frame: os.kill(child, caught))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
-        # Not reaped before signals wait again: its pid must not become another's meanwhile.
-        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     _write(result, {"exit_status": status, "took_s": time.monotonic() - began, "error": error})
     return status if status >= 0 else 128 - status
+
+
+def _wait_for(child: int, awaited: set[signal.Signals]) -> int:
+    while True:
+        caught = signal.sigwait(awaited)
+        if caught is not signal.SIGCHLD:
+            os.kill(child, caught)
+            continue
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _write(result: str, said: dict[str, object]) -> None:
