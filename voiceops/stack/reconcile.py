@@ -103,12 +103,15 @@ def plan_start(
     chosen = {service.name for service in choose(services, only)}
     wanted = _with_needs(services, chosen)
     actions: dict[str, Action] = {}
+    servers: set[str] = set()
     for service in in_order(services):
         if service.name not in wanted:
             continue
         restarted = any(
-            actions[need].verb in (Verb.START, Verb.RESTART) for need in service.needs if need in actions
+            actions[need].verb in (Verb.START, Verb.RESTART) for need in service.needs if need in servers
         )
+        if service.role is Role.SERVER:
+            servers.add(service.name)
         actions[service.name] = _plan_one(
             service,
             observed.get(service.name, Observed()),

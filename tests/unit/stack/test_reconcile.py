@@ -305,3 +305,10 @@ def test_a_stop_and_an_end_of_its_declaration_forget_a_completed_one_shot() -> N
 def test_a_one_shot_that_runs_is_waited_for() -> None:
     (action,) = plan_start((TASK,), {"task": seen(run(TASK, state=ServiceState.STARTING, age_s=3))})
     assert action.verb is Verb.WAIT
+
+
+def test_an_agent_registers_anew_only_with_its_server_and_not_with_what_else_it_needs() -> None:
+    agent = replace(AGENT, needs=("livekit", "task"))
+    observed = {"livekit": seen(run(SERVER)), "agent": seen(run(agent))} | ended(ServiceState.FAILED)
+    actions = plan_start((SERVER, TASK, agent), observed)
+    assert verbs(actions) == {"livekit": Verb.KEEP, "task": Verb.START, "agent": Verb.KEEP}
