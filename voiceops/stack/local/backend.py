@@ -215,6 +215,7 @@ class ProcessBackend:
         processes.exit_status(record.pid, patience_s=0.5)
         if result.exit_status:
             raise start_errors.oneshot_failed(service, record, result)
+        self._note_ready(record)
         return observe.ended_instance(record, result)
 
     def _record(self, instance: Instance) -> LaunchRecord:
@@ -371,6 +372,7 @@ def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count
         digest=service.digest,
         release=service.release,
         argv=list(service.argv),
+        start=processes.boot_id(),  # until its process has a mark of its own
         started_at=time.time(),
         log=str(log_file),
         log_offset=log_file.stat().st_size if log_file.exists() else 0,

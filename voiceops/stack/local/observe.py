@@ -121,7 +121,7 @@ def find_runs(folder: ProjectFolder, table: Sequence[Process]) -> tuple[list[Obs
 
 def _result_of(folder: ProjectFolder, record: LaunchRecord) -> OneshotResult | None:
     """How a one-shot ended since the machine was started; None while it runs, or where nobody can say."""
-    ended = record.oneshot and record.pid and record.signalled_at is None and not processes.alive(record.key)
+    ended = record.oneshot and record.signalled_at is None and not processes.alive(record.key)
     if not ended or not record.start.startswith(processes.boot_id()):
         return None
     return read_result(folder.oneshot_result(record.service, record.launch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from voiceops.adapters.process import processes
+from voiceops.kinds.model import Declared
+from voiceops.model.states import ServiceState
 from voiceops.stack.local import oneshot
+from voiceops.stack.local.folder import ProjectFolder
+from voiceops.stack.local.observe import observe_services
+from voiceops.stack.local.records import LaunchRecord, Records
+from voiceops.stack.model import judge
+
+PID_MAX = 1 << 22
+"""No process has it: the kernel's pids end below."""
 
 
 def run(folder: Path, *argv: str) -> subprocess.Popen[str]:
@@ -56,3 +67,31 @@ def test_a_damaged_result_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "result").write_text(text)
     assert oneshot.read_result(tmp_path / "result") is None
     assert oneshot.read_result(tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("pid", "start", "state"),
+    [
+        (0, processes.boot_id(), ServiceState.COMPLETED),
+        (PID_MAX, f"{processes.boot_id()}:1", ServiceState.COMPLETED),
+        (PID_MAX, "another-boot:1", ServiceState.STALE),
+    ],
+    ids=[
+        "its start was killed before it knew the process",
+        "it has ended",
+        "before the machine was started anew",
+    ],
+)
+def test_its_result_counts_until_the_machine_is_started_anew(
+    tmp_path: Path, pid: int, start: str, state: ServiceState
+) -> None:
+    folder = ProjectFolder(tmp_path)
+    folder.create()
+    record = LaunchRecord(
+        launch="l", service="task", kind="command", digest="d", oneshot=True, pid=pid, start=start
+    )
+    Records(folder.state).update(record)
+    result = {"exit_status": 0, "took_s": 1.25, "error": ""}
+    folder.oneshot_result("task", "l").write_text(json.dumps(result))
+    task = Declared(name="task", kind="command", cwd=tmp_path, oneshot=True)
+    assert judge(observe_services(folder, [task])["task"]).state is state
