@@ -52,6 +52,7 @@ HEALTHY = {
     'up{job="voiceops", instance="a"}': "1x60",
     'voiceops_service_state{host="a", service="agent", state="failed"}': "0x60",
     'voiceops_service_state{host="a", service="agent", state="ready"}': "1x60",
+    'voiceops_service_state{host="a", service="migrate", state="completed"}': "1x60",
     'voiceops_workers_registered{host="a"}': "1x60",
     'voiceops_rooms_stuck{host="a"}': "0x60",
     'voiceops_calls_total{host="a", kind="caller", outcome="answered"}': "0+60x60",
