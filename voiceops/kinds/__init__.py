@@ -22,6 +22,7 @@ MODULES = (
     "voiceops.kinds.postgres",
     "voiceops.kinds.letta",
     "voiceops.kinds.web",
+    "voiceops.kinds.caddy",
 )
 
 

@@ -46,6 +46,8 @@ class Program:
     open_files_max: int | None = None
     cpus_max: float | None = None
     """On servers."""
+    binds_low_ports: bool = False
+    """On servers: it listens below port 1024."""
     peers: Sequence[str] | None = None
     """On servers: whom it exchanges packets with (IPAddressAllow); None: no limit."""
 
@@ -237,6 +239,7 @@ def program_unit(
         "runtime_folder": units.names.runtime_folder(name),
         "working_directory": escape.value(cwd, f"the folder of {name}"),
         "peers": program.peers,
+        "capabilities": "CAP_NET_BIND_SERVICE" if program.binds_low_ports else "",
         "data_folder": name if keeps_data else "",
     }
     return units.service("command.service", name, service, values)

@@ -47,7 +47,7 @@ class WebService(ServiceBase, tag_field="kind", tag="web", frozen=True, kw_only=
     trusted_proxies: list[str] = msgspec.field(default_factory=list)
     """Addresses and networks whose ``X-Forwarded-*`` count."""
     livekit_url: str = ""
-    """Where browsers reach LiveKit; empty: ``livekit.url``."""
+    """Where browsers reach LiveKit; empty: by the Caddy of this host, else ``livekit.url``."""
     agent: Union[str, None] = None
     """Whom calls are dispatched to; None: the only agent of the inventory."""
     client: Union[str, None] = None
@@ -160,7 +160,8 @@ def web_settings(
     name: str, service: WebService, settings: Settings, client: str, why: tuple[str, ...]
 ) -> WebSettings:
     """Return what its process is started with; ``ConfigError`` where browsers could not call."""
-    browser_url = service.livekit_url or settings.livekit.url
+    front = next((one.https_host for one in settings.running.values() if one.https_host), "")
+    browser_url = service.livekit_url or (f"wss://{front}" if front else settings.livekit.url)
     if service.public and on_loopback(browser_url):
         raise ConfigError(
             f"service {name}: browsers elsewhere can't reach LiveKit at {browser_url}",
@@ -178,7 +179,9 @@ def web_settings(
         port=service.port,
         cors_port=service.api_port,
         origins=tuple(service.origins),
-        trusted_proxies=tuple(_network(one) for one in service.trusted_proxies),
+        trusted_proxies=tuple(
+            _network(one) for one in (*service.trusted_proxies, *(["localhost"] if front else []))
+        ),
         livekit_url=settings.livekit.url,
         browser_url=browser_url,
         agent_name=_agent(name, service, settings),

@@ -121,6 +121,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         return None
 
     @property
+    def https_host(self) -> str:
+        """Of a proxy with a certificate: HOST or HOST:PORT by which browsers reach page and LiveKit; empty: it is none."""
+        return ""
+
+    @property
     def cluster(self) -> str:
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""

@@ -19,6 +19,7 @@ EXAMPLES = {
     "entry",
     "needs",
     "command",
+    "domain",
     "tcp",
     "probe",
     "api_key",
