@@ -87,7 +87,7 @@ def calling(made: Servers, heard: Heard, *, calls: int, hold_s: float) -> Iterat
         yield
     finally:
         short.send_signal(signal.SIGINT)
-        heard.short = json.loads(short.communicate(timeout=60)[0])["calls"]
+        heard.short = json.loads(short.communicate(timeout=120)[0])["calls"]
         heard.long = json.loads(long.communicate(timeout=hold_s + 120)[0])["calls"]
 
 
@@ -126,6 +126,8 @@ def roll_back_each(made: Servers, count: int, chance: random.Random) -> str:
 
 def bad_each(made: Servers, count: int, chance: random.Random) -> str:
     told = []
+    made.variables["services"]["agent"]["ready_timeout_s"] = 25
+    made.write()
     for name, spoil in BAD.items():
         (made.folder / AGENT).write_text(spoil(TONE.read_text()))
         (result,) = made.deploy(code=1, timeout_s=300)["hosts"].values()
@@ -209,6 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=4, help="long calls at once")
     parser.add_argument("--seed", type=int, default=16)
     chosen = parser.parse_args(arguments)
+    # A shell starts what it runs in the background with SIGINT ignored, which the calls would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with (
         tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
         hosts.run() as run,
@@ -216,8 +220,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run.cluster(1, layer=layer) as machines,
     ):
         made = agent_servers(Path(name) / "project", machines, TONE)
-        made.variables["services"]["agent"]["ready_timeout_s"] = 25
-        made.write()
         return 1 - min(
             measure(made, row, count=chosen.deploys, calls=chosen.calls, chance=random.Random(chosen.seed))
             for row in ROWS

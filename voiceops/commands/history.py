@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from voiceops.adapters.ssh.transports import transport_to
@@ -15,8 +16,9 @@ from voiceops.commands.history_chart import draw_history
 from voiceops.commands.history_files import write_csv
 from voiceops.commands.history_view import history_text
 from voiceops.commands.hosts import values_of, with_problems
-from voiceops.deploy.host_history import read_host_history
-from voiceops.errors import UsageError
+from voiceops.deploy.host_history import read_host_deploys, read_host_history
+from voiceops.deploy.ledger import from_elsewhere
+from voiceops.errors import UsageError, VoiceopsError
 from voiceops.fleet.run import HostResult, run_on
 from voiceops.history.select import HistoryPart, merged
 from voiceops.history.store import NO_ROOMS, HistoryStore
@@ -57,9 +59,10 @@ def show_history(run: CommandRun, flags: HistoryFlags) -> Report:
         parts = read_parts(store, since=since, hosts=selected)
     for name in selected or [run.project.hosts[0].name]:
         parts.setdefault(name, HistoryPart())
-    elsewhere = _read_on_hosts(run, since) if selected and asked != ["deploys"] else {}
+    elsewhere = _read_on_hosts(run, since, asked) if selected else {}
     for name, part in values_of(run, elsewhere).items():
-        parts[name] = merged([parts[name], part])
+        new = from_elsewhere(part.deploys, parts[name].deploys)
+        parts[name] = merged([parts[name], replace(part, deploys=new)])
     if flags.csv:
         write_csv(flags.csv, asked[0] if asked else "calls", parts)
         run.say(f"csv: {flags.csv}")
@@ -73,14 +76,23 @@ def show_history(run: CommandRun, flags: HistoryFlags) -> Report:
     return with_problems(run, elsewhere, Report(document, lambda: history_text(parts, asked, since)))
 
 
-def _read_on_hosts(run: CommandRun, since: float) -> dict[str, HostResult[HistoryPart]]:
-    """What the monitors of servers have recorded there. Deploys are recorded where they are run."""
+def _read_on_hosts(run: CommandRun, since: float, asked: list[str]) -> dict[str, HostResult[HistoryPart]]:
+    """What the monitors of servers have recorded there, and what their ledgers have of deploys from elsewhere."""
+    deploys = "deploys" in asked
 
     def read(host: Host) -> HistoryPart:
+        found = HistoryPart()
         with contextlib.closing(transport_to(host)) as transport:
-            return read_host_history(host, transport, since=since)
+            if deploys:
+                try:
+                    found = read_host_deploys(host, transport, since=since)
+                except VoiceopsError as error:
+                    run.say(f"{host.name}: only deploys of this machine are shown: {error.message}")
+            if has_own_history(host) and asked != ["deploys"]:
+                found = merged([found, read_host_history(host, transport, since=since)])
+            return found
 
-    hosts = [host for host in run.project.hosts if has_own_history(host)]
+    hosts = [host for host in run.project.hosts if not host.local and (deploys or has_own_history(host))]
     return run_on([hosts], read)
 
 

@@ -12,12 +12,14 @@ import msgspec
 from voiceops.config.shipped import shipped
 from voiceops.deploy.desired import host_history
 from voiceops.deploy.host_calls import run_in_unit
+from voiceops.deploy.ledger import deploys_in, read_ledger
 from voiceops.errors import ServiceError
 from voiceops.history.select import HistoryPart, merged
 from voiceops.history.store import MostRooms
 from voiceops.model.history import CallRecord, IncidentRecord, RepairRecord, StoredRecord
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
+from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
 
 T = TypeVar("T", bound=StoredRecord)
@@ -74,6 +76,12 @@ def read_host_history(host: Host, transport: Transport, *, since: float) -> Hist
         log_tail=tuple(ended.stderr.decode(errors="replace").splitlines()[-10:]),
         data={"host": host.name},
     )
+
+
+def read_host_deploys(host: Host, transport: Transport, *, since: float) -> HistoryPart:
+    """Deploys and rollbacks in the ledger of the host, whichever machine began them."""
+    history = read_ledger(transport, HostNames(host.settings.project)).history
+    return HistoryPart(deploys=deploys_in(history, host=host.name, since=since))
 
 
 def read_history(host: str, said: bytes) -> HistoryPart:

@@ -11,6 +11,7 @@ import msgspec
 from voiceops.errors import HostError, NotFoundError, UsageError
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
+from voiceops.model.history import DeployRecord, record_id
 from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs
@@ -18,6 +19,8 @@ from voiceops.remote.call import call
 from voiceops.remote.messages import ListReleases, NoteReleases, RecordReleases, ReleasesRequest, TidyOptions
 from voiceops.systemd.names import HostNames
 
+_CLOCKS_S = 60.0
+"""By how much the clocks of a host and of this machine may differ."""
 _TIMEOUT_S = 120.0
 """Removing old releases and environments takes a slow disk a while."""
 
@@ -34,6 +37,39 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     action: str = ""
     why: str = ""
+
+
+def deploys_in(history: Sequence[LedgerEntry], *, host: str, since: float) -> list[DeployRecord]:
+    """What the ledger of a host has of deploys and rollbacks, by whomever, as the history has its own."""
+    together: dict[tuple[str, str, int], list[LedgerEntry]] = {}
+    for entry in history:
+        left = entry.action == "rollback" and entry.result == "bad"  # what it went away from
+        if entry.at >= since and not left:
+            together.setdefault((entry.action, entry.by, round(entry.at)), []).append(entry)
+    return [
+        DeployRecord(
+            id=record_id("ledger", host, *key),
+            host=host,
+            at=entries[0].at,
+            action=entries[0].action or "deploy",
+            ok=all(one.result == "ok" for one in entries),
+            release=",".join(dict.fromkeys(one.release for one in entries)),
+            changed_count=len(entries),
+            by=entries[0].by,
+            detail="; ".join(dict.fromkeys(one.why for one in entries if one.why)),
+        )
+        for key, entries in together.items()
+    ]
+
+
+def from_elsewhere(found: Sequence[DeployRecord], known: Sequence[DeployRecord]) -> list[DeployRecord]:
+    """Those of a ledger that no record of this machine is about: other machines brought them."""
+
+    def same(one: DeployRecord, other: DeployRecord) -> bool:
+        during = other.at - _CLOCKS_S <= one.at <= other.at + other.took_s + _CLOCKS_S
+        return during and one.by == other.by
+
+    return [one for one in found if not any(same(one, other) for other in known)]
 
 
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):

@@ -227,6 +227,7 @@ class Deployer:
             diff=options.diff,
             lock_wait_s=settings.lock_wait_s if options.wait_s is None else options.wait_s,
             keep_releases=settings.keep_releases,
+            overlap=settings.overlap,
             even_bad=options.drop_calls,
             call_left_out=settings.call and not options.call,
         )

@@ -21,6 +21,7 @@ from voiceops.deploy.host_observation import (
     unproved_cause,
     written,
 )
+from voiceops.deploy.overlap_memory import refuse_without_memory
 from voiceops.deploy.trial import MakeStack, ProofSetup, ReleaseTrial, Rollout
 from voiceops.model.calls import CallResult
 from voiceops.ports import Transport
@@ -117,6 +118,8 @@ def deploy_host(
     if not rollout.drop_calls:
         risk = operations.calls_at_stake(stack, planned.actions, planned.observed)
         risk.refuse("this deploy would cut them off; nothing was changed")
+    if rollout.overlap == "auto":
+        refuse_without_memory(transport, state.names, planned.actions)
     lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
     with applied(
         transport,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
@@ -19,7 +20,9 @@ from voiceops.ports import Transport
 from voiceops.remote.messages import HostObservation
 from voiceops.resources import HostReport
 from voiceops.stack import operations
+from voiceops.stack.backend import StopForce
 from voiceops.stack.model import Observed, judge
+from voiceops.stack.reconcile import Verb, plan_start
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
 
@@ -38,6 +41,8 @@ class Rollout:
     diff: bool = False
     lock_wait_s: float = 10.0
     keep_releases: int = 5
+    overlap: Literal["auto", "always", "never"] = "auto"
+    """``auto``: only where the memory of the host allows it; ``never``: the old agent drains first."""
     even_bad: bool = False
     """Try a release again that is marked bad."""
     call_left_out: bool = False
@@ -106,7 +111,9 @@ class ReleaseTrial:
         """Start what differs, and read back that it runs."""
         rollout = self._rollout
         started = False
-        if self._proving.calls:
+        if rollout.overlap == "never":
+            self._drain_first(stack)
+        elif self._proving.calls:
             stack = replace(stack, prove=self._prove_unreached)
         try:
             results = operations.start(stack, drop_calls=rollout.drop_calls, timeout_s=rollout.timeout_s)
@@ -116,6 +123,22 @@ class ReleaseTrial:
         except ServiceError as error:
             raise self._gone_back(error, running=started) from error
         return results
+
+    def _drain_first(self, stack: Stack) -> None:
+        """Wait until the agents that are replaced are gone; ``ServiceError`` where calls outlast the deploy."""
+        for action in plan_start(self._state.services, stack.backend.observe(self._state.services)):
+            old = action.instance
+            if action.verb is not Verb.OVERLAP or old is None:
+                continue
+            stack.progress(action.service, "draining", "its memory is needed: nobody takes calls meanwhile")
+            limit = Deadline(self._rollout.timeout_s, "draining")
+            if not stack.backend.end(old, limit, StopForce.DRAIN):
+                raise ServiceError(
+                    f"{self._transport.name}: {action.service} still drains after {self._rollout.timeout_s:g} s; "
+                    "it takes no new calls",
+                    hint="deploy again once its calls are over, or with a longer --timeout",
+                    data={"host": self._transport.name},
+                )
 
     def confirm(self, stack: Stack) -> None:
         """Read back once more after the calls: an agent that blocks in its first call has answered it."""

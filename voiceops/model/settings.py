@@ -199,6 +199,9 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     requirements: Union[str, None] = None
     """File with what agents import beyond livekit-agents, from the inventory's folder."""
     keep_releases: AtLeastOne = 5
+    overlap: Literal["auto", "always", "never"] = "auto"
+    """``auto``: a new agent starts beside the old one where memory allows it, else the deploy is refused; ``never``: the
+    old one drains first."""
     settle_s: float = 1.5
     """A service has to stay up for so long before it counts as started."""
     lock_wait_s: float = 10.0

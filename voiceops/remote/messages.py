@@ -204,6 +204,21 @@ class HostDiagnosis(HostObservation):
     machine: MachineState
 
 
+class MemoryRequest(HostRequest):
+    """Read memory."""
+
+    units: list[str]
+
+
+class MemoryAnswer(TypedDict):
+    """Memory of a host, and what units take of it."""
+
+    available_bytes: int
+    total_bytes: int
+    units: dict[str, int]
+    """Proportional set size (PSS) of all processes of each unit."""
+
+
 class StartUnit(HostRequest):
     """Start a unit, or an instance beside those that still drain."""
 

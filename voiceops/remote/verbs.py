@@ -38,6 +38,9 @@ OBSERVE: HostVerb[messages.HostProbe, messages.HostObservation] = HostVerb(
 DIAGNOSE: HostVerb[messages.DiagnoseRequest, messages.HostDiagnosis] = HostVerb(
     "host.diagnose", "services", "reading its units and logs"
 )
+MEMORY: HostVerb[messages.MemoryRequest, messages.MemoryAnswer] = HostVerb(
+    "host.memory", "services", "reading its memory"
+)
 START_UNIT: HostVerb[messages.StartUnit, messages.UnitAnswer] = HostVerb(
     "units.start", "services", "starting a unit"
 )
@@ -58,6 +61,6 @@ NOTE_RELEASES: HostVerb[messages.NoteReleases, dict[str, object]] = HostVerb(
     "releases.note", "services", "recording its releases"
 )
 VERBS: tuple[HostVerb[Any, Any], ...] = (
-    FACTS, CHECK, APPLY, LOCK, OBSERVE, DIAGNOSE, START_UNIT, WAIT_FOR_UNIT, END_UNIT, END_PROCESS,
+    FACTS, CHECK, APPLY, LOCK, OBSERVE, DIAGNOSE, MEMORY, START_UNIT, WAIT_FOR_UNIT, END_UNIT, END_PROCESS,
     LIST_RELEASES, RECORD_RELEASES, NOTE_RELEASES,
 )  # fmt: skip

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from voiceops.deploy.ledger import Ledger, LedgerEntry
+from voiceops.deploy.ledger import Ledger, LedgerEntry, deploys_in, from_elsewhere
 from voiceops.errors import NotFoundError, UsageError
+from voiceops.model.history import DeployRecord
 from voiceops.remote.messages import LedgerLine, NoteReleases, RecordReleases
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.ledger import bad_releases, current_releases, release_history
@@ -143,3 +144,27 @@ def test_a_ledger_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Pat
 def test_what_is_current_can_be_damaged_without_harm(tmp_path: Path, text: str) -> None:
     (tmp_path / "current.json").write_text(text)
     assert current_releases(str(tmp_path)) == {}
+
+
+def entry(
+    at: float, release: str, *, by: str, result: str = "ok", action: str = "deploy", why: str = ""
+) -> LedgerEntry:
+    return LedgerEntry(service="agent", release=release, result=result, at=at, by=by, action=action, why=why)
+
+
+def test_deploys_of_other_machines_are_known_from_the_ledger_and_our_own_are_told_once() -> None:
+    history = [
+        entry(50.0, "r0", by="bob@two"),
+        entry(130.0, "r1", by="ann@one"),
+        entry(500.0, "r2", by="bob@two", result="bad", why="no voice"),
+        entry(900.0, "r2", by="bob@two", result="bad", action="rollback", why="rolled back from"),
+        entry(900.0, "r1", by="bob@two", action="rollback"),
+    ]
+    ours = DeployRecord(
+        id="x", host="web1", at=100.0, action="deploy", ok=True, release="r1", by="ann@one", took_s=29.0
+    )
+    found = from_elsewhere(deploys_in(history, host="web1", since=100.0), [ours])
+    assert [(one.at, one.action, one.ok, one.release, one.by, one.detail) for one in found] == [
+        (500.0, "deploy", False, "r2", "bob@two", "no voice"),
+        (900.0, "rollback", True, "r1", "bob@two", ""),
+    ]

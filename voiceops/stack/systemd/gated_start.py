@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from voiceops.deadline import Deadline
+from voiceops.errors import VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.stack.backend import StopForce
 from voiceops.stack.model import Instance
@@ -13,7 +14,8 @@ from voiceops.stack.systemd.backend import Gate, SystemdBackend
 
 _OPEN_S = 20.0
 """How long one that is proved may take to register its own name; its loop may be blocked by the very call."""
-_END_S = 10.0
+_END_S = 30.0
+"""A machine under load takes its time to kill, too."""
 
 
 def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, prove: Prove) -> Instance:
@@ -27,6 +29,11 @@ def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, pro
         prove(service, proof_name)
         opening = Deadline(min(_OPEN_S, limit.remaining_s), "registering its own name")
         return backend.wait_ready(service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN)
-    except BaseException:
-        backend.end(started, Deadline(_END_S, "ending the new one"), StopForce.KILL)
+    except BaseException as error:
+        try:
+            backend.end(started, Deadline(_END_S, "ending the new one"), StopForce.KILL)
+        except VoiceopsError as left:
+            # Why it was to end says more than that it did not.
+            if isinstance(error, VoiceopsError):
+                error.add_context(after=f"; {left.message}")
         raise
