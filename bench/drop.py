@@ -3,6 +3,7 @@
 A host with a real systemd runs LiveKit and an agent that speaks all the while, as ``inv deploy`` brings them. Meanwhile
 some people stay in one long call each, and one calls again and again. Each row is a way to bring new releases there:
 
+- ``nothing``: no deploy at all, to tell what the machine itself does to calls
 - ``deploys``: one after the other
 - ``killed``: the same; each deployer is killed (SIGKILL) at a random moment, and the next one goes on
 - ``rollbacks``: there and back again
@@ -95,6 +96,11 @@ def release(made: Servers, change: str) -> None:
     (made.folder / AGENT).write_text(f"{TONE.read_text()}\n{change}\n")
 
 
+def wait_only(made: Servers, count: int, chance: random.Random) -> str:
+    time.sleep(PER_DEPLOY_S * count / 2)
+    return "no deploy"
+
+
 def deploy_each(made: Servers, count: int, chance: random.Random) -> str:
     for _ in range(count):
         release(made, f"TURN = {chance.random()}")
@@ -151,6 +157,7 @@ def restart_each(made: Servers, count: int, chance: random.Random) -> str:
 
 
 ROWS = {
+    "nothing": wait_only,
     "deploys": deploy_each,
     "killed": kill_each,
     "rollbacks": roll_back_each,
@@ -194,13 +201,18 @@ def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.R
         f"tidy after {tidy_s:.0f} s{f', left: {left}' if left else ''}",
         flush=True,
     )
+    for one in heard.long:
+        measured = {
+            name: one.get(name) for name in ("max_gap_s", "max_gap_at_s", "max_pause_s", "max_pause_at_s")
+        }
+        print(f"    {measured}", flush=True)
     for one in [*heard.long, *heard.short]:
         if not one["ok"]:
             print(
                 f"    {one['failure']['kind']}: {one['failure']['detail']} ({one.get('started_s', 0):.0f} s)",
                 flush=True,
             )
-    return ok or row == "restart"
+    return ok or row in ("nothing", "restart")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
