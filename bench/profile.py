@@ -117,6 +117,8 @@ async def calls(count: int) -> bool:
                 ("hangs", 3600.0, 200),
             ):
                 letta.delay_s, letta.status = delay_s, status
+                # A worker that has never had an answer: nothing is in its cache.
+                await asyncio.to_thread(inv, folder, "restart", "--only", "agent")
                 good &= await called(folder, name, count)
         good &= await called(folder, "away", count)
     return good

@@ -60,6 +60,8 @@ class DeployInputs:
     dotenv: Mapping[str, str]
     wheels: Callable[[], Wheelhouse]
     """Only asked for when the host runs something of Python."""
+    locked_wheels: Callable[[Path], Wheelhouse]
+    """Those of a lock file, for a program with a Python environment of its own."""
     ready_script: bytes
     machine: str = ""
     """The host's architecture, in the words of ``uname -m``; empty: that of this machine."""
@@ -157,6 +159,7 @@ class _Writer:
             on_fetch=self.materials.on_fetch,
             host_name=self.materials.host_name,
             only_worker=self.materials.only_worker,
+            own_venv=self._own_venv,
         )
 
     # -- what all hosts have -----------------------------------------------
@@ -193,20 +196,26 @@ class _Writer:
 
     def _venv(self) -> Venv:
         house = self.materials.wheels()
-        key = _hash(house.requirements)
+        path = f"{self.names.opt}/venvs/{_hash(house.requirements)}"
+        venv = self._venv_of(house, path, wheels=f"{self.names.state}/wheels")
+        self.resources.append(venv)
+        return venv
+
+    def _own_venv(self, path: str, lock: Path) -> Venv:
+        return self._venv_of(self.materials.locked_wheels(lock), path, wheels=f"{path}-wheels")
+
+    def _venv_of(self, house: Wheelhouse, path: str, *, wheels: str) -> Venv:
         deploy = self.settings.deploy
-        venv = Venv(
-            path=f"{self.names.opt}/venvs/{key}",
+        return Venv(
+            path=path,
             requirements=house.requirements,
-            wheels=f"{self.names.state}/wheels",
+            wheels=wheels,
             uv=house.uv,
             files=house.files,
             index=deploy.wheels == "index",
             env={"UV_DEFAULT_INDEX": deploy.index_url} if deploy.index_url else {},
             group=self.names.user,
         )
-        self.resources.append(venv)
-        return venv
 
     # -- services ----------------------------------------------------------
 

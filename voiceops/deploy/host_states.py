@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 from voiceops.adapters.binaries.progress import cache_folder
 from voiceops.config.project import Configuration
 from voiceops.config.shipped import shipped, template_folders
 from voiceops.deploy.desired import DeployInputs, HostState, desired_state
 from voiceops.deploy.own_wheel import own_wheel
-from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, wheelhouse
+from voiceops.deploy.wheelhouse import HostPlatform, Wheelhouse, entry_of, wheelhouse
 from voiceops.errors import ConfigError
 from voiceops.kinds import kind_of
 from voiceops.model.endpoint import server_id
@@ -52,6 +53,7 @@ class HostStates:
             machine=facts.machine,
             on_fetch=lambda progress: self._say(str(progress)),
             wheels=wheels,
+            locked_wheels=lambda lock: _locked_wheels(facts, lock, settings.wheels == "upload", self._say),
             ready_script=READY_PROGRAM.read_bytes(),
             host_name=host.name,
             only_worker=lambda: self._is_only_worker(host),
@@ -92,4 +94,20 @@ def _wheels(
         own=own_wheel(cache),
         cache=cache,
         say=say,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _locked_wheels(facts: HostPlatform, lock: Path, upload: bool, say: Callable[[str], None]) -> Wheelhouse:
+    """Those of a program with an environment of its own."""
+    constraints = shipped("requirements.lock")
+    return wheelhouse(
+        facts,
+        requirements=lock.read_text() + entry_of(constraints.read_text(), "uv"),
+        constraints=constraints,
+        upload=upload,
+        own=None,
+        cache=cache_folder() / "wheels",
+        say=say,
+        roots=(),
     )

@@ -23,6 +23,7 @@ from typing import Any
 from voiceops.deploy.own_wheel import OwnWheel
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 from voiceops.resources import Content
+from voiceops.util.atomic_write import write_atomically
 
 ROOTS = (
     *("livekit-agents", "livekit-api", "livekit", "invoke", "msgspec", "pyyaml", "jinja2", "rich"),
@@ -93,26 +94,28 @@ def wheelhouse(
     imported: Sequence[str] = (),
     constraints: Path,
     upload: bool,
-    own: OwnWheel,
+    own: OwnWheel | None,
     cache: Path,
     say: Callable[[str], None],
+    roots: Sequence[str] = ROOTS,
 ) -> Wheelhouse:
     """Resolve and fetch what is not in the cache yet; many processes may ask at once.
 
-    ``imported``: what services of this host import beyond ``ROOTS``.
+    ``imported``: what services of this host import beyond ``roots``. ``own``: voiceops itself; None: it is not part of it.
     """
-    roots = (*ROOTS, *imported)
+    roots = (*roots, *imported)
     parts = (requirements, constraints.read_text(), facts.platform, facts.version, ",".join(roots), "2")
     folder = cache / hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     with _only_one(folder):
         if not (folder / "requirements.txt").exists():
             say(f"resolving what agents need on Python {facts.version}, {facts.machine}")
-            _resolve(folder, facts, roots, requirements, constraints)
+            _resolve(folder, facts, roots, requirements, constraints, complete=own is None)
         locked = (folder / "requirements.txt").read_text()
         known = folder / "wheels.json"
         if not known.exists():
             say("fetching wheels")
-            _fetch(folder, facts, only=None if upload else entry_of(locked, "uv"))
+            _fetch(folder, facts, only=None if upload else entry_of(locked, "uv"), with_sources=own is None)
+            locked = (folder / "requirements.txt").read_text()
     listed: dict[str, list[Any]] = json.loads(known.read_text())
     if upload and len(listed) == 1:
         known.unlink()  # it was fetched for hosts with an index
@@ -125,11 +128,14 @@ def wheelhouse(
             own=own,
             cache=cache,
             say=say,
+            roots=roots[: len(roots) - len(imported)],
         )
     files = {name: _content(folder / "wheels" / name, *entry) for name, entry in listed.items()}
     uv = next(name for name in files if name.startswith("uv-"))
     if not upload:
         files = {uv: files[uv]}
+    if own is None:
+        return Wheelhouse(requirements=locked, files=files, uv=uv)
     files[own.name] = own.content
     mine = f"voiceops=={own.version} --hash=sha256:{own.content.sha256}\n"
     return Wheelhouse(requirements=locked + mine, files=files, uv=uv)
@@ -151,28 +157,37 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 def _resolve(
-    folder: Path, facts: HostPlatform, roots: Sequence[str], requirements: str, constraints: Path
+    folder: Path,
+    facts: HostPlatform,
+    roots: Sequence[str],
+    requirements: str,
+    constraints: Path,
+    *,
+    complete: bool,
 ) -> None:
+    """``complete``: the requirements are a lock, to which nothing is added; what is for other platforms goes."""
     wanted = folder / "requirements.in"
     wanted.write_text("\n".join([*roots, requirements, ""]))
     target = folder / "requirements.tmp"
     argv = [_uv(), "pip", "compile", str(wanted), "-o", str(target), "--quiet", "--no-header"]
     argv += ["--no-annotate", "--generate-hashes", "--no-emit-index-url"]
     argv += ["--python-platform", facts.platform, "--python-version", facts.version]
-    argv += ["--only-binary", ":all:", "-c", str(constraints)]
+    argv += ["--no-deps"] if complete else ["--only-binary", ":all:", "-c", str(constraints)]
     _run(argv, "resolving the requirements", hint="see `deploy.requirements` in inventory.yaml")
     target.write_text(with_locked_hashes(target.read_text(), (constraints.read_text(), requirements)))
     target.replace(folder / "requirements.txt")
 
 
-def _fetch(folder: Path, facts: HostPlatform, *, only: str | None) -> None:
+def _fetch(folder: Path, facts: HostPlatform, *, only: str | None, with_sources: bool) -> None:
+    """``with_sources``: what has no wheel is built into one here, if that runs on any machine."""
     wheels = folder / "wheels"
     wheels.mkdir(exist_ok=True)
     named = folder / "requirements.txt"
     if only:
         named = folder / "uv.txt"
         named.write_text(only)
-    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    argv += [] if with_sources else ["--only-binary", ":all:"]
     argv += ["--disable-pip-version-check", "--implementation", "cp", "--python-version", facts.version]
     for tag in facts.tags():
         argv += ["--platform", tag]
@@ -183,6 +198,8 @@ def _fetch(folder: Path, facts: HostPlatform, *, only: str | None) -> None:
         env={"PYTHONPATH": str(_pip(folder.parent))},
         hint="a package without a wheel for the host can't be installed there; see `deploy.requirements`",
     )
+    for source in sorted(wheels.glob("*.tar.gz")):
+        _build(folder, source)
     listed = {}
     for wheel in sorted(wheels.glob("*.whl")):
         content = Content.of_file(wheel)
@@ -190,6 +207,28 @@ def _fetch(folder: Path, facts: HostPlatform, *, only: str | None) -> None:
     target = folder / "wheels.tmp"
     target.write_text(json.dumps(listed))
     target.replace(folder / "wheels.json")
+
+
+def _build(folder: Path, source: Path) -> None:
+    """Put a wheel in the place of a source archive, whose hash was checked, and its hash into the requirements."""
+    built = folder / "built"
+    argv = [_uv(), "build", "--quiet", "--wheel", "--out-dir", str(built), str(source)]
+    # The same bytes wherever it is built: the hash names the environment.
+    _run(argv, f"building {source.name}", env={"SOURCE_DATE_EPOCH": "315532800"})
+    (wheel,) = built.glob("*.whl")
+    if not wheel.name.endswith("-none-any.whl"):
+        raise VoiceopsError(f"{source.name} can't be built here for another machine")
+    key = (_normalized(wheel.name.split("-")[0]), wheel.name.split("-")[1])
+    sha256 = f"sha256:{Content.of_file(wheel).sha256}"
+
+    def rehashed(found: re.Match[str]) -> str:
+        entry, pinned, _ = _entry(found)
+        return _written(pinned, [sha256]) if entry == key else found[0]
+
+    requirements = folder / "requirements.txt"
+    write_atomically(requirements, _ENTRY.sub(rehashed, requirements.read_text()).encode())
+    wheel.replace(folder / "wheels" / wheel.name)
+    source.unlink()
 
 
 def _pip(cache: Path) -> Path:

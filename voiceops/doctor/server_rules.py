@@ -234,7 +234,7 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
             fix = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
         yield Finding(
             rule="service-down",
-            severity="error" if one.needed_by else "warning",
+            severity="error",
             sentence=sentence,
             evidence=(
                 f"service {one.name} is {one.state}" + (f": {one.detail}" if one.detail else ""),

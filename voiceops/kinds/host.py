@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from voiceops.model import protocol
 from voiceops.model.settings import ServiceBase, Settings
-from voiceops.resources import Blob, Content, File, Unit, Venv
+from voiceops.resources import Blob, Content, Directory, File, Unit, Venv
 from voiceops.systemd.escape import environment_file
 from voiceops.systemd.names import HostNames
 from voiceops.systemd.units import UnitFile, UnitWriter
@@ -39,6 +39,8 @@ class HostContext:
     machine: str
     """Its architecture, in the words of ``uname -m``."""
     on_fetch: OnProgress
+    own_venv: Callable[[str, Path], Venv]
+    """Gives the Python environment at a path with what a lock file names, for a program that has one of its own."""
     host_name: str = ""
     """Its name in the inventory."""
     only_worker: Callable[[], bool] = lambda: False
@@ -73,6 +75,10 @@ class HostContext:
     def script(self, path: str, source: Path) -> File:
         """Return a program that is a text of ours."""
         return File(path=path, content=source.read_bytes(), owner="root", mode=0o755)
+
+    def folder(self, path: str) -> Directory:
+        """Return a folder of root's that everybody may look into."""
+        return Directory(path=path, owner="root", mode=0o755)
 
     def unit_file(self, unit: UnitFile) -> File:
         """Return the file of a unit."""

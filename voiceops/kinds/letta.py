@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
-from voiceops.adapters.binaries import letta
+from voiceops.adapters.binaries import letta, letta_install
 from voiceops.config import decode
 from voiceops.config.checks import check_ip
 from voiceops.errors import ConfigError
@@ -21,6 +21,7 @@ from voiceops.model.settings import Port, Probe, ServiceBase, Settings
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
     from voiceops.kinds.host import HostContext
+    from voiceops.resources import Venv
 
 PROGRAM = Path(__file__).with_name("letta_program.py")
 
@@ -77,11 +78,21 @@ class LettaKind(ProgramKind[LettaService]):
         store = [service.store] if service.store in settings.running and not service.database_url else []
         return replace(made, needs=tuple(dict.fromkeys([*service.needs, *store])))
 
-    def declare_on_host(self, outline: Declared, service: LettaService, host: HostContext) -> HostDeclaration:
-        raise ConfigError(
-            "a service of kind letta runs on this machine only",
-            hint="leave it out of `run` of the servers, or describe it as kind: command",
+    def host_program(self, service: LettaService, host: HostContext, config: str) -> Program:
+        venv = _host_venv(host)
+        here = self.program(service, host.settings, config)
+        # Its real name: modules that are imported late must come from the environment that it was started with.
+        python = f"{venv.path}-{venv.digest}/bin/python"
+        return replace(
+            here,
+            argv=[python, "-I", _host_script(host), *here.argv[3:]],
         )
+
+    def declare_on_host(self, outline: Declared, service: LettaService, host: HostContext) -> HostDeclaration:
+        made = super().declare_on_host(outline, service, host)
+        folder = host.folder(str(Path(_host_venv(host).path).parent))
+        script = host.script(_host_script(host), PROGRAM)
+        return replace(made, resources=(folder, _host_venv(host), script, *made.resources))
 
 
 KIND = LettaKind()
@@ -98,3 +109,11 @@ def _database_url(service: LettaService, settings: Settings) -> str:
         )
     login = f"{quote(store.user, safe='')}:{quote(store.password.reveal(), safe='')}"
     return f"postgresql://{login}@{store.address}:{store.port}/{store.database}"
+
+
+def _host_venv(host: HostContext) -> Venv:
+    return host.own_venv(f"{host.names.opt}/letta/{letta.VERSION}", letta_install.LOCK)
+
+
+def _host_script(host: HostContext) -> str:
+    return f"{host.names.opt}/bin/letta-program"

@@ -7,6 +7,7 @@ which Letta would write it. The current folder is the one of its files.
 from __future__ import annotations
 
 import argparse
+import configparser
 import importlib
 import os
 import pkgutil
@@ -84,6 +85,8 @@ def main() -> None:
     os.environ["HOME"] = os.environ["LETTA_DIR"] = os.getcwd()
     sys.stdout = MaskedStream(sys.stdout, os.environ.get("LETTA_SERVER_PASSWORD", ""))
     in_child(os.environ["LETTA_PG_URI"])
+    # Letta keeps the URI in an .ini file, where a "%", as an escaped password has, would be an interpolation.
+    vars(configparser).update(ConfigParser=configparser.RawConfigParser)
     sys.argv = ["letta"]
     server = importlib.import_module("letta.server.rest_api.app")
     server.start_server(host=arguments.host, port=arguments.port)

@@ -64,6 +64,10 @@ class ProgramKind(Kind[S]):
     def program(self, service: S, settings: Settings, config: str) -> Program:
         """Return what runs; pure. ``config``: the path of the configuration file, empty without a template."""
 
+    def host_program(self, service: S, host: HostContext, config: str) -> Program:
+        """Return what runs on a server."""
+        return self.program(service, host.settings, config)
+
     def variables(self, service: S, settings: Settings) -> Mapping[str, object]:
         """Return what the template gets; secrets are in the clear."""
         return {}
@@ -149,7 +153,7 @@ class ProgramKind(Kind[S]):
     def declare_on_host(self, outline: Declared, service: S, host: HostContext) -> HostDeclaration:
         name = outline.name
         config = f"{host.names.etc}/{self._config_name(name)}" if self.template else ""
-        program = self.program(service, host.settings, config)
+        program = self.host_program(service, host, config)
         if program.cwd and not program.cwd.startswith("/"):
             raise ConfigError(
                 f"service {name}: on a server the folder must be absolute, not {program.cwd!r}",

@@ -13,10 +13,12 @@ from voiceops.config.project import Configuration
 from voiceops.deploy.desired import CLEANUP, DeployInputs, HostState, desired_state
 from voiceops.deploy.wheelhouse import Wheelhouse
 from voiceops.kinds.command import CommandService
+from voiceops.kinds.letta import LettaService
 from voiceops.kinds.livekit import LivekitService
+from voiceops.kinds.postgres import PostgresService
 from voiceops.model.secret import Secret
 from voiceops.model.settings import DeploySettings, LivekitSettings, ServiceBase, Settings
-from voiceops.resources import File, Package
+from voiceops.resources import File, Package, Venv
 from voiceops.systemd.names import HostNames
 
 
@@ -31,6 +33,7 @@ def state_of(**deploy: Any) -> HostState:
         templates=(REPOSITORY / "templates",),
         dotenv={},
         wheels=_never,
+        locked_wheels=_never,
         ready_script=b"",
     )
     services: dict[str, ServiceBase] = {"web": CommandService(command=["/bin/sleep", "1000"])}
@@ -44,6 +47,7 @@ def test_the_inventory_that_a_host_cleans_its_rooms_with_loads_whatever_its_url(
         templates=(REPOSITORY / "templates",),
         dotenv={},
         wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
+        locked_wheels=_never,
         ready_script=b"",
     )
     livekit = LivekitSettings(
@@ -89,6 +93,7 @@ def cleaned_state(url: str) -> HostState:
         templates=(REPOSITORY / "templates",),
         dotenv={},
         wheels=lambda: Wheelhouse(requirements="", files={}, uv="uv.whl"),
+        locked_wheels=_never,
         ready_script=b"",
     )
     services: dict[str, ServiceBase] = {"livekit": LivekitService(public=True, binary="/bin/true")}
@@ -120,3 +125,34 @@ def test_the_cleanup_talks_to_livekit_alone_where_its_address_is_known(url: str,
         line.partition("=")[2] for line in text.splitlines() if line.startswith("IPAddressAllow")
     ] == allowed
     assert ("IPAddressDeny=any\n" in text) == bool(allowed)
+
+
+def test_letta_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    asked: list[Path] = []
+
+    def locked(lock: Path) -> Wheelhouse:
+        asked.append(lock)
+        return Wheelhouse(requirements="letta==0.16.8\n", files={}, uv="uv.whl")
+
+    materials = DeployInputs(
+        root=Path("/nowhere"),
+        templates=(REPOSITORY / "templates",),
+        dotenv={},
+        wheels=_never,
+        locked_wheels=locked,
+        ready_script=b"",
+    )
+    services: dict[str, ServiceBase] = {
+        "postgres": PostgresService(password=Secret("store")),
+        "letta": LettaService(password=Secret("token")),
+    }
+    made = desired_state(Settings(project="frontdesk", services=services), materials).resources
+    (venv,) = (one for one in made if isinstance(one, Venv))
+    assert venv.path == "/opt/frontdesk/letta/0.16.8"
+    assert {path.name for path in asked} == {"letta.lock"}
+    units = {one.path: str(one.content) for one in made if isinstance(one, File)}
+    unit = units["/etc/systemd/system/frontdesk-letta.service"]
+    (started,) = (line for line in unit.splitlines() if line.startswith("ExecStart="))
+    assert f"/opt/frontdesk/letta/0.16.8-{venv.digest}/bin/python" in started
+    assert "/opt/frontdesk/bin/letta-program" in started
+    assert "token" not in unit

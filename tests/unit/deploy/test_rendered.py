@@ -28,6 +28,7 @@ def state_of(settings: Settings, dotenv: dict[str, str]) -> HostState:
         templates=(REPOSITORY / "templates",),
         dotenv=dotenv,
         wheels=_never,
+        locked_wheels=_never,
         ready_script=b"",
     )
     return desired_state(settings, materials)

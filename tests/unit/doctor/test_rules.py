@@ -323,7 +323,7 @@ def test_a_service_that_does_not_answer_is_restarted_and_a_port_of_others_is_for
     mute, taken = (next(one for one in found if one.service == name) for name in broken)
     assert mute.fix == "inv restart --only postgres"
     assert "password authentication failed" in mute.evidence[0]
-    assert (mute.severity, mute.by_hand, taken.by_hand) == ("warning", False, True)
+    assert (mute.severity, mute.by_hand, taken.by_hand) == ("error", False, True)
     assert "belongs to another program" in taken.sentence
 
 

@@ -50,3 +50,9 @@ def test_without_a_postgres_it_says_what_to_add(
 
 def test_its_environment_is_named_by_the_locked_version() -> None:
     assert f"\nletta=={letta.VERSION} " in letta_install.LOCK.read_text()
+
+
+def test_nothing_of_its_environment_needs_a_compiler() -> None:
+    names = {line.partition("==")[0] for line in letta_install.LOCK.read_text().splitlines() if "==" in line}
+    assert "psycopg2-binary" in names
+    assert "psycopg2" not in names

@@ -10,6 +10,7 @@ from voiceops.adapters.binaries.progress import OnProgress, Progress
 from voiceops.errors import ConfigError
 
 LOCK = Path(__file__).with_name("letta.lock")
+"""Complete but for psycopg2, which has no wheels and needs a compiler: psycopg2-binary is the same module."""
 PYTHONS = ((3, 11), (3, 13))
 
 
@@ -25,6 +26,8 @@ def install(folder: Path, on_progress: OnProgress) -> None:
             "Letta",
         )
         python = ["--python", str(building / "bin" / "python")]
-        run_uv(["pip", "install", "--quiet", "--require-hashes", *python, "-r", str(LOCK)], "Letta")
+        run_uv(
+            ["pip", "install", "--quiet", "--no-deps", "--require-hashes", *python, "-r", str(LOCK)], "Letta"
+        )
 
     build_once(folder, "Letta", build, on_progress)
