@@ -14,8 +14,12 @@ HARMLESS = (
     ("failed to send session event", "failed to send binary stream message: unable to send packet"),
     ("failed to send session event", "failed to send binary stream message: internal error"),
     ("failed to publish agent transcription to room", "unable to send packet"),
+    ("failed to publish agent transcription to room", "internal error"),
+    ("failed to publish agent transcription to room", "stream has already been closed"),
     # livekit's rtc_session.rs, each time that the server closes the connection first, as by DeleteRoom.
     ("publisher data channel", "closed unexpectedly"),
+    # The same, in one call of 300: the engine's own loop has ended before its data channel.
+    ("failed to send dc_event", "SendError"),
     # The same: an offer was still being made.
     ("failed to negotiate the publisher", "Called in wrong state: closed"),
 )

@@ -27,13 +27,23 @@ def test_events_after_the_room_closed_are_left_out() -> None:
 def test_events_that_a_closing_room_refuses_are_left_out(why: str) -> None:
     refused = RuntimeError(f"failed to send binary stream message: {why}")
     assert not is_harmful(record(logging.WARNING, "failed to send session event", refused))
-    text = "failed to publish agent transcription to room: unable to send packet"
+
+
+@pytest.mark.parametrize("why", ["unable to send packet", "internal error", "stream has already been closed"])
+def test_a_transcript_that_a_closing_room_refuses_is_left_out(why: str) -> None:
+    text = f"failed to publish agent transcription to room: {why}"
     assert not is_harmful(record(logging.WARNING, text))
 
 
-def test_data_channels_that_the_server_closed_are_left_out() -> None:
-    text = "livekit::rtc_engine::rtc_session - publisher data channel '_lossy' closed unexpectedly"
-    assert not is_harmful(record(logging.ERROR, text))
+@pytest.mark.parametrize(
+    "text",
+    [
+        "publisher data channel '_lossy' closed unexpectedly",
+        "failed to send dc_event buffer_amount_change: SendError { .. }",
+    ],
+)
+def test_data_channels_that_the_server_closed_are_left_out(text: str) -> None:
+    assert not is_harmful(record(logging.ERROR, f"livekit::rtc_engine::rtc_session - {text}"))
 
 
 @pytest.mark.parametrize(
