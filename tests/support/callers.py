@@ -88,6 +88,11 @@ class Hearing:
             return math.inf
         return max(self._longest_s, time.monotonic() - self._loud_at)
 
+    @property
+    def silent_s(self) -> float:
+        """Since the last loud moment; endless when nothing was heard."""
+        return math.inf if self._loud_at is None else time.monotonic() - self._loud_at
+
     async def something(self) -> None:
         """Wait for the first sound."""
         for _ in range(400):

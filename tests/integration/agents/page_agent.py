@@ -58,8 +58,19 @@ async def _play(source: rtc.AudioSource) -> None:
 
 async def _listen(ctx: JobContext, track: rtc.Track) -> None:
     """Count the crossings of zero in the second half of the first second that is not silent."""
+    stream = rtc.AudioStream(track, sample_rate=EAR_RATE, num_channels=1, frame_size_ms=20)
+    try:
+        hertz = await _tone_in(stream)
+    finally:
+        # In a thread it would outlive the job: each frame an error in the log, as the job's loop has gone.
+        await stream.aclose()
+    if hertz is not None:
+        await ctx.room.local_participant.set_attributes({"heard_hertz": str(hertz)})
+
+
+async def _tone_in(stream: rtc.AudioStream) -> int | None:
     samples = array("h")
-    async for event in rtc.AudioStream(track, sample_rate=EAR_RATE, num_channels=1, frame_size_ms=20):
+    async for event in stream:
         frame = array("h", bytes(event.frame.data))
         if max(frame, default=0) < 500:
             samples = array("h")
@@ -68,6 +79,5 @@ async def _listen(ctx: JobContext, track: rtc.Track) -> None:
         if len(samples) >= EAR_RATE:
             del samples[: EAR_RATE // 2]  # while the connection settles, sound has gaps
             crossings = sum((one < 0) != (other < 0) for one, other in pairwise(samples))
-            hertz = round(crossings * EAR_RATE / (2 * len(samples)))
-            await ctx.room.local_participant.set_attributes({"heard_hertz": str(hertz)})
-            return
+            return round(crossings * EAR_RATE / (2 * len(samples)))
+    return None

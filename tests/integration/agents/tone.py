@@ -119,11 +119,15 @@ async def _play(
 def _listen(track: rtc.Track, words_ended: asyncio.Event) -> None:
     async def listen() -> None:
         loudness = Loudness()
-        async for event in rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20):
-            voice = loudness.feed(event.frame.data, event.frame.duration, time.monotonic())
-            if voice is not None and not voice.speaking:
-                words_ended.set()
-                return
+        stream = rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20)
+        try:
+            async for event in stream:
+                voice = loudness.feed(event.frame.data, event.frame.duration, time.monotonic())
+                if voice is not None and not voice.speaking:
+                    words_ended.set()
+                    return
+        finally:
+            await stream.aclose()
 
     _tasks.add(asyncio.get_running_loop().create_task(listen()))
 
