@@ -183,7 +183,10 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
 
 def _outcome(outcome: Recovery) -> str:
     if outcome.stopped_by:
-        lines = ["Calls are not answered, and no restart removes the cause."]
+        # A service that calls may do without, such as the page: no call was tried.
+        beside = all(one.rule == "service-down" for one in outcome.stopped_by)
+        cause = "no restart removes the cause."
+        lines = [f"A service is missing, and {cause}" if beside else f"Calls are not answered, and {cause}"]
         return "\n".join(lines + [line for one in outcome.stopped_by for line in finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."
