@@ -116,6 +116,9 @@ def test_with_a_call_stop_names_it_and_restart_overlaps(project: stacks.Project)
         result = project.json("restart", "--only", "agent")["hosts"]["localhost"]["services"]["agent"]
         assert result["action"] == "overlap"
         assert result["draining"] == [before["agent"]]
+        (draining,) = project.json("status")["hosts"]["localhost"]["services"]["agent"]["draining_runs"]
+        assert (draining["pid"], draining["call_count"]) == (before["agent"], 1)
+        assert draining["release"] != ""
         assert caller.poll() is None
         assert pids(project)["agent"] != before["agent"]
         old = processes.find(before["agent"])

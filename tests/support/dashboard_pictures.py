@@ -40,6 +40,7 @@ def _service(name: str, now: float, **changes: object) -> dict[str, object]:
         "memory_bytes": 82_000_000,
         "call_count": 0,
         "draining": [],
+        "draining_runs": [],
         "started_at": now - 93_600,
     }
     return row | changes

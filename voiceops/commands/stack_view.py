@@ -18,6 +18,7 @@ from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from voiceops.commands.live_board import LiveBoard
+    from voiceops.model.documents.stack import DrainingRun
 
 
 _DONE = {"keep": "kept", "start": "started", "restart": "restarted", "overlap": "replaced", "stop": "stopped"}
@@ -153,7 +154,6 @@ def _rooms(seen: Mapping[str, Any]) -> str:
 
 
 def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
-    draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
     return [
         name,
         one["state"],
@@ -163,8 +163,14 @@ def _status_row(name: str, one: Mapping[str, Any]) -> list[str]:
         "" if one["cpu_share"] is None else f"{one['cpu_share'] * 100:.0f} %",
         "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:.0f} MB",
         "?" if one["call_count"] is None else str(one["call_count"]),
-        "; ".join(filter(None, (one["detail"], draining))),
+        "; ".join(filter(None, (one["detail"], *map(draining_text, one["draining_runs"])))),
     ]
+
+
+def draining_text(run: DrainingRun) -> str:
+    """``pid 4242 drains: 2 calls, up 3 min``."""
+    calls = "calls unknown" if run["call_count"] is None else counted(run["call_count"], "call")
+    return f"pid {run['pid']} drains: {calls}, up {time_span(run['uptime_s'])}"
 
 
 def _live_call_text(call: Mapping[str, Any]) -> str:

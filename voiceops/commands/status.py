@@ -13,12 +13,12 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.model.states import ServiceState
 from voiceops.stack import operations
-from voiceops.stack.model import Observed, ServiceVerdict, Usage
+from voiceops.stack.model import Instance, Observed, ServiceVerdict, Usage
 from voiceops.stack.stack import Stack
 from voiceops.util.times import iso_time
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.stack import LiveCallEntry, StatusHost, StatusService
+    from voiceops.model.documents.stack import DrainingRun, LiveCallEntry, StatusHost, StatusService
     from voiceops.rooms.live_calls import LiveCall
 
 _USAGE_S = 0.3
@@ -80,7 +80,15 @@ def service_entry(
         "release": one.release if one else "",
         "call_count": sum_known([each.calls for each in observed.instances]) if observed else 0,
         "draining": [each.pid for each in observed.draining] if observed else [],
+        "draining_runs": _draining_runs(observed.draining) if observed else [],
     }
+
+
+def _draining_runs(runs: Sequence[Instance]) -> list[DrainingRun]:
+    return [
+        {"pid": one.pid, "release": one.release, "uptime_s": round(one.age_s, 1), "call_count": one.calls}
+        for one in sorted(runs, key=lambda one: one.age_s, reverse=True)
+    ]
 
 
 def cpu_share(before: Usage | None, now: Usage | None, passed_s: float) -> float | None:

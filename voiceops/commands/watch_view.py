@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from voiceops.calls.stats import percentile
 from voiceops.cli.frame import Line, Section, Span, fit, in_columns, line_width, shown_text
 from voiceops.cli.output import STATES
-from voiceops.commands.stack_view import time_span
+from voiceops.commands.stack_view import draining_text, time_span
 from voiceops.commands.watch_history import WatchedHistory
 from voiceops.commands.watch_sources import Reading, WatchedServices
 from voiceops.model.history import CallRecord, IncidentRecord, RepairRecord
@@ -178,12 +178,11 @@ def _services(seen: WatchedStack) -> Section:
 
 def _service_row(name: str, one: StatusService, since_s: float) -> list[Span]:
     uptime_s = None if one["uptime_s"] is None else one["uptime_s"] + max(0.0, since_s)
-    draining = f"pid {', '.join(map(str, one['draining']))} drains" if one["draining"] else ""
     texts = [
         "" if one["cpu_share"] is None else f"{one['cpu_share'] * 100:.0f} %",
         "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:.0f} MB",
         "?" if one["call_count"] is None else str(one["call_count"]),
-        shown_text("; ".join(filter(None, (one["detail"], draining)))),
+        shown_text("; ".join(filter(None, (one["detail"], *map(draining_text, one["draining_runs"]))))),
     ]
     return [
         Span(shown_text(name)),

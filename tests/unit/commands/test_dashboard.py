@@ -41,6 +41,7 @@ def watched(at: float, uptime_s: float | None) -> WatchedServices:
         "release": "",
         "call_count": None,
         "draining": [],
+        "draining_runs": [],
     }
     return WatchedServices(
         at=at,

@@ -41,6 +41,7 @@ def service(state: str = "ready", **changes: Any) -> StatusService:
         "release": "",
         "call_count": 0,
         "draining": [],
+        "draining_runs": [],
         **changes,  # type: ignore[typeddict-item]
     }
     return entry
@@ -270,3 +271,10 @@ def test_the_time_since_the_last_reading_counts_on() -> None:
 def test_a_fix_is_written_as_it_has_to_be_typed() -> None:
     lines = drawn(seen(services(incidents=(INCIDENT,))), command=lambda text: f"./{text}")
     assert any("fix: ./inv start --only agent" in line for line in lines)
+
+
+@pytest.mark.parametrize(("calls", "said"), [(2, "2 calls"), (1, "1 call"), (None, "calls unknown")])
+def test_a_run_that_drains_is_shown_with_its_calls_and_its_age(calls: int | None, said: str) -> None:
+    run = {"pid": 7, "release": "r1", "uptime_s": 65.2, "call_count": calls}
+    found = services(services={"agent": service(draining=[7], draining_runs=[run])})
+    assert any(f"pid 7 drains: {said}, up 0:01:05" in line for line in drawn(seen(found), 200, 50))

@@ -50,6 +50,16 @@ class CheckRunningDocument(TypedDict):
     hosts: dict[str, CheckedHost | HostFailure]
 
 
+class DrainingRun(TypedDict):
+    """A run of an agent that takes no calls any more and ends with its last one."""
+
+    pid: int
+    release: str
+    uptime_s: float
+    call_count: int | None
+    """Null where it does not answer: it may have calls."""
+
+
 class StatusService(TypedDict):
     """One service as it runs now."""
 
@@ -66,6 +76,8 @@ class StatusService(TypedDict):
     call_count: int | None
     """Null where an agent does not answer: it may have calls."""
     draining: list[int]
+    draining_runs: list[DrainingRun]
+    """The same, oldest first."""
 
 
 class LiveCallEntry(TypedDict):
