@@ -19,6 +19,12 @@ import msgspec
 from voiceops.model.alerts import AlertMessage
 
 TIMEOUT_S = 10.0
+_DEPLOY_WORDS = {
+    "started": "started",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "rolled-back": "went back",
+}
 SIGNATURE_HEADER = "X-Voiceops-Signature"
 TIMESTAMP_HEADER = "X-Voiceops-Timestamp"
 
@@ -62,7 +68,7 @@ def title(delivery: Delivery) -> str:
 def text(message: AlertMessage) -> str:
     """The sentence, and what to type."""
     lines = [message.sentence]
-    if message.resolved:
+    if message.resolved and message.deploy_state is None:
         lines.append(f"It lasted {_lasted(message.at - message.began_at)}.")
     elif message.fix:
         lines.append(f"fix: {message.fix}")
@@ -73,12 +79,13 @@ def body(delivery: Delivery) -> bytes:
     """What the signed webhook gets."""
     message = delivery.message
     state = "resolved" if message.resolved else "repeated" if message.repeated else "firing"
+    fields = msgspec.structs.asdict(message)
     return msgspec.json.encode(
         {
             "project": delivery.project,
             "host": delivery.host,
-            "state": state,
-            **msgspec.structs.asdict(message),
+            "state": fields.pop("deploy_state") or state,
+            **fields,
         }
     )
 
@@ -89,6 +96,8 @@ def signature(key: str, timestamp: str, content: bytes) -> str:
 
 
 def _state(message: AlertMessage) -> str:
+    if message.deploy_state is not None:
+        return _DEPLOY_WORDS[message.deploy_state]
     if message.resolved:
         return "is over"
     return f"for {_lasted(message.at - message.began_at)}" if message.repeated else "began"
@@ -144,7 +153,9 @@ def _notify(target: AlertTarget, delivery: Delivery) -> str:
     channel = apprise.Apprise()
     message = delivery.message
     kind = (
-        apprise.NotifyType.SUCCESS
+        apprise.NotifyType.INFO
+        if message.deploy_state == "started"
+        else apprise.NotifyType.SUCCESS
         if message.resolved
         else apprise.NotifyType.FAILURE
         if message.severity == "error"

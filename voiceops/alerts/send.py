@@ -28,6 +28,10 @@ class AlertSender:
         self._host = host
         self._deadline_s = deadline_s
 
+    def for_host(self, host: str) -> AlertSender:
+        """Return the same, for messages about another host, or several."""
+        return AlertSender(self._project, host, self.targets, deadline_s=self._deadline_s)
+
     def send(self, message: AlertMessage, targets: Sequence[AlertTarget]) -> Mapping[str, str]:
         """Return the names of targets that did not get it, each with the reason; never raises."""
         delivery = Delivery(project=self._project, host=self._host, message=message, targets=list(targets))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from voiceops.cli.command import CommandRun, Report, show_error
@@ -32,6 +32,8 @@ class DeployView:
     def __init__(self, run: CommandRun, what: str) -> None:
         self.run = run
         self.what = what
+        self.on_begin: Callable[[Sequence[str]], None] = lambda hosts: None
+        """Gets the names of the hosts that are about to be changed."""
         self._redraws = styled(sys.stderr)
         self._open_line = False
 
@@ -80,6 +82,10 @@ class DeployView:
             planned = [run for run in fleet.runs if run.planned]
             for line in plan_lines(planned, columns(sys.stderr) or WIDE):
                 self.say(line)
+
+    def begin(self, hosts: Sequence[str]) -> None:
+        """These hosts are about to be changed."""
+        self.on_begin(hosts)
 
     def done(self, run: HostRun) -> None:
         """One host is through."""

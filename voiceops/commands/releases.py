@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from voiceops.cli.command import CommandRun, Report, names
+from voiceops.commands.deploy_reporter import DeployReporter
 from voiceops.commands.deploy_view import DeployView
 from voiceops.commands.documents import host_failure
 from voiceops.commands.hosts import named_on
@@ -30,7 +31,6 @@ from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
 from voiceops.wiring.deploy import host_stacks
 from voiceops.wiring.fleet import open_fleet
-from voiceops.wiring.history import record_history
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import HostFailure
@@ -65,8 +65,8 @@ def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
     return {run.name: found[run.name] if run.error is None else host_failure(run.error) for run in fleet.runs}
 
 
-def _record(run: CommandRun, fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) -> None:
-    records = [
+def _records(fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) -> Sequence[DeployRecord]:
+    return [
         DeployRecord(
             id=record_id("rollback", one.name, began),
             host=one.name,
@@ -82,8 +82,6 @@ def _record(run: CommandRun, fleet: Fleet, found: Mapping[str, RolledBackHost], 
         for one in fleet.runs
         if ((host := found.get(one.name)) is not None and host["changed_count"]) or one.error is not None
     ]
-    if records:
-        record_history(run.project, records, run.say)
 
 
 def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
@@ -125,8 +123,10 @@ def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
         }
 
     began = time.time()
+    reporter = DeployReporter(run, "rollback", by=default_owner())
+    reporter.started([host.name for host in run.project.hosts if host.name in with_agents])
     fleet = _fleet(run, "rollback", work)
-    _record(run, fleet, found, began)
+    reporter.ended(_records(fleet, found, began))
     lines = [
         f"{host}: {name}: {one['before']} -> {one['release']}"
         for host, document in found.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import SetupFlags
@@ -15,6 +16,9 @@ from voiceops.fleet.order import serial_of
 from voiceops.model import timeouts
 from voiceops.resources import default_owner
 from voiceops.wiring.deploy import deployer
+
+if TYPE_CHECKING:
+    from voiceops.commands.deploy_reporter import DeployReporter
 
 
 def roll_out(
@@ -34,17 +38,20 @@ def roll_out(
         prepare_only=view.what == "setup",
     )
     began = time.time()
+    asked = bool(fleet.runs[0].host.settings.deploy.notify) and not check
+    reporter = _reporter(run, view.what, options.by) if asked else None
+    if reporter is not None:
+        view.on_begin = reporter.started
     done = deployer(run.project, options, view).deploy(fleet)
-    if not check:
-        _record(run, view.what, fleet, options.by, began)
+    records = deploy_records(fleet, view.what, by=options.by, at=began, took_s=time.time() - began)
+    if records and not check:
+        (reporter or _reporter(run, view.what, options.by)).ended(records)
     warn_of_short_secrets(run, (one.host for one in fleet.runs if one.ok), then="deploy")
     return deploy_report(view, done, check=check)
 
 
-def _record(run: CommandRun, action: str, fleet: Fleet, by: str, began: float) -> None:
-    records = deploy_records(fleet, action, by=by, at=began, took_s=time.time() - began)
-    if records:
-        # SQLAlchemy: a deploy that changes nothing does not pay for it.
-        from voiceops.wiring.history import record_history
+def _reporter(run: CommandRun, action: str, by: str) -> DeployReporter:
+    # SQLAlchemy: a deploy that changes nothing does not pay for it.
+    from voiceops.commands.deploy_reporter import DeployReporter
 
-        record_history(run.project, records, run.say)
+    return DeployReporter(run, action, by=by)

@@ -59,6 +59,9 @@ class DeployDisplay(Protocol):
     def plan(self, fleet: Fleet) -> None:
         """Everything that is going to be done."""
 
+    def begin(self, hosts: Sequence[str]) -> None:
+        """The names of the hosts that are about to be changed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployParts:
@@ -121,9 +124,11 @@ class Deployer:
             if options.check:
                 return done
             self._refuse_bad(fleet)
+            batches = fleet.batches(settings.serial if options.serial is None else options.serial)
+            self._view.begin([one.name for batch in batches for one in batch])
             fleet.run(
                 self._prepare if options.prepare_only else self._deploy,
-                fleet.batches(settings.serial if options.serial is None else options.serial),
+                batches,
                 skip_after_failures(settings.max_fail if options.max_fail is None else options.max_fail),
             )
             if not options.prepare_only:

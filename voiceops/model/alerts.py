@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Union
 
 import msgspec
 
@@ -28,8 +28,11 @@ class ActiveCondition(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.alert} {self.subject}"
 
 
+DeployState = Literal["started", "succeeded", "failed", "rolled-back"]
+
+
 class AlertMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One message: an alert begins, lasts or is over."""
+    """One message: an alert begins, lasts or is over; or a deploy has come so far."""
 
     alert: str
     subject: str
@@ -40,3 +43,5 @@ class AlertMessage(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     fix: str
     severity: AlertSeverity
+    deploy_state: Union[DeployState, None] = None
+    """Of messages about deploys."""

@@ -208,6 +208,8 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """How long to wait for somebody else's deploy."""
     call: bool = True
     """A real call must hear each host's agent; a host whose new release fails it goes back."""
+    notify: list[Literal["start", "success", "failure", "rollback"]] = []
+    """What the channels of ``alerts`` are told of deploys that change something."""
     schedule: bool = True
     """Timers for the cleanup of rooms on hosts that run an agent or LiveKit."""
     cleanup_every_min: Annotated[int, msgspec.Meta(ge=1, le=59)] = 5
