@@ -198,6 +198,8 @@ def test_agents_restart_and_roll_back_on_their_hosts_and_never_all_at_once(deplo
         agent.write_text(good)
     moved = deployed.inv("rollback", *everywhere, "--json").json["hosts"]
     assert {name for name, one in moved.items() if one["services"]} == {first.name, second.name}
+    (up_again,) = since([first], "agent@*.service")
+    assert up_again < int(shown(second, "agent@*.service", "InactiveExitTimestampMonotonic"))
     assert deployed.deploy("--no-call")["changed_count"] == 0, (
         "the release before is the one that is declared"
     )

@@ -21,8 +21,9 @@ from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
-from voiceops.errors import UsageError
-from voiceops.fleet.order import servers
+from voiceops.errors import ServiceError, UsageError
+from voiceops.fleet.order import batches, serial_of, servers
+from voiceops.fleet.run import go_on, skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.model.history import DeployRecord, record_id
@@ -50,19 +51,30 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _fleet(run: CommandRun, what: str, work: Callable[[HostRun], None]) -> Fleet:
-    """``work`` on all selected hosts at once; errors stay with their hosts."""
+def _fleet(
+    run: CommandRun,
+    what: str,
+    work: Callable[[HostRun], None],
+    cut: Callable[[Sequence[HostRun]], Sequence[Sequence[HostRun]]] = lambda runs: [runs],
+    max_fail: int | None = None,
+) -> Fleet:
+    """``work`` on all selected hosts, batch by batch as ``cut`` has it; errors stay with their hosts."""
 
     fleet = open_fleet(servers(run.project.hosts, what=what), on_done=DeployView(run, what).done)
     try:
-        fleet.run(work)
+        fleet.run(work, cut(fleet.runs), go_on if max_fail is None else skip_after_failures(max_fail))
     finally:
         fleet.close()
     return fleet
 
 
 def _hosts(fleet: Fleet, found: Mapping[str, T]) -> dict[str, T | HostFailure]:
-    return {run.name: found[run.name] if run.error is None else host_failure(run.error) for run in fleet.runs}
+    return {run.name: found[run.name] if run.ok else _failure(run) for run in fleet.runs}
+
+
+def _failure(run: HostRun) -> HostFailure:
+    error = run.error or ServiceError(f"{run.name}: {run.skipped}")
+    return host_failure(error, skipped=run.skipped)
 
 
 def _records(fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) -> Sequence[DeployRecord]:
@@ -84,8 +96,8 @@ def _records(fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) ->
     ]
 
 
-def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
-    """Bring the agents of the selected servers back to an earlier release."""
+def rollback(run: CommandRun, *, only: str, to: str, wait: float, serial: str, max_fail: int) -> Report:
+    """Bring the agents of the selected servers back to an earlier release: one host ahead, then batch by batch."""
     stacks = host_stacks(run.project, DeployView(run, "rollback"))
     found: dict[str, RolledBackHost] = {}
     own = named_on(run.project.hosts, names(only))
@@ -125,23 +137,41 @@ def rollback(run: CommandRun, *, only: str, to: str, wait: float) -> Report:
     began = time.time()
     reporter = DeployReporter(run, "rollback", by=default_owner())
     reporter.started([host.name for host in run.project.hosts if host.name in with_agents])
-    fleet = _fleet(run, "rollback", work)
+    settings = run.project.hosts[0].settings.deploy
+    size = serial_of(serial) if serial else settings.serial
+
+    def cut(runs: Sequence[HostRun]) -> list[list[HostRun]]:
+        return _batches(runs, with_agents, size)
+
+    fleet = _fleet(run, "rollback", work, cut, max_fail if max_fail >= 0 else settings.max_fail)
     reporter.ended(_records(fleet, found, began))
+    rolled_back: RollbackDocument = {
+        "changed_count": sum(one["changed_count"] for one in found.values()),
+        "hosts": _hosts(fleet, found),
+    }
+    return Report(rolled_back, _rollback_text(fleet, found), fleet.exit_code())
+
+
+def _batches(runs: Sequence[HostRun], with_agents: set[str], size: int | str) -> list[list[HostRun]]:
+    """Those with agents as ``batches`` cuts them; the others, to which nothing happens, come last."""
+    named = {one.name: one for one in runs}
+    hosts = [one.host for one in runs if one.name in with_agents] or [one.host for one in runs]
+    cut = [[named.pop(host.name) for host in batch] for batch in batches(hosts, size)]
+    return [*cut, list(named.values())] if named else cut
+
+
+def _rollback_text(fleet: Fleet, found: Mapping[str, RolledBackHost]) -> str:
     lines = [
         f"{host}: {name}: {one['before']} -> {one['release']}"
         for host, document in found.items()
         for name, one in document["services"].items()
     ]
-    lines += (
-        ["the inventory still declares what was deployed: change it, or `inv deploy --yes` brings it back"]
-        if lines
-        else []
-    )
-    rolled_back: RollbackDocument = {
-        "changed_count": sum(one["changed_count"] for one in found.values()),
-        "hosts": _hosts(fleet, found),
-    }
-    return Report(rolled_back, "\n".join(lines), fleet.exit_code())
+    if lines:
+        lines.append(
+            "the inventory still declares what was deployed: change it, or `inv deploy --yes` brings it back"
+        )
+    lines += [f"{one.name}: not touched: {one.skipped}" for one in fleet.runs if one.skipped]
+    return "\n".join(lines)
 
 
 def _hosts_with_agents(outlines: Mapping[str, Sequence[Declared]], own: Mapping[str, list[str]]) -> set[str]:

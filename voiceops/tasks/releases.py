@@ -14,16 +14,20 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
         "only": "Agents, comma-separated (default: all).",
         "to": "Release to go back to (default: the last good one before the current).",
         "wait": "Seconds to wait for somebody else's deploy.",
+        "serial": "Hosts of one batch, as 2 or 25% (default: deploy.serial).",
+        "max_fail": "Begin no further batch once more hosts than this have failed (default: deploy.max_fail).",
     },
 )
-def rollback(run: CommandRun, only: str = "", to: str = "", wait: float = 10.0) -> Report:
+def rollback(
+    run: CommandRun, only: str = "", to: str = "", wait: float = 10.0, serial: str = "", max_fail: int = -1
+) -> Report:
     """Roll agents back to their last good release, by overlap: calls in progress go on.
 
     The release that they leave is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
     """
     from voiceops.commands import releases as servers
 
-    return servers.rollback(run, only=only, to=to, wait=wait)
+    return servers.rollback(run, only=only, to=to, wait=wait, serial=serial, max_fail=max_fail)
 
 
 @command(*TARGETS)
