@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -47,10 +48,15 @@ def monitored(
 
 
 def log_lines(made: Project, service: str = "monitor") -> list[dict[str, Any]]:
-    """The log of a service, as far as its lines are JSON."""
+    """The log of a service, as far as its lines are JSON: a full disk cuts some."""
     file = made.folder / ".voiceops" / "logs" / f"{service}.log"
-    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+    found = []
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            entry = json.loads(line)
+            if isinstance(entry, dict):
+                found.append(entry)
+    return found
 
 
 def repairs(made: Project) -> list[dict[str, Any]]:
