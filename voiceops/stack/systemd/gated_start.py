@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from voiceops.deadline import Deadline
-from voiceops.errors import VoiceopsError
+from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.stack.backend import StopForce
 from voiceops.stack.model import Instance
@@ -19,17 +19,25 @@ _END_S = 30.0
 
 
 def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, prove: Prove) -> Instance:
-    """Start a run, prove it, let callers reach it. Whatever fails: it is ended, and no caller has met it."""
+    """Start a run, prove it, let callers reach it. What fails before that is ended, and no caller has met it.
+
+    Where it can't be known whether callers reach it, as when the connection is cut while its gate is opened, it goes on.
+    """
     proof_name = f"proof-{secrets.token_hex(8)}"
     started = backend.start(service, proof_name=proof_name)
+    opened = False
     try:
         new = backend.wait_ready(service, started, limit, gate=Gate.CLOSED)
         if not new.proving:
             return new  # an agentkit that knows of no gates: it takes calls already
         prove(service, proof_name)
+        opened = True
         opening = Deadline(min(_OPEN_S, limit.remaining_s), "registering its own name")
         return backend.wait_ready(service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN)
     except BaseException as error:
+        # A ServiceError is the host's own answer: it has not registered its name, so nobody was sent to it.
+        if opened and not isinstance(error, ServiceError):
+            raise
         try:
             backend.end(started, Deadline(_END_S, "ending the new one"), StopForce.KILL)
         except VoiceopsError as left:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from voiceops.deadline import Deadline
-from voiceops.errors import ServiceError
+from voiceops.errors import HostError, ServiceError
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
@@ -25,8 +25,10 @@ STARTED = Instance(service="agent", launch="agent@r2", pid=2, digest="r2", state
 class Backend:
     """Notes what is asked of it; ``knows_gates``: the agent says that it waits for its proof."""
 
-    def __init__(self, *, knows_gates: bool = True) -> None:
+    def __init__(self, *, knows_gates: bool = True, opening: BaseException | None = None) -> None:
         self.knows_gates = knows_gates
+        self.opening = opening
+        """What comes of the request to open the gate, instead of an agent that takes calls."""
         self.steps: list[object] = []
 
     def start(self, service: Declared, *, proof_name: str = "") -> Instance:
@@ -37,6 +39,8 @@ class Backend:
         self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = "", gate: Gate
     ) -> Instance:
         self.steps.append((gate, not_worker_id))
+        if gate is Gate.OPEN and self.opening is not None:
+            raise self.opening
         return replace(STARTED, worker_id="AW_1", proving=self.knows_gates and gate is Gate.CLOSED)
 
     def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
@@ -64,6 +68,21 @@ def test_one_that_fails_is_ended_and_its_gate_is_never_opened() -> None:
     with pytest.raises(ServiceError, match="it is silent"):
         start(backend, fails=True)
     assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", StopForce.KILL]
+
+
+@pytest.mark.parametrize("cut", [KeyboardInterrupt(), HostError("the connection was cut")])
+def test_one_whose_gate_may_be_open_is_left_alone_as_it_may_have_callers(cut: BaseException) -> None:
+    backend = Backend(opening=cut)
+    with pytest.raises(type(cut)):
+        start(backend)
+    assert backend.steps[-1] == (Gate.OPEN, "AW_1")
+
+
+def test_one_that_the_host_finds_unregistered_after_its_proof_is_ended() -> None:
+    backend = Backend(opening=ServiceError("agent is not ready in time"))
+    with pytest.raises(ServiceError, match="not ready in time"):
+        start(backend)
+    assert backend.steps[-1] is StopForce.KILL
 
 
 def test_an_agent_that_knows_of_no_gate_takes_calls_at_once() -> None:
