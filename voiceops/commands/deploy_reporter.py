@@ -27,7 +27,7 @@ class DeployReporter:
     """Reports one run; what a channel does not take is a warning, and changes nothing of the run."""
 
     def __init__(self, run: CommandRun, action: str, *, by: str) -> None:
-        """``ConfigError`` where messages are asked for and there is nobody to get them."""
+        """``ConfigError`` if ``deploy.notify`` asks for messages and no channel is declared."""
         self._run = run
         self._action = action
         self._by = by
@@ -38,7 +38,7 @@ class DeployReporter:
         self._sender = alert_sender(run.project, host) if self._asked else None
         if self._sender is not None and not self._sender.targets:
             error = ConfigError(
-                "deploys are to be told of, and no alert channel is declared",
+                "deploy.notify is set, but no alert channel is declared",
                 path="deploy.notify",
                 hint="set alerts.channels or alerts.webhook_url in inventory.yaml",
             )

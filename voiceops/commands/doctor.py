@@ -186,7 +186,7 @@ def _outcome(outcome: Recovery) -> str:
         # A service that calls may do without, such as the page: no call was tried.
         beside = all(one.rule == "service-down" for one in outcome.stopped_by)
         cause = "no restart removes the cause."
-        lines = [f"A service is missing, and {cause}" if beside else f"Calls are not answered, and {cause}"]
+        lines = [f"A service is down, and {cause}" if beside else f"Calls are not answered, and {cause}"]
         return "\n".join(lines + [line for one in outcome.stopped_by for line in finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."

@@ -126,11 +126,9 @@ class Deployer:
             self._refuse_bad(fleet)
             batches = fleet.batches(settings.serial if options.serial is None else options.serial)
             self._view.begin([one.name for batch in batches for one in batch])
-            fleet.run(
-                self._prepare if options.prepare_only else self._deploy,
-                batches,
-                skip_after_failures(settings.max_fail if options.max_fail is None else options.max_fail),
-            )
+            work = self._prepare if options.prepare_only else self._deploy
+            most_failures = settings.max_fail if options.max_fail is None else options.max_fail
+            fleet.run(work, batches, skip_after_failures(most_failures))
             if not options.prepare_only:
                 done.call = self._last_call(fleet)
         finally:
