@@ -28,6 +28,10 @@ from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
 from voiceops.stack.logs.journald import journal_argv
 from voiceops.stack.model import Instance, judge
+from voiceops.stack.occupancy import CallRisk
+from voiceops.stack.reconcile import plan_start
+from voiceops.stack.stack import Stack
+from voiceops.stack.steps import Starter
 from voiceops.stack.systemd.backend import SystemdBackend
 
 STAND_IN = Path(__file__).with_name("stand_in_agent.py")
@@ -202,6 +206,29 @@ def test_the_same_release_can_be_replaced_by_overlap(backend: SystemdBackend) ->
     assert new.release == "r1"
     assert backend.end(old, limit(), StopForce.DRAIN)
     assert only(backend, agent("r1")).pid == new.pid
+
+
+def test_an_agent_that_has_ended_before_its_successor_starts_does_not_take_it_along(
+    backend: SystemdBackend, ready_host: hosts.Machine
+) -> None:
+    """The one that drained was seen while it did not answer; the new run then has its unit."""
+    data = "/var/lib/frontdesk/data"
+    old = up(backend, agent("r1"))
+    ready_host.shell(f"touch {data}/calls-r1")
+    assert not backend.end(old, limit(0.5), StopForce.DRAIN)
+    ready_host.shell(f"kill -STOP {old.pid}")
+    services = [agent("r1")]
+    observed = backend.observe(services)
+    actions = plan_start(services, observed)
+    assert [one.launch for one in actions[0].mute] == [old.launch]
+    ready_host.shell(f"rm {data}/calls-r1; kill -CONT {old.pid}")
+    assert backend.end(old, limit(), StopForce.DRAIN)
+
+    stack = Stack(services=lambda: (), outline=(), backend=backend, lock=lambda _: contextlib.nullcontext())
+    Starter(stack, services, observed, limit(), CallRisk(), drop_calls=False).run(actions)
+
+    running = only(backend, services[0])
+    assert (running.launch, running.state) == (old.launch, ServiceState.READY)
 
 
 def test_an_agent_with_a_call_is_not_killed_by_a_stop_but_by_force(

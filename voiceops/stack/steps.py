@@ -66,6 +66,8 @@ class Starter:
         self._begun: dict[str, threading.Event] = {}
         """Set once the process of a service exists, or will not."""
         self._results: Results = {}
+        self._launched: set[str] = set()
+        """What serves since this start; a unit may have been another run's when it was observed."""
 
     def run(self, actions: Sequence[Action]) -> Results:
         for action in actions:
@@ -194,6 +196,7 @@ class Starter:
                 self._begun[service.name].set()
                 proved = self._wait_ready(service, started, replaced=overlapped)
             new = proved
+        self._launched.add(new.launch)
         ready_s = time.monotonic() - began
         result = ServiceResult(
             new.state if service.oneshot else ServiceState.READY,
@@ -228,6 +231,8 @@ class Starter:
 
         One that does not even begin is still offered calls and loses them: it ends unless it has some.
         """
+        if replaced.launch in self._launched:
+            return True  # it had ended before its unit was started again
         if self._backend.end(replaced, self._shortly(), StopForce.BEGIN):
             return True
         if replaced.calls is not None or not self._is_mute(replaced):
