@@ -49,6 +49,9 @@ class Silent:
     def plan(self, fleet: Any) -> None:
         """Nothing."""
 
+    def begin(self, hosts: Sequence[str]) -> None:
+        """Nothing."""
+
 
 def deploy(servers: Servers, machines: Sequence[Machine], *, call: bool = False) -> DeployRun:
     """What `inv deploy --host A,B` does after its imports."""

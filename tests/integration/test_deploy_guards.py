@@ -134,6 +134,23 @@ def test_an_empty_server_takes_its_new_secret_without_a_question(servers: Server
     servers.deploy("--no-call")
 
 
+async def test_with_a_drain_the_deploy_waits_for_the_first_moment_without_a_call(servers: Servers) -> None:
+    before = main_pid(servers)
+    deploy = ("deploy", "--group", "servers", "--no-call")
+    with rotated_secret(servers):
+        async with a_caller(servers, "on-the-line"):
+            refused = await asyncio.to_thread(servers.inv, *deploy, "--drain", "1", code=1)
+            assert "no moment without one within 1 s" in refused.err
+            waiting = servers.spawn(*deploy, "--drain", "60")
+            assert waiting.stderr is not None
+            said = iter(waiting.stderr.readline, "")
+            assert await asyncio.to_thread(lambda: any("up to 60 s" in line for line in said))
+        assert await asyncio.to_thread(waiting.wait, 60) == 0
+        waiting.communicate()
+        assert main_pid(servers) != before
+    servers.deploy("--no-call")
+
+
 def test_a_server_that_is_gone_is_deployed_without_a_question(servers: Servers, host: hosts.Machine) -> None:
     with rotated_secret(servers):
         host.shell(f"systemctl stop {UNIT}")

@@ -66,6 +66,7 @@ class SetupFlags:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DeployFlags(SetupFlags):
-    """Flags of `inv deploy`: those of `inv setup`, and its own."""
+    """Flags of `inv deploy`: those of `inv setup`, and its own; -1 drain: a server with calls is left alone."""
 
     no_call: bool = False
+    drain: float = -1.0

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from voiceops.cli.command import CommandRun, Report
-from voiceops.cli.flags import SetupFlags
+from voiceops.cli.flags import DeployFlags, SetupFlags
 from voiceops.commands.deploy_view import DeployView, deploy_report
 from voiceops.commands.short_secrets import warn_of_short_secrets
 from voiceops.deploy.fleet import Fleet
@@ -35,6 +35,7 @@ def roll_out(
         diff=run.diff,
         timeout_s=run.timeout or timeouts.DEPLOY_S,
         drop_calls=run.yes,
+        drain_s=flags.drain if isinstance(flags, DeployFlags) and flags.drain >= 0 else None,
         prepare_only=view.what == "setup",
     )
     began = time.time()

@@ -44,12 +44,23 @@ if TYPE_CHECKING:
     )
 
 
-def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, renew: bool = False) -> Report:
-    """Make the services run as declared; with ``renew`` restart them, host after host."""
+def start(
+    run: CommandRun,
+    *,
+    only: str,
+    verify: bool,
+    drain: float = -1.0,
+    replace: bool = False,
+    renew: bool = False,
+) -> Report:
+    """Make the services run as declared; with ``renew`` restart them, host after host.
+
+    ``drain`` below 0: a server with calls is not ended.
+    """
 
     chosen = named_on(run.project.hosts, names(only))
     hosts = chosen_hosts(run, chosen)
-    if renew and len(run.project.hosts) > 1 and not run.yes:
+    if renew and len(run.project.hosts) > 1 and not run.yes and drain < 0:
         refused: dict[str, HostResult[Results]] = refuse_all(
             run,
             hosts,
@@ -66,6 +77,7 @@ def start(run: CommandRun, *, only: str, verify: bool, replace: bool = False, re
                     only=chosen[host.name],
                     replace_strays=replace,
                     drop_calls=run.yes,
+                    drain_s=drain if drain >= 0 else None,
                     renew=renew,
                     timeout_s=run.timeout or timeouts.START_S,
                 )

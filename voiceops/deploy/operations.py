@@ -19,13 +19,7 @@ from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.proof import ReleaseProof, prove_agent, read_release_log
 from voiceops.deploy.rollout import HostDeployment, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import ProofSetup, Rollout, refusal, still_serving
-from voiceops.errors import (
-    ConfigError,
-    EnvironmentBuildError,
-    HostError,
-    ServiceError,
-    UsageError,
-)
+from voiceops.errors import ConfigError, EnvironmentBuildError, HostError, ServiceError, UsageError
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
@@ -86,6 +80,7 @@ class DeployOptions:
     diff: bool = False
     timeout_s: float = timeouts.DEPLOY_S
     drop_calls: bool = False
+    drain_s: float | None = None
     prepare_only: bool = False
     """``setup``: everything but releases and services."""
 
@@ -227,6 +222,7 @@ class Deployer:
             by=options.by,
             timeout_s=options.timeout_s,
             drop_calls=options.drop_calls,
+            drain_s=options.drain_s,
             diff=options.diff,
             lock_wait_s=settings.lock_wait_s if options.wait_s is None else options.wait_s,
             keep_releases=settings.keep_releases,

@@ -34,6 +34,7 @@ from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays
 from voiceops.stack.results import Results
 
+_WAIT_HINT = "give --drain 600 to wait for a moment without calls, or --yes to drop them"
 _GOING_BACK_S = 180.0
 """How long the lock stays beyond the command's own time: for calls, and for going back after them."""
 
@@ -117,7 +118,11 @@ def deploy_host(
     refuse_strays(planned.actions, transport.name)
     if not rollout.drop_calls:
         risk = operations.calls_at_stake(stack, planned.actions, planned.observed)
-        risk.refuse("this deploy would cut them off; nothing was changed")
+        if risk.exists and rollout.drain_s is not None:
+            risk = operations.wait_until_empty(
+                stack, lambda: operations.plan(stack, state.services), rollout.drain_s
+            ).risk
+        risk.refuse("this deploy would cut them off; nothing was changed", _WAIT_HINT)
     if rollout.overlap == "auto":
         refuse_without_memory(transport, state.names, planned.actions)
     lease = Lease(owner=rollout.by, reason="deploy", wait_s=rollout.lock_wait_s)
@@ -125,7 +130,7 @@ def deploy_host(
         transport,
         _payload_state(state),
         lease=lease,
-        stay_s=rollout.timeout_s + _GOING_BACK_S,
+        stay_s=rollout.timeout_s + (rollout.drain_s or 0.0) + _GOING_BACK_S,
         diff=rollout.diff,
         on_event=on_event,
     ) as report:

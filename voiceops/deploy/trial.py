@@ -38,6 +38,8 @@ class Rollout:
     by: str
     timeout_s: float = 300.0
     drop_calls: bool = False
+    drain_s: float | None = None
+    """How long a server that has to restart waits until nobody is in a call."""
     diff: bool = False
     lock_wait_s: float = 10.0
     keep_releases: int = 5
@@ -116,7 +118,9 @@ class ReleaseTrial:
         elif self._proving.calls:
             stack = replace(stack, prove=self._prove_unreached)
         try:
-            results = operations.start(stack, drop_calls=rollout.drop_calls, timeout_s=rollout.timeout_s)
+            results = operations.start(
+                stack, drop_calls=rollout.drop_calls, drain_s=rollout.drain_s, timeout_s=rollout.timeout_s
+            )
             started = True
             _start_with_host(self._state, stack, report)
             read_back(self._transport.name, self._state, stack)

@@ -81,10 +81,10 @@ class CallRisk:
         """Whether somebody has to say yes first."""
         return bool(self.rooms) or self.unknown is not None
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, what: str, hint: str = "") -> None:
         """``CallsInProgressError``, or ``CallsUnknownError`` when none is known but there may be some."""
         if self.rooms:
-            raise calls_error(self.rooms, what, of_strays=self.of_strays)
+            raise calls_error(self.rooms, what, of_strays=self.of_strays, hint=hint)
         if self.unknown is not None:
             raise CallsUnknownError(
                 f"calls unknown, LiveKit can't be asked ({self.unknown.message}): {what}",

@@ -6,10 +6,12 @@ what there is, under the lock, and does what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from voiceops.deadline import Deadline
+from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
@@ -27,6 +29,9 @@ from voiceops.stack.reconcile import (
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
 from voiceops.stack.steps import Starter, Stopper
+
+_POLL_S = 1.0
+"""Between two questions who is in a call."""
 
 
 def check(stack: Stack) -> dict[str, ServiceVerdict]:
@@ -60,30 +65,78 @@ def start(
     only: Sequence[str] = (),
     replace_strays: bool = False,
     drop_calls: bool = False,
+    drain_s: float | None = None,
     renew: bool = False,
     timeout_s: float = timeouts.START_S,
 ) -> Results:
     """Make the stack run as declared and wait until each service is ready.
 
-    ``renew`` replaces what is named even when it runs well (``restart``). Raises
+    ``renew`` replaces what is named even when it runs well (``restart``). ``drain_s``: how long a server that
+    has to end waits until nobody is in a call, beside ``timeout_s``. Raises
     ``LockedError``, ``StrayError``, ``CallsInProgressError`` before anything has changed,
     ``ServiceError`` when a service does not get ready; the others are started nevertheless.
     """
     choose(stack.outline, only)
     stack.fetch()
-    limit = Deadline(timeout_s, "start")
-    with stack.lock(limit):
+    limit = Deadline(timeout_s + (drain_s or 0.0), "start")
+    with stack.lock(Deadline(timeout_s, "start")):
         services = stack.services()
-        observed = stack.backend.observe(services)
-        actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
-        refuse_strays(actions, stack.host)
-        risk = calls_at_stake(stack, actions, observed)
+
+        def planned() -> StartPlan:
+            return plan(stack, services, only=only, replace_strays=replace_strays, renew=renew)
+
+        made = planned()
+        refuse_strays(made.actions, stack.host)
         if drop_calls:
-            hang_up(stack, risk, observed)
+            hang_up(stack, made.risk, made.observed)
         else:
-            risk.refuse("this would cut them off")
-        stack.want([action.service for action in actions if action.verb is not Verb.STOP], True)
-        return Starter(stack, services, observed, limit, risk, drop_calls=drop_calls).run(actions)
+            if made.risk.exists and drain_s is not None:
+                made = wait_until_empty(stack, planned, drain_s)
+            made.risk.refuse("this would cut them off")
+        stack.want([action.service for action in made.actions if action.verb is not Verb.STOP], True)
+        starter = Starter(stack, services, made.observed, limit, made.risk, drop_calls=drop_calls)
+        return starter.run(made.actions)
+
+
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """What a start would do, by one observation, and the calls that it would cut off."""
+
+    observed: Mapping[str, Observed]
+    actions: tuple[Action, ...]
+    risk: CallRisk
+
+
+def plan(
+    stack: Stack,
+    services: Sequence[Declared],
+    *,
+    only: Sequence[str] = (),
+    replace_strays: bool = False,
+    renew: bool = False,
+) -> StartPlan:
+    """Observe, and return what a start would do. Changes nothing."""
+    observed = stack.backend.observe(services)
+    actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
+    return StartPlan(observed, actions, calls_at_stake(stack, actions, observed))
+
+
+def wait_until_empty(stack: Stack, planned: Callable[[], StartPlan], drain_s: float) -> StartPlan:
+    """Plan again until no call would be cut off, for up to ``drain_s``; returns the plan that counts now.
+
+    Only the end of a server is worth waiting for: its callers keep coming, so the first moment without any counts.
+    Raises ``CallsInProgressError`` or ``CallsUnknownError`` when that moment does not come.
+    """
+    limit = Deadline(drain_s, "the calls")
+    while True:
+        made = planned()
+        if not made.risk.exists or not ends_a_server(made.actions):
+            return made
+        if limit.expired:
+            made.risk.refuse(f"there was no moment without one within {drain_s:g} s; nothing was ended")
+        count = str(len(made.risk.rooms)) if made.risk.unknown is None else "an unknown number"
+        stack.progress("calls", "draining", f"{count} in progress, up to {drain_s:g} s")
+        time.sleep(min(_POLL_S, limit.remaining_s))
 
 
 def calls_at_stake(stack: Stack, actions: Sequence[Action], observed: Mapping[str, Observed]) -> CallRisk:

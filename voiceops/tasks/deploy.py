@@ -27,6 +27,7 @@ _ROLL = {
         **_CONNECT,
         **_ROLL,
         "no_call": "Leave out the calls that prove it.",
+        "drain": "Seconds that a livekit-server which has to restart may wait for a moment without calls.",
         "yes": "Go ahead where live calls would be dropped, or with a release that is marked bad.",
     },
 )

@@ -6,6 +6,7 @@ from voiceops.cli.command import CommandRun, Report, command
 from voiceops.cli.flags import LogFlags
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
+_DRAIN = "Seconds that a livekit-server which has to restart may wait for a moment without calls."
 _TARGETS = ("host", "group", "limit")
 
 
@@ -16,11 +17,14 @@ _TARGETS = ("host", "group", "limit")
     aliases=("up",),
     help={
         **_ONLY,
+        "drain": _DRAIN,
         "replace": "End strays first, gracefully: processes like those of this project that it did not start.",
         "verify": "End with a real call that must hear the agent.",
     },
 )
-def start(run: CommandRun, only: str = "", replace: bool = False, verify: bool = False) -> Report:
+def start(
+    run: CommandRun, only: str = "", replace: bool = False, verify: bool = False, drain: float = -1.0
+) -> Report:
     """Make the stack run as declared and wait until each service is ready.
 
     Starts what is missing, restarts what runs with an old configuration, keeps the rest.
@@ -28,20 +32,23 @@ def start(run: CommandRun, only: str = "", replace: bool = False, verify: bool =
     """
     from voiceops.commands import stack
 
-    return stack.start(run, only=only, verify=verify, replace=replace)
+    return stack.start(run, only=only, verify=verify, drain=drain, replace=replace)
 
 
 @command(
-    *_TARGETS, "timeout", "yes", help={**_ONLY, "verify": "End with a real call that must hear the agent."}
+    *_TARGETS,
+    "timeout",
+    "yes",
+    help={**_ONLY, "verify": "End with a real call that must hear the agent.", "drain": _DRAIN},
 )
-def restart(run: CommandRun, only: str = "", verify: bool = False) -> Report:
+def restart(run: CommandRun, only: str = "", verify: bool = False, drain: float = -1.0) -> Report:
     """Stop and start what is named; an agent with calls is replaced by overlap.
 
     Example: inv restart --only agent
     """
     from voiceops.commands import stack
 
-    return stack.start(run, only=only, verify=verify, renew=True)
+    return stack.start(run, only=only, verify=verify, drain=drain, renew=True)
 
 
 @command(
