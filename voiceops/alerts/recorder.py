@@ -14,7 +14,7 @@ from voiceops.alerts.decide import AlertMemory, decide
 from voiceops.alerts.send import AlertSender
 from voiceops.history.recorder_thread import RecorderThread
 from voiceops.model.alerts import ActiveCondition, AlertMessage
-from voiceops.model.findings import for_host
+from voiceops.model.findings import steps_for_host
 from voiceops.model.monitor_events import AlertRaised
 from voiceops.model.settings import AlertSettings
 from voiceops.util.atomic_write import write_atomically
@@ -114,8 +114,7 @@ class AlertRecorder(RecorderThread):
     def _named(self, condition: ActiveCondition) -> ActiveCondition:
         if not self._server:
             return condition
-        fix = " && ".join(for_host(part, self._server) for part in condition.fix.split(" && "))
-        return msgspec.structs.replace(condition, fix=fix)
+        return msgspec.structs.replace(condition, fix=steps_for_host(condition.fix, self._server))
 
     def _send_waiting(self) -> None:
         for waiting in list(self._state.waiting):

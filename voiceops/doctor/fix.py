@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from voiceops.errors import CallsInProgressError, NotFoundError, VoiceopsError
-from voiceops.model.findings import Finding, Fix, for_host
+from voiceops.model.findings import Finding, Fix, for_host, steps_for_host
 from voiceops.model.protocol import CALL_ROOM_PREFIX
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def on_host(finding: Finding, host: str) -> Finding:
         if _QUOTED.search(fix.command):
             deployed = _QUOTED_START.sub("`inv deploy`", fix.command)
             return replace(fix, command=_QUOTED.sub(lambda found: f"`{for_host(found[1], host)}`", deployed))
-        parts = [fix.command] if fix.room else fix.command.split(" && ")
-        return replace(fix, command=" && ".join(for_host(part, host) for part in parts))
+        named = for_host if fix.room else steps_for_host  # the name of a room may have the sign in it
+        return replace(fix, command=named(fix.command, host))
 
     return replace(finding, fixes=tuple(map(on_server, finding.fixes)))
 

@@ -16,6 +16,7 @@ from voiceops.history.calls import CallTracker, LoggedCallStep
 from voiceops.history.recorder_thread import RecorderThread
 from voiceops.history.room_incidents import RoomIncidents
 from voiceops.history.store import HistoryStore
+from voiceops.model.findings import steps_for_host
 from voiceops.model.history import (
     CallRecord,
     CheckRecord,
@@ -55,6 +56,7 @@ class HistoryRecorder(RecorderThread):
         keep_days: float,
         caller_key: bytes | None = None,
         read_steps: Callable[[float], Sequence[LoggedCallStep]] = lambda since: (),
+        server: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__("voiceops_history", most_events=MOST_HELD)
@@ -62,6 +64,8 @@ class HistoryRecorder(RecorderThread):
         self._keep_s = keep_days * _DAY_S
         self._caller_key = caller_key
         """With one, each call has a keyed hash of its caller's identity."""
+        self._server = server
+        """The name of the server that it runs on, for commands that people type elsewhere."""
         self._read_steps = read_steps
         """What the logs of agents say that is new, from a point in time on; asked at each check."""
         self._clock = clock
@@ -124,7 +128,12 @@ class HistoryRecorder(RecorderThread):
 
     def _convert(self) -> None:
         while self._events:
-            self._held.extend(self.records_of(self._events.popleft()))
+            self._held.extend(map(self._named, self.records_of(self._events.popleft())))
+
+    def _named(self, record: HistoryRecord) -> HistoryRecord:
+        if not self._server or not isinstance(record, IncidentRecord):
+            return record
+        return msgspec.structs.replace(record, fix=steps_for_host(record.fix, self._server))
 
     def records_of(self, event: MonitorEvent) -> Sequence[HistoryRecord]:
         """What of an event is kept; names of rooms are taken out of sentences."""

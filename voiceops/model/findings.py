@@ -41,6 +41,11 @@ def for_host(command: str, host: str) -> str:
     return f"{command} --host {host}" if is_command(command) and "--host" not in command else command
 
 
+def steps_for_host(steps: str, host: str) -> str:
+    """The same of several steps, joined by ``&&``."""
+    return " && ".join(for_host(step, host) for step in steps.split(" && "))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """A cause, the evidence for it, and what fixes it."""

@@ -231,6 +231,7 @@ def monitor_recorders(
                 keep_days=settings.history.keep_days,
                 caller_key=caller_key(settings.livekit.api_secret.reveal()) if by_hash else None,
                 read_steps=_call_steps(project, host, on_server),
+                server=host.name if on_server else "",
             )
         )
         metrics = None

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from voiceops.history.recorder import HistoryRecorder, caller_key
@@ -124,6 +125,18 @@ def test_a_newer_schema_is_left_alone_and_told_once(url: str, caplog: pytest.Log
 
     assert caplog.messages == ["the history can't be written"]
     assert "schema 2" in caplog.records[0].__dict__["error"]
+
+
+@pytest.mark.parametrize(
+    ("server", "fix"),
+    [("", "inv why && inv recover"), ("web1", "inv why --host web1 && inv recover --host web1")],
+)
+def test_on_a_server_the_fix_of_an_incident_names_the_host(url: str, server: str, fix: str) -> None:
+    recorder = HistoryRecorder(HistoryStore(url), keep_days=1.0, server=server, clock=lambda: NOW)
+    (incident,) = [one for one in EVENTS if isinstance(one, Incident)]
+    recorder.record(msgspec.structs.replace(incident, fix="inv why && inv recover"))
+    recorder.close()
+    assert [one.fix for one in HistoryStore(url).read(IncidentRecord)] == [fix]
 
 
 def test_what_is_older_than_keep_days_goes(url: str) -> None:
