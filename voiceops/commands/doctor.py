@@ -13,6 +13,7 @@ from voiceops.commands.hosts import failed, values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
 from voiceops.doctor.fix import FixResult, carry_out, steps
+from voiceops.doctor.observed_stack import without_livekit
 from voiceops.doctor.recover import Recovery, StepResult
 from voiceops.doctor.recover import recover as recover_by_steps
 from voiceops.errors import NotFoundError, UsageError
@@ -64,6 +65,7 @@ class _HostDiagnosis:
     room_is_missing: bool
     incomplete: bool
     """Something could not be observed."""
+    uses_livekit: bool = True
 
     @property
     def ok(self) -> bool:
@@ -126,6 +128,7 @@ def _diagnose_host(
         problems=problems,
         room_is_missing=facts.room_is_missing,
         incomplete=facts.incomplete,
+        uses_livekit=facts.server.used,
     )
 
 
@@ -140,6 +143,8 @@ def _text(seen: _HostDiagnosis, host: str) -> str:
         lines += finding_lines(finding)
     if not seen.findings and seen.incomplete:
         lines.append("No fault found in what was seen, and that was not all: ask again.")
+    elif not seen.findings and not seen.uses_livekit:
+        lines.append("No fault found: every service that is to run does its job.")
     elif not seen.findings:
         lines.append(
             "No fault found: the server answers, the agents are registered, nobody waits in silence."
@@ -173,8 +178,10 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
         error = f" - failed: {step.error}" if step.error else ""
         say(f"{step.level}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
-    if not reachable(host) and not any(one.is_agent for one in host_outline(host.settings)):
-        raise UsageError(f"{host.name} runs no agent to call", hint="recover proves its steps by a call")
+    agents = any(one.is_agent for one in host_outline(host.settings))
+    if not agents and (not reachable(host) or without_livekit(host.settings)):
+        hint = "recover proves its steps by a call; `inv why --fix` repairs services"
+        raise UsageError(f"{host.name} runs no agent to call", hint=hint)
     with recovery_actions(run.project, host, say=say, drop_calls=run.yes, limit=limit) as actions:
         return recover_by_steps(
             actions, live_rooms=actions.live_rooms, hard=hard, yes=run.yes, tell=tell, limit=limit
@@ -184,9 +191,11 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
 def _outcome(outcome: Recovery) -> str:
     if outcome.stopped_by:
         # A service that calls may do without, such as the page: no call was tried.
-        beside = all(one.rule == "service-down" for one in outcome.stopped_by)
+        beside = all(one.rule in ("service-down", "disk-full") for one in outcome.stopped_by)
         cause = "no restart removes the cause."
-        lines = [f"A service is down, and {cause}" if beside else f"Calls are not answered, and {cause}"]
+        lines = [
+            f"A service can't do its job, and {cause}" if beside else f"Calls are not answered, and {cause}"
+        ]
         return "\n".join(lines + [line for one in outcome.stopped_by for line in finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."

@@ -29,6 +29,7 @@ from voiceops.errors import UsageError, VoiceopsError
 from voiceops.fleet.order import start_order, stop_order
 from voiceops.fleet.run import HostResult, go_on, run_on, skip_after_failure
 from voiceops.model import timeouts
+from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.stack import operations
 from voiceops.stack.model import ServiceVerdict
@@ -96,7 +97,8 @@ def start(
             data["call"] = verified_call(run)
         except VoiceopsError as error:
             return failed(run, data, error)
-    text = results_text(found, "restart" if renew else "start", data.get("call"))
+    agents = any(host.settings.runs(Role.AGENT) for host in run.project.hosts)
+    text = results_text(found, "restart" if renew else "start", data.get("call"), agents=agents)
     return with_problems(run, done, Report(data, text))
 
 

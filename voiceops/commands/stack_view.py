@@ -60,9 +60,9 @@ class _LateBoard:
 
 
 def results_text(
-    results: Mapping[str, Results], verb: str, verified: Mapping[str, object] | None
+    results: Mapping[str, Results], verb: str, verified: Mapping[str, object] | None, *, agents: bool = True
 ) -> Callable[[], str]:
-    """One line per service, then one that sums up and the next step."""
+    """One line per service, then one that sums up and the next step; ``agents``: there are some to call."""
 
     def show() -> str:
         several = len(results) > 1
@@ -93,20 +93,20 @@ def results_text(
         lines += [f"{verb}: {done}"]
         if verified is not None:
             lines.append(f"verify: the agent answered, first audio after {verified.get('audio_s', 0):.2f} s")
-        lines += [f"next: {_next_step(results, verb, verified)}"]
+        lines += [f"next: {_next_step(results, verb, may_call=agents and verified is None)}"]
         return "\n".join(lines)
 
     return show
 
 
-def _next_step(results: Mapping[str, Results], verb: str, verified: Mapping[str, object] | None) -> str:
+def _next_step(results: Mapping[str, Results], verb: str, *, may_call: bool) -> str:
     """The command that usually follows."""
     if verb == "stop":
         return "inv start"
     if any(result.warning for per_host in results.values() for result in per_host.values()):
         return "inv why"
     running = {name for per_host in results.values() for name in per_host}
-    return "inv status" if verified is not None or not running else "inv call"
+    return "inv call" if may_call and running else "inv status"
 
 
 def verdicts_text(found: Mapping[str, Mapping[str, ServiceVerdict]]) -> Callable[[], str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from voiceops.doctor import code_rules, server_rules, worker_rules
+from voiceops.doctor import code_rules, server_rules, service_rules, worker_rules
 from voiceops.doctor.facts import StackFacts
 from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
@@ -29,9 +29,12 @@ STACK_RULES: tuple[Rule, ...] = (
     server_rules.clock_skew,
     server_rules.secret_too_short,
     server_rules.refused_tokens,
-    server_rules.low_disk,
-    server_rules.broken_service,
-    server_rules.dead_monitor,
+    service_rules.full_disk,
+    service_rules.low_disk,
+    service_rules.broken_service,
+    service_rules.refused_password,
+    service_rules.dead_monitor,
+    service_rules.old_configuration,
     worker_rules.no_worker,
     worker_rules.frozen_worker,
     worker_rules.unregistered_worker,

@@ -126,6 +126,10 @@ class BrokenService:
     needed_by: tuple[str, ...] = ()
     foreign_owner: str = ""
     """Whose process has its port, where that is none of this project's."""
+    stopped: bool = False
+    """The kernel has stopped its process (state T)."""
+    refused: bool = False
+    """It refuses the password that the inventory has."""
     log: tuple[str, ...] = ()
     """The end of its log, where it has no process."""
     oneshot: bool = False
@@ -134,11 +138,32 @@ class BrokenService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedService:
+    """A service beside LiveKit and the agents that runs with an older configuration than the inventory's."""
+
+    name: str
+    variables: tuple[str, ...] = ()
+    """Names of its variables that have another value now, as far as they can be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullDisk:
+    """A file system on which nothing can be written any more."""
+
+    folder: str
+    services: tuple[str, ...]
+    """Whose data are on it; empty: it has logs and records only."""
+    free_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFact:
     cpu_share: float = 0.0
     """Of all cores, 0 to 1."""
     disk_free_bytes: int = 1 << 40
     broken_services: tuple[BrokenService, ...] = ()
+    changed_services: tuple[ChangedService, ...] = ()
+    full_disks: tuple[FullDisk, ...] = ()
     dead_monitors: tuple[str, ...] = ()
     """Monitors that somebody has started and that do not run any more: nothing is repaired by itself."""
 

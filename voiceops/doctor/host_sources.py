@@ -13,7 +13,7 @@ from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import event_of
-from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, details_of
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, details_of, without_livekit
 from voiceops.errors import HostError
 from voiceops.kinds.model import Declared
 from voiceops.model.decoding import prepare
@@ -79,6 +79,8 @@ class HostSources:
 
     async def server(self) -> ServerFact:
         """LiveKit as it answers here, and its unit if this host runs it."""
+        if unused := without_livekit(self.settings):
+            return unused
         livekit = self.settings.livekit
         asked = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
         return self._observed_stack().server(asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import psutil
 
 from voiceops.adapters.livekit.server import check_server
 from voiceops.adapters.process import processes
-from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
+from voiceops.doctor.facts import ChangedService, FullDisk, HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import read_events
-from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, without_livekit
 from voiceops.health.agent import read_health
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
@@ -26,6 +26,8 @@ from voiceops.stack.logs.files import last_lines
 from voiceops.stack.model import Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
+FULL_BYTES = 100_000
+"""Less is none: programs write whole blocks."""
 LOG_LINES = 2
 """Of a service that is broken."""
 
@@ -45,6 +47,8 @@ class LocalSources:
 
     async def server(self) -> ServerFact:
         """The server behind ``livekit.url``, and its service if this stack runs it."""
+        if unused := without_livekit(self.settings):
+            return unused
         livekit = self.settings.livekit
         asked, observed_stack = await asyncio.gather(
             check_server(livekit.url, livekit.api_key, livekit.api_secret),
@@ -64,7 +68,11 @@ class LocalSources:
         return await asyncio.to_thread(self._host)
 
     def _host(self) -> HostFact:
-        stack, wanted = self._observed_stack({}), self.folder.wanted()
+        declared = {one.name: one for one in self.declared()}
+        stack, wanted = (
+            self._observed_stack({one.name: one.digest for one in declared.values()}),
+            self.folder.wanted(),
+        )
         broken = [
             replace(one, log=last_lines(self.folder.log_file(one.name), 0)[-LOG_LINES:])
             for one in stack.broken_services(wanted)
@@ -74,6 +82,11 @@ class LocalSources:
             disk_free_bytes=shutil.disk_usage(self.folder.root).free,
             dead_monitors=stack.dead_monitors(wanted),
             broken_services=tuple(broken),
+            changed_services=tuple(
+                ChangedService(name=one.service, variables=changed_variables(one, declared[one.service]))
+                for one in stack.changed_services()
+            ),
+            full_disks=tuple(full_disks(self.folder)),
         )
 
     def _logs(self) -> list[tuple[str, Path, int]]:
@@ -95,6 +108,26 @@ class LocalSources:
             code_folder=str(self.folder.root),
             details=lambda instance: worker_details(self.folder, instance),
         )
+
+
+def changed_variables(instance: Instance, declared: Declared) -> tuple[str, ...]:
+    """Return the names of the variables that a running service has in another value; none where they can't be read."""
+    has = processes.environment(instance.pid)
+    return tuple(sorted(name for name, value in declared.env.items() if has and has.get(name) != value))
+
+
+def full_disks(folder: ProjectFolder) -> Iterator[FullDisk]:
+    """The file systems of this project on which nothing can be written, each once."""
+    data = sorted(one for one in folder.data.iterdir() if one.is_dir()) if folder.data.is_dir() else []
+    disks: dict[int, list[Path]] = {}
+    for place in (folder.root, folder.base, folder.logs, *data):
+        if place.is_dir():
+            disks.setdefault(place.stat().st_dev, []).append(place)
+    for places in disks.values():
+        free = shutil.disk_usage(places[0]).free
+        if free < FULL_BYTES:
+            names = tuple(one.name for one in places if one in data)
+            yield FullDisk(folder=str(places[0]), services=names, free_bytes=free)
 
 
 def worker_details(folder: ProjectFolder, instance: Instance) -> WorkerDetails:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from voiceops.doctor.facts import BrokenService, WorkerFact
+from voiceops.errors import ConfigError
 from voiceops.health.agent import AgentHealth
 from voiceops.model.roles import Role
 from voiceops.model.server import ServerFact
@@ -93,9 +94,20 @@ class ObservedStack:
                 detail=verdict.detail,
                 needed_by=tuple(other for other, one in services.items() if name in one.needs),
                 foreign_owner=verdict.foreign_owner,
+                stopped=verdict.instance is not None and self.details(verdict.instance).stopped,
+                refused=verdict.instance is not None and verdict.instance.refused,
                 oneshot=service.oneshot,
                 run_again=service.restart_policy != "never",
             )
+
+    def changed_services(self) -> Iterator[Instance]:
+        """The running services beside LiveKit, agents and monitors whose configuration is an older one."""
+        for name, service in self.settings.running.items():
+            instance = judge(self.observed.get(name, Observed())).instance
+            if service.role is not Role.OTHER or service.watches or service.oneshot or instance is None:
+                continue
+            if name in self.digests and instance.digest != self.digests[name]:
+                yield instance
 
     def workers(self) -> Iterator[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""
@@ -159,6 +171,17 @@ class ObservedStack:
             refused_for_load=health.refused_for_load if health else 0,
             max_jobs=health.max_jobs if health else service.max_concurrent_jobs,
         )
+
+
+def without_livekit(settings: Settings) -> ServerFact | None:
+    """Return the fact that a stack has nothing to do with LiveKit, by its services and keys; None: it has."""
+    if any(one.role is not Role.OTHER or one.watches or one.page_port for one in settings.running.values()):
+        return None
+    try:
+        settings.livekit.api_key.reveal()
+    except ConfigError:
+        return ServerFact(url="", reachable=False, used=False)
+    return None
 
 
 def details_of(unit: UnitState | None) -> WorkerDetails:

@@ -1,11 +1,11 @@
-"""Rules about the server, its keys, the clocks and the disk: what explains everything above it."""
+"""Rules about the server, its keys and the clocks: what explains everything above it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from voiceops.doctor.evidence import last_error, logged
-from voiceops.doctor.facts import BrokenService, StackFacts
+from voiceops.doctor.facts import StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.settings import MIN_SECRET_BYTES
 from voiceops.model.states import ServiceState
@@ -13,7 +13,6 @@ from voiceops.util.words import counted
 
 MAX_CLOCK_SKEW_S = 50.0
 """LiveKit accepts one minute; ten seconds before that is the time to say so."""
-MIN_FREE_BYTES = 200_000_000
 RECENT_S = 300.0
 NOW_S = 60.0
 """A caller who was turned away this long ago may still be trying."""
@@ -21,7 +20,7 @@ NOW_S = 60.0
 
 def server_down(facts: StackFacts) -> Iterator[Finding]:
     server = facts.server
-    if server.reachable:
+    if server.reachable or not server.used:
         return
     if server.stopped:
         sentence = f"livekit-server is frozen (its process is stopped, state T): every call at {server.url} is silent."
@@ -212,73 +211,3 @@ def refused_tokens(facts: StackFacts) -> Iterator[Finding]:
 def _reason(fields: dict[str, object]) -> str:
     """The end of the server's error; its beginning is the token itself."""
     return str(fields.get("error", "")).rsplit("error: ", 1)[-1]
-
-
-def broken_service(facts: StackFacts) -> Iterator[Finding]:
-    """A database, a page or any other service of the stack that is to run."""
-    for one in facts.host.broken_services:
-        users = f": {' and '.join(one.needed_by)} can't use it" if one.needed_by else ""
-        if one.foreign_owner:
-            sentence = f"The port of {one.name} belongs to {one.foreign_owner}{users}."
-            fix = Fix(
-                command=f"set the port of {one.name} in inventory.yaml to a free one, then `inv start`",
-                action="",
-            )
-        elif one.oneshot:
-            sentence, fix = _unfinished(one)
-        elif one.state in (ServiceState.MISSING, ServiceState.STALE):
-            sentence = f"{one.name} does not run, and nobody has stopped it{users}."
-            fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
-        else:
-            sentence = f"{one.name} does not do its job ({one.state}){users}."
-            fix = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
-        yield Finding(
-            rule="service-down",
-            severity="error",
-            sentence=sentence,
-            evidence=(
-                f"service {one.name} is {one.state}" + (f": {one.detail}" if one.detail else ""),
-                *(f"its log: {line}" for line in one.log),
-            ),
-            fixes=(fix,),
-            service=one.name,
-            by_hand=not fix.action,
-            rank=5,
-        )
-
-
-def _unfinished(one: BrokenService) -> tuple[str, Fix]:
-    """A one-shot that has failed, hangs or was killed; only one that may fail now and then is run again unasked."""
-    how = "has failed" if one.state is ServiceState.FAILED else "has not completed"
-    what = f", {one.detail}" if one.detail else ""
-    users = f": {' and '.join(one.needed_by)} can't start without it" if one.needed_by else ""
-    again = f"inv {'restart' if one.state is ServiceState.UNRESPONSIVE else 'start'} --only {one.name}"
-    sentence = f"{one.name} {how}{what}{users}."
-    if one.run_again:
-        return sentence, Fix(command=again, action=again.split()[1], service=one.name)
-    return sentence, Fix(command=f"correct what its log shows, then `{again}`", action="")
-
-
-def dead_monitor(facts: StackFacts) -> Iterator[Finding]:
-    """Calls are answered without it, and whatever breaks next stays broken."""
-    for name in facts.host.dead_monitors:
-        yield Finding(
-            rule="monitor-dead",
-            severity="warning",
-            sentence=f"{name} does not run any more, and nobody has stopped it: what breaks now is not repaired.",
-            evidence=(f"service {name} has no process, and is to run",),
-            fixes=(Fix(command=f"inv start --only {name}", action="start", service=name),),
-            rank=25,
-        )
-
-
-def low_disk(facts: StackFacts) -> Iterator[Finding]:
-    if facts.host.disk_free_bytes < MIN_FREE_BYTES:
-        yield Finding(
-            rule="disk-full",
-            severity="warning",
-            sentence=f"Only {facts.host.disk_free_bytes // 1_000_000} MB are free: logs and state can't be written soon.",
-            evidence=(f"free: {facts.host.disk_free_bytes} bytes",),
-            fixes=(Fix(command="inv rotate-logs", action=""),),
-            rank=45,
-        )

@@ -19,6 +19,8 @@ class ProbeResult:
 
     ok: bool
     detail: str = ""
+    refused: bool = False
+    """It was asked with a password that it does not take."""
 
 
 def probe_http(url: str, *, timeout_s: float = 2.0) -> ProbeResult:
@@ -51,9 +53,18 @@ def probe_log(log_file: Path, offset: int, pattern: str) -> ProbeResult:
 
 
 def probe_command(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, timeout_s: float = 5.0
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    refusals: Sequence[str] = (),
+    timeout_s: float = 5.0,
 ) -> ProbeResult:
-    """Ready when the command exits 0; ``env`` adds variables to this process's."""
+    """Ready when the command exits 0; ``env`` adds variables to this process's.
+
+    ``refusals``: the clients of databases exit alike for a refused password and for a server that is away, and
+    only their text tells which.
+    """
     try:
         ended = subprocess.run(
             list(argv),
@@ -68,7 +79,10 @@ def probe_command(
         return ProbeResult(False, f"{argv[0]} gave no answer in {timeout_s:g} s")
     except OSError as error:
         return ProbeResult(False, f"can't run {argv[0]}: {error.strerror}")
-    last = (ended.stderr or ended.stdout).decode(errors="replace").strip().splitlines()[-1:]
+    said = (ended.stderr or ended.stdout).decode(errors="replace").strip()
+    last = said.splitlines()[-1:]
     return ProbeResult(
-        ended.returncode == 0, f"{argv[0]} exits {ended.returncode}" + "".join(f": {x}" for x in last)
+        ended.returncode == 0,
+        f"{argv[0]} exits {ended.returncode}" + "".join(f": {x}" for x in last),
+        refused=ended.returncode != 0 and any(text in said for text in refusals),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -43,6 +43,10 @@ class LettaService(ServiceBase, tag_field="kind", tag="letta", frozen=True, kw_o
     ready_timeout_s: float = 180.0
     stop_timeout_s: float = 20.0
 
+    @property
+    def implied_needs(self) -> Sequence[str]:
+        return () if self.database_url else (self.store,)
+
 
 class LettaKind(ProgramKind[LettaService]):
     """It runs in an environment of its own, built once and shared."""
@@ -72,11 +76,6 @@ class LettaKind(ProgramKind[LettaService]):
             probe=Probe(http=f"http://{service.address}:{service.port}/v1/health/"),
             port=service.port,
         )
-
-    def outline(self, bare: Declared, service: LettaService, settings: Settings) -> Declared:
-        made = super().outline(bare, service, settings)
-        store = [service.store] if service.store in settings.running and not service.database_url else []
-        return replace(made, needs=tuple(dict.fromkeys([*service.needs, *store])))
 
     def host_program(self, service: LettaService, host: HostContext, config: str) -> Program:
         venv = _host_venv(host)

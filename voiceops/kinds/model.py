@@ -55,6 +55,8 @@ class Declared:
     probe: Probe | None = None
     probe_env: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False, compare=False)
     """Gives the variables of a probe that is a command, such as a password; called when it is run."""
+    refusals: tuple[str, ...] = ()
+    """Each of them in what its probe prints means that it refuses the password."""
     entry: Path | None = None
     livekit_url: str = ""
     agent_name: str = ""

@@ -172,6 +172,7 @@ class PostgresKind(ProgramKind[PostgresService]):
         return Program(
             argv=[HostNames(settings.project).postgres_script, *chosen, *names, config],
             probe=Probe(command=[*_client(service, "psql", service.database), "-Xqtc", "SELECT 1"]),
+            refusals=["password authentication failed"],
             port=service.port,
             stop_signal="INT",
             peers=["localhost"] if loopback and service.peers is None else service.peers,

@@ -34,6 +34,8 @@ class Program:
     that ``keeps_data``: the folder of its data."""
     probe: Probe | None = None
     """None: ready when it has stayed alive for 0.5 s."""
+    refusals: Sequence[str] = ()
+    """Each of them in what a probe by a command prints means that the password is refused."""
     port: int | None = None
     """The TCP port that it owns."""
     stop_signal: str = "TERM"
@@ -94,6 +96,7 @@ class ProgramKind(Kind[S]):
             ports=(program.port,) if program.port else (),
             probe=program.probe,
             probe_env=lambda: self.environment(service, settings),
+            refusals=tuple(program.refusals),
             stop_signal=program.stop_signal,
         )
 

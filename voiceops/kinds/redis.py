@@ -123,6 +123,7 @@ class RedisKind(ProgramKind[RedisService]):
         return Program(
             argv=["/usr/bin/env", "redis-server", config],
             probe=Probe(command=[*_client(service), "ping"]),
+            refusals=["WRONGPASS", "NOAUTH"],
             port=service.port,
             peers=["localhost"] if loopback and service.peers is None else service.peers,
         )

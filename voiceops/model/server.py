@@ -23,6 +23,8 @@ class ServerFact:
     secret_bytes: int = 64
     clock_skew_s: float = 0.0
     """Server's clock minus ours, in whole seconds; tokens have one minute of leeway."""
+    used: bool = True
+    """False: no service and no key of this stack has to do with LiveKit, so that nobody was asked."""
     declared: bool = False
     """The stack itself runs it."""
     service: str = "livekit"

@@ -6,7 +6,7 @@ The unit is part of the name; each default stands here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Union
 from urllib.parse import urlsplit
@@ -89,6 +89,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
     def need_conditions(self) -> Mapping[str, NeedCondition]:
         """Each service that it needs, with the condition that it waits for."""
         return self.needs if isinstance(self.needs, dict) else dict.fromkeys(self.needs, "ready")
+
+    @property
+    def implied_needs(self) -> Sequence[str]:
+        """Names of services that it needs where the inventory has them, said in ``needs`` or not."""
+        return ()
 
     @property
     def oneshot(self) -> bool:
@@ -273,6 +278,20 @@ class Settings(_Settings, frozen=True, kw_only=True):
     alerts: AlertSettings = AlertSettings()
     run: list[str] | None = None
     """Names of the services that this host runs; None: all."""
+
+    def __post_init__(self) -> None:
+        """Add what services need unsaid to their ``needs``: order, units and diagnosis all read those."""
+        services = {name: self._with_implied_needs(service) for name, service in self.services.items()}
+        if services != self.services:
+            msgspec.structs.force_setattr(self, "services", services)
+
+    def _with_implied_needs(self, service: ServiceBase) -> ServiceBase:
+        unsaid = [one for one in service.implied_needs if one in self.services and one not in service.needs]
+        if not unsaid:
+            return service
+        conditions: dict[str, NeedCondition] = {**service.need_conditions, **dict.fromkeys(unsaid, "ready")}
+        needs = conditions if isinstance(service.needs, dict) else list(conditions)
+        return msgspec.structs.replace(service, needs=needs)
 
     @property
     def running(self) -> dict[str, ServiceBase]:

@@ -42,6 +42,8 @@ class Instance:
     """The name that an agent has registered; None: it does not say."""
     proving: bool = False
     """A deploy has not proved it yet, so LiveKit does not know it by its own name: it serves nobody."""
+    refused: bool = False
+    """It runs, and refuses the password that the inventory has."""
     signalled: bool = False
     """It has been told to stop: a second signal would kill its calls."""
     repeat_signal_s: float = 0.0

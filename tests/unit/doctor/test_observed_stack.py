@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
+import pytest
+
+from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, without_livekit
+from voiceops.errors import ConfigError
+from voiceops.kinds.agent import AgentService
 from voiceops.kinds.command import CommandService
-from voiceops.model.settings import Settings
+from voiceops.kinds.letta import LettaService
+from voiceops.kinds.postgres import PostgresService
+from voiceops.kinds.web import WebService
+from voiceops.model.secret import Secret
+from voiceops.model.settings import LivekitSettings, ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed
 
@@ -35,3 +43,41 @@ def test_what_waits_for_a_one_shot_that_failed_is_no_cause_of_its_own() -> None:
     broken = {one.name: one for one in stack.broken_services(settings.services)}
     assert list(broken) == ["migrate", "cache", "old"], "api was not started, old runs and does not answer"
     assert (broken["migrate"].needed_by, broken["migrate"].run_again) == (("api", "old"), False)
+
+
+def test_a_database_is_needed_by_the_letta_that_keeps_its_agents_there() -> None:
+    settings = Settings(
+        project="test",
+        services={
+            "letta": LettaService(store="db"),
+            "db": PostgresService(),
+            "web": CommandService(command=["x"], needs=["db"]),
+        },
+    )
+    stack = ObservedStack(
+        settings=settings, observed={}, digests={}, now=0.0, details=lambda one: WorkerDetails()
+    )
+    broken = {one.name: one for one in stack.broken_services(["db"])}
+    assert broken["db"].needed_by == ("letta", "web")
+
+
+@pytest.mark.parametrize(
+    ("services", "used"),
+    [
+        ({"db": PostgresService()}, False),
+        ({"agent": AgentService(entry="agent.py")}, True),
+        ({"page": WebService()}, True),
+    ],
+)
+def test_a_stack_without_services_of_livekit_and_without_a_key_does_not_use_it(
+    services: dict[str, ServiceBase], used: bool
+) -> None:
+    def not_set() -> str:
+        raise ConfigError("LIVEKIT_API_KEY is not set")
+
+    livekit = LivekitSettings(api_key=Secret.of("env", "LIVEKIT_API_KEY", not_set))
+    found = without_livekit(Settings(project="test", services=services, livekit=livekit))
+    assert (found is None) == used
+    assert without_livekit(Settings(project="test", services=services)) is None, (
+        "an empty key is a key that is had"
+    )

@@ -22,7 +22,15 @@ from tests.unit.doctor.scenes import (
 )
 from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import BrokenService, HostFact, LogEvent, RoomFact, StackFacts
+from voiceops.doctor.facts import (
+    BrokenService,
+    ChangedService,
+    FullDisk,
+    HostFact,
+    LogEvent,
+    RoomFact,
+    StackFacts,
+)
 from voiceops.model.rooms import Dispatch
 from voiceops.model.states import ServiceState
 
@@ -162,6 +170,16 @@ CASES: dict[str, StackFacts] = {
             )
         )
     ),
+    "refused-password": scene(
+        host=HostFact(
+            broken_services=(
+                BrokenService(
+                    name="postgres", state=ServiceState.UNRESPONSIVE, detail="exits 2", refused=True
+                ),
+            )
+        )
+    ),
+    "old-configuration": scene(host=HostFact(changed_services=(ChangedService(name="letta"),))),
     "monitor-dead": scene(host=HostFact(dead_monitors=("monitor",))),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
 }
@@ -310,6 +328,60 @@ def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
     facts = scene(events=lines)
     assert facts.events_by_room["r7"] == [lines[7]]
     assert facts.services_with_log == {"livekit"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence", "fix"),
+    [
+        (
+            (),
+            "postgres refuses the password of the inventory, though it was started with it: somebody has changed it in "
+            "the service itself.",
+            "inv restart --only postgres",
+        ),
+        (
+            (ChangedService(name="postgres"), ChangedService(name="letta", variables=("LETTA_PG_URI",))),
+            "postgres refuses the password of the inventory, which was changed since it was started: it runs on "
+            "with the old one, as letta may.",
+            "inv start",
+        ),
+    ],
+)
+def test_a_refused_password_tells_whether_the_inventory_or_the_service_was_changed(
+    changed: tuple[ChangedService, ...], sentence: str, fix: str
+) -> None:
+    broken = BrokenService(
+        name="postgres",
+        state=ServiceState.UNRESPONSIVE,
+        needed_by=("letta",) if changed else (),
+        refused=True,
+    )
+    found = diagnose(scene(host=HostFact(broken_services=(broken,), changed_services=changed)))
+    assert (found[0].sentence, found[0].fix) == (sentence, fix)
+    assert [one.rule for one in found] == ["refused-password", *(["old-configuration"] if changed else [])]
+    if changed:
+        assert (
+            "letta runs with an older configuration than the inventory has: LETTA_PG_URI" in found[1].sentence
+        )
+
+
+def test_a_full_disk_is_a_persons_work_where_data_are_and_no_error_where_only_logs_are() -> None:
+    full = [FullDisk(folder="/d", services=names, free_bytes=0) for names in (("postgres", "redis"), ())]
+    data, logs = diagnose(scene(host=HostFact(full_disks=tuple(full), disk_free_bytes=0)))
+    assert (
+        data.sentence == "The disk of the data of postgres and redis is full: postgres and redis can't write."
+    )
+    assert logs.sentence == "The disk of logs and records is full: no service can write its log."
+    assert (data.severity, data.by_hand, logs.severity, logs.by_hand) == ("error", True, "warning", False)
+
+
+def test_a_frozen_service_is_named_as_frozen() -> None:
+    frozen = BrokenService(
+        name="postgres", state=ServiceState.UNRESPONSIVE, needed_by=("letta",), stopped=True
+    )
+    (found,) = diagnose(scene(host=HostFact(broken_services=(frozen,))))
+    assert found.sentence == "postgres is frozen (its process is stopped, state T): letta can't use it."
+    assert found.fix == "inv restart --only postgres"
 
 
 def test_a_service_that_does_not_answer_is_restarted_and_a_port_of_others_is_for_a_person() -> None:

@@ -235,7 +235,12 @@ class ProcessBackend:
         record = self._record(instance)
         members = self._members(record)
         if processes.alive(record.key):
-            deaf = force is StopForce.STOP and processes.is_stopped(record.pid)
+            # Frozen agents and servers would go on with their calls; a database must end by its signal.
+            deaf = (
+                force is StopForce.STOP
+                and instance.role is not Role.OTHER
+                and processes.is_stopped(record.pid)
+            )
             if (
                 force is not StopForce.KILL
                 and not deaf

@@ -36,6 +36,11 @@ class ProjectFolder:
         return self.base / "logs"
 
     @property
+    def data(self) -> Path:
+        """A folder for each service whose kind keeps data."""
+        return self.base / "data"
+
+    @property
     def mark(self) -> str:
         """Differs between two checkouts of one project."""
         return hashlib.sha256(os.fsencode(os.path.realpath(self.root))).hexdigest()[:12]

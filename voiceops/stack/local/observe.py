@@ -233,7 +233,7 @@ def state_of(folder: ProjectFolder, service: Declared | None, run: ObservedLaunc
         return seen
     young = run.main.age_s <= service.ready_timeout_s and record.ready_at is None
     state = ServiceState.STARTING if young else ServiceState.UNRESPONSIVE
-    return replace(seen, state=state, detail=probed.detail)
+    return replace(seen, state=state, detail=probed.detail, refused=probed.refused)
 
 
 def _role(run: ObservedLaunch, service: Declared | None) -> Role:
@@ -266,7 +266,7 @@ def _probe(service: Declared, record: LaunchRecord, main: Process, own: set[int]
         env = service.probe_env() if service.probe_env else {}
     except ConfigError as error:
         return probes.ProbeResult(False, f"can't be asked: {error.message}")
-    return probes.probe_command(probe.command or [], cwd=service.cwd, env=env)
+    return probes.probe_command(probe.command or [], cwd=service.cwd, env=env, refusals=service.refusals)
 
 
 def _agent_state(
