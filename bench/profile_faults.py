@@ -1,7 +1,7 @@
 """What ``inv why`` and ``inv recover`` say of each fault of each service of a whole stack; needs root.
 
 ``python -m bench.profile_faults [--only SERVICES] [--faults down,hung,disk,password,port]``: the profile letta with a Redis
-beside it, its data and logs on small disks of their own, the monitor stopped. A fault counts as named if a finding has the
+beside it, its data and logs on small disks of their own, without its monitor. A fault counts as named if a finding has the
 service and a word of the cause in its sentence, and a next step. After ``recover`` a person's part is done, and all has to
 be ready by ``inv start``. Exit 1 if a fault is not named.
 """
@@ -178,11 +178,11 @@ def try_one(site: Site, service: str, fault: str) -> bool:
             check=False,
         )
         took_s = time.monotonic() - began
+        sys.stdout.flush()
         print(f"    recover: exit {said.returncode} after {took_s:.1f} s")
         for line in (said.stderr + said.stdout).strip().splitlines():
-            print(f"      {line[:220]}")
-    again = inv(site.folder, "start", check=False)
-    inv(site.folder, "stop", "--only", "monitor")
+            print(f"      {line[:220]}", flush=True)
+    again = inv(site.folder, "start", "--only", ",".join(SERVICES), "--timeout", "400", check=False)
     if not again["ok"]:
         print(f"    NOT READY AFTER inv start: {again}")
     return good and bool(again["ok"])
@@ -203,8 +203,7 @@ def site() -> Iterator[Site]:
             options = f"size={size},mode=0700"
             subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)
             opened.callback(subprocess.run, ["umount", "-l", str(place)], check=True)
-        inv(folder, "start")
-        inv(folder, "stop", "--only", "monitor")
+        inv(folder, "start", "--only", ",".join(SERVICES), "--timeout", "400")
         opened.callback(inv, folder, "stop", "--now", "--yes", check=False)
         yield made
 

@@ -120,6 +120,9 @@ def remove_undeclared(project: str, units: list[str]) -> list[str]:
     for path in removed:
         os.unlink(path)
     if removed:
+        # What has failed stays listed without a file; a pattern also finds none, or the instances of a template.
+        names = [os.path.basename(path).replace("@.", "@*.") for path in removed]
+        systemctl("reset-failed", *names)
         systemctl("daemon-reload")
     return removed
 
