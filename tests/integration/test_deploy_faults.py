@@ -213,9 +213,12 @@ def test_this_machine_is_never_deployed_by_accident(shared: Servers) -> None:
 def test_a_service_that_is_no_longer_declared_is_stopped_and_its_unit_goes(
     standing: Servers, host: hosts.Machine
 ) -> None:
-    standing.variables["services"]["extra"] = sleeper()
+    standing.variables["services"]["extra"] = sleeper(restart="never")
     standing.write()
     standing.deploy()
+    # What has failed stays in systemd's list when its file is gone.
+    host.shell(f"systemctl kill -s KILL {PROJECT}-extra")
+    _wait_until(lambda: host.shell(f"systemctl is-failed {PROJECT}-extra", check=False).stdout == "failed\n")
     del standing.variables["services"]["extra"]
     standing.write()
     standing.deploy()

@@ -17,6 +17,7 @@ from voiceops.commands.hosts import (
     with_problems,
 )
 from voiceops.commands.interrupted import reporting_interrupt
+from voiceops.commands.local_limits import lines_of
 from voiceops.commands.short_secrets import warn_of_short_secrets
 from voiceops.commands.stack_view import (
     live_progress,
@@ -89,6 +90,9 @@ def start(
     found = values_of(run, done)
     local = all(host.local for host in hosts)
     warn_of_short_secrets(run, chosen_hosts(run, found), then="start" if local else "deploy")
+    for host in hosts:
+        for line in lines_of(host, found.get(host.name, {})):
+            run.say(line)
     data = _stack_document(found)
     if verify and all_ok(done):
         from voiceops.commands.verify import verified_call

@@ -21,6 +21,8 @@ from voiceops.doctor.facts import LogEvent, StackFacts, WorkerFact, misnamed
 from voiceops.doctor.room_evidence import RoomEvidence, dead, new_agents
 from voiceops.model.findings import Finding, Fix
 
+RECENT_S = 300.0
+
 # --- one room -------------------------------------------------------------------------
 
 
@@ -182,6 +184,35 @@ def _failing(
         service=worker.service,
         rank=20,
     )
+
+
+def calls_without_data(facts: StackFacts) -> Iterator[Finding]:
+    """The last call went on with the fallback: what agentkit's guard loads before it is away, refuses or is late."""
+    for worker in facts.workers:
+        loads = [
+            event
+            for event in facts.since_start(worker.service)
+            if facts.now - event.at < RECENT_S
+            and (
+                event.message.startswith("call data loaded")
+                or (event.message.startswith("call failed") and event.fields.get("phase") == "load")
+            )
+        ]
+        if worker.draining or not loads or not loads[-1].fields.get("fallback"):
+            continue
+        error = str(loads[-1].fields.get("error") or "no error given").strip("'\"")
+        yield Finding(
+            rule="calls-without-data",
+            severity="warning",
+            sentence=f"The last call of {worker.service} had to do without its data: {error.rstrip('.')}.",
+            evidence=(logged("worker", loads[-1]),),
+            fixes=(
+                Fix(command=f"look after what `load` of {worker.service} asks, then `inv call`", action=""),
+            ),
+            past=True,
+            service=worker.service,
+            rank=43,
+        )
 
 
 def other_name(facts: StackFacts) -> Iterator[Finding]:

@@ -40,6 +40,7 @@ STACK_RULES: tuple[Rule, ...] = (
     worker_rules.unregistered_worker,
     code_rules.other_name,
     code_rules.failing_calls,
+    code_rules.calls_without_data,
     worker_rules.several_workers,
     worker_rules.old_code,
     worker_rules.over_load,

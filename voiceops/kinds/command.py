@@ -54,6 +54,10 @@ class CommandService(ServiceBase, tag_field="kind", tag="command", frozen=True, 
     def has_probe(self) -> bool:
         return self.probe is not None
 
+    @property
+    def limits_on_servers(self) -> tuple[str, ...]:
+        return (*super().limits_on_servers, *(("cpus_max",) if self.cpus_max is not None else ()))
+
 
 class CommandKind(ProgramKind[CommandService]):
     """The inventory says all of it."""

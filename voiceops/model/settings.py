@@ -91,6 +91,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         return self.needs if isinstance(self.needs, dict) else dict.fromkeys(self.needs, "ready")
 
     @property
+    def limits_on_servers(self) -> tuple[str, ...]:
+        """Names of the settings that it has and that limit it on servers only, where systemd does it."""
+        return ("memory_max_bytes",) if self.memory_max_bytes is not None else ()
+
+    @property
     def implied_needs(self) -> Sequence[str]:
         """Names of services that it needs where the inventory has them, said in ``needs`` or not."""
         return ()

@@ -180,6 +180,11 @@ CASES: dict[str, StackFacts] = {
         )
     ),
     "old-configuration": scene(host=HostFact(changed_services=(ChangedService(name="letta"),))),
+    "calls-without-data": scene(
+        events=(
+            worker_line("call failed", phase="load", fallback=True, error="LettaError('Letta answers 401')"),
+        )
+    ),
     "monitor-dead": scene(host=HostFact(dead_monitors=("monitor",))),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
 }
@@ -373,6 +378,19 @@ def test_a_full_disk_is_a_persons_work_where_data_are_and_no_error_where_only_lo
     )
     assert logs.sentence == "The disk of logs and records is full: no service can write its log."
     assert (data.severity, data.by_hand, logs.severity, logs.by_hand) == ("error", True, "warning", False)
+
+
+def test_data_that_loaded_since_end_the_finding_of_calls_without_data() -> None:
+    failed = worker_line(
+        "call failed", 20, phase="load", fallback=True, error="LettaError('Letta answers 401')"
+    )
+    (found,) = diagnose(scene(events=(failed,)))
+    assert (
+        found.sentence
+        == "The last call of agent had to do without its data: LettaError('Letta answers 401')."
+    )
+    assert not diagnose(scene(events=(failed, worker_line("call data loaded", 10, fallback=False))))
+    assert not diagnose(scene(events=(worker_line("call failed", 400, phase="load", fallback=True),)))
 
 
 def test_a_frozen_service_is_named_as_frozen() -> None:
