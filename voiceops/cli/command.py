@@ -252,7 +252,7 @@ def _execute(function: Callable[..., Report | None], run: CommandRun, arguments:
     try:
         report = function(run, **arguments)
         if report is not None:
-            _print(report, run)
+            print_report(report, run)
     except VoiceopsError as error:
         if run.debug:
             import traceback
@@ -284,7 +284,8 @@ def _execute(function: Callable[..., Report | None], run: CommandRun, arguments:
         raise Exit(code=report.exit_code)
 
 
-def _print(report: Report, run: CommandRun) -> None:
+def print_report(report: Report, run: CommandRun) -> None:
+    """Print it as text, or as JSON where that is asked for."""
     if run.json:
         print(json_text(run.invocation.data(report.document), indent=2))
     elif text := report.text() if callable(report.text) else report.text:

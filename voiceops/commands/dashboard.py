@@ -1,4 +1,4 @@
-"""``python -m voiceops.commands.dashboard INVENTORY``: the feed of the dashboard, a line of JSON for each change.
+"""``python -m voiceops.commands.dashboard INVENTORY [HOSTS]``: the feed of the dashboard, a line of JSON for each change.
 
 The service of kind web runs it while somebody watches. It reads as `inv status --watch` does, and more often: what
 happens is on the screen within a second.
@@ -6,6 +6,7 @@ happens is on the screen within a second.
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -28,7 +29,9 @@ from voiceops.model.dashboard import FeedLine, Row, Rows, changes
 from voiceops.model.rooms import Room
 from voiceops.wiring.project import Project
 
-PACE = WatchPace(every_s=0.35, services_share=0.15, other_share=0.1, ended_incidents=300)
+PACE = WatchPace(
+    every_s=0.35, services_share=0.15, other_share=0.1, ended_incidents=300, host_history_every_s=10.0
+)
 HEARTBEAT_S = 2.0
 _TOGETHER_S = 0.03
 """What is read at the same time goes in one line."""
@@ -36,11 +39,11 @@ _STARTED_WITHIN_S = 2.0
 """An uptime is rounded: a start that moves by less is the same one."""
 
 
-def main(inventory: str) -> int:
+def main(inventory: str, hosts: str = "") -> int:
     """Print lines until nobody reads them; the exit code of the error that prevents it."""
     try:
-        project = Project.load(inventory=inventory)
-        with closing(Feed(project)) as feed:
+        project = Project.load(inventory=inventory, host=hosts)
+        with closing(Feed(project, acts_on=host_arguments(project, hosts))) as feed:
             while True:
                 sys.stdout.buffer.write(msgspec.json.encode(feed.next_line()) + b"\n")
                 sys.stdout.buffer.flush()
@@ -54,9 +57,13 @@ def main(inventory: str) -> int:
 class Feed:
     """Reads the project's hosts, and says what has changed."""
 
-    def __init__(self, project: Project, pace: WatchPace = PACE) -> None:
+    def __init__(
+        self, project: Project, pace: WatchPace = PACE, *, acts_on: Mapping[str, str] | None = None
+    ) -> None:
+        """``acts_on``: the hosts that commands have to name, with how; without them they mean this machine."""
         self._news = Event()
         self._project = project.hosts[0].settings.project
+        self._acts_on = acts_on or {}
         self._sources = open_sources(project, self._news.set, pace)
         self._shown: dict[str, Rows] = {}
 
@@ -65,7 +72,7 @@ class Feed:
         if self._news.wait(HEARTBEAT_S):
             time.sleep(_TOGETHER_S)
         self._news.clear()
-        fresh = sections(self._project, self._sources, self._shown.get("services", {}))
+        fresh = sections(self._project, self._sources, self._shown.get("services", {}), self._acts_on)
         changed = changes(self._shown, fresh)
         self._shown = fresh
         return FeedLine(time.time(), changed)
@@ -75,7 +82,17 @@ class Feed:
         self._sources.close()
 
 
-def sections(project: str, sources: WatchSources, known: Mapping[str, Row]) -> dict[str, Rows]:
+def host_arguments(project: Project, hosts: str) -> dict[str, str]:
+    """Return the selected hosts with what ``--host`` takes for each: a host of no inventory has a user and a port."""
+    named = {
+        project.configuration.select(host=text)[0].name: text for text in hosts.split(",") if text.strip()
+    }
+    return {host.name: named.get(host.name, host.name) for host in project.hosts} if named else {}
+
+
+def sections(
+    project: str, sources: WatchSources, known: Mapping[str, Row], acts_on: Mapping[str, str]
+) -> dict[str, Rows]:
     """Return all that is shown; ``known``: the services as they were shown last."""
     hosts: Rows = {}
     services: Rows = {}
@@ -94,13 +111,13 @@ def sections(project: str, sources: WatchSources, known: Mapping[str, Row]) -> d
     history = sources.last_history()
     records = history.value or WatchedHistory()
     return {
-        "stack": {"stack": _stack_row(project, history)},
+        "stack": {"stack": _stack_row(project, history) | {"acts_on": acts_on}},
         "hosts": hosts,
         "services": services,
         "rooms": rooms,
         "calls": _records(records.calls),
         # The monitor's own memory is newer than what it has recorded.
-        "incidents": remembered | _records(records.incidents),
+        "incidents": remembered | _with_hosts(_records(records.incidents), acts_on),
         "repairs": _records(records.repairs),
     }
 
@@ -163,10 +180,22 @@ def room_rows(host: str, rooms: Iterable[Room], agents: Mapping[str, str]) -> Ro
     }
 
 
+_INV = re.compile(r"^(\./)?inv (?!.*--(host|group|limit)\b)")
+
+
+def _with_hosts(incidents: Rows, acts_on: Mapping[str, str]) -> Rows:
+    """A server's monitor writes commands as they are typed there: here they would act on this machine."""
+    for row in incidents.values():
+        argument, fix = acts_on.get(str(row["host"])), str(row["fix"] or "")
+        if argument and _INV.match(fix):
+            row["fix"] = f"{fix} --host {argument}"
+    return incidents
+
+
 def _records(records: Iterable[msgspec.Struct]) -> Rows:
     rows = (msgspec.structs.asdict(one) for one in records)
     return {str(row["id"]): row for row in rows}
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -61,8 +61,9 @@ def read_history(project: Project, hosts: list[str], *, ended_incidents: int = 0
 class HostHistoryReader:
     """Reads the history that a server's monitor keeps; a connection that broke is made anew."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, ended_incidents: int = 0) -> None:
         self._host = host
+        self._ended_incidents = ended_incidents
         self._transport: Transport | None = None
 
     def read(self) -> WatchedHistory:
@@ -74,7 +75,7 @@ class HostHistoryReader:
         except VoiceopsError:
             self.close()
             raise
-        return _shown(part, ())
+        return _shown(part, (), ended=bool(self._ended_incidents))
 
     def close(self) -> None:
         """End the connection; safe to call again."""

@@ -56,6 +56,7 @@ class WatchPace:
     every_s: float = EVERY_S
     services_share: float = SERVICES_SHARE
     other_share: float = OTHER_SHARE
+    host_history_every_s: float = HOST_HISTORY_EVERY_S
     ended_incidents: int = 0
     """How many of the incidents that are over are read, too."""
 
@@ -330,7 +331,7 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None], pace: 
     patience_s = LOCAL_PATIENCE_S if host.local else REMOTE_PATIENCE_S
     look_s = pace.every_s if host.local else max(EVERY_S, pace.every_s)
     livekit = host.settings.runs(Role.SERVER) or host.settings.runs(Role.AGENT)
-    history = HostHistoryReader(host) if has_own_history(host) else None
+    history = HostHistoryReader(host, ended_incidents=pace.ended_incidents) if has_own_history(host) else None
     return HostReaders(
         host=host,
         services=Source(
@@ -353,7 +354,11 @@ def _host_readers(project: Project, host: Host, news: Callable[[], None], pace: 
         if livekit
         else None,
         history=Source(
-            history.read, news=news, end=history.close, every_s=HOST_HISTORY_EVERY_S, patience_s=patience_s
+            history.read,
+            news=news,
+            end=history.close,
+            every_s=pace.host_history_every_s,
+            patience_s=patience_s,
         )
         if history
         else None,

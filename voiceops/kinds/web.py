@@ -23,7 +23,7 @@ from voiceops.model.endpoint import on_loopback
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import AboveZero, Port, PortUse, Probe, ServiceBase, Settings
-from voiceops.model.web import OPERATORS_TOKEN_ENV, SETTINGS_ENV, DashboardSettings, WebSettings
+from voiceops.model.web import AUDIT_LOG, OPERATORS_TOKEN_ENV, SETTINGS_ENV, DashboardSettings, WebSettings
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
@@ -200,7 +200,7 @@ def dashboard_settings(context: DeclarationContext) -> DashboardSettings | None:
         feed=(sys.executable, "-m", "voiceops.commands.dashboard", str(context.inventory)),
         program=context.program,
         inventory=str(context.inventory),
-        audit_log=str(context.config_folder / "audit.log"),
+        audit_log=str(context.config_folder / AUDIT_LOG),
     )
 
 

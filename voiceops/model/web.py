@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Union
 
 import msgspec
@@ -10,9 +11,12 @@ SETTINGS_ENV = "VOICEOPS_WEB"
 """Variable with ``WebSettings`` as JSON. Keys are variables of their own: ``LIVEKIT_API_KEY``, ``LIVEKIT_API_SECRET``."""
 OPERATORS_TOKEN_ENV = "VOICEOPS_WEB_OPERATORS_TOKEN"
 
+AUDIT_LOG = "audit.log"
+"""In ``.voiceops``."""
+
 
 class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dashboard runs on this machine, as the user who started the stack."""
+    """What the dashboard runs on this machine, as the user who started the stack or the dashboard."""
 
     feed: tuple[str, ...]
     """Prints what the dashboard shows, one line of JSON for each change."""
@@ -21,10 +25,12 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True):
     inventory: str
     audit_log: str
     """The file that gets a line before and after each command of an operator."""
+    hosts: Mapping[str, str] = {}
+    """The hosts that it shows and acts on, and what ``--host`` takes for each; empty: this machine."""
 
 
-class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the page is served, to whom, and which LiveKit it calls."""
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a server of pages listens, and whom it believes what."""
 
     address: str = "127.0.0.1"
     port: int
@@ -34,6 +40,15 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Other origins whose pages may use the API, as ``https://example.com``."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks whose ``X-Forwarded-*`` count."""
+    requests_per_minute: float
+    """Of one address."""
+    requests_per_minute_total: float
+    """Of all addresses."""
+
+
+class WebSettings(ServerSettings, frozen=True, kw_only=True):
+    """The server of the page: how it is reached, and which LiveKit it calls."""
+
     livekit_url: str
     """Where this process asks LiveKit."""
     browser_url: str
@@ -42,10 +57,6 @@ class WebSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The agent that a call is dispatched to; empty: the implicit one."""
     client: str
     """Path of livekit-client."""
-    requests_per_minute: float
-    """Of one address."""
-    requests_per_minute_total: float
-    """Of all addresses."""
     why_command: tuple[str, ...] = ()
     """Prints a diagnosis as JSON for the operators; empty: there is none here."""
     dashboard: Union[DashboardSettings, None] = None

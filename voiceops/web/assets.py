@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,19 @@ from voiceops.adapters.binaries.livekit_client import read_client
 
 PAGE = Path(__file__).parent / "page"
 _JAVASCRIPT = "text/javascript"
-_FILES = {
+_PAGE_FILES = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/page.mjs": ("page.mjs", _JAVASCRIPT),
     "/view.mjs": ("view.mjs", _JAVASCRIPT),
     "/call-machine.mjs": ("call-machine.mjs", _JAVASCRIPT),
+    "/voiceops-client.js": ("voiceops-client.js", _JAVASCRIPT),
+}
+_DASHBOARD_FILES = {
     "/ops": ("ops.html", "text/html"),
     "/ops.css": ("ops.css", "text/css"),
     "/ops.mjs": ("ops.mjs", _JAVASCRIPT),
     "/ops-view.mjs": ("ops-view.mjs", _JAVASCRIPT),
-    "/voiceops-client.js": ("voiceops-client.js", _JAVASCRIPT),
 }
 CLIENT_URL = "/livekit-client.js"
 LIBRARY = frozenset({"/voiceops-client.js", "/call-machine.mjs", CLIENT_URL})
@@ -40,8 +43,16 @@ class Asset:
 
 def load_assets(client: Path) -> dict[str, Asset]:
     """Return all files by their URL; ``ConfigError`` where livekit-client is not the pinned one."""
-    assets = {url: _asset((PAGE / name).read_bytes(), kind) for url, (name, kind) in _FILES.items()}
-    return assets | {CLIENT_URL: _asset(read_client(client), _JAVASCRIPT)}
+    return _assets(_PAGE_FILES) | dashboard_assets() | {CLIENT_URL: _asset(read_client(client), _JAVASCRIPT)}
+
+
+def dashboard_assets() -> dict[str, Asset]:
+    """Return the files of the dashboard by their URL."""
+    return _assets(_DASHBOARD_FILES)
+
+
+def _assets(files: Mapping[str, tuple[str, str]]) -> dict[str, Asset]:
+    return {url: _asset((PAGE / name).read_bytes(), kind) for url, (name, kind) in files.items()}
 
 
 def _asset(content: bytes, content_type: str) -> Asset:

@@ -75,6 +75,7 @@ class Dashboard:
                 await response.prepare(request)
                 await response.write(b"retry: 1000\n\n")
                 self._commands.diagnose()
+                self._commands.follow()
                 while (message := await queue.get()) is not None:
                     await asyncio.wait_for(response.write(message), _WRITE_S)
         except TooManyWatchersError:
@@ -125,4 +126,5 @@ class Dashboard:
 
     async def close(self) -> None:
         """End the events, or they would hold the server."""
+        await self._commands.close()
         await self._feed.close()

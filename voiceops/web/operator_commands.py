@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import re
 import secrets
 import subprocess
@@ -12,18 +11,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Union
+from typing import IO
 
 import msgspec
 
-from voiceops.errors import StorageError
 from voiceops.model.dashboard import Row
 from voiceops.model.web import DashboardSettings
 from voiceops.web.audit import AuditEntry, AuditLog, new_entry
+from voiceops.web.audited import audited_command
 from voiceops.web.child_environment import child_environment
 from voiceops.web.feed import DashboardFeed
-
-log = logging.getLogger(__name__)
+from voiceops.web.outcome import ActionOutcome, read_findings, read_outcome
 
 COMMANDS: Mapping[str, Sequence[str]] = {
     "cleanup-rooms": ("cleanup-rooms",),
@@ -34,6 +32,7 @@ _TAKES_YES = ("fix", "restart")
 _SERVICE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _MOST_SHOWN = 30
 _DIAGNOSED_EVERY_S = 5.0
+_FOLLOWED_EVERY_S = 0.5
 
 
 class ActionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +40,8 @@ class ActionRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     action: str
     service: str = ""
+    host: str = ""
+    """Of a restart, where the dashboard shows other machines than its own."""
     drop_calls: bool = False
 
 
@@ -59,42 +60,73 @@ class OperatorCommands:
         self._settings = settings
         self._feed = feed
         self._audit = audit
-        self._running: set[tuple[str, str]] = set()
+        self._running: set[tuple[str, str, str]] = set()
+        self._begun: set[str] = set()
+        """The commands of this process that have not ended; others may run that an earlier one began."""
+        self._following: asyncio.Task[None] | None = None
         self._diagnosed_at = float("-inf")
         self._shown: dict[str, Row] = {}
-        for entry in audit.last(_MOST_SHOWN):
-            self._show(entry)
+        self._take_in_audit_log()
 
     def begin(self, request: ActionRequest, *, by: str) -> str:
         """Begin a command, and return its id; ``ActionRefusedError`` where it must not or can't be."""
         argv = self._argv(request)
-        key = (request.action, request.service)
+        key = (request.action, request.host, request.service)
         if key in self._running:
             raise ActionRefusedError(409, "running", "This command runs already.")
         entry = new_entry(
-            secrets.token_hex(8), request.action, request.service, by=by, drop_calls=request.drop_calls
+            secrets.token_hex(8),
+            request.action,
+            request.service,
+            hosts=(request.host,) if request.host else tuple(self._settings.hosts),
+            by=by,
+            drop_calls=request.drop_calls,
         )
         self._audit.write(entry)
         self._running.add(key)
+        self._begun.add(entry.id)
         self._show(entry)
 
         def ended(code: int, output: bytes) -> None:
             self._running.discard(key)
+            self._begun.discard(entry.id)
             done = msgspec.structs.replace(entry, ended_at=time.time(), exit_code=code)
-            try:
-                self._audit.write(done)
-            except StorageError as error:
-                log.warning("the end of a command is not in the audit log", extra={"error": error.message})
             self._show(done, read_outcome(request.action, code, output))
             self._diagnosed_at = float("-inf")
             self.diagnose()
 
-        self._run(argv, ended)
+        self._run(audited_command(self._audit.path, entry, argv), ended)
         return entry.id
+
+    def follow(self) -> None:
+        """Show, while somebody watches, how commands end that another process began: this page's predecessor, say."""
+        if self._following is None or self._following.done():
+            self._following = asyncio.get_running_loop().create_task(self._follow())
+
+    async def close(self) -> None:
+        """End what follows the audit log; commands go on."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while self._feed.watched:
+            self._take_in_audit_log()
+            await asyncio.sleep(_FOLLOWED_EVERY_S)
+
+    def _take_in_audit_log(self) -> None:
+        found = [one for one in self._audit.last(_MOST_SHOWN) if one.id not in self._begun]
+        for entry in found:
+            known = self._shown.get(entry.id)
+            running = entry.ended_at is None and self._audit.is_running(entry)
+            if known is None or (
+                known["ended_at"] is None and (running, None) != (known["running"], entry.ended_at)
+            ):
+                self._show(entry, running=running)
 
     def diagnose(self) -> None:
         """Run `inv why`, unless it runs or has just been run; its findings are shown when it ends."""
-        key = ("why", "")
+        key = ("why", "", "")
         if key in self._running or time.monotonic() - self._diagnosed_at < _DIAGNOSED_EVERY_S:
             return
         self._running.add(key)
@@ -107,11 +139,12 @@ class OperatorCommands:
             self._feed.put("findings", findings, whole=True)
             self._feed.put("diagnosis", {"why": {"running": False, "at": time.time(), "problem": problem}})
 
-        self._run((*self._settings.program, "why", *self._flags), ended)
+        self._run((*self._settings.program, "why", *self._flags()), ended)
 
-    @property
-    def _flags(self) -> tuple[str, ...]:
-        return ("--json", "--inventory", self._settings.inventory)
+    def _flags(self, host: str = "") -> tuple[str, ...]:
+        hosts = [argument for name, argument in self._settings.hosts.items() if host in ("", name)]
+        selected = ("--host", ",".join(hosts)) if hosts else ()
+        return ("--json", "--inventory", self._settings.inventory, *selected)
 
     def _argv(self, request: ActionRequest) -> tuple[str, ...]:
         words = COMMANDS.get(request.action)
@@ -120,6 +153,8 @@ class OperatorCommands:
         named = request.action == "restart"
         if bool(request.service) != named or (named and not _SERVICE.fullmatch(request.service)):
             raise ActionRefusedError(400, "bad-service", "This is no name of a service.")
+        if request.host not in ((self._settings.hosts if named else {}) or ("",)):
+            raise ActionRefusedError(400, "bad-host", "The dashboard does not show this host.")
         if request.drop_calls and request.action not in _TAKES_YES:
             raise ActionRefusedError(400, "bad-request", "This command drops no calls.")
         yes = ("--yes",) if request.drop_calls else ()
@@ -128,7 +163,7 @@ class OperatorCommands:
             *words,
             *((request.service,) if named else ()),
             *yes,
-            *self._flags,
+            *self._flags(request.host),
         )
 
     def _run(self, argv: Sequence[str], ended: Callable[[int, bytes], None]) -> None:
@@ -140,7 +175,7 @@ class OperatorCommands:
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.DEVNULL,
+                stderr=None,  # a problem with the audit log belongs into ours
                 start_new_session=True,
                 env=child_environment(),
             )
@@ -159,95 +194,18 @@ class OperatorCommands:
 
         threading.Thread(target=wait, name="voiceops_command", daemon=True).start()
 
-    def _show(self, entry: AuditEntry, outcome: ActionOutcome | None = None) -> None:
-        row: Row = {
-            **msgspec.structs.asdict(entry),
-            "running": (entry.action, entry.service) in self._running,
-        }
+    def _show(
+        self, entry: AuditEntry, outcome: ActionOutcome | None = None, *, running: bool = False
+    ) -> None:
+        row: Row = {**msgspec.structs.asdict(entry), "running": running or entry.id in self._begun}
         if outcome is not None:
             row |= {"said": outcome.text, "may_drop": outcome.needs_yes and entry.action in _TAKES_YES}
-        self._shown.pop(entry.id, None)
         self._shown[entry.id] = row
         while len(self._shown) > _MOST_SHOWN:
-            self._shown.pop(next(iter(self._shown)))
+            del self._shown[min(self._shown, key=self._began_at)]
         self._feed.put("actions", self._shown, whole=True)
 
-
-class ActionOutcome(msgspec.Struct, frozen=True):
-    """What a command said of itself."""
-
-    text: str
-    needs_yes: bool = False
-    """It would drop calls, or can't know: it does so with ``--yes`` only."""
-
-
-class _CommandError(msgspec.Struct, frozen=True):
-    type: str = ""
-    message: str = ""
-    hint: str = ""
-
-
-class _AppliedFix(msgspec.Struct, frozen=True):
-    command: str = ""
-    done: bool = False
-    detail: str = ""
-
-
-class _ServiceOutcome(msgspec.Struct, frozen=True):
-    state: str = ""
-    changed: bool = False
-    error: Union[_CommandError, None] = None
-
-
-class _HostOutcome(msgspec.Struct, frozen=True):
-    error: Union[_CommandError, None] = None
-    fixes: list[_AppliedFix] = []
-    problems: list[str] = []
-    services: dict[str, _ServiceOutcome] = {}
-
-
-class _CommandDocument(msgspec.Struct, frozen=True):
-    """What is read of the documents of `inv why`, `inv restart` and `inv cleanup-rooms`."""
-
-    error: Union[_CommandError, None] = None
-    hosts: dict[str, _HostOutcome] = {}
-    deleted: list[msgspec.Raw] = []
-    kept: list[msgspec.Raw] = []
-    findings: list[Row] = []
-
-
-def read_outcome(action: str, code: int, output: bytes) -> ActionOutcome:
-    """Return what a command has done, from its document."""
-    try:
-        document = msgspec.json.decode(output, type=_CommandDocument)
-    except msgspec.DecodeError:
-        return ActionOutcome(f"The command ended with exit code {code} and said nothing.")
-    hosts = document.hosts.values()
-    services = [(name, one) for host in hosts for name, one in host.services.items()]
-    errors = [document.error, *(host.error for host in hosts), *(one.error for _, one in services)]
-    found = [one for one in errors if one is not None]
-    if found:
-        text = " ".join(filter(None, (found[0].message, f"({found[0].hint})" if found[0].hint else "")))
-        return ActionOutcome(text, found[0].type in ("CallsInProgressError", "CallsUnknownError"))
-    if action == "cleanup-rooms":
-        return ActionOutcome(f"{len(document.deleted)} rooms deleted, {len(document.kept)} kept.")
-    if action == "fix":
-        fixes = [fix for host in hosts for fix in host.fixes]
-        lines = [
-            f"{'done' if fix.done else 'not done'}: {fix.command}{f' ({fix.detail})' if fix.detail else ''}"
-            for fix in fixes
-        ]
-        return ActionOutcome("; ".join(lines) or "Nothing to fix.")
-    return ActionOutcome(", ".join(f"{name} is {one.state}" for name, one in services) or f"exit code {code}")
-
-
-def read_findings(output: bytes) -> tuple[dict[str, Row], str]:
-    """Return the findings of `inv why` in their order, and what could not be observed."""
-    try:
-        document = msgspec.json.decode(output, type=_CommandDocument)
-    except msgspec.DecodeError:
-        return {}, "The diagnosis could not be read: run `inv why`."
-    problems = [one for host in document.hosts.values() for one in host.problems]
-    errors = [document.error, *(host.error for host in document.hosts.values())]
-    problems += [one.message for one in errors if one is not None]
-    return {f"{number:04d}": row for number, row in enumerate(document.findings)}, "; ".join(problems)
+    def _began_at(self, number: str) -> float:
+        at = self._shown[number]["at"]
+        assert isinstance(at, float)
+        return at

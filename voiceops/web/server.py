@@ -16,11 +16,19 @@ from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.agentkit.notify import Notifier
 from voiceops.errors import ConfigError
 from voiceops.model.secret import Secret
-from voiceops.model.web import OPERATORS_TOKEN_ENV, SETTINGS_ENV, WebSettings
+from voiceops.model.web import (
+    OPERATORS_TOKEN_ENV,
+    SETTINGS_ENV,
+    DashboardSettings,
+    ServerSettings,
+    WebSettings,
+)
 from voiceops.web.app import WebApp
-from voiceops.web.assets import Asset, load_assets
+from voiceops.web.assets import Asset, dashboard_assets, load_assets
 from voiceops.web.causes import Causes
 from voiceops.web.dashboard import Dashboard
+from voiceops.web.dashboard_routes import DashboardRoutes
+from voiceops.web.http_app import HttpApp
 from voiceops.web.operators import Operators
 from voiceops.web.sessions import Sessions
 from voiceops.web.slow import Connections
@@ -29,6 +37,8 @@ _KEEPALIVE_S = 30.0
 _LINGER_S = 1.0
 """How long the rest of a body that was refused is read, so that the answer arrives."""
 _BACKLOG = 512
+_OPERATOR_REQUESTS = 600.0
+"""Each minute: a dashboard on loopback is for one person."""
 
 
 def settings_from(environment: Mapping[str, str]) -> WebSettings:
@@ -52,6 +62,30 @@ async def run_web(environment: Mapping[str, str] = os.environ) -> None:
     async with serving_web(settings, environment, load_assets(Path(settings.client))):
         Notifier().ready()
         await stop.wait()
+
+
+@asynccontextmanager
+async def serving_dashboard(dashboard: DashboardSettings, port: int = 0) -> AsyncIterator[int]:
+    """Serve the dashboard alone, on loopback, until the block ends; yields the port, a free one for 0.
+
+    Only the user who runs this, and root, get anything: others on this machine reach loopback, too.
+    """
+    connections, operators = Connections(), Operators("")
+    settings = ServerSettings(
+        port=port, requests_per_minute=_OPERATOR_REQUESTS, requests_per_minute_total=_OPERATOR_REQUESTS
+    )
+    app = HttpApp(settings, dashboard_assets(), connections)
+    served = Dashboard(dashboard, operators)
+    application = app.application()
+    DashboardRoutes(app, served, operators).add_to(application.router)
+    runner = _runner(application)
+    await runner.setup()
+    try:
+        async with _listening(settings, runner, connections) as port:
+            yield port
+    finally:
+        await served.close()
+        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -79,9 +113,7 @@ async def serving_web(
         app = WebApp(
             settings, assets, sessions, causes, connections, operators=operators, dashboard=dashboard
         )
-        runner = web.AppRunner(
-            app.application(), access_log=None, keepalive_timeout=_KEEPALIVE_S, lingering_time=_LINGER_S
-        )
+        runner = _runner(app.application())
         await runner.setup()
         try:
             async with _listening(settings, runner, connections):
@@ -93,13 +125,19 @@ async def serving_web(
             await runner.cleanup()
 
 
+def _runner(application: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        application, access_log=None, keepalive_timeout=_KEEPALIVE_S, lingering_time=_LINGER_S
+    )
+
+
 @asynccontextmanager
 async def _listening(
-    settings: WebSettings, runner: web.AppRunner, connections: Connections
-) -> AsyncIterator[None]:
+    settings: ServerSettings, runner: web.AppRunner, connections: Connections
+) -> AsyncIterator[int]:
     loop, handler = asyncio.get_running_loop(), runner.server
     assert handler is not None
-    listeners: list[asyncio.AbstractServer] = []
+    listeners: list[asyncio.Server] = []
     try:
         for port in {settings.port, settings.cors_port or settings.port}:
             try:
@@ -112,7 +150,7 @@ async def _listening(
                 raise ConfigError(
                     f"{settings.address}:{port} can't be listened on: {error.strerror or error}"
                 ) from error
-        yield
+        yield int(listeners[0].sockets[0].getsockname()[1])
     finally:
         for listener in listeners:
             listener.close()

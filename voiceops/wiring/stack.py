@@ -83,6 +83,11 @@ def _livekit_of(host: Host, folder: ProjectFolder) -> LivekitOccupancy:
     )
 
 
+def own_program() -> tuple[str, ...]:
+    """Return what runs this project's commands; a command and its flags follow."""
+    return (sys.executable, "-m", "voiceops", "--project", str(tasks_folder()))
+
+
 def declaration_context(
     project: Project, host: Host, folder: ProjectFolder, progress: Progress = silent
 ) -> DeclarationContext:
@@ -107,6 +112,6 @@ def declaration_context(
         dotenv=environment.variables,
         template=lambda name: find_template(name, template_folders(project.root)),
         inventory=project.inventory_file,
-        program=(sys.executable, "-m", "voiceops", "--project", str(tasks_folder())),
+        program=own_program(),
         on_fetch=on_fetch,
     )

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from tests.unit.web.conftest import OPERATORS_TOKEN, Serve, ServedPage
 from voiceops.model.web import DashboardSettings
-from voiceops.web.audit import AuditLog, new_entry
+from voiceops.web.audit import AuditEntry, AuditLog, new_entry
 from voiceops.web.dashboard import HEADERS
+from voiceops.web.server import serving_dashboard
 
 FEED = """import sys, time
 print('{"at": 1, "sections": {"rooms": {"rows": {"a": {"name": "<b>"}, "b": {"name": "two"}}}}}', flush=True)
@@ -171,6 +173,61 @@ async def test_a_command_runs_once_says_how_it_ended_and_is_in_the_audit_log(
     assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
     ran = [json.loads(line) for line in (tmp_path / "ran").read_text().splitlines()]
     assert ran.count(["restart", "--only", "agent", "--json", "--inventory", "inventory.yaml"]) == 1
+
+
+async def test_the_end_of_a_command_is_shown_by_the_next_process_too(
+    serve: Serve, settings: DashboardSettings, tmp_path: Path
+) -> None:
+    audit = AuditLog(tmp_path / "audit.log")
+    entries = [new_entry(str(one), "restart", "web", by="this machine", drop_calls=False) for one in range(2)]
+    entries = [msgspec.structs.replace(one, at=one.at - 60) for one in entries]
+    for entry in entries:
+        audit.write(entry)
+    with audit.running(entries[0]):
+        page = await serve(dashboard=settings)
+        async with watched(page) as answer:
+            rows = (await section(answer, "actions"))["rows"]
+            assert {number: row["running"] for number, row in rows.items()} == {"0": True, "1": False}
+            done = {"ended_at": time.time(), "exit_code": 0, "said": "web is ready"}
+            audit.write(msgspec.structs.replace(entries[0], **done))
+            row = (await section(answer, "actions"))["rows"]["0"]
+            assert (row["running"], row["exit_code"], row["said"]) == (False, 0, "web is ready")
+    assert not (tmp_path / "audit.log.0").exists()
+
+
+def ended_commands(audit: AuditLog, count: int) -> list[AuditEntry]:
+    while len(found := [one for one in audit.last(count) if one.ended_at]) < count:
+        time.sleep(0.05)
+    return found
+
+
+async def test_the_dashboard_of_servers_acts_on_them_and_on_no_other(
+    settings: DashboardSettings, tmp_path: Path
+) -> None:
+    names = {"voice1": "voice1", "voice2": "deploy@voice2:2222"}
+    async with (
+        serving_dashboard(msgspec.structs.replace(settings, hosts=names)) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        page = f"http://localhost:{port}"
+        for path, status in (("/ops", 200), ("/ops.mjs", 200), ("/", 404), ("/api/session", 404)):
+            async with session.get(page + path) as answer:
+                assert (path, answer.status) == (path, status)
+        for host, service, status in (("voice3", "agent", 400), ("", "agent", 400), ("voice2", "agent", 202)):
+            asked = {"action": "restart", "service": service, "host": host}
+            async with session.post(f"{page}/ops/actions", json=asked, headers={"Origin": page}) as answer:
+                assert (host, answer.status) == (host, status)
+        cleanup = {"action": "cleanup-rooms"}
+        async with session.post(f"{page}/ops/actions", json=cleanup, headers={"Origin": page}) as answer:
+            assert answer.status == 202
+        ended = await asyncio.wait_for(
+            asyncio.to_thread(ended_commands, AuditLog(tmp_path / "audit.log"), 2), 30
+        )
+    assert [one.hosts for one in ended] == [("voice2",), ("voice1", "voice2")]
+    ran = [json.loads(line) for line in (tmp_path / "ran").read_text().splitlines()]
+    flags = ["--json", "--inventory", "inventory.yaml", "--host"]
+    assert ["restart", "--only", "agent", *flags, "deploy@voice2:2222"] in ran
+    assert ["cleanup-rooms", *flags, "voice1,deploy@voice2:2222"] in ran
 
 
 async def test_without_an_audit_log_nothing_is_done(

@@ -24,7 +24,7 @@ def test_the_modules_of_the_page_pass_their_own_tests(file: Path) -> None:
 
 
 def test_each_file_of_the_page_is_served_and_each_that_is_named_is_there() -> None:
-    served = {name for name, _ in assets._FILES.values()}
+    served = {name for name, _ in (assets._PAGE_FILES | assets._DASHBOARD_FILES).values()}
     assert served == {path.name for path in assets.PAGE.iterdir()}
     named: set[str] = set()
     for path in assets.PAGE.iterdir():

@@ -132,7 +132,8 @@ const ACTIONS = { "cleanup-rooms": "clean up rooms", fix: "apply the fixes", res
 /** @param {Row} action @param {number} now */
 export function actionText(action, now) {
   const words = ACTIONS[/** @type {keyof typeof ACTIONS} */ (action.action)] ?? action.action;
-  const what = [words, action.service].filter(Boolean).join(" ");
+  const where = action.hosts?.length ? `on ${action.hosts.join(", ")}` : "";
+  const what = [words, action.service, where].filter(Boolean).join(" ");
   const how = `${clock(action.at, now)}, ${action.by}: ${what}${action.drop_calls ? ", calls dropped" : ""}`;
   if (action.running) return `${how}: running`;
   if (action.ended_at === null) return `${how}: nobody saw it end`;

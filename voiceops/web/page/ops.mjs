@@ -143,7 +143,8 @@ function drawServices() {
     say(cells[6], String(one.restart_count));
     const button = /** @type {HTMLButtonElement} */ (cells[7].children[0]);
     button.dataset.service = one.name;
-    button.setAttribute("aria-label", `Restart ${one.name}`);
+    button.dataset.host = one.host;
+    button.setAttribute("aria-label", several ? `Restart ${one.name} on ${one.host}` : `Restart ${one.name}`);
   });
 }
 
@@ -242,7 +243,7 @@ function drawActions() {
   if (!mine || mine.running) return;
   asked = "";
   say(element("spoken"), actionText(mine, now()));
-  if (mine.may_drop) confirmAction(mine.action, mine.service, mine.said);
+  if (mine.may_drop) confirmAction(mine.action, mine.service, mine.hosts?.[0], mine.said);
 }
 
 const DRAW = {
@@ -268,8 +269,9 @@ function draw() {
 function drawHead() {
   const project = sections.get("stack")?.get("stack")?.project;
   if (project) {
-    say(element("project"), project);
-    document.title = `${project}: dashboard`;
+    const name = [project, Object.keys(actsOn()).join(", ")].filter(Boolean).join(" on ");
+    say(element("project"), name);
+    document.title = `${shownText(name)}: dashboard`;
   }
   tell(element("summary"), summary(sections));
   tell(element("live"), liveness(link, now(), sections.get("feed")?.get("feed")?.error ?? ""));
@@ -290,23 +292,28 @@ const ASK = {
   restart: ["Restart", "An agent with calls is replaced by a new one and finishes them. Calls are not dropped.", "Restart", "inv restart --only"],
 };
 
-/** @param {string} action @param {string} [service] @param {string} [refusal]  Why it was refused without dropping calls. */
-function confirmAction(action, service = "", refusal = "") {
+/** The hosts that commands have to name, and how; none: this machine is meant. @returns {Record<string, string>} */
+const actsOn = () => sections.get("stack")?.get("stack")?.acts_on ?? {};
+
+/** @param {string} action @param {string} [service] @param {string} [host]  Of the service. @param {string} [refusal]  Why it was refused without dropping calls. */
+function confirmAction(action, service = "", host = "", refusal = "") {
   const [title, text, yes, command] = ASK[/** @type {keyof typeof ASK} */ (action)];
-  say(element("confirm-title"), service ? `${title} ${service}?` : title);
+  const hosts = actsOn();
+  const own = Object.keys(hosts).length && service ? [hosts[host]] : Object.values(hosts);
+  say(element("confirm-title"), [title, service ? `${service}${own.length ? ` on ${host}` : ""}?` : ""].filter(Boolean).join(" "));
   say(element("confirm-text"), refusal ? `It was refused: ${refusal}. Calls may be cut off if you go on.` : text);
-  say(element("confirm-command"), [command, service, refusal ? "--yes" : ""].filter(Boolean).join(" "));
+  say(element("confirm-command"), [command, service, own.length ? `--host ${own.join(",")}` : "", refusal ? "--yes" : ""].filter(Boolean).join(" "));
   const button = element("confirm-yes");
   say(button, refusal ? `${yes} and drop calls` : yes);
   button.onclick = () => {
     dialog.close();
-    void act({ action, service, drop_calls: Boolean(refusal) });
+    void act({ action, service, host: service && own.length ? host : "", drop_calls: Boolean(refusal) });
   };
   if (!dialog.open) dialog.showModal();
   element("confirm-no").focus();
 }
 
-/** @param {{action: string, service: string, drop_calls: boolean}} wanted */
+/** @param {{action: string, service: string, host: string, drop_calls: boolean}} wanted */
 async function act(wanted) {
   const answer = await post("/ops/actions", wanted);
   if (answer.id) {
@@ -372,7 +379,7 @@ element("login").addEventListener("submit", (event) => {
 });
 document.addEventListener("click", (event) => {
   const button = /** @type {Element} */ (event.target).closest("button[data-action]");
-  if (button instanceof HTMLButtonElement) confirmAction(button.dataset.action ?? "", button.dataset.service);
+  if (button instanceof HTMLButtonElement) confirmAction(button.dataset.action ?? "", button.dataset.service, button.dataset.host);
 });
 element("confirm-no").addEventListener("click", () => dialog.close());
 element("diagnose").addEventListener("click", () => void post("/ops/diagnosis", {}));
