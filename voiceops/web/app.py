@@ -88,7 +88,7 @@ class WebApp(HttpApp):
         raise RequestRefused(
             404,
             "elsewhere",
-            "The dashboard of a server is opened from where its inventory is: inv open --ops --host NAME",
+            "The dashboard of a server is opened from where its inventory is: `inv open --ops --host NAME`.",
         )
 
     async def _session(self, request: web.Request) -> web.Response:
