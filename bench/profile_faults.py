@@ -156,7 +156,8 @@ def has(service: str, fault: str) -> bool:
 def named(findings: Sequence[dict[str, Any]], service: str, fault: str) -> bool:
     """Whether one of them says what it is, and what to do."""
     return any(
-        service in one["cause"] and re.search(WORDS[fault], one["cause"]) and one["fix"] for one in findings
+        service in one["cause"].lower() and re.search(WORDS[fault], one["cause"]) and one["fix"]
+        for one in findings
     )
 
 
@@ -182,6 +183,7 @@ def try_one(site: Site, service: str, fault: str) -> bool:
         print(f"    recover: exit {said.returncode} after {took_s:.1f} s")
         for line in (said.stderr + said.stdout).strip().splitlines():
             print(f"      {line[:220]}", flush=True)
+    inv(site.folder, "stop", "--only", "monitor")
     again = inv(site.folder, "start", "--only", ",".join(SERVICES), "--timeout", "400", check=False)
     if not again["ok"]:
         print(f"    NOT READY AFTER inv start: {again}")

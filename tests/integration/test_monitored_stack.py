@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.support.stacks import fake_agent, observed, stack_of
 from voiceops.adapters.process import processes
 from voiceops.errors import ServiceError
 from voiceops.kinds.model import Declared
-from voiceops.model.settings import ServiceBase
+from voiceops.model.settings import Probe, ServiceBase
 from voiceops.model.states import ServiceState
 from voiceops.monitor.decide import ServiceRepair
 from voiceops.monitor.local_stack import MonitoredStack
@@ -128,3 +129,26 @@ def test_the_error_of_an_agent_that_does_not_get_ready_names_the_whole_wait(
         monitored(folder, stack_of(folder, agent)).repair(
             [ServiceRepair(service="agent", cause="service-dead", reason="gone", incident="i1", attempt=1)]
         )
+
+
+def test_a_service_that_says_late_that_it_is_ready_is_heard(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits looks at its needs now and then: the socket of the service has to stay open meanwhile."""
+    monkeypatch.setattr("voiceops.monitor.local_stack._LOOK_AT_NEEDS_S", 0.1)
+    said = "import os, socket, time; time.sleep(0.5); address = os.environ['NOTIFY_SOCKET']; "
+    said += "socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b'READY=1', address); time.sleep(1000)"
+    page = Declared(
+        name="page",
+        kind="command",
+        cwd=folder,
+        argv=(sys.executable, "-S", "-c", said),
+        probe=Probe(notify=True),
+        ready_timeout_s=20.0,
+    )
+    stack = monitored(folder, stack_of(folder, page))
+    stack.repair(
+        [ServiceRepair(service="page", cause="service-dead", reason="gone", incident="i1", attempt=1)]
+    )
+    assert [one.state for one in observed(folder, page).instances] == [ServiceState.READY]
+    assert list(ProjectFolder(folder).sockets.glob("*.notify")) == []

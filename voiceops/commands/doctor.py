@@ -199,8 +199,10 @@ def _outcome(outcome: Recovery) -> str:
         return "\n".join(lines + [line for one in outcome.stopped_by for line in finding_lines(one)])
     if outcome.helped is None:
         return "Calls are still not answered after every step; `inv why` shows what is left to do."
-    if not outcome.changed:
-        return "Nothing to do: a call was answered."
-    return (
-        f"A call is answered again, {outcome.took_s:.1f} s after the command; what helped: {outcome.helped}."
-    )
+    if outcome.changed:
+        line = f"A call is answered again, {outcome.took_s:.1f} s after the command; what helped: {outcome.helped}."
+    else:
+        line = "Nothing to do: a call was answered."
+    # What only a person can do was not done by any step, as where logs can't be written.
+    left = [one for one in outcome.findings if not one.past and not any(fix.action for fix in one.fixes)]
+    return "\n".join([line, *(text for one in left for text in finding_lines(one))])

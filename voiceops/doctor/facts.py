@@ -151,8 +151,10 @@ class FullDisk:
     """A file system on which nothing can be written any more."""
 
     folder: str
-    services: tuple[str, ...]
-    """Whose data are on it; empty: it has logs and records only."""
+    data: tuple[str, ...] = ()
+    """Services whose data are on it."""
+    logs: tuple[str, ...] = ()
+    """Services whose logs are on it."""
     free_bytes: int
 
 

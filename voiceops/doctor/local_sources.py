@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class LocalSources:
                 ChangedService(name=one.service, variables=changed_variables(one, declared[one.service]))
                 for one in stack.changed_services()
             ),
-            full_disks=tuple(full_disks(self.folder)),
+            full_disks=tuple(full_disks(self.folder, self.settings.running)),
         )
 
     def _logs(self) -> list[tuple[str, Path, int]]:
@@ -116,7 +116,7 @@ def changed_variables(instance: Instance, declared: Declared) -> tuple[str, ...]
     return tuple(sorted(name for name, value in declared.env.items() if has and has.get(name) != value))
 
 
-def full_disks(folder: ProjectFolder) -> Iterator[FullDisk]:
+def full_disks(folder: ProjectFolder, services: Iterable[str]) -> Iterator[FullDisk]:
     """The file systems of this project on which nothing can be written, each once."""
     data = sorted(one for one in folder.data.iterdir() if one.is_dir()) if folder.data.is_dir() else []
     disks: dict[int, list[Path]] = {}
@@ -126,8 +126,12 @@ def full_disks(folder: ProjectFolder) -> Iterator[FullDisk]:
     for places in disks.values():
         free = shutil.disk_usage(places[0]).free
         if free < FULL_BYTES:
-            names = tuple(one.name for one in places if one in data)
-            yield FullDisk(folder=str(places[0]), services=names, free_bytes=free)
+            yield FullDisk(
+                folder=str(places[0]),
+                data=tuple(one.name for one in places if one in data),
+                logs=tuple(services) if folder.logs in places else (),
+                free_bytes=free,
+            )
 
 
 def worker_details(folder: ProjectFolder, instance: Instance) -> WorkerDetails:

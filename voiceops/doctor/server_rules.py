@@ -22,6 +22,8 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
     server = facts.server
     if server.reachable or not server.used:
         return
+    if server.declared and server.foreign_owner:
+        return  # stray_server says it, and no start helps
     if server.stopped:
         sentence = f"livekit-server is frozen (its process is stopped, state T): every call at {server.url} is silent."
         # Whoever was in a call hears nothing; any other server that does not answer may carry calls on.

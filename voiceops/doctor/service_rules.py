@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from voiceops.doctor.facts import BrokenService, StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
+from voiceops.util.words import joined
 
 MIN_FREE_BYTES = 200_000_000
 
@@ -33,7 +34,7 @@ def broken_service(facts: StackFacts) -> Iterator[Finding]:
 
 
 def _how_broken(one: BrokenService) -> tuple[str, Fix]:
-    users = f": {' and '.join(one.needed_by)} can't use it" if one.needed_by else ""
+    users = f": {joined(one.needed_by)} can't use it" if one.needed_by else ""
     restart = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
     if one.foreign_owner:
         return f"The port of {one.name} belongs to {one.foreign_owner}{users}.", Fix(
@@ -53,7 +54,7 @@ def _unfinished(one: BrokenService) -> tuple[str, Fix]:
     """A one-shot that has failed, hangs or was killed; only one that may fail now and then is run again unasked."""
     how = "has failed" if one.state is ServiceState.FAILED else "has not completed"
     what = f", {one.detail}" if one.detail else ""
-    users = f": {' and '.join(one.needed_by)} can't start without it" if one.needed_by else ""
+    users = f": {joined(one.needed_by)} can't start without it" if one.needed_by else ""
     again = f"inv {'restart' if one.state is ServiceState.UNRESPONSIVE else 'start'} --only {one.name}"
     sentence = f"{one.name} {how}{what}{users}."
     if one.run_again:
@@ -67,10 +68,11 @@ def refused_password(facts: StackFacts) -> Iterator[Finding]:
     for one in facts.host.broken_services:
         if not one.refused:
             continue
-        users = f", as {' and '.join(one.needed_by)} may" if one.needed_by else ""
+        users = f", as {joined(one.needed_by)} may" if one.needed_by else ""
         if one.name in changed:
             how = f"which was changed since it was started: it runs on with the old one{users}"
-            fix = Fix(command="inv start", action="start")
+            # Who uses it has a finding of its own, as the password is in its configuration too.
+            fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
         else:
             how = "though it was started with it: somebody has changed it in the service itself"
             fix = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
@@ -119,18 +121,17 @@ def dead_monitor(facts: StackFacts) -> Iterator[Finding]:
 def full_disk(facts: StackFacts) -> Iterator[Finding]:
     """Programs whose data can't be written stop sooner or later; those whose log can't be written go on."""
     for disk in facts.host.full_disks:
-        what = f"the data of {' and '.join(disk.services)}" if disk.services else "logs and records"
-        then = (
-            f"{' and '.join(disk.services)} can't write" if disk.services else "no service can write its log"
-        )
+        harm = [f"{joined(disk.data)} can't write"] if disk.data else []
+        harm += [f"what {joined(disk.logs)} log is lost"] if disk.logs else []
+        what = f"the data of {joined(disk.data)}" if disk.data else "the project"
         yield Finding(
             rule="disk-full",
-            severity="error" if disk.services else "warning",
-            sentence=f"The disk of {what} is full: {then}.",
+            severity="error" if disk.data else "warning",
+            sentence=f"The disk of {what} is full: {', and '.join(harm) or 'nothing can be started'}.",
             evidence=(f"{disk.free_bytes} bytes are free in {disk.folder}",),
             fixes=(Fix(command=f"make room on the disk of {disk.folder}, then `inv start`", action=""),),
-            service=disk.services[0] if disk.services else "",
-            by_hand=bool(disk.services),
+            service=disk.data[0] if disk.data else "",
+            by_hand=bool(disk.data),
             rank=3,
         )
 

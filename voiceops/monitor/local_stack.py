@@ -65,9 +65,10 @@ class _WaitingBackend:
     ) -> Instance:
         own = Deadline(min(limit.remaining_s, service.ready_timeout_s), f"waiting for {service.name}")
         while True:
-            part = replace(service, ready_timeout_s=min(_LOOK_AT_NEEDS_S, own.remaining_s))
+            rest = replace(service, ready_timeout_s=own.remaining_s)
+            part = Deadline(_LOOK_AT_NEEDS_S, own.what)
             try:
-                return self._wait_ready(part, instance, limit, not_worker_id=not_worker_id)
+                return self._wait_ready(rest, instance, part, not_worker_id=not_worker_id)
             except ServiceError as error:
                 if "exit_status" in error.data:
                     raise

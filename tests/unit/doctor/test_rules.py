@@ -348,7 +348,7 @@ def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
             (ChangedService(name="postgres"), ChangedService(name="letta", variables=("LETTA_PG_URI",))),
             "postgres refuses the password of the inventory, which was changed since it was started: it runs on "
             "with the old one, as letta may.",
-            "inv start",
+            "inv start --only postgres",
         ),
     ],
 )
@@ -371,12 +371,15 @@ def test_a_refused_password_tells_whether_the_inventory_or_the_service_was_chang
 
 
 def test_a_full_disk_is_a_persons_work_where_data_are_and_no_error_where_only_logs_are() -> None:
-    full = [FullDisk(folder="/d", services=names, free_bytes=0) for names in (("postgres", "redis"), ())]
-    data, logs = diagnose(scene(host=HostFact(full_disks=tuple(full), disk_free_bytes=0)))
+    full = (
+        FullDisk(folder="/d", data=("postgres", "redis"), free_bytes=0),
+        FullDisk(folder="/l", logs=("livekit", "agent", "web"), free_bytes=0),
+    )
+    data, logs = diagnose(scene(host=HostFact(full_disks=full, disk_free_bytes=0)))
     assert (
         data.sentence == "The disk of the data of postgres and redis is full: postgres and redis can't write."
     )
-    assert logs.sentence == "The disk of logs and records is full: no service can write its log."
+    assert logs.sentence == "The disk of the project is full: what livekit, agent and web log is lost."
     assert (data.severity, data.by_hand, logs.severity, logs.by_hand) == ("error", True, "warning", False)
 
 
@@ -391,6 +394,12 @@ def test_data_that_loaded_since_end_the_finding_of_calls_without_data() -> None:
     )
     assert not diagnose(scene(events=(failed, worker_line("call data loaded", 10, fallback=False))))
     assert not diagnose(scene(events=(worker_line("call failed", 400, phase="load", fallback=True),)))
+
+
+def test_a_program_that_has_livekits_port_and_does_not_answer_is_the_only_cause() -> None:
+    foreign = server(reachable=False, state=ServiceState.STRAY, foreign_owner="another program")
+    (found,) = diagnose(scene(server=foreign))
+    assert (found.rule, found.by_hand) == ("stray-server", True)
 
 
 def test_a_frozen_service_is_named_as_frozen() -> None:

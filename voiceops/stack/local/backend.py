@@ -146,6 +146,8 @@ class ProcessBackend:
     def wait_ready(
         self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = ""
     ) -> Instance:
+        # Whoever has a shorter limit may wait again, as the monitor does, and hear then what is said meanwhile.
+        whole = service.ready_timeout_s <= limit.remaining_s
         own = Deadline(min(limit.remaining_s, service.ready_timeout_s), f"waiting for {service.name}")
         found = self._record(instance)
         record = msgspec.structs.replace(found, after_ready_due=False)
@@ -174,7 +176,8 @@ class ProcessBackend:
         finally:
             if pidfd is not None:
                 os.close(pidfd)
-            self._close_notify(instance.launch)
+            if whole or not own.expired:
+                self._close_notify(instance.launch)
 
     def _observe_run(
         self, service: Declared, record: LaunchRecord, notify: NotifySocket | None, not_worker_id: str
@@ -336,6 +339,7 @@ class ProcessBackend:
                 f"processes of {instance.service} can't be ended: {', '.join(str(key.pid) for key in left)}",
                 hint="they hang in the kernel (state D): look at the disk or network that they wait for",
             )
+        self._close_notify(record.launch)
         self._folder.health_socket(record.launch).unlink(missing_ok=True)
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
         self._folder.oneshot_result(instance.service, record.launch).unlink(missing_ok=True)
