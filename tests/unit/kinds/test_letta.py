@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -14,6 +16,7 @@ from voiceops.kinds.postgres import PostgresService
 from voiceops.kinds.redis import RedisService
 from voiceops.model.secret import Secret
 from voiceops.model.settings import ServiceBase, Settings
+from voiceops.wiring.project import Project
 
 
 def with_letta(**others: ServiceBase) -> Settings:
@@ -56,3 +59,29 @@ def test_nothing_of_its_environment_needs_a_compiler() -> None:
     names = {line.partition("==")[0] for line in letta_install.LOCK.read_text().splitlines() if "==" in line}
     assert "psycopg2-binary" in names
     assert "psycopg2" not in names
+
+
+@pytest.mark.parametrize(
+    ("letta", "conditions"),
+    [
+        (LettaService(), {"postgres": "ready"}),
+        (LettaService(needs={"web": "started"}), {"web": "started", "postgres": "ready"}),
+        (LettaService(needs={"postgres": "started"}), {"postgres": "started"}),
+        (LettaService(store="other"), {}),
+        (LettaService(database_url=Secret("postgresql://u:p@h/d")), {}),
+    ],
+)
+def test_its_store_is_a_need_said_or_not(letta: LettaService, conditions: dict[str, str]) -> None:
+    settings = Settings(project="test", services={"letta": letta, "postgres": PostgresService()})
+    assert settings.services["letta"].need_conditions == conditions
+
+
+def test_a_store_that_needs_letta_is_a_circle(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(
+        "all:\n  vars:\n    project: p\n    services:\n      letta:\n        kind: letta\n"
+        "      postgres:\n        kind: postgres\n        needs: [letta]\n"
+    )
+    with pytest.raises(ConfigError, match="in a circle: letta -> postgres -> letta") as refused:
+        Project.load(inventory=str(inventory))
+    assert refused.value.line is not None
