@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from unittest import mock
 
 from bench.deploy import ENTRY, Silent
 from bench.noop import Place, bare, places
-from tests.support import hosts
+from tests.support import hosts, hosts_prepared
 from tests.support.hosts import Machine
 from tests.support.live import API_KEY, API_SECRET
 from tests.support.servers import Servers, agent_servers, sleeper
@@ -151,7 +151,9 @@ def fleet_of(folder: Path, machine: Machine, count: int) -> Servers:
     return servers
 
 
-def measure(machine: Machine, count: int, rounds: int) -> Iterator[dict[str, object]]:
+def measure(
+    machine: Machine, count: int, rounds: int, *, parallel: Sequence[int], delay_ms: float
+) -> Iterator[dict[str, object]]:
     """Rows of alternating rounds: both floors and the no-op, medians."""
     # A real fleet has an sshd for each host; this one would refuse more than 10 that log in at once.
     machine.write("/etc/ssh/sshd_config.d/fleet.conf", "MaxStartups 1000\nMaxSessions 1000\n")
@@ -172,14 +174,17 @@ def measure(machine: Machine, count: int, rounds: int) -> Iterator[dict[str, obj
             for what in FLOORS
         }
         every = ",".join(one.name for one in servers.machines)
-        commands["no-op"] = servers.argv("deploy", "--host", every, "--json")
+        for at_once in parallel:
+            name = f"no-op, {at_once or 'default'} at once"
+            commands[name] = servers.argv("deploy", "--host", every, "--json", "--parallel", str(at_once))
         environment = servers.environment()
         costs: dict[str, list[ProcessCost]] = {name: [] for name in commands}
         for argv in commands.values():
             cost_of(argv, environment, folder)
-        for _ in range(rounds):
-            for name, argv in commands.items():
-                costs[name].append(cost_of(argv, environment, folder))
+        with machine.delayed(round_trip_ms=delay_ms):
+            for _ in range(rounds):
+                for name, argv in commands.items():
+                    costs[name].append(cost_of(argv, environment, folder))
         yield from rows(count, costs)
 
 
@@ -205,9 +210,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoints", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parallel", type=int, nargs="*", default=[0], help="0: the default of deploys")
+    parser.add_argument("--delay", type=float, default=0.0, help="round trip in ms")
     options = parser.parse_args()
-    with hosts.cluster(1) as (machine,):
-        for row in measure(machine, options.endpoints, options.rounds):
+    with (
+        hosts.run() as run,
+        hosts_prepared.agent_layer(run) as layer,
+        run.cluster(1, layer=layer) as (machine,),
+    ):
+        for row in measure(
+            machine, options.endpoints, options.rounds, parallel=options.parallel, delay_ms=options.delay
+        ):
             print(json.dumps(row), flush=True)
     return 0
 
