@@ -27,6 +27,15 @@ class CallFlags:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CapacityFlags:
+    """Flags of `inv capacity`, with their defaults."""
+
+    most: int = 50
+    hold: float = 10.0
+    service: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HistoryFlags:
     """Flags of `inv history`, with their defaults."""
 

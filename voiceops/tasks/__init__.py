@@ -10,6 +10,7 @@ from invoke import Collection
 
 from voiceops.tasks.backup import backup, restore
 from voiceops.tasks.call import call
+from voiceops.tasks.capacity import capacity
 from voiceops.tasks.completion import completion
 from voiceops.tasks.deploy import deploy, drift, setup
 from voiceops.tasks.doctor import recover, why
@@ -27,7 +28,7 @@ from voiceops.tasks.token import token
 
 GROUPS = {
     "every day": (start, stop, restart, status, logs, call, open_page, check_running),
-    "diagnosis": (why, recover, monitor, history),
+    "diagnosis": (why, recover, monitor, history, capacity),
     "rooms": (cleanup_rooms,),
     "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),
     "project": (init, show_inventory, token, schedule, rotate_logs, backup, restore, completion),

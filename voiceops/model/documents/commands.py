@@ -7,6 +7,7 @@ from voiceops.model.documents import alerts, backup, doctor, history, project, r
 DOCUMENTS: dict[str, tuple[type, ...]] = {
     "backup": (backup.BackupDocument,),
     "call": (doctor.CallDocument,),
+    "capacity": (doctor.CapacityDocument,),
     "check-running": (stack.CheckRunningDocument,),
     "cleanup-rooms": (rooms.CleanupDocument,),
     "completion": (project.CompletionDocument,),

@@ -1,8 +1,8 @@
-"""Documents of why, recover and call."""
+"""Documents of why, recover, call and capacity."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from typing_extensions import NotRequired
 
@@ -121,3 +121,46 @@ class CallDocument(TypedDict):
     interrupted: bool
     rooms_kept: list[str]
     """Rooms of ours that were not deleted: somebody else was in them, or nobody answered."""
+
+
+class CapacityStep(TypedDict):
+    """One number of calls at once."""
+
+    calls: int
+    carried: bool
+    tries: int
+    problem: str
+    """Why it was too much; empty where it was carried."""
+    answered_count: int
+    answer_p95_s: float | None
+    """From dialling to hearing the agent."""
+    max_gap_s: float | None
+    max_loss: float | None
+    """Share of lost packets of the worst call."""
+    cpu_share: float
+    """Of the host, 0 to 1, at most."""
+    memory_available: float
+    """Share of the host's memory, at least."""
+    load: float
+    """What the agent reported to LiveKit, at most."""
+    callers_cpu_share: float
+    """Of the machine that the callers ran on."""
+    callers_starved: bool
+    """The calling side slowed down what it measured."""
+
+
+class CapacityDocument(TypedDict):
+    """``inv capacity``: ``ok`` when at least one call was carried."""
+
+    calls: int
+    """The largest number at once that was carried."""
+    limited_by: Literal[
+        "", "callers", "memory", "max_concurrent_jobs", "load_limit", "cpu", "sockets", "unknown"
+    ]
+    detail: str
+    settings: dict[str, float]
+    """Of the agent, for just so many calls."""
+    stopped: str
+    """Why it ended before the number was known; empty where it is."""
+    duration_s: float
+    steps: list[CapacityStep]

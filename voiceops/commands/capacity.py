@@ -1,0 +1,210 @@
+"""Find out how many calls at once a host carries, by placing them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from voiceops.calls.capacity import (
+    LEAST_MEMORY,
+    HostSample,
+    StepResult,
+    capacity_text,
+    first_to_give_in,
+    most_carried,
+    next_calls,
+    problem_of,
+    settings_for,
+)
+from voiceops.calls.stats import CallReport
+from voiceops.cli.command import CommandRun, Report
+from voiceops.cli.flags import CapacityFlags
+from voiceops.cli.output import show_table
+from voiceops.errors import UsageError, VoiceopsError
+from voiceops.fleet.call_target import call_target
+from voiceops.model.calls import CallPlan, CallTarget
+from voiceops.model.endpoint import reachable
+from voiceops.util import aio
+from voiceops.wiring.calls import run_calls
+from voiceops.wiring.capacity import HostProbe, host_probe
+
+if TYPE_CHECKING:
+    from voiceops.model.documents.doctor import CapacityDocument
+
+LONGEST_S = 900.0
+"""What the whole test may take, unless --timeout says."""
+_PER_SECOND = 2.0
+"""Callers come one after the other: all in one moment would measure the moment."""
+_SAMPLE_S = 2.0
+_SETTLED_S = 20.0
+_TRIES = 2
+"""A number is too much when it was so twice: other work on a machine has its moments."""
+
+
+def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
+    """Double the number of calls until it is too much, then narrow it down."""
+    if len(run.project.hosts) != 1:
+        raise UsageError("a capacity is that of one host", hint="choose one with --host NAME")
+    (host,) = run.project.hosts
+    if flags.most < 1:
+        raise UsageError("--most is 0: at least one call is needed", hint="`inv capacity --most 20`")
+    if not reachable(host):
+        raise UsageError(
+            f"the LiveKit of {host.name} listens on loopback only",
+            hint=f"run `inv capacity` on {host.name} itself, or give livekit.url an address that is reached from here",
+        )
+    target = call_target(run.project.hosts, service=flags.service)
+    logging.getLogger("livekit").setLevel(logging.CRITICAL)
+    began = time.monotonic()
+    with host_probe(run.project, host, run.say) as probe:
+        _refuse_others(run, probe)
+        test = _CapacityTest(run, target, probe, flags, ends_at=began + (run.timeout or LONGEST_S))
+        aio.run(test.search())
+    steps = test.steps
+    gave_in = first_to_give_in(steps, callers_here=host.local)
+    if test.out_of_memory:
+        gave_in = ("memory", f"memory: {test.stopped}")
+    settings = settings_for(steps, gave_in[0])
+    document: CapacityDocument = {
+        "calls": most_carried(steps),
+        "limited_by": gave_in[0],
+        "detail": gave_in[1],
+        "settings": settings,
+        "stopped": test.stopped,
+        "duration_s": round(time.monotonic() - began, 1),
+        "steps": [one.as_json() for one in sorted(steps, key=lambda one: one.calls)],
+    }
+
+    def text() -> str:
+        _show(steps)
+        stopped = f"\nstopped early: {test.stopped}; it may carry more" if test.stopped else ""
+        return capacity_text(steps, gave_in, settings) + stopped
+
+    return Report(document, text, 0 if most_carried(steps) else 1)
+
+
+def _refuse_others(run: CommandRun, probe: HostProbe) -> None:
+    """Raise where people are in a call, or might be: the test makes them hear what too many calls are."""
+    if not run.yes:
+        probe.others().refuse("they would be disturbed", "wait until they are over, or give --yes")
+
+
+def _show(steps: Sequence[StepResult]) -> None:
+    rows = []
+    for one in sorted(steps, key=lambda step: step.calls):
+        entry = one.as_json()
+        answer, gap = entry["answer_p95_s"], entry["max_gap_s"]
+        rows.append(
+            (
+                str(one.calls),
+                "ok" if one.carried else "failed",
+                "" if answer is None else f"{answer:.2f} s",
+                "" if gap is None else f"{gap * 1000:.0f} ms",
+                f"{entry['cpu_share']:.0%}",
+                f"{entry['callers_cpu_share']:.0%}",
+                f"{entry['memory_available']:.0%}",
+                f"{entry['load']:.2f}",
+                one.problem,
+            )
+        )
+    headings = ("calls", "carried", "p95 answer", "gap", "cpu", "callers' cpu", "memory left", "load", "")
+    show_table(rows, headings=headings, right=(0, 2, 3, 4, 5, 6, 7))
+
+
+class _CapacityTest:
+    """One search; ``steps`` has each number that was tried."""
+
+    def __init__(
+        self, run: CommandRun, target: CallTarget, probe: HostProbe, flags: CapacityFlags, *, ends_at: float
+    ) -> None:
+        self._run = run
+        self._target = target
+        self._probe = probe
+        self._flags = flags
+        self._ends_at = ends_at
+        self.steps: list[StepResult] = []
+        self.stopped = ""
+        """Why it ended before the number was known."""
+        self.out_of_memory = False
+
+    async def search(self) -> None:
+        while (calls := next_calls(self.steps, self._flags.most)) is not None:
+            step = await self._tried(calls)
+            if step is None:
+                return
+            self.steps.append(step)
+            self._run.say(f"{calls} at once: {step.problem or 'carried'}")
+
+    async def _tried(self, calls: int) -> StepResult | None:
+        """That many calls, repeated where they were too many; None where the test has to stop."""
+        tries = 1
+        while True:
+            step = await self._step(calls, tries)
+            if step is None or step.carried or tries == _TRIES:
+                return step
+            self._run.say(f"{calls} at once: {step.problem}; once more")
+            tries += 1
+
+    async def _step(self, calls: int, tries: int) -> StepResult | None:
+        """Place that many; None where the test has to stop."""
+        ramp_s = (calls - 1) / _PER_SECOND
+        plan = CallPlan(
+            count=calls,
+            concurrency=calls,
+            rate_per_s=_PER_SECOND,
+            # The last caller comes at the end of the ramp; all are there for ``hold``.
+            hold_s=ramp_s + self._flags.hold,
+        )
+        if time.monotonic() + 2 * ramp_s + self._flags.hold + plan.timeout_s > self._ends_at:
+            self.stopped = "the time is over"
+            return None
+        await self._settle()
+        samples: list[HostSample] = [await asyncio.to_thread(self._probe.sample)]
+        placing = asyncio.ensure_future(run_calls(self._target, plan))
+        watching = asyncio.ensure_future(self._watch(placing, samples))
+        report: CallReport | None = None
+        try:
+            report = await placing
+        except asyncio.CancelledError:
+            if not watching.done():  # Ctrl-C
+                raise
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        if report is None:
+            return None
+        problem = problem_of(report, calls)
+        return StepResult(calls=calls, tries=tries, problem=problem, report=report, samples=tuple(samples))
+
+    async def _watch(self, placing: asyncio.Future[CallReport], samples: list[HostSample]) -> None:
+        """Sample the host, and end the calls before they hurt it or other people."""
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            try:
+                samples.append(await asyncio.to_thread(self._probe.sample))
+                others = not self._run.yes and (await asyncio.to_thread(self._probe.others)).exists
+            except VoiceopsError as error:
+                self.stopped = f"the host could not be observed: {error.message}"
+            else:
+                self.out_of_memory = samples[-1].memory_available < LEAST_MEMORY
+                if self.out_of_memory:
+                    self.stopped = f"only {samples[-1].memory_available:.0%} of the memory was left"
+                elif others:
+                    self.stopped = "somebody else is in a call now"
+            if self.stopped:
+                placing.cancel()
+                return
+
+    async def _settle(self) -> None:
+        """Wait until the calls before are over and the agent takes new ones, as far as that happens soon."""
+        ends_at = time.monotonic() + _SETTLED_S
+        while time.monotonic() < ends_at:
+            now = await asyncio.to_thread(self._probe.sample)
+            if not now.own_calls and not now.over_load:
+                return
+            await asyncio.sleep(1.0)
