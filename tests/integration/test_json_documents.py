@@ -22,6 +22,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("logs", "--lines", "50"),
     ("why",),
     ("call",),
+    ("capacity", "--most", "1", "--hold", "1"),
     ("recover",),
     ("monitor", "--once"),
     ("history",),

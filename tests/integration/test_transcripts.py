@@ -34,6 +34,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("check-running",),
     ("call",),
     ("call", "--count", "2", "--concurrency", "2"),
+    ("capacity", "--most", "0"),
     ("status",),
     ("rooms.dispatch", ROOM, "--wait"),
     ("rooms.wait-agent", ROOM),

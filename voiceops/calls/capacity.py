@@ -15,7 +15,7 @@ from voiceops.model.calls import FailureKind
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.doctor import CapacityStep
+    from voiceops.model.documents.doctor import CapacityLimit, CapacityStep
 
 ANSWER_LIMIT_S = 2.0
 """From dialling to hearing the agent, 95th percentile."""
@@ -44,7 +44,7 @@ class HostSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
+class CapacityTrial:
     """One number of calls at once, and how it went."""
 
     calls: int
@@ -82,9 +82,9 @@ class StepResult:
         gaps, losses = self.report.values("max_gap_s"), self.report.values("loss")
         answer = self.answer_p95_s
         return {
-            "calls": self.calls,
+            "call_count": self.calls,
             "carried": self.carried,
-            "tries": self.tries,
+            "try_count": self.tries,
             "problem": self.problem,
             "answered_count": self.report.ok,
             "answer_p95_s": None if answer is None else round(answer, 3),
@@ -115,7 +115,7 @@ def problem_of(report: CallReport, calls: int) -> str:
     return f"{loss:.2%} of a call's packets lost" if loss else ""
 
 
-def next_calls(steps: Sequence[StepResult], most: int) -> int | None:
+def next_calls(steps: Sequence[CapacityTrial], most: int) -> int | None:
     """The number to try next: doubled until one is too much, then in the middle; None: it is known."""
     carried = most_carried(steps)
     too_many = min((one.calls for one in steps if not one.carried), default=None)
@@ -124,12 +124,12 @@ def next_calls(steps: Sequence[StepResult], most: int) -> int | None:
     return (carried + too_many) // 2 if too_many - carried > 1 else None
 
 
-def most_carried(steps: Sequence[StepResult]) -> int:
+def most_carried(steps: Sequence[CapacityTrial]) -> int:
     """The largest number that was carried; 0: not even one."""
     return max((one.calls for one in steps if one.carried), default=0)
 
 
-def first_to_give_in(steps: Sequence[StepResult], *, callers_here: bool) -> tuple[str, str]:
+def first_to_give_in(steps: Sequence[CapacityTrial], *, callers_here: bool) -> tuple[CapacityLimit, str]:
     """What kept the host from one call more, as a word and a sentence; empty words where nothing did.
 
     ``callers_here``: the callers run on the host itself, where their share of its CPU is part of the figure.
@@ -159,7 +159,7 @@ def _unanswered(kinds: set[FailureKind]) -> bool:
     return bool(kinds & {FailureKind.NO_AGENT, FailureKind.SILENT})
 
 
-def settings_for(steps: Sequence[StepResult], gave_in: str) -> dict[str, float]:
+def settings_for(steps: Sequence[CapacityTrial], gave_in: str) -> dict[str, float]:
     """The settings of the agent with which it takes as many calls as were carried, and no more."""
     carried = most_carried(steps)
     if not carried:
@@ -172,7 +172,9 @@ def settings_for(steps: Sequence[StepResult], gave_in: str) -> dict[str, float]:
     return found
 
 
-def capacity_text(steps: Sequence[StepResult], gave_in: tuple[str, str], settings: dict[str, float]) -> str:
+def capacity_text(
+    steps: Sequence[CapacityTrial], gave_in: tuple[str, str], settings: dict[str, float]
+) -> str:
     """The result in plain words."""
     carried = most_carried(steps)
     lines = [

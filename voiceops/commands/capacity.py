@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from voiceops.calls.capacity import (
     LEAST_MEMORY,
     HostSample,
-    StepResult,
+    CapacityTrial,
     capacity_text,
     first_to_give_in,
     most_carried,
@@ -30,7 +30,7 @@ from voiceops.model.calls import CallPlan, CallTarget
 from voiceops.model.endpoint import reachable
 from voiceops.util import aio
 from voiceops.wiring.calls import run_calls
-from voiceops.wiring.capacity import HostProbe, host_probe
+from voiceops.wiring.capacity import CapacityProbe, host_probe
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import CapacityDocument
@@ -70,7 +70,7 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
         gave_in = ("memory", f"memory: {test.stopped}")
     settings = settings_for(steps, gave_in[0])
     document: CapacityDocument = {
-        "calls": most_carried(steps),
+        "call_count": most_carried(steps),
         "limited_by": gave_in[0],
         "detail": gave_in[1],
         "settings": settings,
@@ -87,13 +87,13 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
     return Report(document, text, 0 if most_carried(steps) else 1)
 
 
-def _refuse_others(run: CommandRun, probe: HostProbe) -> None:
+def _refuse_others(run: CommandRun, probe: CapacityProbe) -> None:
     """Raise where people are in a call, or might be: the test makes them hear what too many calls are."""
     if not run.yes:
         probe.others().refuse("they would be disturbed", "wait until they are over, or give --yes")
 
 
-def _show(steps: Sequence[StepResult]) -> None:
+def _show(steps: Sequence[CapacityTrial]) -> None:
     rows = []
     for one in sorted(steps, key=lambda step: step.calls):
         entry = one.as_json()
@@ -119,14 +119,20 @@ class _CapacityTest:
     """One search; ``steps`` has each number that was tried."""
 
     def __init__(
-        self, run: CommandRun, target: CallTarget, probe: HostProbe, flags: CapacityFlags, *, ends_at: float
+        self,
+        run: CommandRun,
+        target: CallTarget,
+        probe: CapacityProbe,
+        flags: CapacityFlags,
+        *,
+        ends_at: float,
     ) -> None:
         self._run = run
         self._target = target
         self._probe = probe
         self._flags = flags
         self._ends_at = ends_at
-        self.steps: list[StepResult] = []
+        self.steps: list[CapacityTrial] = []
         self.stopped = ""
         """Why it ended before the number was known."""
         self.out_of_memory = False
@@ -139,7 +145,7 @@ class _CapacityTest:
             self.steps.append(step)
             self._run.say(f"{calls} at once: {step.problem or 'carried'}")
 
-    async def _tried(self, calls: int) -> StepResult | None:
+    async def _tried(self, calls: int) -> CapacityTrial | None:
         """That many calls, repeated where they were too many; None where the test has to stop."""
         tries = 1
         while True:
@@ -149,7 +155,7 @@ class _CapacityTest:
             self._run.say(f"{calls} at once: {step.problem}; once more")
             tries += 1
 
-    async def _step(self, calls: int, tries: int) -> StepResult | None:
+    async def _step(self, calls: int, tries: int) -> CapacityTrial | None:
         """Place that many; None where the test has to stop."""
         ramp_s = (calls - 1) / _PER_SECOND
         plan = CallPlan(
@@ -179,7 +185,7 @@ class _CapacityTest:
         if report is None:
             return None
         problem = problem_of(report, calls)
-        return StepResult(calls=calls, tries=tries, problem=problem, report=report, samples=tuple(samples))
+        return CapacityTrial(calls=calls, tries=tries, problem=problem, report=report, samples=tuple(samples))
 
     async def _watch(self, placing: asyncio.Future[CallReport], samples: list[HostSample]) -> None:
         """Sample the host, and end the calls before they hurt it or other people."""

@@ -30,7 +30,7 @@ _LOG_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class HostProbe:
+class CapacityProbe:
     """What a capacity test asks of its host; from threads too."""
 
     actions: LocalRecoveryActions
@@ -75,12 +75,12 @@ def others_in(answer: OccupiedRooms) -> CallRisk:
 
 
 @contextmanager
-def host_probe(project: Project, host: Host, say: Callable[[str], None]) -> Iterator[HostProbe]:
+def host_probe(project: Project, host: Host, say: Callable[[str], None]) -> Iterator[CapacityProbe]:
     """A probe of a host, over one connection, until the block ends."""
     with recovery_actions(project, host, say=say) as actions:
         stack = actions.stack.stack
         transport = getattr(actions.sources, "transport", None)
-        yield HostProbe(actions, stack, _memory_of(host, transport))
+        yield CapacityProbe(actions, stack, _memory_of(host, transport))
 
 
 def _memory_of(host: Host, transport: Transport | None) -> Callable[[], float]:

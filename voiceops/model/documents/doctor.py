@@ -123,12 +123,17 @@ class CallDocument(TypedDict):
     """Rooms of ours that were not deleted: somebody else was in them, or nobody answered."""
 
 
+CapacityLimit = Literal[
+    "", "callers", "memory", "max_concurrent_jobs", "load_limit", "cpu", "sockets", "unknown"
+]
+
+
 class CapacityStep(TypedDict):
     """One number of calls at once."""
 
-    calls: int
+    call_count: int
     carried: bool
-    tries: int
+    try_count: int
     problem: str
     """Why it was too much; empty where it was carried."""
     answered_count: int
@@ -152,11 +157,10 @@ class CapacityStep(TypedDict):
 class CapacityDocument(TypedDict):
     """``inv capacity``: ``ok`` when at least one call was carried."""
 
-    calls: int
+    call_count: int
     """The largest number at once that was carried."""
-    limited_by: Literal[
-        "", "callers", "memory", "max_concurrent_jobs", "load_limit", "cpu", "sockets", "unknown"
-    ]
+    limited_by: CapacityLimit
+    """What gave in first; empty where nothing did."""
     detail: str
     settings: dict[str, float]
     """Of the agent, for just so many calls."""
