@@ -91,7 +91,7 @@ class CapacityTrial:
             "max_gap_s": max(gaps, default=None),
             "max_loss": max(losses, default=None),
             "cpu_share": round(self.highest("cpu_share"), 3),
-            "memory_available": round(self.least_memory, 3),
+            "memory_left_share": round(self.least_memory, 3),
             "load": round(self.highest("load"), 3),
             "callers_cpu_share": self.report.load.cpu_share,
             "callers_starved": self.report.load.starved,
@@ -136,7 +136,7 @@ def first_to_give_in(steps: Sequence[CapacityTrial], *, callers_here: bool) -> t
     """
     failed = [one for one in steps if not one.carried]
     if not failed:
-        return "", "nothing: all calls that were tried were carried"
+        return "", "nothing did: it may carry more (--most)"
     step = min(failed, key=lambda one: one.calls)
     load = step.report.load
     cpu = step.highest("cpu_share")
@@ -160,9 +160,12 @@ def _unanswered(kinds: set[FailureKind]) -> bool:
 
 
 def settings_for(steps: Sequence[CapacityTrial], gave_in: str) -> dict[str, float]:
-    """The settings of the agent with which it takes as many calls as were carried, and no more."""
+    """The settings of the agent with which it takes as many calls as were carried, and no more.
+
+    None where nothing gave in: it may carry more.
+    """
     carried = most_carried(steps)
-    if not carried:
+    if not carried or not gave_in:
         return {}
     found: dict[str, float] = {"max_concurrent_jobs": carried}
     load = max(one.highest("load") for one in steps if one.carried and one.calls == carried)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from voiceops.calls.capacity import (
     LEAST_MEMORY,
-    HostSample,
     CapacityTrial,
+    HostSample,
     capacity_text,
     first_to_give_in,
     most_carried,
@@ -106,7 +106,7 @@ def _show(steps: Sequence[CapacityTrial]) -> None:
                 "" if gap is None else f"{gap * 1000:.0f} ms",
                 f"{entry['cpu_share']:.0%}",
                 f"{entry['callers_cpu_share']:.0%}",
-                f"{entry['memory_available']:.0%}",
+                f"{entry['memory_left_share']:.0%}",
                 f"{entry['load']:.2f}",
                 one.problem,
             )

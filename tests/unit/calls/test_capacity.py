@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from voiceops.calls.capacity import (
-    HostSample,
     CapacityTrial,
+    HostSample,
     first_to_give_in,
     most_carried,
     next_calls,
@@ -102,3 +102,4 @@ def test_the_settings_take_as_many_calls_as_were_carried() -> None:
     assert settings_for(steps, "cpu") == {"max_concurrent_jobs": 4, "load_limit": 0.65}
     assert settings_for(steps, "callers") == {"max_concurrent_jobs": 4}
     assert settings_for([step(1, "silence")], "cpu") == {}
+    assert settings_for(steps[:1], "") == {}

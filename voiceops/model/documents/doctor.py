@@ -144,7 +144,7 @@ class CapacityStep(TypedDict):
     """Share of lost packets of the worst call."""
     cpu_share: float
     """Of the host, 0 to 1, at most."""
-    memory_available: float
+    memory_left_share: float
     """Share of the host's memory, at least."""
     load: float
     """What the agent reported to LiveKit, at most."""
