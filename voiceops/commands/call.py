@@ -12,6 +12,7 @@ from datetime import datetime
 import msgspec
 
 from voiceops.adapters.ssh.transports import transport_to
+from voiceops.calls.chart import draw
 from voiceops.calls.page import save_page
 from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.plan import flags_of, longest_s, make_plan
@@ -120,7 +121,5 @@ def _save(run: CommandRun, done: CallReport, target: CallTarget, *, report: str,
         save_page(done, report, url=target.url, made_at=datetime.now().astimezone().isoformat(" ", "seconds"))
         run.say(f"report: {report}")
     if plot:
-        from voiceops.calls.chart import draw
-
         save(draw(done), plot)
         run.say(f"plot: {plot}")
