@@ -249,6 +249,8 @@ class WaitForUnit(HostRequest):
     """Pattern of the instances of which only this one starts with the host; empty for what is no agent."""
     gate: str
     """``closed``: an agent may wait for its proof, and does not start with the host yet; ``open``: it is proved."""
+    pid: int
+    """The only main process that counts; 0: any."""
 
 
 class _Ready(TypedDict):

@@ -7,16 +7,18 @@ who looks all the time.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 import signal
 import time
 
 from voiceops.remote.onhost.agents import agent_health, close_gate, open_gate
+from voiceops.remote.onhost.base import Cancel, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.processes import process_variable, start_time
-from voiceops.remote.onhost.unit_state import run_lines, systemctl, unit_state
+from voiceops.remote.onhost.unit_state import LOG_BYTES, run_lines, systemctl, unit_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ DRAIN_BEGINS_S = 3.0
 POLL_S = 0.02
 LOOK_S = 0.5
 """The longest pause between two looks at a unit: each takes 15 ms of CPU, which an agent that starts needs itself."""
+STEADY_S = 0.3
+"""How long it has to stay ready at least: what takes longer to start than to settle could be ready for a moment only."""
 RUN_LOG_LINES = 200
 """Of a run that failed: enough for a whole traceback."""
+PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
+"""The id of systemd's message that a main process has ended (``SD_MESSAGE_UNIT_PROCESS_EXIT``)."""
 MASKED = "its unit is masked (`systemctl unmask` takes that back)"
 
 
@@ -76,26 +82,35 @@ def wait_for_unit(request: WaitForUnit, channel: Channel) -> ReadyAnswer:
 
 
 def await_unit(request: WaitForUnit) -> ReadyAnswer:
-    """Wait until the unit can do its job and has stayed so; else say why not, with the log's end."""
+    """Wait until the unit can do its job and its process has been up for ``settle_s``; else say why not, with the log's end.
+
+    One that is called before callers reach it settles beside its call: its gate is opened once it has been up for so long.
+    """
     began = time.monotonic()
     ends_at = began + request["timeout_s"]
     seen = unit_state(request["unit"])
-    if request["gate"] == "open":
-        open_gate(seen)
+    to_open = request["gate"] == "open"
+    settle_s = 0.0 if request["gate"] else request["settle_s"]
+    steady_s = min(settle_s, STEADY_S)
     first = seen["restarts"]
     settled: tuple[int, float] = (0, 0.0)
     missing = ""
     last_run = seen["invocation"]
     while True:
-        failed = died(seen, first)
+        failed = died(seen, first) or replaced(seen, request)
         if failed:
             log = run_lines(last_run, RUN_LOG_LINES)
             return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
+        if to_open and seen["age_s"] >= request["settle_s"]:
+            open_gate(seen)
+            to_open = False
         now = time.monotonic()
         missing = unready(seen, request)
         if missing or seen["pid"] != settled[0]:
             settled = (0 if missing else seen["pid"], now)
-        elif now - settled[1] >= request["settle_s"]:
+        up_s = seen["age_s"] if seen["pid"] else settle_s  # what has completed has nothing left to stay up
+        settles_at = max(settled[1] + steady_s, now + settle_s - up_s)
+        if not missing and now >= settles_at:
             if request["enable"] and request["gate"] != "closed":
                 enable_only(request["unit"], request["enable"])
             return {"unit": observed_unit(seen), "ready": True}
@@ -105,7 +120,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
         if missing:
             pause(seen, now - began, until=ends_at, flag="registered" if request["enable"] else "")
         else:
-            pause(seen, now - began, until=settled[1] + request["settle_s"])
+            pause(seen, now - began, until=settles_at)
         seen = unit_state(request["unit"])
         # Between two runs there is none, and the lines that tell why are those of the last one.
         last_run = seen["invocation"] or last_run
@@ -151,6 +166,23 @@ def died(unit: UnitState, first: int) -> str:
     if unit["active"] == "deactivating":
         return f"it ended, {ending_of(unit)}" if unit["code"] else "it stops"
     return ""
+
+
+def replaced(unit: UnitState, request: WaitForUnit) -> str:
+    """Why it is not the run that was waited for, empty while it is."""
+    if request["pid"] in (0, unit["pid"]):
+        return ""
+    return f"it ended and was restarted, {last_ending(unit['unit'])}"
+
+
+def last_ending(name: str) -> str:
+    """How the last main process of a unit ended, as the journal has it: the unit tells of the one that runs now."""
+    argv = ["journalctl", "--quiet", "--no-pager", "--output=json", "--lines=1"]
+    argv += [f"UNIT={name}", f"MESSAGE_ID={PROCESS_EXIT}"]
+    lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()
+    said = json.loads(lines[-1]) if lines else {}
+    word = "exit" if said.get("EXIT_CODE") == "exited" else "signal"
+    return f"{word} {said.get('EXIT_STATUS', 'unknown')}"
 
 
 def ending_of(unit: UnitState) -> str:

@@ -48,7 +48,7 @@ class SystemdBackend:
     def __init__(self, names: HostNames, transport: Transport, *, settle_s: float = 1.5) -> None:
         self._names = names
         self._transport = transport
-        self._settle_s = settle_s
+        self.settle_s = settle_s
         """How long a unit has to stay up before it counts: a restart loop is active half of the time."""
         self._failed: dict[str, list[str]] = {}
         """Units that had failed when they were observed, by service."""
@@ -94,10 +94,13 @@ class SystemdBackend:
         *,
         not_worker_id: str = "",
         gate: Gate = Gate.NONE,
+        pid: int = 0,
     ) -> Instance:
-        """Wait until the unit can do its job; ``gate`` OPEN lets callers reach it first."""
-        settle_s = 0.0 if gate is Gate.OPEN else self._settle_s
-        timeout_s = min(limit.remaining_s, service.ready_timeout_s + settle_s)
+        """Wait until the unit can do its job, by this process if one is given.
+
+        With ``gate`` CLOSED it is ready at once; OPEN lets callers reach it as soon as it has been up for long enough.
+        """
+        timeout_s = min(limit.remaining_s, service.ready_timeout_s + self.settle_s)
         log = service.probe.log if service.probe and service.probe.log else ""
         instances = self._names.template_unit(service.name).replace("@.", "@*.") if service.is_agent else ""
         answer = call(
@@ -107,12 +110,13 @@ class SystemdBackend:
                 state_dir=self._names.state,
                 unit=instance.launch,
                 timeout_s=timeout_s,
-                settle_s=settle_s,
+                settle_s=self.settle_s,
                 log=log,
                 not_worker_id=not_worker_id,
                 # Only what has proved itself starts with the host; the one before it does no longer.
                 enable=instances,
                 gate=gate.value,
+                pid=pid,
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, VoiceopsError
@@ -29,11 +30,14 @@ def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, pro
     try:
         new = backend.wait_ready(service, started, limit, gate=Gate.CLOSED)
         if not new.proving:
-            return new  # an agentkit that knows of no gates: it takes calls already
-        prove(service, proof_name)
+            # An agentkit that knows of no gates: it takes calls already.
+            return backend.wait_ready(service, new, limit)
+        _prove(backend, service, new, lambda: prove(service, proof_name))
         opened = True
-        opening = Deadline(min(_OPEN_S, limit.remaining_s), "registering its own name")
-        return backend.wait_ready(service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN)
+        opening = Deadline(min(backend.settle_s + _OPEN_S, limit.remaining_s), "registering its own name")
+        return backend.wait_ready(
+            service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN, pid=new.pid
+        )
     except BaseException as error:
         # A ServiceError is the host's own answer: it has not registered its name, so nobody was sent to it.
         if opened and not isinstance(error, ServiceError):
@@ -44,4 +48,17 @@ def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, pro
             # Why it was to end says more than that it did not.
             if isinstance(error, VoiceopsError):
                 error.add_context(after=f"; {left.message}")
+        raise
+
+
+def _prove(backend: SystemdBackend, service: Declared, new: Instance, prove: Callable[[], None]) -> None:
+    """Have the run proved; to the failure of its call add what the host knows: that it has ended, or is blocked."""
+    try:
+        prove()
+    except ServiceError as error:
+        if error.data.get("service") == service.name and not error.data.get("raised"):
+            try:
+                backend.wait_ready(service, new, Deadline(0.0, "its call"), gate=Gate.CLOSED, pid=new.pid)
+            except ServiceError as ended:
+                error.add_context(after=f"; {ended.message}")
         raise

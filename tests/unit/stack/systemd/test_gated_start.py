@@ -25,8 +25,18 @@ STARTED = Instance(service="agent", launch="agent@r2", pid=2, digest="r2", state
 class Backend:
     """Notes what is asked of it; ``knows_gates``: the agent says that it waits for its proof."""
 
-    def __init__(self, *, knows_gates: bool = True, opening: BaseException | None = None) -> None:
+    settle_s = 1.5
+
+    def __init__(
+        self,
+        *,
+        knows_gates: bool = True,
+        opening: BaseException | None = None,
+        looked: ServiceError | None = None,
+    ) -> None:
         self.knows_gates = knows_gates
+        self.looked = looked
+        """What the host says of it after a failed call."""
         self.opening = opening
         """What comes of the request to open the gate, instead of an agent that takes calls."""
         self.steps: list[object] = []
@@ -36,9 +46,18 @@ class Backend:
         return STARTED
 
     def wait_ready(
-        self, service: Declared, instance: Instance, limit: Deadline, *, not_worker_id: str = "", gate: Gate
+        self,
+        service: Declared,
+        instance: Instance,
+        limit: Deadline,
+        *,
+        not_worker_id: str = "",
+        gate: Gate = Gate.NONE,
+        pid: int = 0,
     ) -> Instance:
-        self.steps.append((gate, not_worker_id))
+        self.steps.append((gate, not_worker_id) if not pid else (gate, not_worker_id, pid))
+        if gate is Gate.CLOSED and pid and self.looked is not None:
+            raise self.looked
         if gate is Gate.OPEN and self.opening is not None:
             raise self.opening
         return replace(STARTED, worker_id="AW_1", proving=self.knows_gates and gate is Gate.CLOSED)
@@ -52,7 +71,7 @@ def start(backend: Backend, *, fails: bool = False) -> Instance:
     def prove(service: Declared, name: str) -> None:
         backend.steps.append(f"prove {name[:6]}")
         if fails:
-            raise ServiceError("it is silent")
+            raise ServiceError("it is silent", log_tail=("its line",), data={"service": "agent"})
 
     return gated_start(cast(Any, backend), AGENT, Deadline(30, "the test"), prove)
 
@@ -60,14 +79,24 @@ def start(backend: Backend, *, fails: bool = False) -> Instance:
 def test_it_is_proved_before_its_gate_is_opened() -> None:
     backend = Backend()
     assert not start(backend).proving
-    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", (Gate.OPEN, "AW_1")]
+    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", (Gate.OPEN, "AW_1", 2)]
 
 
 def test_one_that_fails_is_ended_and_its_gate_is_never_opened() -> None:
     backend = Backend()
     with pytest.raises(ServiceError, match="it is silent"):
         start(backend, fails=True)
-    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", StopForce.KILL]
+    look = (Gate.CLOSED, "", 2)
+    assert backend.steps == [("start", True), (Gate.CLOSED, ""), "prove proof-", look, StopForce.KILL]
+
+
+def test_one_that_has_ended_while_it_was_called_is_told_so_beside_what_its_caller_heard() -> None:
+    backend = Backend(looked=ServiceError("it did not stay up"))
+    with pytest.raises(ServiceError) as failed:
+        start(backend, fails=True)
+    assert failed.value.message == "it is silent; it did not stay up"
+    assert failed.value.log_tail == ("its line",)
+    assert backend.steps[-1] is StopForce.KILL
 
 
 @pytest.mark.parametrize("cut", [KeyboardInterrupt(), HostError("the connection was cut")])
@@ -75,7 +104,7 @@ def test_one_whose_gate_may_be_open_is_left_alone_as_it_may_have_callers(cut: Ba
     backend = Backend(opening=cut)
     with pytest.raises(type(cut)):
         start(backend)
-    assert backend.steps[-1] == (Gate.OPEN, "AW_1")
+    assert backend.steps[-1] == (Gate.OPEN, "AW_1", 2)
 
 
 def test_one_that_the_host_finds_unregistered_after_its_proof_is_ended() -> None:
@@ -88,4 +117,4 @@ def test_one_that_the_host_finds_unregistered_after_its_proof_is_ended() -> None
 def test_an_agent_that_knows_of_no_gate_takes_calls_at_once() -> None:
     backend = Backend(knows_gates=False)
     start(backend, fails=True)
-    assert backend.steps == [("start", True), (Gate.CLOSED, "")]
+    assert backend.steps == [("start", True), (Gate.CLOSED, ""), (Gate.NONE, "")], "it has settled"
