@@ -37,6 +37,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("rooms.delete", ROOM),
     ("rooms.selftest",),
     ("rotate-logs",),
+    ("rotate-keys", "--check"),
     ("schedule", "--check", "--remove"),
     ("inventory",),
     ("completion", "--shell", "zsh"),

@@ -54,6 +54,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("rooms.selftest",),
     ("token", "--room", ROOM),
     ("rotate-logs",),
+    ("rotate-keys", "--check"),
     ("schedule", "--check", "--remove"),
     ("backup",),
     ("restore",),

@@ -63,6 +63,15 @@ def _check_livekit(settings: Settings, decoder: Decoder) -> None:
         raise decoder.error(
             ("livekit", missing), f"{missing} is empty but its partner is not", "set both, or neither"
         )
+    livekit = settings.livekit
+    for which in ("next", "previous"):
+        key, secret = getattr(livekit, f"{which}_api_key"), getattr(livekit, f"{which}_api_secret")
+        if bool(key) != bool(secret):
+            raise decoder.error(
+                ("livekit", f"{which}_api_{'secret' if key else 'key'}"),
+                f"livekit.{which}_api_key and livekit.{which}_api_secret belong together",
+                "set both, or neither",
+            )
 
 
 def _check_history(settings: Settings, decoder: Decoder) -> None:

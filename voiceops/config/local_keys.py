@@ -53,7 +53,7 @@ def ensure_local_keys(environment: Environment, *, key: str = "", secrets: Seque
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             missing = [name for name in wanted if not environment.get(name)]
             if missing:
-                _append(environment.file, {name: _made(name == key) for name in missing})
+                _append(environment.file, {name: made_value(name == key) for name in missing})
             return tuple(missing)
         finally:
             os.close(descriptor)
@@ -87,7 +87,8 @@ def new_keys_notice(names: Sequence[str], environment: Environment, *, old_in: s
     )
 
 
-def _made(is_key: bool) -> str:
+def made_value(is_key: bool) -> str:
+    """A random key or secret, as strong as LiveKit's own."""
     # LiveKit wants 32 characters of secret; 43 of base64 hold 256 bits.
     return f"API{token_hex(8)}" if is_key else token_urlsafe(32)
 
@@ -99,10 +100,11 @@ def _append(file: Path, values: dict[str, str]) -> None:
     lines = [old if not old or old.endswith("\n") else old + "\n"]
     lines.append(_HEADING if _HEADING not in old else "")
     lines += [f"{name}={value}\n" for name, value in values.items()]
-    _replace(file, "".join(lines))
+    replace_env_file(file, "".join(lines))
 
 
-def _replace(file: Path, text: str) -> None:
+def replace_env_file(file: Path, text: str) -> None:
+    """Replace the file in one step, readable for its owner alone."""
     descriptor, temporary = tempfile.mkstemp(prefix=".env.", dir=file.parent)  # 0600 from the start
     try:
         with os.fdopen(descriptor, "w") as stream:

@@ -16,6 +16,7 @@ from voiceops.config.decode import Decoder, KindRegistry, fields_of, plain
 from voiceops.config.inventory.hostnames import split_port
 from voiceops.config.inventory.model import LOCAL_NAMES, Inventory
 from voiceops.config.inventory.patterns import match
+from voiceops.config.key_rotation import rotated_variable
 from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedMapping, SourceLocation, location_of
@@ -182,9 +183,17 @@ class Configuration:
             for name, variable in _DEFAULT_KEYS.items()
             if name not in declared
         }
-        return msgspec.structs.replace(
-            settings, livekit=msgspec.structs.replace(settings.livekit, **defaults)
-        )
+        livekit = msgspec.structs.replace(settings.livekit, **defaults)
+        defaults = {
+            f"{which}_{name}": secret_from(
+                LocatedMapping({"env": variable}), self.environment, place, f"livekit.{which}_{name}"
+            )
+            for which in ("next", "previous")
+            for name in _DEFAULT_KEYS
+            if f"{which}_{name}" not in declared
+            and (variable := rotated_variable(getattr(livekit, name), which)) in self.environment.dotenv()
+        }
+        return msgspec.structs.replace(settings, livekit=msgspec.structs.replace(livekit, **defaults))
 
     def _with_overrides(self, settings: Settings) -> Settings:
         changes: dict[str, float] = {}

@@ -15,6 +15,7 @@ import msgspec
 from voiceops.config import decode
 from voiceops.config.checks import check_address
 from voiceops.config.shipped import find_template
+from voiceops.errors import ConfigError
 from voiceops.kinds.configuration import render_configuration, write_configuration
 from voiceops.kinds.environment import digest_of, service_environment
 from voiceops.kinds.model import DeclarationContext, Declared, HostDeclaration, Kind, StopBehaviour
@@ -198,11 +199,15 @@ def _find_binary(service: LivekitService, on_fetch: OnProgress, machine: str = "
 def variables(service: LivekitService, settings: Settings) -> dict[str, object]:
     """Return what the template of livekit.yaml gets; the secret is in the clear."""
     livekit = settings.livekit
+    pairs = accepted_keys(settings)
+    # By name and not by use: which of them is in use changes without a restart of the server.
+    first = min(pairs)
     return {
         "port": livekit.port,
         "public": service.public,
-        "api_key": livekit.api_key.reveal(),
-        "api_secret": livekit.api_secret.reveal(),
+        "api_key": first,
+        "api_secret": pairs.pop(first),
+        "more_keys": dict(sorted(pairs.items())),
         "rtc_tcp_port": service.rtc_tcp_port,
         "rtc_udp_port": service.rtc_udp_port,
         "node_ip": service.node_ip,
@@ -216,14 +221,30 @@ def variables(service: LivekitService, settings: Settings) -> dict[str, object]:
     }
 
 
+def accepted_keys(settings: Settings) -> dict[str, str]:
+    """Return each key that the server accepts with its secret; more than one while keys are rotated."""
+    return {key.reveal(): secret.reveal() for key, secret in settings.livekit.accepted}
+
+
 def render(template: Path, values: Mapping[str, object], extra: Mapping[str, object]) -> str:
     """Render livekit.yaml; ``extra`` is merged over it, for what has no setting of its own."""
     text = render_configuration(template, values)
-    if not extra:
+    more = values["more_keys"]
+    assert isinstance(more, dict)
+    if not extra and not more:
         return text
     import yaml
 
     merged = _merge(yaml.safe_load(text), revealed(extra))
+    keys = merged.get("keys")
+    if missing := set(more) - set(keys if isinstance(keys, dict) else ()):
+        raise ConfigError(
+            f"{len(missing)} of the keys that livekit-server has to accept are not in its configuration",
+            file=str(template),
+            hint="list `more_keys` under `keys` in your own template, as templates/livekit.yaml does",
+        )
+    if not extra:
+        return text
     dumped: str = yaml.safe_dump(merged, sort_keys=False)
     return dumped
 

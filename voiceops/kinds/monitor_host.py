@@ -124,6 +124,10 @@ def host_inventory(settings: Settings, secrets: SecretReferences) -> Mapping[str
     if settings.runs(Role.SERVER) or settings.runs(Role.AGENT):
         livekit["api_key"] = secrets.referenced(settings.livekit.api_key, "LIVEKIT_API_KEY")
         livekit["api_secret"] = secrets.referenced(settings.livekit.api_secret, "LIVEKIT_API_SECRET")
+        for which in ("next", "previous"):
+            for name in (f"{which}_api_key", f"{which}_api_secret"):
+                if secret := getattr(settings.livekit, name):
+                    livekit[name] = secrets.referenced(secret, f"LIVEKIT_{name.upper()}")
     variables: dict[str, object] = {
         "project": settings.project,
         "livekit": livekit,

@@ -160,8 +160,27 @@ class LivekitSettings(_Settings, frozen=True, kw_only=True):
     """When the inventory has none: ``{env: LIVEKIT_API_KEY}``."""
     api_secret: Secret = Secret("")
     """When the inventory has none: ``{env: LIVEKIT_API_SECRET}``."""
+    next_api_key: Secret = Secret("")
+    """With its secret a second pair that the livekit-server accepts, before anything uses it (``inv rotate-keys``).
+
+    When the inventory has none, and ``api_key`` is ``{env: NAME}``: NAME_NEXT of ``.env``, where it has one.
+    """
+    next_api_secret: Secret = Secret("")
+    previous_api_key: Secret = Secret("")
+    """The same for the pair before, until nothing uses it any more: NAME_PREVIOUS of ``.env``."""
+    previous_api_secret: Secret = Secret("")
     insecure: bool = False
     """Allow an unencrypted URL (ws, http) beyond loopback and private networks."""
+
+    @property
+    def accepted(self) -> tuple[tuple[Secret, Secret], ...]:
+        """Each key with its secret that the livekit-server accepts, the one that is in use first."""
+        pairs = (
+            (self.api_key, self.api_secret),
+            (self.next_api_key, self.next_api_secret),
+            (self.previous_api_key, self.previous_api_secret),
+        )
+        return (pairs[0], *(pair for pair in pairs[1:] if pair[0]))
 
     @property
     def port(self) -> int:

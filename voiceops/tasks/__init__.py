@@ -22,6 +22,7 @@ from voiceops.tasks.project import init
 from voiceops.tasks.releases import lock, releases, render, rollback, unlock
 from voiceops.tasks.rooms import cleanup_rooms
 from voiceops.tasks.rooms import collection as rooms
+from voiceops.tasks.rotate_keys import rotate_keys
 from voiceops.tasks.schedule import rotate_logs, schedule
 from voiceops.tasks.stack import check_running, logs, restart, start, status, stop
 from voiceops.tasks.token import token
@@ -31,7 +32,7 @@ GROUPS = {
     "diagnosis": (why, recover, monitor, history, capacity),
     "rooms": (cleanup_rooms,),
     "servers": (deploy, setup, rollback, releases, drift, render, lock, unlock),
-    "project": (init, show_inventory, token, schedule, rotate_logs, backup, restore, completion),
+    "project": (init, show_inventory, token, schedule, rotate_logs, rotate_keys, backup, restore, completion),
 }
 """The headings of ``inv help``, with their commands in the order shown."""
 

@@ -154,12 +154,11 @@ async def _webhooks(
     # aiohttp's server: 3 MB that a monitor without webhooks does without.
     from voiceops.adapters.livekit.webhook import WebhookReceiver
 
-    livekit = host.settings.livekit
     receiver = WebhookReceiver(
         host=host.name,
         port=port,
-        key=livekit.api_key,
-        secret=livekit.api_secret,
+        # The server signs with any of those that it accepts.
+        pairs=host.settings.livekit.accepted,
         on_event=monitor.on_webhook,
     )
     try:

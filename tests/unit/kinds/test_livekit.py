@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from tests.support.declarations import SETTINGS, declare, named, with_service
+from voiceops.errors import ConfigError
 from voiceops.kinds.livekit import KIND, LivekitService
 from voiceops.kinds.model import DeclarationContext
 from voiceops.model.secret import Secret
@@ -91,3 +93,32 @@ def test_nodes_that_share_a_redis_are_a_cluster_whichever_setting_names_it(
 ) -> None:
     assert service.cluster == cluster
     assert KIND.as_monitored(service).get("redis", "") == cluster
+
+
+def with_keys(**pairs: str) -> Settings:
+    """Settings with these keys: ``api="a", next_api="b"``; each secret is its key, repeated."""
+    secrets = {f"{which}_key": Secret(key) for which, key in pairs.items()}
+    secrets |= {f"{which}_secret": Secret(key * 32) for which, key in pairs.items()}
+    livekit = msgspec.structs.replace(SETTINGS.livekit, **secrets)
+    return msgspec.structs.replace(SETTINGS, livekit=livekit)
+
+
+def test_both_keys_of_a_rotation_are_accepted_and_which_is_in_use_changes_nothing(
+    context: DeclarationContext,
+) -> None:
+    before, after = with_keys(api="b", next_api="a"), with_keys(api="a", previous_api="b")
+    assert server_config(before, context)["keys"] == {"a": "a" * 32, "b": "b" * 32}
+    assert server_config(after, context) == server_config(before, context)
+    digests = {named(declare(one, context), "livekit").digest for one in (before, after)}
+    assert len(digests) == 1
+    alone = named(declare(with_keys(api="a"), context), "livekit").digest
+    assert alone not in digests
+
+
+def test_a_template_of_ones_own_that_leaves_a_key_out_is_refused(context: DeclarationContext) -> None:
+    own = context.root / "templates" / "livekit.yaml"
+    own.parent.mkdir()
+    own.write_text("port: {{ port }}\nkeys:\n  {{ api_key }}: {{ api_secret }}\n")
+    assert server_config(with_keys(api="a"), context)["keys"] == {"a": "a" * 32}
+    with pytest.raises(ConfigError, match="1 of the keys"):
+        server_config(with_keys(api="a", next_api="b"), context)

@@ -7,11 +7,12 @@ Checked with the standard library, as ``token.py`` signs: PyJWT and cryptography
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Union
 
 import msgspec
@@ -54,23 +55,38 @@ class _Body(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Body)
 
 
-def verify(authorization: str, body: bytes, key: Secret, secret: Secret, now: float) -> None:
-    """``CredentialsError`` unless the key has signed exactly this body, for a time that includes ``now``."""
-    claims = verified_claims(authorization.removeprefix("Bearer ").strip(), key, secret, now)
+def verify(authorization: str, body: bytes, pairs: Sequence[tuple[Secret, Secret]], now: float) -> None:
+    """``CredentialsError`` unless one of the keys has signed exactly this body, for a time that includes ``now``."""
+    claims = _signed_claims(authorization.removeprefix("Bearer ").strip(), pairs, now)
     digest = str(claims.get("sha256", ""))
     if not hmac.compare_digest(base64.b64encode(hashlib.sha256(body).digest()), digest.encode()):
         raise CredentialsError("the body of a webhook is not the one that was signed")
+
+
+def _signed_claims(token: str, pairs: Sequence[tuple[Secret, Secret]], now: float) -> Mapping[str, object]:
+    """The claims of a token that one of the pairs has signed; the refusal of the last pair for any other."""
+    *others, (key, secret) = pairs
+    for other_key, other_secret in others:
+        with contextlib.suppress(CredentialsError):
+            return verified_claims(token, other_key, other_secret, now)
+    return verified_claims(token, key, secret, now)
 
 
 class WebhookReceiver:
     """Passes each webhook on once; whatever is wrong with one is answered 401 or 400 and changes nothing."""
 
     def __init__(
-        self, *, host: str, port: int, key: Secret, secret: Secret, on_event: Callable[[WebhookEvent], None]
+        self,
+        *,
+        host: str,
+        port: int,
+        pairs: Sequence[tuple[Secret, Secret]],
+        on_event: Callable[[WebhookEvent], None],
     ) -> None:
+        """``pairs``: each key with its secret whose signature counts."""
         self._host = host
         self._port = port
-        self._key, self._secret = key, secret
+        self._pairs = pairs
         self._on_event = on_event
         self._delivered: OrderedDict[str, None] = OrderedDict()
         self._runner: web.AppRunner | None = None
@@ -92,7 +108,7 @@ class WebhookReceiver:
     async def _receive(self, request: web.Request) -> web.Response:
         try:
             body = await request.read()
-            verify(request.headers.get("Authorization", ""), body, self._key, self._secret, time.time())
+            verify(request.headers.get("Authorization", ""), body, self._pairs, time.time())
             event = _decoder.decode(body)
         except CredentialsError:
             return web.Response(status=401)

@@ -38,6 +38,7 @@ DOCUMENTS: dict[str, tuple[type, ...]] = {
     "rooms.selftest": (rooms.SelftestDocument,),
     "rooms.show": (rooms.RoomDocument,),
     "rooms.wait-agent": (rooms.WaitAgentDocument,),
+    "rotate-keys": (servers.RotationDocument,),
     "rotate-logs": (stack.RotateLogsDocument,),
     "schedule": (project.ScheduleDocument,),
     "setup": (servers.DeployDocument,),

@@ -67,6 +67,15 @@ class DeployDocument(TypedDict):
     """A call through the servers after the last host."""
 
 
+class RotationDocument(TypedDict):
+    """``inv rotate-keys``."""
+
+    step: Literal["add", "use", "drop", "done"]
+    """The last step that was begun; with --check the next one."""
+    hosts: dict[str, object]
+    """What that step did, as ``inv start`` or ``inv deploy`` has it."""
+
+
 class RolledBackService(ServiceEntry):
     """An agent that went back."""
 

@@ -21,6 +21,8 @@ from voiceops.model.protocol import WEBHOOK_PATH
 from voiceops.model.secret import Secret
 
 KEY, SECRET = "key", "a-secret-of-more-than-thirty-two-characters"
+PAIRS = [(Secret("next"), Secret("another-secret-of-more-than-32-characters")), (Secret(KEY), Secret(SECRET))]
+"""While keys are rotated LiveKit may sign with either."""
 
 
 def body(identifier: str = "EV_1", **changes: object) -> bytes:
@@ -48,9 +50,7 @@ def token(data: bytes, *, secret: str = SECRET, **changes: object) -> str:
 @asynccontextmanager
 async def receiver(events: list[WebhookEvent]) -> AsyncIterator[str]:
     port = parts.free_port()
-    made = WebhookReceiver(
-        host="here", port=port, key=Secret(KEY), secret=Secret(SECRET), on_event=events.append
-    )
+    made = WebhookReceiver(host="here", port=port, pairs=PAIRS, on_event=events.append)
     await made.open()
     try:
         yield f"http://127.0.0.1:{port}{WEBHOOK_PATH}"
