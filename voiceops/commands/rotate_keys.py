@@ -15,18 +15,23 @@ from voiceops.adapters.livekit.credentials import refusal
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import DeployFlags
 from voiceops.commands import stack
+from voiceops.commands.deploy import deploy_hosts
 from voiceops.commands.hosts import stack_on
 from voiceops.config.key_rotation import RotatedKeys
-from voiceops.errors import CredentialsError, UsageError
+from voiceops.deadline import Deadline
+from voiceops.errors import CredentialsError, UsageError, VoiceopsError
 from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host, LivekitSettings
+from voiceops.stack.local.lock import locked, this_command
 
 if TYPE_CHECKING:
     from voiceops.model.documents.servers import RotationDocument
 
-_MARK = Path(".voiceops/keys-rotation")
-"""Stands from the beginning of a rotation to its end: after its last write .env looks as if there had been none."""
+_FOLDER = Path(".voiceops/rotation")
+_MARK = "unfinished"
+"""A file that stands from the beginning of a rotation to its end: after its last write .env looks as if there had been none."""
+_LOCK_WAIT_S = 5.0
 
 
 class RotationStep(str, Enum):
@@ -49,7 +54,14 @@ _WORDS = {
 
 
 def rotate_keys(run: CommandRun, *, drain: float, keep_previous: bool) -> Report:
-    """Go on with the rotation where it stands, or begin one."""
+    """Go on with the rotation where it stands, or begin one; ``LockedError`` where another command does."""
+    folder = run.project.root / _FOLDER
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    with locked(folder, Deadline(_LOCK_WAIT_S, "the other rotation"), run.say, this_command()):
+        return _rotate(run, folder / _MARK, drain=drain, keep_previous=keep_previous)
+
+
+def _rotate(run: CommandRun, mark: Path, *, drain: float, keep_previous: bool) -> Report:
     livekit = _same_pair(run)
     _refuse_left_out(run, livekit)
     if obstacle := _not_ours(run, livekit):
@@ -57,7 +69,6 @@ def rotate_keys(run: CommandRun, *, drain: float, keep_previous: bool) -> Report
     keys = RotatedKeys(
         run.project.configuration.environment, livekit.api_key.reference, livekit.api_secret.reference
     )
-    mark = run.project.root / _MARK
     unfinished = _step(livekit, begun=mark.exists())
     if run.check:
         return Report(_document(unfinished, {}), f"next is {_WORDS[unfinished]}", exit_code=2)
@@ -98,7 +109,6 @@ def _prepared(run: CommandRun, keys: RotatedKeys, mark: Path, step: RotationStep
     """The same command on the configuration of a step; what was written already is left as it is."""
     known = keys.environment.dotenv()
     if step is RotationStep.ADD:
-        mark.parent.mkdir(exist_ok=True)
         mark.touch()
         keys.add_next()
     elif step is RotationStep.USE and f"{keys.key}_NEXT" in known:
@@ -111,19 +121,17 @@ def _prepared(run: CommandRun, keys: RotatedKeys, mark: Path, step: RotationStep
 def _converge(run: CommandRun, step: RotationStep, drain: float) -> Report:
     """Bring the selected hosts to what the configuration declares now."""
     run.say(_WORDS[step])
-    if run.project.hosts[0].local:
-        report = stack.start(run, only="", verify=False, drain=drain)
-    else:
-        # ssh and all that a deploy imports: this machine's stack needs nothing of it.
-        from voiceops.commands.deploy import deploy_hosts
-
-        report = deploy_hosts(run, "deploy", DeployFlags(drain=drain), call=True, check=False)
-    if isinstance(report.text, str):
-        text: str | None = report.text
-    else:
-        text = report.text()
-    if text:
-        run.say(text)
+    try:
+        if run.project.hosts[0].local:
+            report = stack.start(run, only="", verify=False, drain=drain)
+        else:
+            report = deploy_hosts(run, "deploy", DeployFlags(drain=drain), call=True, check=False)
+    except VoiceopsError as error:
+        error.add_context(after=f"; the rotation stands at step {_WORDS[step]}, run this again to go on")
+        raise
+    text = report.text if isinstance(report.text, str) or run.json else report.text()
+    if text and not run.json:
+        run.say(str(text))
     return Report(_document(step, report.data), exit_code=report.exit_code)
 
 
