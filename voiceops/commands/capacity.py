@@ -20,6 +20,8 @@ from voiceops.calls.capacity import (
     problem_of,
     settings_for,
 )
+from voiceops.calls.capacity_chart import draw_capacity
+from voiceops.calls.pictures import check, save
 from voiceops.calls.stats import CallReport
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import CapacityFlags
@@ -57,6 +59,7 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
             f"the LiveKit of {host.name} listens on loopback only",
             hint=f"run `inv capacity` on {host.name} itself, or give livekit.url an address that is reached from here",
         )
+    check(flags.plot)
     target = call_target(run.project.hosts, service=flags.service)
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     began = time.monotonic()
@@ -78,6 +81,10 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
         "duration_s": round(time.monotonic() - began, 1),
         "steps": [one.as_json() for one in sorted(steps, key=lambda one: one.calls)],
     }
+
+    if flags.plot and steps:
+        save(draw_capacity(steps, gave_in[0]), flags.plot)
+        run.say(f"plot: {flags.plot}")
 
     def text() -> str:
         _show(steps)

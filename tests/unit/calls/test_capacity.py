@@ -17,6 +17,8 @@ from voiceops.calls.capacity import (
     problem_of,
     settings_for,
 )
+from voiceops.calls.capacity_chart import draw_capacity
+from voiceops.calls.chart import HEIGHT, WIDTH, ChartDot, ChartText
 from voiceops.calls.stats import CallReport, weigh
 from voiceops.model.calls import CallFailure, CallPlan, CallResult, FailureKind
 
@@ -103,3 +105,12 @@ def test_the_settings_take_as_many_calls_as_were_carried() -> None:
     assert settings_for(steps, "callers") == {"max_concurrent_jobs": 4}
     assert settings_for([step(1, "silence")], "cpu") == {}
     assert settings_for(steps[:1], "") == {}
+
+
+def test_the_picture_has_each_number_in_each_row_and_crosses_what_was_too_much() -> None:
+    steps = [step(4, "silence", [HostSample(cpu_share=0.9)]), step(1), step(2)]
+    shapes = draw_capacity(steps, "cpu")
+    dots = [one for one in shapes if isinstance(one, ChartDot)]
+    assert [one.cross for one in dots] == [False, False, True] * 3
+    assert all(0 <= one.x <= WIDTH and 0 <= one.y <= HEIGHT for one in dots)
+    assert any(isinstance(one, ChartText) and one.text == "2 calls at once" for one in shapes)
