@@ -144,13 +144,11 @@ class VoiceopsProgram(Program):
 
     def _complete(self, core: Sequence[str], words: Sequence[str]) -> None:
         """Print what can stand at the cursor, a word a line; a shell that waits gets no error."""
-        from voiceops.cli.names import project_names
-
         with contextlib.suppress(VoiceopsError, Exit, ParseError, ValueError):
             self.create_config()
             self.parse_core(list(core))
             self.parse_collection()
-            for word in candidates(words, self._contexts(), project_names):
+            for word in candidates(words, self._contexts(), _names_of):
                 print(word)
 
     def _help(self, words: Sequence[str]) -> NoReturn:
@@ -227,12 +225,16 @@ class VoiceopsProgram(Program):
         raise Exit
 
 
-def _is_service(word: str) -> bool:
-    # Only a word that may be a service needs the inventory.
+def _names_of(what: str) -> tuple[str, ...]:
+    # Only a word that may be a name needs the inventory.
     from voiceops.cli.names import project_names
 
+    return tuple(project_names(what))
+
+
+def _is_service(word: str) -> bool:
     try:
-        return word in project_names("service")
+        return word in _names_of("service")
     except VoiceopsError:
         return False  # the task itself says what is wrong with the inventory
 

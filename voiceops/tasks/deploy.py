@@ -48,7 +48,9 @@ def setup(run: CommandRun, flags: SetupFlags) -> Report:
 
     `inv deploy` does it as well. Example: inv setup --group voice --accept-new
     """
-    return _without_call(run, "setup", flags, check=run.check)
+    from voiceops.commands.deploy import deploy_hosts
+
+    return deploy_hosts(run, "setup", flags, call=False, check=run.check)
 
 
 @command(*TARGETS, "timeout", "diff", help=_CONNECT)
@@ -57,11 +59,7 @@ def drift(run: CommandRun, parallel: int = 0, accept_new: bool = False) -> Repor
 
     Example: inv drift --group voice --diff
     """
-    flags = SetupFlags(parallel=parallel, accept_new=accept_new)
-    return _without_call(run, "drift", flags, check=True)
-
-
-def _without_call(run: CommandRun, what: str, flags: SetupFlags, *, check: bool) -> Report:
     from voiceops.commands.deploy import deploy_hosts
 
-    return deploy_hosts(run, what, flags, call=False, check=check)
+    flags = SetupFlags(parallel=parallel, accept_new=accept_new)
+    return deploy_hosts(run, "drift", flags, call=False, check=True)
