@@ -29,6 +29,7 @@ from voiceops.stack.reconcile import (
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
 from voiceops.stack.steps import Starter, Stopper
+from voiceops.util.words import counted
 
 _POLL_S = 1.0
 """Between two questions who is in a call."""
@@ -145,7 +146,9 @@ def calls_at_stake(stack: Stack, actions: Sequence[Action], observed: Mapping[st
 
 
 def hang_up(stack: Stack, risk: CallRisk, observed: Mapping[str, Observed]) -> None:
-    """Tell the callers of these calls that they end; without it they would hear silence."""
+    """Tell the callers of these calls that they end, without which they would hear silence, and say which they are."""
+    if risk.rooms:
+        stack.progress("calls", "dropping", f"{counted(len(risk.rooms), 'call')}: {', '.join(risk.rooms)}")
     if stack.occupancy and risk.on_server:
         stack.occupancy.hang_up(risk.on_server, running_servers(observed))
 
