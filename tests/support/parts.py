@@ -97,6 +97,14 @@ def node() -> str:
     return found
 
 
+def caddy() -> str:
+    """The program of the distribution's Caddy."""
+    found = shutil.which("caddy")
+    if found is None:
+        missing("caddy", "its package is caddy on Debian")
+    return found
+
+
 def chromium() -> str:
     """The program of the distribution's Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")

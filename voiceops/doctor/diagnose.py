@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from voiceops.doctor import code_rules, server_rules, service_rules, worker_rules
+from voiceops.doctor import certificate_rules, code_rules, server_rules, service_rules, worker_rules
 from voiceops.doctor.facts import StackFacts
 from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
@@ -33,6 +33,7 @@ STACK_RULES: tuple[Rule, ...] = (
     service_rules.low_disk,
     service_rules.broken_service,
     service_rules.refused_password,
+    certificate_rules.certificate,
     service_rules.dead_monitor,
     service_rules.old_configuration,
     worker_rules.no_worker,

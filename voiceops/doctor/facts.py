@@ -159,6 +159,18 @@ class FullDisk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFact:
+    """The certificate that a service shows to browsers."""
+
+    service: str
+    domain: str
+    not_before: float = 0.0
+    not_after: float = 0.0
+    error: str = ""
+    """Why there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFact:
     cpu_share: float = 0.0
     """Of all cores, 0 to 1."""
@@ -168,6 +180,7 @@ class HostFact:
     full_disks: tuple[FullDisk, ...] = ()
     dead_monitors: tuple[str, ...] = ()
     """Monitors that somebody has started and that do not run any more: nothing is repaired by itself."""
+    certificates: tuple[CertificateFact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from voiceops.adapters.livekit.server import check_server
+from voiceops.doctor.certificates import certificates
 from voiceops.doctor.collect import LOG_WINDOW_S
 from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import event_of
@@ -44,6 +45,8 @@ class HostSources:
     """Where its LiveKit is reached from here."""
     transport: Transport
     outline: Sequence[Declared]
+    address: str
+    """Where its sites are reached from here."""
     _answer: HostDiagnosis | None = None
 
     def read(self, since: float | None = None) -> None:
@@ -101,6 +104,9 @@ class HostSources:
         stack = self._observed_stack()
         return replace(
             machine,
+            certificates=await asyncio.to_thread(
+                lambda: tuple(certificates(self.settings.running, self.address))
+            ),
             dead_monitors=stack.dead_monitors(failed),
             broken_services=tuple(stack.broken_services(failed)),
         )

@@ -13,6 +13,7 @@ import psutil
 
 from voiceops.adapters.livekit.server import check_server
 from voiceops.adapters.process import processes
+from voiceops.doctor.certificates import certificates
 from voiceops.doctor.facts import ChangedService, FullDisk, HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, without_livekit
@@ -87,6 +88,7 @@ class LocalSources:
                 for one in stack.changed_services()
             ),
             full_disks=tuple(full_disks(self.folder, self.settings.running)),
+            certificates=tuple(certificates(self.settings.running)),
         )
 
     def _logs(self) -> list[tuple[str, Path, int]]:

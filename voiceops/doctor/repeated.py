@@ -17,6 +17,7 @@ from typing import TypeVar
 import psutil
 
 from voiceops.adapters.livekit.server import check_server
+from voiceops.doctor.certificates import CertificateReader
 from voiceops.doctor.collect import collect
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
@@ -43,6 +44,7 @@ class WatchedSources:
     details: Callable[[Instance], WorkerDetails]
     recent: RecentEvents
     root: Path
+    certificates: CertificateReader
 
     def now(self) -> float:
         return time.time()
@@ -62,7 +64,9 @@ class WatchedSources:
     async def host(self) -> HostFact:
         # Of the cores since the last time, which costs no waiting.
         return HostFact(
-            cpu_share=psutil.cpu_percent() / 100, disk_free_bytes=shutil.disk_usage(self.root).free
+            cpu_share=psutil.cpu_percent() / 100,
+            disk_free_bytes=shutil.disk_usage(self.root).free,
+            certificates=await asyncio.to_thread(self.certificates.read),
         )
 
     def _observed_stack(self) -> ObservedStack:

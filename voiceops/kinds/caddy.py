@@ -12,7 +12,7 @@ from voiceops.config import decode
 from voiceops.config.checks import check_ip
 from voiceops.errors import ConfigError
 from voiceops.kinds.program import Program, ProgramKind
-from voiceops.model.settings import Port, PortUse, Probe, ServiceBase, Settings
+from voiceops.model.settings import HttpsSite, Port, PortUse, Probe, ServiceBase, Settings
 
 if TYPE_CHECKING:
     from voiceops.adapters.binaries.progress import OnProgress
@@ -45,6 +45,10 @@ class CaddyService(ServiceBase, tag_field="kind", tag="caddy", frozen=True, kw_o
     @property
     def https_host(self) -> str:
         return self.domain if self.port == 443 else f"{self.domain}:{self.port}"
+
+    @property
+    def https_site(self) -> HttpsSite:
+        return HttpsSite(domain=self.domain, address=self.address, port=self.port)
 
 
 class CaddyKind(ProgramKind[CaddyService]):

@@ -136,6 +136,11 @@ class ServiceBase(_Settings, frozen=True, kw_only=True):
         return ""
 
     @property
+    def https_site(self) -> HttpsSite | None:
+        """Of a proxy with a certificate: where it shows it; None: it is none."""
+        return None
+
+    @property
     def cluster(self) -> str:
         """Of a server: HOST:PORT of the Redis by which it is joined to others; empty: it stands alone."""
         return ""
@@ -341,6 +346,16 @@ class Host(_Settings, frozen=True, kw_only=True):
     settings: Settings
     vars: dict[str, object] = {}
     """All Ansible variables, secrets as ``Secret``; for templates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpsSite:
+    """Where a service shows a certificate to browsers, and for which name."""
+
+    domain: str
+    address: str
+    """Where it listens; 0.0.0.0: everywhere."""
+    port: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,7 @@ def _server_recovery_actions(
             endpoint_url=asked.settings.livekit.url,
             transport=transport,
             outline=stack.outline,
+            address=host.address,
         )
         yield LocalRecoveryActions(
             settings=asked.settings,

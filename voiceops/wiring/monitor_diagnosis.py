@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from voiceops.doctor.certificates import CertificateReader
 from voiceops.doctor.local_recovery import LocalStack
 from voiceops.doctor.local_sources import worker_details
 from voiceops.doctor.observed_stack import WorkerDetails, details_of
@@ -46,6 +47,7 @@ def _of_machine(
         details=partial(worker_details, folder),
         recent=RecentEvents(logs),
         root=project.root,
+        certificates=CertificateReader(host.settings.running),
     )
     return RepeatedDiagnosis(
         sources=sources,
@@ -70,6 +72,7 @@ def _of_server(
         details=details,
         recent=RecentEvents([]),
         root=project.root,
+        certificates=CertificateReader(host.settings.running),
     )
     return RepeatedDiagnosis(
         sources=sources,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.fakes.livekit_api import FakeLivekitApi
+from voiceops.doctor.certificates import CertificateReader
 from voiceops.doctor.observed_stack import WorkerDetails
 from voiceops.doctor.recent_events import MOST_EVENTS, RecentEvents
 from voiceops.doctor.repeated import RepeatedDiagnosis, SessionRooms, WatchedSources
@@ -69,6 +70,7 @@ class Machine:
         self, *, steps: Sequence[str] = ("start", "restart"), server: str = ""
     ) -> RepeatedDiagnosis:
         sources = WatchedSources(
+            certificates=CertificateReader({}),
             settings=SETTINGS,
             observed=lambda: {"agent": Observed(instances=(self.instance(),))},
             details=lambda instance: WorkerDetails(health=self.health),

@@ -24,6 +24,7 @@ from tests.unit.test_docs import parses
 from voiceops.doctor.diagnose import diagnose
 from voiceops.doctor.facts import (
     BrokenService,
+    CertificateFact,
     ChangedService,
     FullDisk,
     HostFact,
@@ -39,6 +40,11 @@ NAMED = (worker(agent_name="front"),)
 
 def dispatched(name: str) -> tuple[Dispatch, ...]:
     return (Dispatch(id="AD_1", room="r", agent_name=name, created_at=NOW - 60),)
+
+
+def with_certificate(**changes: Any) -> StackFacts:
+    shown = CertificateFact(service="caddy", domain="voice.example.com", **changes)
+    return scene(host=HostFact(certificates=(shown,)))
 
 
 CASES: dict[str, StackFacts] = {
@@ -187,7 +193,16 @@ CASES: dict[str, StackFacts] = {
     ),
     "monitor-dead": scene(host=HostFact(dead_monitors=("monitor",))),
     "disk-full": scene(host=HostFact(disk_free_bytes=1000)),
+    "certificate-missing": with_certificate(error="no certificate for voice.example.com"),
+    "certificate-not-renewed": with_certificate(not_before=NOW - 9.1 * 3600, not_after=NOW + 2.9 * 3600),
+    "certificate-expired": with_certificate(not_before=NOW - 90 * 86_400, not_after=NOW - 60),
 }
+
+
+def test_a_certificate_is_left_to_caddy_while_it_may_still_be_renewed_in_time() -> None:
+    for days, left in ((90, 23), (90, 89), (0.5, 0.14)):
+        facts = with_certificate(not_before=NOW - (days - left) * 86_400, not_after=NOW + left * 86_400)
+        assert diagnose(facts) == (), (days, left)
 
 
 @pytest.mark.parametrize("rule", CASES)
