@@ -52,6 +52,8 @@ class WebService(ServiceBase, tag_field="kind", tag="web", frozen=True, kw_only=
     """Whom calls are dispatched to; None: the only agent of the inventory."""
     client: Union[str, None] = None
     """Path of livekit-client.umd.js; None: fetched by npm."""
+    client_url: str = ""
+    """Where it is fetched from if npm can't; what comes is checked against the pinned hash."""
     requests_per_minute: AboveZero = 120.0
     """Of one address; what is beyond is refused."""
     requests_per_minute_total: AboveZero = 6000.0
@@ -87,6 +89,8 @@ class WebKind(Kind[WebService]):
                 )
         for index, proxy in enumerate(service.trusted_proxies):
             check_peer(proxy, decoder, (*path, "trusted_proxies", index))
+        if service.client_url:
+            check_url(decoder, (*path, "client_url"), service.client_url, ("http", "https"))
         if service.livekit_url:
             check_url(decoder, (*path, "livekit_url"), service.livekit_url, ("ws", "wss", "http", "https"))
         if service.page and service.origins and service.cors_port == service.port:
@@ -98,7 +102,7 @@ class WebKind(Kind[WebService]):
             yield PortUse("TCP", service.cors_port, ("services", name, "cors_port"))
 
     def fetch(self, service: WebService, on_fetch: OnProgress) -> None:
-        livekit_client(service.client, on_progress=on_fetch)
+        livekit_client(service.client, url=service.client_url, on_progress=on_fetch)
 
     def outline(self, bare: Declared, service: WebService, settings: Settings) -> Declared:
         ports = tuple(dict.fromkeys(filter(None, (service.port, service.api_port))))
@@ -116,7 +120,7 @@ class WebKind(Kind[WebService]):
         env = _variables(own, service, context.settings) | service_environment(service, context.dotenv())
 
         def prepare() -> tuple[str, ...]:
-            livekit_client(service.client, on_progress=context.on_fetch(outline.name))
+            livekit_client(service.client, url=service.client_url, on_progress=context.on_fetch(outline.name))
             return argv
 
         return replace(outline, argv=argv, digest=digest_of(argv, env), env=importable(env), prepare=prepare)
@@ -125,7 +129,11 @@ class WebKind(Kind[WebService]):
         name, names, venv = outline.name, host.names, host.venv
         assert venv is not None
         client = f"{names.opt}/bin/livekit-client-{VERSION}.umd.js"
-        blob = host.program(client, livekit_client(service.client, on_progress=host.on_fetch), mode=0o644)
+        blob = host.program(
+            client,
+            livekit_client(service.client, url=service.client_url, on_progress=host.on_fetch),
+            mode=0o644,
+        )
         own = web_settings(name, service, host.settings, client, ())
         env = _variables(own, service, host.settings) | service_environment(service, host.dotenv)
         alone = not service.public and on_loopback(host.settings.livekit.url)

@@ -1,6 +1,7 @@
-"""Gets livekit-client for pages: from the user's cache, else by ``npm pack``, which uses the registry that npm is set to.
+"""Gets livekit-client for pages: from the user's cache, else by ``npm pack``, which uses the registry that npm is set to,
+else from an address that the inventory names.
 
-Only the pinned release counts, whatever the registry sends: the archive is checked before it is opened, and whoever
+Only the pinned release counts, whatever a source sends: an archive is checked before it is opened, and whoever
 serves the file checks that again (``read_client``).
 """
 
@@ -11,8 +12,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from voiceops.adapters import http
 from voiceops.adapters.binaries.progress import OnProgress, Progress, cache_folder
 from voiceops.errors import ConfigError, StorageError, VoiceopsError
 from voiceops.util.atomic_write import write_atomically
@@ -25,6 +28,7 @@ ARCHIVE_SHA512 = (
 SHA256 = "fb646f2260d84f91238d0a2dc10726c456631d6a26c7cafc43cfee5959b4d31d"
 _MEMBER = "package/dist/livekit-client.umd.js"
 _TIMEOUT_S = 120.0
+_URL_TIMEOUT_S = 30.0
 
 
 def client_path(configured: str | None) -> Path:
@@ -34,8 +38,8 @@ def client_path(configured: str | None) -> Path:
     return cache_folder() / "livekit-client" / VERSION / "livekit-client.umd.js"
 
 
-def livekit_client(configured: str | None, *, on_progress: OnProgress) -> Path:
-    """The file of the pinned release, fetched when there is none. Safe to call by several processes at once.
+def livekit_client(configured: str | None, *, url: str = "", on_progress: OnProgress) -> Path:
+    """The file of the pinned release, fetched when there is none: by npm, else from ``url``. Safe to call by several processes at once.
 
     ``ConfigError`` for a configured file that is not the pinned one, ``VoiceopsError`` where it can't be fetched.
     """
@@ -43,7 +47,7 @@ def livekit_client(configured: str | None, *, on_progress: OnProgress) -> Path:
     if configured:
         read_client(path)
     elif not path.is_file():
-        _fetch(path, on_progress)
+        _fetch(path, url, on_progress)
     return path
 
 
@@ -61,13 +65,36 @@ def read_client(path: Path) -> bytes:
     return content
 
 
-def _fetch(target: Path, on_progress: OnProgress) -> None:
-    npm = shutil.which("npm")
-    hint = f"name the file: services: {{web: {{client: PATH}}}} (dist/livekit-client.umd.js of livekit-client {VERSION})"
-    if npm is None:
+def _fetch(target: Path, url: str, on_progress: OnProgress) -> None:
+    """Take it from the first source that has the pinned file."""
+    causes: list[str] = []
+    content = None
+    for source in (_by_npm, partial(_from_url, url)) if url else (_by_npm,):
+        try:
+            content = source(on_progress)
+            break
+        except VoiceopsError as error:
+            causes += [error.message, *error.log_tail]
+            on_progress(Progress(doing=error.message))
+    if content is None:
         raise VoiceopsError(
-            "livekit-client is fetched by npm, which is not on PATH", hint=f"install npm, or {hint}"
+            f"livekit-client {VERSION} can't be fetched: {causes[0]}",
+            hint=f"name an address that has it, services: {{web: {{client_url: URL}}}}, or the file itself, client: PATH"
+            f" (dist/livekit-client.umd.js of the npm package livekit-client@{VERSION})",
+            log_tail=tuple(causes[1:]),
+            retryable=True,
         )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(target, content)
+    except OSError as error:
+        raise StorageError(f"can't write to {target.parent}: {error.strerror or error}") from error
+
+
+def _by_npm(on_progress: OnProgress) -> bytes:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise VoiceopsError("npm is not on PATH")
     on_progress(Progress(doing=f"fetching livekit-client {VERSION} by npm"))
     with tempfile.TemporaryDirectory(prefix="voiceops-npm-") as folder:
         command = [npm, "pack", "--silent", "--ignore-scripts", f"livekit-client@{VERSION}"]
@@ -76,19 +103,22 @@ def _fetch(target: Path, on_progress: OnProgress) -> None:
                 command, cwd=folder, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise VoiceopsError(
-                f"npm pack livekit-client failed: {error}", hint=hint, retryable=True
-            ) from error
+            raise VoiceopsError(f"npm pack livekit-client failed: {error}") from error
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(archives) != 1:
             tail = tuple(done.stderr.strip().splitlines()[-5:])
-            raise VoiceopsError("npm pack livekit-client failed", hint=hint, log_tail=tail, retryable=True)
-        content = archive_content(archives[0].read_bytes(), Path(folder))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(target, content)
-    except OSError as error:
-        raise StorageError(f"can't write to {target.parent}: {error.strerror or error}") from error
+            raise VoiceopsError("npm pack livekit-client failed", log_tail=tail)
+        return archive_content(archives[0].read_bytes(), Path(folder))
+
+
+def _from_url(url: str, on_progress: OnProgress) -> bytes:
+    on_progress(Progress(doing=f"fetching livekit-client {VERSION} from {url}"))
+    answer = http.get(url, timeout_s=_URL_TIMEOUT_S)
+    if answer.status != 200:
+        raise VoiceopsError(f"{url} answers {answer.status}")
+    if hashlib.sha256(answer.body).hexdigest() != SHA256:
+        raise VoiceopsError(f"what {url} has does not match the pinned hash; refused")
+    return answer.body
 
 
 def archive_content(archive: bytes, folder: Path) -> bytes:
