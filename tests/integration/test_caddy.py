@@ -16,7 +16,9 @@ from tests.support.caddy_stack import DOMAIN, caddy_stack
 from tests.support.projects import Project
 
 pytestmark = pytest.mark.timeout(180)
-LIFETIME_S = 12
+LIFETIME_S = 5
+NO_CHECK_TIME = 0x200000
+"""X509_V_FLAG_NO_CHECK_TIME: on a full machine the certificate may have run out before the first request."""
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +35,8 @@ def test_page_and_signalling_come_by_https_and_a_certificate_that_is_not_renewed
     port = int(stack.variables["services"]["caddy"]["port"])
     root = stack.folder / ".voiceops/data/caddy/certificates/pki/authorities/local/root.crt"
     wait_for(root)
-    assert status(port, root, "/health") == 200
-    assert status(port, root, "/rtc/validate") == 401  # LiveKit itself, which wants a token
+    assert status(port, root, "/health", NO_CHECK_TIME) == 200
+    assert status(port, root, "/rtc/validate", NO_CHECK_TIME) == 401  # LiveKit itself, which wants a token
     # Made for seconds, and Caddy looks every 10 minutes: as if its CA were away.
     found = finding(stack, "certificate-expired", within_s=LIFETIME_S + 60)
     assert found["cause"].startswith(f"The certificate of {DOMAIN} ran out")
@@ -50,9 +52,10 @@ def wait_for(file: Path) -> None:
         time.sleep(0.05)
 
 
-def status(port: int, root: Path, path: str) -> int:
+def status(port: int, root: Path, path: str, flags: int = 0) -> int:
     """The status of an answer by https, for a client that trusts this CA alone."""
     context = ssl.create_default_context(cafile=str(root))
+    context.verify_flags |= flags
     with (
         socket.create_connection(("127.0.0.1", port), 10) as plain,
         context.wrap_socket(plain, server_hostname=DOMAIN) as secure,

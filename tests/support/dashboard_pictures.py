@@ -14,14 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.support import parts
 from tests.support.browser import Page, chromium
-from tests.support.page_pictures import FOLDER, LOOKS
-from voiceops.adapters.binaries.livekit_client import livekit_client
-from voiceops.model.web import DashboardSettings, WebSettings
-from voiceops.web.assets import load_assets
+from tests.support.page_pictures import FOLDER, LOOKS, page_without_livekit
+from voiceops.model.web import DashboardSettings
 from voiceops.web.audit import AuditLog, new_entry
-from voiceops.web.server import serving_web
 
 _HERE = "localhost"
 _PRINT = "import sys, time; print(open(sys.argv[1]).read(), flush=True); time.sleep(float(sys.argv[2]))"
@@ -50,29 +46,40 @@ def _room(name: str, age_s: float, people: int, agent: str | None, now: float) -
     return {"host": _HERE, "name": name, "created_at": now - age_s, "people": people, "agent": agent}
 
 
+def _stack(now: float) -> dict[str, object]:
+    return {"project": "frontdesk", "history_read": True, "history_error": "", "checked_at": now - 2}
+
+
+def _host() -> dict[str, object]:
+    read = {"services_read": True, "services_error": "", "rooms_read": True, "rooms_error": ""}
+    return {**read, "has_rooms": True, "call_count": 2, "knows_agents": True}
+
+
+def _call(number: int, now: float) -> dict[str, object]:
+    lost = number in (1, 7)
+    return {
+        "started_at": now - 600 * number,
+        "answer_s": None if lost else 0.35 + (number * 7919 % 13) / 30,
+        "outcome": "unanswered" if lost else "answered",
+        "detail": "",
+    }
+
+
+def _incident(number: str, sentence: str, began_at: float, ended_at: float | None) -> dict[str, object]:
+    cause = {"host": _HERE, "cause": "dead", "subject": "agent", "fix": "inv start --only agent"}
+    return {**cause, "id": number, "sentence": sentence, "began_at": began_at, "ended_at": ended_at}
+
+
+def _repair(number: str, at: float, subject: str, **ended: object) -> dict[str, object]:
+    return {"id": number, "at": at, "action": "start", "subject": subject, "error": "", **ended}
+
+
 def sample(now: float) -> dict[str, object]:
     """A feed's line of a night in which an agent died twice: most states that there are."""
-    incident = {"host": _HERE, "cause": "dead", "subject": "agent", "fix": "inv start --only agent"}
+    no_module = "exit code 1: ModuleNotFoundError: No module named 'openai'"
     sections: dict[str, dict[str, dict[str, object]]] = {
-        "stack": {
-            "stack": {
-                "project": "frontdesk",
-                "history_read": True,
-                "history_error": "",
-                "checked_at": now - 2,
-            }
-        },
-        "hosts": {
-            _HERE: {
-                "services_read": True,
-                "services_error": "",
-                "has_rooms": True,
-                "rooms_read": True,
-                "rooms_error": "",
-                "call_count": 2,
-                "knows_agents": True,
-            }
-        },
+        "stack": {"stack": _stack(now)},
+        "hosts": {_HERE: _host()},
         "services": {
             "1": _service("livekit", now),
             "2": _service("agent", now, state="failed", pids=[], started_at=None, detail="exit code 1"),
@@ -86,53 +93,25 @@ def sample(now: float) -> dict[str, object]:
             "3": _room("web-99aa88bb77cc66dd", 12, 1, "agent-de", now),
             "4": _room("conference", 4000, 0, None, now),
         },
-        "calls": {
-            str(number): {
-                "started_at": now - 600 * number,
-                "answer_s": None if number in (1, 7) else 0.35 + (number * 7919 % 13) / 30,
-                "outcome": "unanswered" if number in (1, 7) else "answered",
-                "detail": "",
-            }
-            for number in range(60)
-        },
+        "calls": {str(number): _call(number, now) for number in range(60)},
         "incidents": {
-            "1": {
-                **incident,
-                "id": "1",
-                "sentence": "agent has ended with exit code 1",
-                "began_at": now - 75,
-                "ended_at": None,
-            },
-            "2": {
-                **incident,
-                "id": "2",
-                "sentence": "agent-de was killed by signal 9",
-                "began_at": now - 3010,
-                "ended_at": now - 3000,
-            },
+            "1": _incident("1", "agent has ended with exit code 1", now - 75, None),
+            "2": _incident("2", "agent-de was killed by signal 9", now - 3010, now - 3000),
         },
         "repairs": {
-            "1": {
-                "id": "1",
-                "at": now - 3000,
-                "action": "start",
-                "subject": "agent-de",
-                "ok": True,
-                "took_s": 3.4,
-                "reason": "it was killed by signal 9",
-                "error": "",
-            },
-            "2": {
-                "id": "2",
-                "at": now - 60,
-                "action": "start",
-                "subject": "agent",
-                "ok": False,
-                "took_s": 1.2,
-                "attempt": 3,
-                "reason": "it has ended",
-                "error": "exit code 1: ModuleNotFoundError: No module named 'openai'",
-            },
+            "1": _repair(
+                "1", now - 3000, "agent-de", ok=True, took_s=3.4, reason="it was killed by signal 9"
+            ),
+            "2": _repair(
+                "2",
+                now - 60,
+                "agent",
+                ok=False,
+                took_s=1.2,
+                attempt=3,
+                reason="it has ended",
+                error=no_module,
+            ),
         },
     }
     return {"at": now, "sections": {name: {"rows": rows} for name, rows in sections.items()}}
@@ -151,7 +130,6 @@ _FINDING = {
 @asynccontextmanager
 async def sample_dashboard() -> AsyncIterator[str]:
     """Serve it with the sample; its address. No LiveKit is needed."""
-    client = livekit_client(None, on_progress=lambda progress: None)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "line").write_text(json.dumps(sample(time.time())))
@@ -159,24 +137,14 @@ async def sample_dashboard() -> AsyncIterator[str]:
         AuditLog(folder / "audit.log").write(
             new_entry("1", "restart", "agent", by="this machine", drop_calls=False)
         )
-        nowhere = "ws://127.0.0.1:9"
-        settings = WebSettings(
-            port=parts.free_port(),
-            livekit_url=nowhere,
-            browser_url=nowhere,
-            client=str(client),
-            requests_per_minute=600.0,
-            requests_per_minute_total=600.0,
-            dashboard=DashboardSettings(
-                feed=(sys.executable, "-c", _PRINT, str(folder / "line"), "600"),
-                program=(sys.executable, "-c", _PRINT, str(folder / "why"), "0"),
-                inventory="",
-                audit_log=str(folder / "audit.log"),
-            ),
+        dashboard = DashboardSettings(
+            feed=(sys.executable, "-c", _PRINT, str(folder / "line"), "600"),
+            program=(sys.executable, "-c", _PRINT, str(folder / "why"), "0"),
+            inventory="",
+            audit_log=str(folder / "audit.log"),
         )
-        keys = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32}
-        async with serving_web(settings, keys, load_assets(client)):
-            yield f"http://localhost:{settings.port}/ops"
+        async with page_without_livekit(dashboard) as origin:
+            yield f"{origin}/ops"
 
 
 async def picture(page: Page, scheme: str, width: int) -> Image.Image:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -13,7 +14,7 @@ from PIL import Image
 from tests.support import parts
 from tests.support.browser import Page, chromium
 from voiceops.adapters.binaries.livekit_client import livekit_client
-from voiceops.model.web import WebSettings
+from voiceops.model.web import DashboardSettings, WebSettings
 from voiceops.web.assets import load_assets
 from voiceops.web.server import serving_web
 
@@ -62,8 +63,9 @@ async def sheet(page: Page, scheme: str, width: int) -> Image.Image:
     return whole
 
 
-async def main() -> None:
-    """Serve the page and take the pictures; no LiveKit is needed."""
+@asynccontextmanager
+async def page_without_livekit(dashboard: DashboardSettings | None = None) -> AsyncIterator[str]:
+    """Serve the page, and the dashboard where it is given; its origin."""
     client = livekit_client(None, on_progress=print)
     nowhere = "ws://127.0.0.1:9"
     settings = WebSettings(
@@ -73,11 +75,18 @@ async def main() -> None:
         client=str(client),
         requests_per_minute=600.0,
         requests_per_minute_total=600.0,
+        dashboard=dashboard,
     )
     keys = {"LIVEKIT_API_KEY": "key", "LIVEKIT_API_SECRET": "s" * 32}
-    async with serving_web(settings, keys, load_assets(client)), chromium() as browser:
+    async with serving_web(settings, keys, load_assets(client)):
+        yield f"http://localhost:{settings.port}"
+
+
+async def main() -> None:
+    """Serve the page and take the pictures; no LiveKit is needed."""
+    async with page_without_livekit() as origin, chromium() as browser:
         page = await browser.page()
-        await page.open(f"http://localhost:{settings.port}/")
+        await page.open(origin)
         for name, (scheme, width) in LOOKS.items():
             picture = await sheet(page, scheme, width)
             picture.quantize(64).save(FOLDER / f"page-{name}.png", optimize=True)

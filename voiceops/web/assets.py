@@ -14,6 +14,7 @@ PAGE = Path(__file__).parent / "page"
 _JAVASCRIPT = "text/javascript"
 _PAGE_FILES = {
     "/": ("index.html", "text/html"),
+    "/base.css": ("base.css", "text/css"),
     "/style.css": ("style.css", "text/css"),
     "/page.mjs": ("page.mjs", _JAVASCRIPT),
     "/view.mjs": ("view.mjs", _JAVASCRIPT),
@@ -21,6 +22,7 @@ _PAGE_FILES = {
     "/voiceops-client.js": ("voiceops-client.js", _JAVASCRIPT),
 }
 _DASHBOARD_FILES = {
+    "/base.css": ("base.css", "text/css"),
     "/ops": ("ops.html", "text/html"),
     "/ops.css": ("ops.css", "text/css"),
     "/ops.mjs": ("ops.mjs", _JAVASCRIPT),
