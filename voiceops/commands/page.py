@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from voiceops.model.settings import Host
 
 
+_MOST_PORT = 65535
+
+
 def open_page(run: CommandRun, *, address_only: bool, dashboard: bool, port: int) -> Report | None:
     """Open the page, or the operators' dashboard, where there is a display.
 
@@ -26,6 +29,8 @@ def open_page(run: CommandRun, *, address_only: bool, dashboard: bool, port: int
     remote = [host for host in run.project.hosts if not host.local]
     if port and not (remote and dashboard):
         raise UsageError("--port is for the dashboard of servers", hint="`inv open --ops --host NAME`")
+    if port > _MOST_PORT:
+        raise UsageError(f"--port {port}: a port is from 1 to {_MOST_PORT}")
     if not remote:
         return _opened(_local_address(run, dashboard=dashboard), run, address_only=address_only)
     if not dashboard:
