@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from voiceops.doctor.facts import CertificateFact, StackFacts
 from voiceops.model.findings import Finding, Fix
 
-RENEWED_AT = 1 / 3
-"""Of its lifetime is left when Caddy renews a certificate; it looks every 10 minutes."""
 LATE_AT = 1 / 4
-"""Of its lifetime is left: the renewal has failed for 3 weeks of 90 days, or for an hour of 12."""
+"""Of its lifetime is left. Caddy renews at a third: it has failed for a week where it lasts 90 days, for an hour where 12."""
 _DAY_S, _HOUR_S = 86_400.0, 3600.0
 
 
