@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -26,6 +27,7 @@ while [ ! -e /run/slow-may-end ]; do sleep 0.05; done
 systemctl enable slowd.service
 """
 """Says that it has begun, waits to be told to go on, and brings a daemon."""
+PASSWORD = "p\"w $HOME 'quoted' %s"
 DAEMON = "[Service]\nExecStart=/bin/sleep 1000\n[Install]\nWantedBy=multi-user.target\n"
 
 
@@ -232,13 +234,9 @@ def test_a_note_that_no_cut_run_left_counts_for_nothing_and_goes(
 @pytest.fixture
 def servers(tmp_path: Path, host: hosts.Machine) -> Servers:
     """A project with a Redis of its own, on the port that Debian's would take."""
-    redis = {
-        "kind": "command",
-        "command": ["/usr/bin/redis-server", "--port", "6379"],
-        "port": 6379,
-        "probe": {"tcp": "127.0.0.1:6379"},
-    }
+    redis = {"kind": "redis", "password": {"env": "PASSWORD"}, "append_only": True}
     made = cheap_servers(tmp_path / "project", [host], redis=redis)
+    made.env["PASSWORD"] = PASSWORD
     made.variables["deploy"]["packages"] = ["redis-server"]
     made.write()
     return made
@@ -255,9 +253,27 @@ def test_a_deploy_brings_the_packages_that_its_services_need(servers: Servers, h
     off = host.shell("systemctl is-active redis-server; systemctl is-enabled redis-server", check=False)
     assert off.stdout.split() == ["inactive", "disabled"]
     assert servers.deploy()["changed_count"] == 0
+    backs_up_and_restores(servers, host)
 
     host.shell("dpkg --remove redis-server")
     assert "package:redis-server" in servers.inv("drift", "--group", "servers", code=2).out
+
+
+def backs_up_and_restores(servers: Servers, host: hosts.Machine) -> None:
+    """Its Redis, which reads what is restored only when it starts."""
+
+    def redis(command: str) -> str:
+        return host.shell(f"REDISCLI_AUTH={shlex.quote(PASSWORD)} redis-cli {command}").stdout.strip()
+
+    redis("set greeting hello")
+    (made,) = servers.inv("backup", "--group", "servers", "--json").json["hosts"][host.name]["backups"]
+    assert (made["service"], made["object_count"]) == ("redis", 1)
+    redis("set greeting overwritten")
+    assert "redis holds 1 key" in servers.inv("restore", "--group", "servers", code=3).err
+    servers.inv("restore", "--group", "servers", "--yes")
+    host.shell(f"systemctl restart {PROJECT}-redis")
+    assert redis("get greeting") == "hello", "the restored data outlive the next start"
+    assert servers.deploy()["changed_count"] == 0
 
 
 @pytest.fixture
