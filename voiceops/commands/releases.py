@@ -19,8 +19,8 @@ from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.ledger import Ledger, read_ledger
-from voiceops.deploy.operations import roll_back
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
+from voiceops.deploy.rollback import RollbackOptions, prove_again, roll_back
 from voiceops.errors import ServiceError, UsageError
 from voiceops.fleet.order import batches, serial_of, servers
 from voiceops.fleet.run import go_on, skip_after_failures
@@ -30,7 +30,7 @@ from voiceops.model.history import DeployRecord, record_id
 from voiceops.resources import Lease, default_owner, read_facts, release_lock, take_lock
 from voiceops.systemd.names import HostNames
 from voiceops.util.times import iso_time
-from voiceops.wiring.deploy import host_stacks
+from voiceops.wiring.deploy import host_stacks, proof_calls
 from voiceops.wiring.fleet import open_fleet
 
 if TYPE_CHECKING:
@@ -96,9 +96,15 @@ def _records(fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) ->
     ]
 
 
-def rollback(run: CommandRun, *, only: str, to: str, wait: float, serial: str, max_fail: int) -> Report:
-    """Bring the agents of the selected servers back to an earlier release: one host ahead, then batch by batch."""
+def rollback(
+    run: CommandRun, *, only: str, to: str, wait: float, serial: str, max_fail: int, call: bool
+) -> Report:
+    """Bring the agents of the selected servers back to an earlier release: one host ahead, then batch by batch.
+
+    With ``call`` no caller reaches a release before it has answered one.
+    """
     stacks = host_stacks(run.project, DeployView(run, "rollback"))
+    calls = proof_calls(run.project, run.say)
     found: dict[str, RolledBackHost] = {}
     own = named_on(run.project.hosts, names(only))
     outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
@@ -113,17 +119,22 @@ def rollback(run: CommandRun, *, only: str, to: str, wait: float, serial: str, m
         if with_agents and one.name not in with_agents:
             found[one.name] = {"ok": True, "changed_count": 0, "services": {}}  # it has another role
             return
+        chosen = own.get(one.name, names(only))
+        agents = chosen or [each.name for each in outlines[one.name] if each.is_agent]
         done = roll_back(
             one,
             outlines[one.name],
             stacks,
-            only=own.get(one.name, names(only)),
-            to=to,
-            by=default_owner(),
-            wait_s=wait,
-            timeout_s=run.timeout or timeouts.DEPLOY_S,
-            even_bad=run.yes,
-            drop_calls=run.yes,
+            RollbackOptions(
+                only=chosen,
+                to=dict.fromkeys(agents, to) if to else {},
+                by=default_owner(),
+                wait_s=wait,
+                timeout_s=run.timeout or timeouts.DEPLOY_S,
+                even_bad=run.yes,
+                drop_calls=run.yes,
+            ),
+            prove=prove_again(calls, one, run.say) if call and one.host.settings.deploy.call else None,
         )
         found[one.name] = {
             "ok": True,

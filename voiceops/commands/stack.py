@@ -38,6 +38,7 @@ from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
 
 if TYPE_CHECKING:
+    from voiceops.commands.restart import Restart
     from voiceops.model.documents.stack import (
         CheckedHost,
         CheckRunningDocument,
@@ -53,9 +54,9 @@ def start(
     verify: bool,
     drain: float = -1.0,
     replace: bool = False,
-    renew: bool = False,
+    renew: Restart | None = None,
 ) -> Report:
-    """Make the services run as declared; with ``renew`` restart them, host after host.
+    """Make the services run as declared; with ``renew`` restart them, batch after batch.
 
     ``drain`` below 0: a server with calls is not ended.
     """
@@ -75,18 +76,16 @@ def start(
         def start_on(host: Host) -> Results:
             with stack_on(run, host, progress) as stack:
                 return operations.start(
-                    stack,
+                    renew.proved(host, stack) if renew else stack,
                     only=chosen[host.name],
                     replace_strays=replace,
                     drop_calls=run.yes,
                     drain_s=drain if drain >= 0 else None,
-                    renew=renew,
+                    renew=renew is not None,
                     timeout_s=run.timeout or timeouts.START_S,
                 )
 
-        # Restarted one after the other, so that there is always one that takes calls.
-        skip = skip_after_failure("left as it is, because {host} failed") if renew else go_on
-        done = run_on(start_order(hosts, one_by_one=renew), start_on, skip_rest=skip)
+        done = renew.run(hosts, start_on) if renew else run_on(start_order(hosts), start_on, skip_rest=go_on)
     found = values_of(run, done)
     local = all(host.local for host in hosts)
     warn_of_short_secrets(run, chosen_hosts(run, found), then="start" if local else "deploy")

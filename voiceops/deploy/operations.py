@@ -1,4 +1,4 @@
-"""deploy, setup, drift, rollback: what the commands do, with everything real handed in by the wiring."""
+"""deploy, setup, drift: what the commands do, with everything real handed in by the wiring."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.host_stacks import HostStacks
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.proof import ReleaseProof, prove_agent, read_release_log
+from voiceops.deploy.rollback import RollbackOptions, prove_again, roll_back, undo_after_failures
 from voiceops.deploy.rollout import HostDeployment, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import ProofSetup, Rollout, refusal, still_serving
-from voiceops.errors import ConfigError, EnvironmentBuildError, HostError, ServiceError, UsageError
+from voiceops.errors import EnvironmentBuildError, HostError, ServiceError
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
-from voiceops.resources import HostReport, Lease, ResourceResult, install_python, locked
-from voiceops.stack import operations
+from voiceops.resources import HostReport, ResourceResult, install_python
 from voiceops.stack.model import Observed
-from voiceops.stack.reconcile import choose, ends_a_server
-from voiceops.stack.results import Results
+from voiceops.stack.reconcile import ends_a_server
 from voiceops.systemd.names import HostNames
 
 _PYTHON = ResourceResult(id="package:python3", result="changed", changes=("install python3",))
@@ -126,6 +125,8 @@ class Deployer:
             fleet.run(work, batches, skip_after_failures(most_failures))
             if not options.prepare_only:
                 done.call = self._last_call(fleet)
+                if settings.on_fail == "rollback":
+                    undo_after_failures(fleet, batches, most_failures, self._undo)
         finally:
             fleet.close()
             self._states.shutdown(cancel_futures=True)
@@ -167,6 +168,25 @@ class Deployer:
             cause = f"the call through it failed: {call.failure.detail}"
             fleet.run(lambda run: self._unproved(run, cause), [changed])
         return call
+
+    def _undo(self, run: HostRun, before: Mapping[str, str], cause: str) -> None:
+        assert run.state is not None
+        prove = prove_again(self._parts.calls, run, self._view.say) if self._calls(run) else None
+        roll_back(
+            run,
+            run.state.services,
+            self._parts.stacks,
+            RollbackOptions(
+                only=tuple(before),
+                to=before,
+                by=self._options.by,
+                wait_s=run.host.settings.deploy.lock_wait_s,
+                timeout_s=self._options.timeout_s,
+                even_bad=True,
+                undone_because=cause,
+            ),
+            prove=prove,
+        )
 
     def _unproved(self, run: HostRun, cause: str) -> None:
         assert run.state is not None
@@ -323,74 +343,3 @@ def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
         for name, seen in observed.items()
         if any(one.role is Role.AGENT and one.state is ServiceState.READY for one in seen.current)
     }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RollbackResult:
-    """Where each agent of a host went."""
-
-    services: Results
-    releases: Mapping[str, tuple[str, str]]
-    """Service to the release before and after."""
-
-
-def roll_back(
-    run: HostRun,
-    outline: Sequence[Declared],
-    stacks: HostStacks,
-    *,
-    only: Sequence[str],
-    to: str,
-    by: str,
-    wait_s: float,
-    timeout_s: float,
-    even_bad: bool = False,
-    drop_calls: bool = False,
-) -> RollbackResult:
-    """Agents go back to their last good release, by overlap; the one left is marked bad.
-
-    Servers and commands stay as they are: their files belong to no release.
-    """
-    chosen = choose(outline, only)
-    others = [one.name for one in chosen if not one.is_agent]
-    agents = [one for one in chosen if one.is_agent]
-    if only and others:
-        raise UsageError(
-            f"{others[0]} is no agent: it has no releases to roll back to",
-            hint="change its version or settings in the inventory back, then `inv deploy`",
-        )
-    if not agents:
-        raise ConfigError(f"{run.name} runs no agent to roll back", hint="`inv status` shows what runs")
-    names = HostNames(run.host.settings.project)
-    lease = Lease(owner=by, reason="rollback", wait_s=wait_s)
-    with locked(run.transport, names.project, lease, stay_s=timeout_s):
-        known = ledger.read_ledger(run.transport, names, will_record=True)
-        moves: dict[str, tuple[str, str]] = {}
-        for one in agents:
-            now = known.current.get(one.name, {}).get("release", "")
-            moves[one.name] = (now, known.previous(one.name, to=to, even_bad=even_bad))
-        services = _with_releases(outline, known, moves)
-        made = stacks.of(run, services)
-        results = operations.start(made, only=list(moves), drop_calls=drop_calls, timeout_s=timeout_s)
-        bad = [
-            ledger.LedgerEntry(
-                service=name, release=left, result="bad", by=by, action="rollback", why="rolled back from"
-            )
-            for name, (left, _) in moves.items()
-            if left
-        ]
-        ledger.note(run.transport, names, bad)
-        ledger.record(run.transport, names, services, by=by, action="rollback")
-    return RollbackResult(services=results, releases=moves)
-
-
-def _with_releases(
-    outline: Sequence[Declared], known: ledger.Ledger, moves: Mapping[str, tuple[str, str]]
-) -> tuple[Declared, ...]:
-    found = []
-    for one in outline:
-        current = known.current.get(one.name, {"release": "", "digest": ""})
-        release = moves[one.name][1] if one.name in moves else current["release"]
-        digest = release if one.name in moves else current["digest"]
-        found.append(replace(one, release=release, digest=digest))
-    return tuple(found)

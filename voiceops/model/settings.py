@@ -222,6 +222,8 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """Hosts of one batch, as a number or a percentage; of the first batch, one host goes ahead alone."""
     max_fail: int = 0
     """Begin no further batch once more hosts than this have failed."""
+    on_fail: Literal["stop", "rollback"] = "stop"
+    """Then hosts that are done keep the new release, or their agents go back to the release before."""
     parallel: AtLeastOne = 16
     """Connections at once."""
     wheels: Literal["upload", "index"] = "upload"
@@ -237,7 +239,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """``auto``: a new agent starts beside the old one where memory allows it, else the deploy is refused; ``never``: the
     old one drains first."""
     settle_s: float = 1.5
-    """A service has to stay up for so long before it counts as started."""
+    """A service has to have been up for so long before it counts as started; an agent settles beside its proof call."""
     lock_wait_s: float = 10.0
     """How long to wait for somebody else's deploy."""
     call: bool = True

@@ -118,7 +118,14 @@ def plan(
 ) -> StartPlan:
     """Observe, and return what a start would do. Changes nothing."""
     observed = stack.backend.observe(services)
-    actions = plan_start(services, observed, only=only, replace_strays=replace_strays, renew=renew)
+    actions = plan_start(
+        services,
+        observed,
+        only=only,
+        replace_strays=replace_strays,
+        renew=renew,
+        beside=stack.prove is not None,
+    )
     return StartPlan(observed, actions, calls_at_stake(stack, actions, observed))
 
 

@@ -95,9 +95,11 @@ def plan_start(
     only: Sequence[str] = (),
     replace_strays: bool = False,
     renew: bool = False,
+    beside: bool = False,
 ) -> tuple[Action, ...]:
     """What makes the stack run as declared; ``renew`` replaces also what runs well (``restart``).
 
+    ``beside``: an agent without calls is renewed by overlap as well, as the next call may come at any moment.
     What a named service needs is started with it, but only restarted when it is named.
     """
     chosen = {service.name for service in choose(services, only)}
@@ -117,6 +119,7 @@ def plan_start(
             observed.get(service.name, Observed()),
             replace_strays=replace_strays,
             renew=renew and service.name in chosen,
+            beside=beside,
             server_restarts=restarted and service.is_agent,
         )
     gone = () if only else _undeclared(services, observed)
@@ -136,7 +139,13 @@ def _with_needs(services: Sequence[Declared], names: set[str]) -> set[str]:
 
 
 def _plan_one(
-    service: Declared, seen: Observed, *, replace_strays: bool, renew: bool, server_restarts: bool
+    service: Declared,
+    seen: Observed,
+    *,
+    replace_strays: bool,
+    renew: bool,
+    beside: bool,
+    server_restarts: bool,
 ) -> Action:
     name = service.name
     foreign = tuple(stray for stray in seen.strays if stray.foreign_owner)
@@ -154,7 +163,10 @@ def _plan_one(
         )
     keeper = _keeper(service, seen.current)
     extra = (*(one for one in seen.current if one is not keeper), *seen.leftovers)
-    verb, reason = _decide(service, keeper, renew=renew, server_restarts=server_restarts)
+    anew = renew and not beside
+    verb, reason = _decide(
+        service, keeper, renew=renew, idle_ends=anew or server_restarts, server_restarts=server_restarts
+    )
     return Action(
         service=name,
         verb=verb,
@@ -193,9 +205,11 @@ def _tidied(seen: Observed, extra: Sequence[Instance]) -> str:
     return "what was left over is ended"
 
 
-def _decide(service: Declared, keeper: Instance, *, renew: bool, server_restarts: bool) -> tuple[Verb, str]:
+def _decide(
+    service: Declared, keeper: Instance, *, renew: bool, idle_ends: bool, server_restarts: bool
+) -> tuple[Verb, str]:
     # Without calls an overlap gains nothing while the server is away: nobody can join.
-    overlap = service.is_agent and (keeper.calls != 0 or not (renew or server_restarts))
+    overlap = service.is_agent and (keeper.calls != 0 or not idle_ends)
     replace = Verb.OVERLAP if overlap else Verb.RESTART
     if renew:
         return replace, ""  # by whoever reads the answer

@@ -16,10 +16,17 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
         "wait": "Seconds to wait for somebody else's deploy.",
         "serial": "Hosts of one batch, as 2 or 25% (default: deploy.serial).",
         "max_fail": "Begin no further batch once more hosts than this have failed (default: deploy.max_fail).",
+        "no_call": "Leave out the calls that a release answers before callers reach it.",
     },
 )
 def rollback(
-    run: CommandRun, only: str = "", to: str = "", wait: float = 10.0, serial: str = "", max_fail: int = -1
+    run: CommandRun,
+    only: str = "",
+    to: str = "",
+    wait: float = 10.0,
+    serial: str = "",
+    max_fail: int = -1,
+    no_call: bool = False,
 ) -> Report:
     """Roll agents back to their last good release, by overlap: calls in progress go on.
 
@@ -27,7 +34,9 @@ def rollback(
     """
     from voiceops.commands import releases as servers
 
-    return servers.rollback(run, only=only, to=to, wait=wait, serial=serial, max_fail=max_fail)
+    return servers.rollback(
+        run, only=only, to=to, wait=wait, serial=serial, max_fail=max_fail, call=not no_call
+    )
 
 
 @command(*TARGETS)

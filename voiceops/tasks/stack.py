@@ -39,16 +39,33 @@ def start(
     *_TARGETS,
     "timeout",
     "yes",
-    help={**_ONLY, "verify": "End with a real call that must hear the agent.", "drain": _DRAIN},
+    help={
+        **_ONLY,
+        "verify": "End with a real call that must hear the agent.",
+        "drain": _DRAIN,
+        "serial": "Servers of one batch, as 2 or 25%; the first goes ahead alone (default: one after the other).",
+        "max_fail": "Begin no further batch once more servers than this have failed.",
+        "no_call": "Leave out the calls that a server's new agents answer before callers reach them.",
+    },
 )
-def restart(run: CommandRun, only: str = "", verify: bool = False, drain: float = -1.0) -> Report:
-    """Stop and start what is named; an agent with calls is replaced by overlap.
+def restart(
+    run: CommandRun,
+    only: str = "",
+    verify: bool = False,
+    drain: float = -1.0,
+    serial: str = "",
+    max_fail: int = 0,
+    no_call: bool = False,
+) -> Report:
+    """Stop and start what is named; an agent with calls is replaced by overlap, on servers any agent.
 
     Example: inv restart --only agent
     """
-    from voiceops.commands import stack
+    from voiceops.commands import restart as restarts
 
-    return stack.start(run, only=only, verify=verify, drain=drain, renew=True)
+    return restarts.restart(
+        run, only=only, verify=verify, drain=drain, serial=serial, max_fail=max_fail, call=not no_call
+    )
 
 
 @command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from voiceops.deploy.agent_calls import ProofCalls
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.host_stacks import HostStacks
@@ -17,12 +19,7 @@ def deployer(project: Project, options: DeployOptions, view: DeployDisplay) -> D
         facts=FactsCache(project.root),
         states=HostStates(project.configuration, view.say),
         stacks=host_stacks(project, view),
-        calls=ProofCalls(
-            agent_calls(),
-            selected=project.hosts,
-            everywhere=lambda: project.configuration.select(group="all"),
-            say=view.say,
-        ),
+        calls=proof_calls(project, view.say),
     )
     return Deployer(parts, options, view)
 
@@ -30,3 +27,13 @@ def deployer(project: Project, options: DeployOptions, view: DeployDisplay) -> D
 def host_stacks(project: Project, view: DeployDisplay) -> HostStacks:
     """The stacks of servers, over connections that are open already."""
     return HostStacks(project.rooms_memory, view.service, view.say)
+
+
+def proof_calls(project: Project, say: Callable[[str], None]) -> ProofCalls:
+    """The calls by which agents of the selected servers prove themselves."""
+    return ProofCalls(
+        agent_calls(),
+        selected=project.hosts,
+        everywhere=lambda: project.configuration.select(group="all"),
+        say=say,
+    )

@@ -215,6 +215,13 @@ def test_restart_overlaps_an_agent_with_calls_and_restarts_an_idle_one() -> None
     assert verbs(plan_start(STACK, healthy(), only=["agent"], renew=True))["agent"] is Verb.RESTART
 
 
+def test_a_restart_overlaps_an_agent_without_calls_where_asked_unless_its_server_restarts() -> None:
+    alone = plan_start(STACK, healthy(), only=["agent"], renew=True, beside=True)
+    assert verbs(alone)["agent"] is Verb.OVERLAP
+    both = plan_start(STACK, healthy(), renew=True, beside=True)
+    assert verbs(both)["agent"] is Verb.RESTART
+
+
 def test_what_is_no_longer_declared_is_stopped_but_not_when_services_are_named() -> None:
     gone = run(Declared(name="old", kind="agent", role=Role.AGENT, cwd=Path("/")), calls=1)
     observed = healthy() | {"old": seen(gone)}
