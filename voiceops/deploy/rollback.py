@@ -183,7 +183,7 @@ def undo_after_failures(
             entry: RollbackEntry = {"ok": ok, "cause": cause, "took_s": round(time.monotonic() - began, 3)}
         raise ServiceError(
             f"{run.name}: {', '.join(before)} went back to release {', '.join(before.values())}: {cause}",
-            hint="`inv deploy` tries again on all hosts",
+            hint=f"correct what failed on {failed.name} and deploy again",
             data={"host": run.name, "went_back_to": before, "rollback": entry},
         )
 
