@@ -64,6 +64,30 @@ class LogFlags:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RestartFlags:
+    """Flags of `inv restart`, with their defaults; "" serial: one host after the other; -1 drain: a server with calls stays."""
+
+    only: str = ""
+    verify: bool = False
+    drain: float = -1.0
+    serial: str = ""
+    max_fail: int = 0
+    no_call: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class RollbackFlags:
+    """Flags of `inv rollback`, with their defaults; -1 and "" stand for what the inventory says."""
+
+    only: str = ""
+    to: str = ""
+    wait: float = 10.0
+    serial: str = ""
+    max_fail: int = -1
+    no_call: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class SetupFlags:
     """Flags of `inv setup`, with their defaults; -1 and "" stand for what the inventory says."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import msgspec
 
 from voiceops.cli.command import CommandRun, Report, names
+from voiceops.cli.flags import RollbackFlags
 from voiceops.commands.deploy_reporter import DeployReporter
 from voiceops.commands.deploy_view import DeployView
 from voiceops.commands.documents import host_failure
@@ -96,22 +97,20 @@ def _records(fleet: Fleet, found: Mapping[str, RolledBackHost], began: float) ->
     ]
 
 
-def rollback(
-    run: CommandRun, *, only: str, to: str, wait: float, serial: str, max_fail: int, call: bool
-) -> Report:
+def rollback(run: CommandRun, flags: RollbackFlags) -> Report:
     """Bring the agents of the selected servers back to an earlier release: one host ahead, then batch by batch.
 
-    With ``call`` no caller reaches a release before it has answered one.
+    No caller reaches a release before it has answered a call, unless calls are left out.
     """
     stacks = host_stacks(run.project, DeployView(run, "rollback"))
     calls = proof_calls(run.project, run.say)
     found: dict[str, RolledBackHost] = {}
-    own = named_on(run.project.hosts, names(only))
+    own = named_on(run.project.hosts, names(flags.only))
     outlines = {host.name: host_outline(host.settings) for host in run.project.hosts}
     with_agents = _hosts_with_agents(outlines, own)
     if not with_agents and len(outlines) > 1:
         raise UsageError(
-            f"none of these hosts runs {'such ' if only else ''}an agent",
+            f"none of these hosts runs {'such ' if flags.only else ''}an agent",
             hint="`inv status` shows what runs where",
         )
 
@@ -119,7 +118,7 @@ def rollback(
         if with_agents and one.name not in with_agents:
             found[one.name] = {"ok": True, "changed_count": 0, "services": {}}  # it has another role
             return
-        chosen = own.get(one.name, names(only))
+        chosen = own.get(one.name, names(flags.only))
         agents = chosen or [each.name for each in outlines[one.name] if each.is_agent]
         done = roll_back(
             one,
@@ -127,14 +126,16 @@ def rollback(
             stacks,
             RollbackOptions(
                 only=chosen,
-                to=dict.fromkeys(agents, to) if to else {},
+                to=dict.fromkeys(agents, flags.to) if flags.to else {},
                 by=default_owner(),
-                wait_s=wait,
+                wait_s=flags.wait,
                 timeout_s=run.timeout or timeouts.DEPLOY_S,
                 even_bad=run.yes,
                 drop_calls=run.yes,
             ),
-            prove=prove_again(calls, one, run.say) if call and one.host.settings.deploy.call else None,
+            prove=prove_again(calls, one, run.say)
+            if not flags.no_call and one.host.settings.deploy.call
+            else None,
         )
         found[one.name] = {
             "ok": True,
@@ -149,12 +150,12 @@ def rollback(
     reporter = DeployReporter(run, "rollback", by=default_owner())
     reporter.started([host.name for host in run.project.hosts if host.name in with_agents])
     settings = run.project.hosts[0].settings.deploy
-    size = serial_of(serial) if serial else settings.serial
+    size = serial_of(flags.serial) if flags.serial else settings.serial
 
     def cut(runs: Sequence[HostRun]) -> list[list[HostRun]]:
         return _batches(runs, with_agents, size)
 
-    fleet = _fleet(run, "rollback", work, cut, max_fail if max_fail >= 0 else settings.max_fail)
+    fleet = _fleet(run, "rollback", work, cut, flags.max_fail if flags.max_fail >= 0 else settings.max_fail)
     reporter.ended(_records(fleet, found, began))
     rolled_back: RollbackDocument = {
         "changed_count": sum(one["changed_count"] for one in found.values()),

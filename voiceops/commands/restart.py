@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.cli.command import CommandRun, Report
+from voiceops.cli.flags import RestartFlags
 from voiceops.commands import stack as stack_commands
 from voiceops.commands.hosts import stack_on
 from voiceops.deadline import Deadline
@@ -31,12 +32,10 @@ _REGISTER_AGAIN_S = 30.0
 _POLL_S = 0.5
 
 
-def restart(
-    run: CommandRun, *, only: str, verify: bool, drain: float, serial: str, max_fail: int, call: bool
-) -> Report:
-    """Restart what is named; with ``call`` the agents of servers answer one before callers reach them."""
-    renew = Restart(run, serial=serial, max_fail=max_fail, call=call)
-    return stack_commands.start(run, only=only, verify=verify, drain=drain, renew=renew)
+def restart(run: CommandRun, flags: RestartFlags) -> Report:
+    """Restart what is named; the agents of servers answer a call before callers reach them."""
+    renew = Restart(run, serial=flags.serial, max_fail=flags.max_fail, call=not flags.no_call)
+    return stack_commands.start(run, only=flags.only, verify=flags.verify, drain=flags.drain, renew=renew)
 
 
 class Restart:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from voiceops.cli.command import CommandRun, Report, names
 from voiceops.commands.hosts import (
@@ -36,15 +36,25 @@ from voiceops.stack import operations
 from voiceops.stack.model import ServiceVerdict
 from voiceops.stack.reconcile import choose
 from voiceops.stack.results import Results
+from voiceops.stack.stack import Stack
 
 if TYPE_CHECKING:
-    from voiceops.commands.restart import Restart
     from voiceops.model.documents.stack import (
         CheckedHost,
         CheckRunningDocument,
         StackDocument,
         StatusDocument,
     )
+
+
+class Renewal(Protocol):
+    """How hosts are restarted (``commands/restart.py``)."""
+
+    def proved(self, host: Host, stack: Stack) -> Stack:
+        """The stack of a host, with what its new agents have to show before callers reach them."""
+
+    def run(self, hosts: Sequence[Host], work: Callable[[Host], Results]) -> dict[str, HostResult[Results]]:
+        """Run ``work`` for the hosts, batch after batch."""
 
 
 def start(
@@ -54,7 +64,7 @@ def start(
     verify: bool,
     drain: float = -1.0,
     replace: bool = False,
-    renew: Restart | None = None,
+    renew: Renewal | None = None,
 ) -> Report:
     """Make the services run as declared; with ``renew`` restart them, batch after batch.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from voiceops.cli.command import TARGETS, CommandRun, Report, command
+from voiceops.cli.flags import RollbackFlags
 
 
 @command(
     *TARGETS,
     "timeout",
     "yes",
+    own_flags=RollbackFlags,
     help={
         "yes": "Go ahead where live calls would be dropped, or to a release that is marked bad and that --to names.",
         "only": "Agents, comma-separated (default: all).",
@@ -19,24 +21,14 @@ from voiceops.cli.command import TARGETS, CommandRun, Report, command
         "no_call": "Leave out the calls that a release answers before callers reach it.",
     },
 )
-def rollback(
-    run: CommandRun,
-    only: str = "",
-    to: str = "",
-    wait: float = 10.0,
-    serial: str = "",
-    max_fail: int = -1,
-    no_call: bool = False,
-) -> Report:
+def rollback(run: CommandRun, flags: RollbackFlags) -> Report:
     """Roll agents back to their last good release, by overlap: calls in progress go on.
 
     The release that they leave is marked bad, so a second rollback goes further back. Example: inv rollback --host web1
     """
     from voiceops.commands import releases as servers
 
-    return servers.rollback(
-        run, only=only, to=to, wait=wait, serial=serial, max_fail=max_fail, call=not no_call
-    )
+    return servers.rollback(run, flags)
 
 
 @command(*TARGETS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from voiceops.cli.command import CommandRun, Report, command
-from voiceops.cli.flags import LogFlags
+from voiceops.cli.flags import LogFlags, RestartFlags
 
 _ONLY = {"only": "Services, comma-separated (default: all)."}
 _DRAIN = "Seconds that a livekit-server which has to restart may wait for a moment without calls."
@@ -39,6 +39,7 @@ def start(
     *_TARGETS,
     "timeout",
     "yes",
+    own_flags=RestartFlags,
     help={
         **_ONLY,
         "verify": "End with a real call that must hear the agent.",
@@ -48,24 +49,14 @@ def start(
         "no_call": "Leave out the calls that a server's new agents answer before callers reach them.",
     },
 )
-def restart(
-    run: CommandRun,
-    only: str = "",
-    verify: bool = False,
-    drain: float = -1.0,
-    serial: str = "",
-    max_fail: int = 0,
-    no_call: bool = False,
-) -> Report:
+def restart(run: CommandRun, flags: RestartFlags) -> Report:
     """Stop and start what is named; an agent with calls is replaced by overlap, on servers any agent.
 
     Example: inv restart --only agent
     """
     from voiceops.commands import restart as restarts
 
-    return restarts.restart(
-        run, only=only, verify=verify, drain=drain, serial=serial, max_fail=max_fail, call=not no_call
-    )
+    return restarts.restart(run, flags)
 
 
 @command(
