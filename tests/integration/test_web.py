@@ -21,6 +21,7 @@ from tests.support import parts
 from tests.support.browser import Browser, Page, chromium, tone_file
 from tests.support.dashboard_pictures import READY, sample_dashboard
 from tests.support.page_pictures import STATES, show
+from tests.support.page_sound import heard_by, heard_by_agent
 from tests.support.projects import Project, project
 
 AGENT = Path(__file__).parent / "agents" / "page_agent.py"
@@ -33,25 +34,6 @@ AXE = """axe.run().then(({ passes, violations }) => ({
 }))"""
 LOOKS_OF_ITS_OWN = ("idle", "waiting", "in-call", "failed")
 """The others differ from these by their words only."""
-HEARD = """(async () => {
-  const element = document.querySelector("audio");
-  if (!element?.srcObject) return null;
-  const context = new AudioContext();
-  await context.resume();
-  const analyser = context.createAnalyser();
-  analyser.fftSize = 8192;
-  context.createMediaStreamSource(element.srcObject).connect(analyser);
-  await new Promise((resolve) => setTimeout(resolve, 400));
-  const samples = new Float32Array(analyser.fftSize);
-  analyser.getFloatTimeDomainData(samples);
-  const spectrum = new Float32Array(analyser.frequencyBinCount);
-  analyser.getFloatFrequencyData(spectrum);
-  const peak = spectrum.indexOf(Math.max(...spectrum));
-  const rms = Math.sqrt(samples.reduce((sum, one) => sum + one * one, 0) / samples.length);
-  const hertz = (peak * context.sampleRate) / analyser.fftSize;
-  await context.close();
-  return { rms, hertz };
-})()"""
 
 
 @pytest.fixture(scope="module")
@@ -128,23 +110,6 @@ async def test_both_sides_hear_each_other_and_hanging_up_leaves_nothing(
     await page.wait(f"{PHASE} === 'ended'")
     no_room_is_left(stack, 2.0)
     assert browser.console == []
-
-
-async def heard_by(page: Page) -> dict[str, float]:
-    """Loudness and main frequency of what the page plays."""
-    await page.wait("!!document.querySelector('audio')?.srcObject")
-    heard: dict[str, float] = await page.evaluate(HEARD)
-    return heard
-
-
-async def heard_by_agent(stack: Project, room: str) -> int:
-    for _ in range(50):
-        shown = await asyncio.to_thread(stack.inv, "rooms.show", room, "--json")
-        found = [one["attributes"].get("heard_hertz") for one in shown.json["participants"]]
-        if any(found):
-            return int(next(filter(None, found)))
-        await asyncio.sleep(0.1)
-    raise AssertionError(json.dumps(shown.json))
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -68,8 +68,12 @@ class Page:
 
     async def open(self, url: str, ready: str = "document.documentElement.dataset.phase === 'idle'") -> None:
         """Load a page, and wait until its modules have made ``ready`` true."""
-        await self.send("Page.navigate", url=url)
+        await self.navigate(url)
         await self.wait(ready, 30)
+
+    async def navigate(self, url: str) -> None:
+        """Begin to load a page."""
+        await self.send("Page.navigate", url=url)
 
     async def evaluate(self, expression: str, *, gesture: bool = False) -> Any:
         """The value of an expression in the page, awaited; ``gesture``: as if in a click."""

@@ -113,6 +113,14 @@ def chromium() -> str:
     return found
 
 
+def firefox() -> str:
+    """The program of the distribution's Firefox."""
+    found = shutil.which("firefox-esr") or shutil.which("firefox")
+    if found is None:
+        missing("firefox", "its package is firefox-esr on Debian")
+    return found
+
+
 def axe() -> str:
     """The text of axe-core, which judges how accessible a page is; fetched once by npm, its hash is pinned."""
     path = cache_folder() / "axe-core" / f"{AXE_VERSION}.js"

@@ -1,0 +1,99 @@
+"""Calls by the page in Debian's Firefox: ``python -m bench.page_firefox [--count 5]``.
+
+Its fake microphone plays 1000 Hz, the agent 440 Hz; each side has to hear the other one's. Then the agent is killed in a call, the
+server is restarted, the tab is closed, and the microphone is denied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench.page import AGENT
+from bench.page_case import HEARD, PHASE, Case, back, hang_up, shown_failure
+from tests.support import parts
+from tests.support.firefox import FirefoxPage, firefox
+from tests.support.page_sound import heard_by, heard_by_agent
+from tests.support.projects import Project, project
+
+
+async def one_call(case: Case, page: FirefoxPage) -> float:
+    """Call, measure both sides, hang up; how long until the tone was heard."""
+    began = time.monotonic()
+    await case.answered(page)
+    took = time.monotonic() - began
+    heard = await heard_by(page)
+    assert abs(heard["hertz"] - 440) < 10, heard
+    assert 0.08 < heard["rms"] < 0.3, heard
+    (room,) = case.rooms()
+    agent_hears = await heard_by_agent(case.made, str(room["room"]))
+    assert abs(agent_hears - 1000) < 50, agent_hears
+    await page.click("#call")
+    await page.wait(f"{PHASE} === 'ended'")
+    gone_s = await case.no_room_is_left(2.0)
+    print(
+        f"heard after {took:.2f} s: {heard['hertz']:.0f} Hz, RMS {heard['rms']:.3f}; the agent heard {agent_hears} Hz; room gone after {gone_s:.1f} s"
+    )
+    return took
+
+
+async def faults(case: Case, page: FirefoxPage) -> None:
+    """What may happen in a call."""
+    attempt = "voiceCall.state.attempt"
+    await case.answered(page)
+    await asyncio.sleep(1.2)  # the agent's sign of life has come
+    os.kill(case.made.pid("agent"), signal.SIGKILL)
+    await asyncio.to_thread(case.made.inv, "start", "--only", "agent")
+    await page.wait(f"{PHASE} === 'connecting'", 12)
+    print(f"agent killed: audible {await back(page, attempt):.1f} s after it was noticed")
+    await hang_up(case, page)
+    await case.answered(page)
+    await asyncio.to_thread(case.made.inv, "restart", "--only", "livekit", "--yes")
+    restarted = time.monotonic()
+    await page.wait(f"{PHASE} === 'in-call'", 30)
+    await page.wait(HEARD, 30)
+    print(f"server restarted: audible {time.monotonic() - restarted:.1f} s after it was ready")
+    await page.close()
+    print(f"tab closed: room gone after {await case.no_room_is_left(2.0):.1f} s")
+
+
+async def main(made: Project, count: int) -> None:
+    """All of it."""
+    case = Case(made, Path())
+    async with firefox() as browser:
+        page = await browser.page()
+        await page.open(case.server)
+        took = [await one_call(case, page) for _ in range(count)]
+        print(f"click to heard: p50 {statistics.median(took):.2f} s of {count}")
+        assert browser.console == [], browser.console
+        await faults(case, page)
+    async with firefox(
+        {"media.navigator.permission.disabled": False, "permissions.default.microphone": 2}
+    ) as browser:
+        page = await browser.page()
+        await page.open(case.server)
+        print(await shown_failure(page, "microphone"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=5)
+    options = parser.parse_args()
+    parts.firefox()
+    with tempfile.TemporaryDirectory() as folder, project(Path(folder) / "project", AGENT) as stack:
+        web = {"kind": "web", "needs": ["livekit"], "port": parts.free_port(), "requests_per_minute": 6000}
+        stack.variables["services"]["page"] = web | {
+            "origins": [f"http://127.0.0.1:{parts.free_port()}"],
+            "cors_port": parts.free_port(),
+        }
+        stack.write()
+        stack.inv("start")
+        asyncio.run(main(stack, options.count))
+    sys.exit(0)
