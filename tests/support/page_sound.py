@@ -11,8 +11,7 @@ from tests.support.projects import Project
 HEARD = """(async () => {
   const element = document.querySelector("audio");
   if (!element?.srcObject) return null;
-  const context = new AudioContext();
-  await context.resume();
+  const { context } = voiceCall;  // Firefox runs no other one without a click
   const analyser = context.createAnalyser();
   analyser.fftSize = 8192;
   context.createMediaStreamSource(element.srcObject).connect(analyser);
@@ -24,7 +23,7 @@ HEARD = """(async () => {
   const peak = spectrum.indexOf(Math.max(...spectrum));
   const rms = Math.sqrt(samples.reduce((sum, one) => sum + one * one, 0) / samples.length);
   const hertz = (peak * context.sampleRate) / analyser.fftSize;
-  await context.close();
+  analyser.disconnect();
   return { rms, hertz };
 })()"""
 

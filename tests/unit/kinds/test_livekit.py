@@ -38,7 +38,7 @@ def test_the_server_stays_on_loopback_and_sends_nobody_to_public_stun(context: D
     assert config["port"] == 7890
     assert config["bind_addresses"] == ["127.0.0.1"]
     assert config["keys"] == {"key": "s" * 32}
-    assert config["rtc"]["stun_servers"] == ["127.0.0.1:9"]
+    assert config["rtc"]["stun_servers"] == ["127.0.0.1:3478"]
     assert config["rtc"]["node_ip"] == "127.0.0.1"
     assert config["rtc"]["use_external_ip"] is False
 
