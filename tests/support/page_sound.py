@@ -15,9 +15,12 @@ HEARD = """(async () => {
   const analyser = context.createAnalyser();
   analyser.fftSize = 8192;
   context.createMediaStreamSource(element.srcObject).connect(analyser);
-  await new Promise((resolve) => setTimeout(resolve, 400));
   const samples = new Float32Array(analyser.fftSize);
-  analyser.getFloatTimeDomainData(samples);
+  // Until all of them are of the call: on a full machine Firefox needs more than a second to begin.
+  for (let look = 0; look < 50 && !(samples[0] && samples.at(-1)); look += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    analyser.getFloatTimeDomainData(samples);
+  }
   const spectrum = new Float32Array(analyser.frequencyBinCount);
   analyser.getFloatFrequencyData(spectrum);
   const peak = spectrum.indexOf(Math.max(...spectrum));
