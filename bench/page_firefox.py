@@ -20,8 +20,20 @@ from bench.page import AGENT
 from bench.page_case import HEARD, PHASE, Case, back, hang_up, shown_failure
 from tests.support import parts
 from tests.support.firefox import FirefoxPage, firefox
-from tests.support.page_sound import heard_by, heard_by_agent
+from tests.support.page_sound import heard_by_agent
 from tests.support.projects import Project, project
+
+METER = """(() => {
+  const meter = voiceCall.meters.agent;
+  const samples = new Float32Array(meter.fftSize);
+  meter.getFloatTimeDomainData(samples);
+  const crossings = samples.reduce((sum, one, index) => sum + (index > 0 && one < 0 !== samples[index - 1] < 0), 0);
+  return {
+    rms: Math.sqrt(samples.reduce((sum, one) => sum + one * one, 0) / samples.length),
+    hertz: (crossings * voiceCall.context.sampleRate) / (2 * samples.length),
+  };
+})()"""
+"""By the page's own meter: Firefox lets no audio context begin without a click."""
 
 
 async def one_call(case: Case, page: FirefoxPage) -> float:
@@ -29,8 +41,8 @@ async def one_call(case: Case, page: FirefoxPage) -> float:
     began = time.monotonic()
     await case.answered(page)
     took = time.monotonic() - began
-    heard = await heard_by(page)
-    assert abs(heard["hertz"] - 440) < 10, heard
+    heard = await page.evaluate(METER)
+    assert abs(heard["hertz"] - 440) < 30, heard
     assert 0.08 < heard["rms"] < 0.3, heard
     (room,) = case.rooms()
     agent_hears = await heard_by_agent(case.made, str(room["room"]))
