@@ -8,7 +8,9 @@ some people stay in one long call each, and one calls again and again. Each row 
 - ``killed``: the same; each deployer is killed (SIGKILL) at a random moment, and the next one goes on
 - ``rollbacks``: there and back again
 - ``bad``: releases that can't be imported, die once registered, never register, answer with silence, or block their loop
-- ``restart``: for comparison, the files put in place and ``systemctl restart``, as playbooks do it
+- ``reboot``: the host loses its power in the middle of each; it has to serve one whole release then, and the next one goes on
+- for comparison (``bench.drop_others``): ``restart`` by ``systemctl restart``, ``stop-start`` as tools for containers do it,
+  ``ansible`` by a role that copies the file and restarts the unit; ``--stop-s`` is the stop timeout of the unit
 
 Bars: no long call dropped and none unanswered; no gap or pause of the agent's sound above 100 ms; 60 s after the last
 call no room without a person and no agent that drains.
@@ -31,8 +33,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.drop_others import playbook_each, restart_each, stop_and_start_each
 from tests.support import hosts, hosts_prepared
-from tests.support.bad_releases import AGENT, TONE
+from tests.support.bad_releases import AGENT, TONE, serving
 from tests.support.servers import PROJECT, Servers, agent_servers
 
 GAP_BAR_S = 0.1
@@ -144,16 +147,37 @@ def bad_each(made: Servers, count: int, chance: random.Random) -> str:
     return f"{len(BAD)} bad releases, each exit 1"
 
 
-def restart_each(made: Servers, count: int, chance: random.Random) -> str:
+def reboot_each(made: Servers, count: int, chance: random.Random) -> str:
+    """No calls: those of this host end with its power."""
     (machine,) = made.machines
+    before = serving(machine)
+    landed = 0
     for _ in range(count):
-        unit = machine.shell(
-            f"systemctl list-units --plain --no-legend --state=active '{PROJECT}-agent@*'"
-        ).stdout.split()[0]
-        # Playbooks restart with the unit's own stop timeout, mostly systemd's default of 90 s: it ends the calls here at once.
-        machine.shell(f"systemctl kill -s KILL {unit}; systemctl restart {unit}")
-        time.sleep(3.0)
-    return f"{count} restarts"
+        release(made, f"TURN = {chance.random()}")
+        process = made.spawn("deploy", "--group", "servers")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(1.0, 9.0))
+        machine.power_off()
+        process.kill()
+        process.communicate()
+        machine.power_on()
+        after = settled(machine)
+        assert len(after) == 1, f"{after} serve after the reboot"
+        landed += after != before
+        made.inv("call", "--group", "servers", timeout_s=60)
+        (deployed,) = made.deploy("--yes", timeout_s=300)["hosts"].values()
+        before = serving(machine)
+        assert before == {deployed["release"]}, f"{before} serve after the next deploy"
+        assert made.deploy()["changed_count"] == 0
+    return f"{count} reboots, {landed} of them with the new release, each finished by the next deploy"
+
+
+def settled(machine: hosts.Machine) -> set[str]:
+    """The releases that serve once systemd has started what starts with the host."""
+    ends_at = time.monotonic() + 60.0
+    while not (found := serving(machine)) and time.monotonic() < ends_at:
+        time.sleep(0.5)
+    return found
 
 
 ROWS = {
@@ -162,8 +186,10 @@ ROWS = {
     "killed": kill_each,
     "rollbacks": roll_back_each,
     "bad": bad_each,
-    "restart": restart_each,
+    "reboot": reboot_each,
 }
+OTHERS = {"restart": restart_each, "stop-start": stop_and_start_each, "ansible": playbook_each}
+WITHOUT_CALLS = ("reboot",)
 
 
 def left_behind(made: Servers) -> tuple[float, str]:
@@ -183,15 +209,21 @@ def left_behind(made: Servers) -> tuple[float, str]:
         time.sleep(2.0)
 
 
-def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.Random) -> bool:
+def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.Random, stop_s: float) -> bool:
     """Run one row and print it; whether it keeps the bars."""
     release(made, "")
     made.deploy("--yes")
     heard = Heard()
-    longest_s = PER_DEPLOY_S * (count if row != "bad" else 4 * len(BAD)) + 20
+    each_s = PER_DEPLOY_S + (stop_s if row in OTHERS else 0.0)
+    longest_s = each_s * (count if row != "bad" else 4 * len(BAD)) + 20
     began = time.monotonic()
-    with calling(made, heard, calls=calls, hold_s=longest_s):
-        did = ROWS[row](made, count, chance)
+    callers = (
+        contextlib.nullcontext()
+        if row in WITHOUT_CALLS
+        else calling(made, heard, calls=calls, hold_s=longest_s)
+    )
+    with callers:
+        did = OTHERS[row](made, count, chance, stop_s) if row in OTHERS else ROWS[row](made, count, chance)
         took_s = time.monotonic() - began
     tidy_s, left = left_behind(made)
     ok = not (heard.dropped or heard.unanswered or left) and heard.largest_s <= GAP_BAR_S
@@ -212,16 +244,17 @@ def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.R
                 f"    {one['failure']['kind']}: {one['failure']['detail']} ({one.get('started_s', 0):.0f} s)",
                 flush=True,
             )
-    return ok or row in ("nothing", "restart")
+    return ok or row == "nothing" or row in OTHERS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure each row; exit 1 if one misses a bar."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--only", default="", help="those rows that have this in their name")
+    parser.add_argument("--only", default="", help="those rows that have one of these in their name, as reboot,ansible")
     parser.add_argument("--deploys", type=int, default=10)
     parser.add_argument("--calls", type=int, default=4, help="long calls at once")
     parser.add_argument("--seed", type=int, default=16)
+    parser.add_argument("--stop-s", type=float, default=90.0, help="of the unit, for the rows of other tools")
     chosen = parser.parse_args(arguments)
     # A shell starts what it runs in the background with SIGINT ignored, which the calls would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -233,9 +266,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         made = agent_servers(Path(name) / "project", machines, TONE)
         return 1 - min(
-            measure(made, row, count=chosen.deploys, calls=chosen.calls, chance=random.Random(chosen.seed))
-            for row in ROWS
-            if chosen.only in row
+            measure(
+                made,
+                row,
+                count=chosen.deploys,
+                calls=chosen.calls,
+                chance=random.Random(chosen.seed),
+                stop_s=chosen.stop_s,
+            )
+            for row in (*ROWS, *OTHERS)
+            if any(text in row for text in chosen.only.split(","))
         )
 
 
