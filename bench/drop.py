@@ -216,6 +216,10 @@ def measure(made: Servers, row: str, *, count: int, calls: int, chance: random.R
     heard = Heard()
     each_s = PER_DEPLOY_S + (stop_s if row in OTHERS else 0.0)
     longest_s = each_s * (count if row != "bad" else 4 * len(BAD)) + 20
+    if row in OTHERS:
+        longest_s += (
+            40.0  # LiveKit tells of a killed agent after 20 s: a call that ends before that counts as held
+        )
     began = time.monotonic()
     callers = (
         contextlib.nullcontext()
