@@ -94,7 +94,7 @@ class Page:
         began = loop.time()
         while True:
             try:
-                if await self.evaluate(f"!!({expression})"):
+                if await self.evaluate(f"(async () => !!(await ({expression})))()"):
                     return loop.time() - began
             except AssertionError:
                 pass  # while the page is being loaded
