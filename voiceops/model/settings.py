@@ -239,7 +239,7 @@ class DeploySettings(_Settings, frozen=True, kw_only=True):
     """``auto``: a new agent starts beside the old one where memory allows it, else the deploy is refused; ``never``: the
     old one drains first."""
     settle_s: float = 1.5
-    """A service has to have been up for so long before it counts as started; an agent settles beside its proof call."""
+    """A service has to stay up for so long before it counts as started; an agent settles beside its proof call."""
     lock_wait_s: float = 10.0
     """How long to wait for somebody else's deploy."""
     call: bool = True

@@ -37,8 +37,6 @@ DRAIN_BEGINS_S = 3.0
 POLL_S = 0.02
 LOOK_S = 0.5
 """The longest pause between two looks at a unit: each takes 15 ms of CPU, which an agent that starts needs itself."""
-STEADY_S = 0.3
-"""How long it has to stay ready at least: what takes longer to start than to settle could be ready for a moment only."""
 RUN_LOG_LINES = 200
 """Of a run that failed: enough for a whole traceback."""
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
@@ -82,16 +80,16 @@ def wait_for_unit(request: WaitForUnit, channel: Channel) -> ReadyAnswer:
 
 
 def await_unit(request: WaitForUnit) -> ReadyAnswer:
-    """Wait until the unit can do its job and its process has been up for ``settle_s``; else say why not, with the log's end.
+    """Wait until the unit can do its job and has stayed so for ``settle_s``; else say why not, with the log's end.
 
-    One that is called before callers reach it settles beside its call: its gate is opened once it has been up for so long.
+    One that is called before callers reach it settles beside its call: its gate is opened once its process has been up
+    for so long.
     """
     began = time.monotonic()
     ends_at = began + request["timeout_s"]
     seen = unit_state(request["unit"])
     to_open = request["gate"] == "open"
     settle_s = 0.0 if request["gate"] else request["settle_s"]
-    steady_s = min(settle_s, STEADY_S)
     first = seen["restarts"]
     settled: tuple[int, float] = (0, 0.0)
     missing = ""
@@ -108,8 +106,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
         missing = unready(seen, request)
         if missing or seen["pid"] != settled[0]:
             settled = (0 if missing else seen["pid"], now)
-        up_s = seen["age_s"] if seen["pid"] else settle_s  # what has completed has nothing left to stay up
-        settles_at = max(settled[1] + steady_s, now + settle_s - up_s)
+        settles_at = settled[1] + settle_s
         if not missing and now >= settles_at:
             if request["enable"] and request["gate"] != "closed":
                 enable_only(request["unit"], request["enable"])
