@@ -66,9 +66,6 @@ def test_no_caller_meets_a_silent_release(servers: Servers, prepared_host: hosts
         # Not yet settled: the deploy waits for as long as it may.
         pytest.param(MAIN, f"{BLOCKED}{MAIN}", 20, "health check|no agent joined", id="once-registered"),
         pytest.param(
-            ACCEPTS, "    time.sleep(600)\n", 60, "health check|no agent joined", id="at-the-first-call"
-        ),
-        pytest.param(
             ACCEPTS, f"{ACCEPTS}    time.sleep(600)\n", 60, "health check", id="with-the-first-call-answered"
         ),
     ],

@@ -63,4 +63,4 @@ def ip(*arguments: str) -> str:
 
 
 def checked(*arguments: str) -> str:
-    return subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=300).stdout
