@@ -158,6 +158,7 @@ def test_a_monitor_that_is_killed_comes_back_repeats_nothing_and_forgets_nothing
     try:
         machine.shell(f"systemctl stop {PROJECT}-monitor-restart.socket; kill -STOP {old}")
         soon(machine, lambda: "resume other done" in log_since(machine, began))
+        soon(machine, lambda: "incident service-frozen is over" in log_since(machine, began))
         machine.shell(f"kill -STOP {old}")
         soon(machine, lambda: "restart other failed" in log_since(machine, began))
         time.sleep(1.5)  # until the history has it

@@ -40,9 +40,9 @@ def told(servers: Servers, *flags: str) -> Any:
 
 @contextmanager
 def callers(servers: Servers) -> Iterator[None]:
-    """Two who call again and again: each must be answered, and keep its agent for 2 s."""
+    """Two who call again and again: each must be answered, and keep its agent for 4 s."""
     process = servers.spawn(
-        "call", "--group", "servers", "--json", "--count", "1000", "--concurrency", "2", "--hold", "2"
+        "call", "--group", "servers", "--json", "--count", "1000", "--concurrency", "2", "--hold", "4"
     )
     try:
         yield
