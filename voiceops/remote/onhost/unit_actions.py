@@ -95,9 +95,12 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
     missing = ""
     last_run = seen["invocation"]
     while True:
-        failed = died(seen, first) or replaced(seen, request)
+        failed = died(seen, first)
+        if not failed and request["pid"] not in (0, seen["pid"]):
+            how, last_run = last_ending(seen["unit"])
+            failed = f"it ended and was restarted, {how}"
         if failed:
-            log = run_lines(last_run, RUN_LOG_LINES)
+            log = run_lines(last_run or last_ending(seen["unit"])[1], RUN_LOG_LINES)
             return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
         if to_open and seen["age_s"] >= request["settle_s"]:
             open_gate(seen)
@@ -165,21 +168,14 @@ def died(unit: UnitState, first: int) -> str:
     return ""
 
 
-def replaced(unit: UnitState, request: WaitForUnit) -> str:
-    """Why it is not the run that was waited for, empty while it is."""
-    if request["pid"] in (0, unit["pid"]):
-        return ""
-    return f"it ended and was restarted, {last_ending(unit['unit'])}"
-
-
-def last_ending(name: str) -> str:
-    """How the last main process of a unit ended, as the journal has it: the unit tells of the one that runs now."""
+def last_ending(name: str) -> tuple[str, str]:
+    """How the last main process of a unit ended, and its run, as the journal has it: the unit tells of the one that runs now."""
     argv = ["journalctl", "--quiet", "--no-pager", "--output=json", "--lines=1"]
     argv += [f"UNIT={name}", f"MESSAGE_ID={PROCESS_EXIT}"]
     lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()
     said = json.loads(lines[-1]) if lines else {}
     word = "exit" if said.get("EXIT_CODE") == "exited" else "signal"
-    return f"{word} {said.get('EXIT_STATUS', 'unknown')}"
+    return f"{word} {said.get('EXIT_STATUS', 'unknown')}", str(said.get("INVOCATION_ID", ""))
 
 
 def ending_of(unit: UnitState) -> str:

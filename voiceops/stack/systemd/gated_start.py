@@ -61,4 +61,6 @@ def _prove(backend: SystemdBackend, service: Declared, new: Instance, prove: Cal
                 backend.wait_ready(service, new, Deadline(0.0, "its call"), gate=Gate.CLOSED, pid=new.pid)
             except ServiceError as ended:
                 error.add_context(after=f"; {ended.message}")
+                # Of the run that was called; the next one may have written the last lines of the release's log.
+                error.log_tail = ended.log_tail or error.log_tail
         raise
