@@ -130,7 +130,7 @@ def cut_network(site: Site) -> float:
 def fill_disk(site: Site) -> float:
     """No byte is left for a while."""
     for_s = site.random.choice((2.0, 6.0, 12.0))
-    with _full(site.made.folder):
+    with full(site.made.folder):
         site.begun.set()
         time.sleep(for_s)
     return for_s
@@ -138,14 +138,15 @@ def fill_disk(site: Site) -> float:
 
 def fill_disk_and_kill(site: Site) -> float:
     """No byte is left, and what writes a record has to be started."""
-    with _full(site.made.folder):
+    with full(site.made.folder):
         _signal(site, signal.SIGKILL, site.random.choice(("agent", "livekit", "monitor")))
         time.sleep(8.0)
     return 8.0
 
 
 @contextmanager
-def _full(folder: Path) -> Iterator[None]:
+def full(folder: Path) -> Iterator[None]:
+    """Leave nothing free on the disk of a folder until the block ends."""
     filler = folder / "filler"
     try:
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.faults import full
 from bench.profile import inv, project
 from tests.support import parts
 from tests.support.stacks import REPOSITORY
@@ -94,14 +95,8 @@ def hung(site: Site, service: str) -> Iterator[None]:
 def disk(site: Site, service: str) -> Iterator[None]:
     """Fill the disk of its data, or where it has none that of its log."""
     folder = site.folder / ".voiceops" / (f"data/{service}" if service in DATA_BYTES else "logs")
-    filler = folder / "filler"
-    try:
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+    with full(folder):
         yield
-    finally:
-        filler.unlink()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ happens is on the screen within a second.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +25,7 @@ from voiceops.commands.watch_sources import (
 )
 from voiceops.errors import VoiceopsError
 from voiceops.model.dashboard import FeedLine, Row, Rows, changes
+from voiceops.model.findings import steps_for_host
 from voiceops.model.rooms import Room
 from voiceops.wiring.project import Project
 
@@ -180,15 +180,11 @@ def room_rows(host: str, rooms: Iterable[Room], agents: Mapping[str, str]) -> Ro
     }
 
 
-_INV = re.compile(r"^(\./)?inv (?!.*--(host|group|limit)\b)")
-
-
 def _with_hosts(incidents: Rows, acts_on: Mapping[str, str]) -> Rows:
-    """A server's monitor writes commands as they are typed there: here they would act on this machine."""
+    """An older monitor has recorded commands without their host: here they would act on this machine."""
     for row in incidents.values():
-        argument, fix = acts_on.get(str(row["host"])), str(row["fix"] or "")
-        if argument and _INV.match(fix):
-            row["fix"] = f"{fix} --host {argument}"
+        if argument := acts_on.get(str(row["host"])):
+            row["fix"] = steps_for_host(str(row["fix"] or ""), argument)
     return incidents
 
 

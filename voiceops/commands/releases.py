@@ -21,7 +21,7 @@ from voiceops.deploy.fleet import Fleet, HostRun
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.ledger import Ledger, read_ledger
 from voiceops.deploy.rendered import masked_settings, rendered_files, write_files
-from voiceops.deploy.rollback import RollbackOptions, prove_again, roll_back
+from voiceops.deploy.rollback import RollbackOptions, RollbackResult, prove_again, roll_back
 from voiceops.errors import ServiceError, UsageError
 from voiceops.fleet.order import batches, serial_of, servers
 from voiceops.fleet.run import go_on, skip_after_failures
@@ -137,14 +137,7 @@ def rollback(run: CommandRun, flags: RollbackFlags) -> Report:
             if not flags.no_call and one.host.settings.deploy.call
             else None,
         )
-        found[one.name] = {
-            "ok": True,
-            "changed_count": sum(result.changed for result in done.services.values()),
-            "services": {
-                name: {"before": before, "release": after, **done.services[name].as_json()}
-                for name, (before, after) in done.releases.items()
-            },
-        }
+        found[one.name] = _rolled_back(done)
 
     began = time.time()
     reporter = DeployReporter(run, "rollback", by=default_owner())
@@ -162,6 +155,17 @@ def rollback(run: CommandRun, flags: RollbackFlags) -> Report:
         "hosts": _hosts(fleet, found),
     }
     return Report(rolled_back, _rollback_text(fleet, found), fleet.exit_code())
+
+
+def _rolled_back(done: RollbackResult) -> RolledBackHost:
+    return {
+        "ok": True,
+        "changed_count": sum(result.changed for result in done.services.values()),
+        "services": {
+            name: {"before": before, "release": after, **done.services[name].as_json()}
+            for name, (before, after) in done.releases.items()
+        },
+    }
 
 
 def _batches(runs: Sequence[HostRun], with_agents: set[str], size: int | str) -> list[list[HostRun]]:
