@@ -25,6 +25,7 @@ from tests.support import live, parts
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.adapters.livekit.token import caller_token
 from voiceops.calls.pool import CallerPool
+from voiceops.calls.ports import CallerCrashError
 from voiceops.calls.stats import CallReport
 from voiceops.model.calls import ROOM_PREFIX, CallFailure, CallJob, CallPlan, CallTarget, FailureKind, Hangup
 from voiceops.model.documents.common import DiagnosisEntry
@@ -315,6 +316,40 @@ async def test_a_caller_process_that_dies_is_not_blamed_on_the_agent(jobs: Jobs)
     await pool.aclose()
     assert result.failure is not None
     assert result.failure.kind is FailureKind.CALLER
+    assert again.ok
+
+
+async def test_a_call_whose_caller_process_crashes_is_placed_once_more(target: CallTarget) -> None:
+    before = set(psutil.Process().children())
+    run = asyncio.ensure_future(wiring.run_calls(target, CallPlan(hold_s=2.0)))
+    while not (started := set(psutil.Process().children()) - before):  # noqa: ASYNC110 - a process is no event
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    started.pop().send_signal(signal.SIGABRT)
+    report = await run
+    assert [result.ok for result in report.results] == [True], report.results
+    assert report.load.crash_count == 1
+
+
+def _vanishing(job: CallJob) -> CallJob:
+    return msgspec.structs.replace(job, hangup=Hangup.ABRUPT)
+
+
+def _forks_of_callers() -> list[psutil.Process]:
+    callers = [one for one in psutil.Process().children() if "--vanish" in one.cmdline()]
+    return [fork for one in callers for fork in one.children()]
+
+
+async def test_a_vanishing_caller_that_crashes_is_noticed_at_once(jobs: Jobs) -> None:
+    pool = CallerPool(most=1)
+    call = asyncio.ensure_future(pool.place(_vanishing(jobs(0, hold_s=60.0))))
+    while not (forks := _forks_of_callers()):  # noqa: ASYNC110 - a process is no event
+        await asyncio.sleep(0.05)
+    forks[0].send_signal(signal.SIGSEGV)
+    with pytest.raises(CallerCrashError, match="exit -11"):
+        await asyncio.wait_for(call, 30.0)
+    again = await pool.place(_vanishing(jobs(1)))
+    await pool.aclose()
     assert again.ok
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import IO
 
 import msgspec
 
-from voiceops.calls.ports import Inquiry
+from voiceops.calls.ports import CallerCrashError, Inquiry
 from voiceops.calls.worker import CallerReply, CallerRequest
 from voiceops.errors import ServiceError
 from voiceops.model.calls import CallFailure, CallJob, CallPlan, CallResult, FailureKind, Hangup
@@ -27,6 +28,8 @@ _END_S = 15.0
 _TAIL_BYTES = 1500
 _PACKAGE = str(Path(__file__).resolve().parents[2])
 """So that a caller process finds voiceops however this one did."""
+_CRASHES = {-signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGSEGV, -signal.SIGTRAP}
+"""Exit codes of a process that native code brought down; whoever kills one uses other signals."""
 
 
 class CallerPool:
@@ -153,11 +156,12 @@ class _Process:
                 answer = self._calls.get(reply.done.id)
                 if answer is not None and not answer.done():
                     answer.set_result(reply.done)
+            if reply.died is not None:
+                self._lose(reply.died, reply.exit_code)
         self.dead = True
         code = await process.wait()
-        for number, answer in self._calls.items():
-            if not answer.done():
-                answer.set_result(self._lost(number, code))
+        for number in list(self._calls):
+            self._lose(number, code)
 
     def _ask(self, process: asyncio.subprocess.Process, result: CallResult) -> None:
         inquire = self._inquiries.get(result.id)
@@ -178,6 +182,15 @@ class _Process:
         assert process.stdin is not None
         if not process.stdin.is_closing() and not self.dead:
             process.stdin.write(msgspec.json.encode(order) + b"\n")
+
+    def _lose(self, number: int, code: int) -> None:
+        answer = self._calls.get(number)
+        if answer is None or answer.done():
+            return
+        if code in _CRASHES:
+            answer.set_exception(CallerCrashError(self._lost(number, code)))
+        else:
+            answer.set_result(self._lost(number, code))
 
     def _lost(self, number: int, code: int) -> CallResult:
         self._errors.seek(max(0, os.fstat(self._errors.fileno()).st_size - _TAIL_BYTES))

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from voiceops.errors import ServiceError
 from voiceops.model.calls import CallJob, CallResult, PhoneEvent
 
 if TYPE_CHECKING:
     from voiceops.model.documents.common import DiagnosisEntry
+
+
+class CallerCrashError(ServiceError):
+    """The process that carried a call crashed in LiveKit's native client: this says nothing about the call."""
+
+    def __init__(self, result: CallResult) -> None:
+        super().__init__(result.failure.detail if result.failure is not None else "")
+        self.result = result
+        """The call as one that failed."""
 
 
 class Phone(Protocol):
@@ -46,7 +56,7 @@ class Callers(Protocol):
     """Whoever places calls: this process, or a pool of them."""
 
     async def place(self, job: CallJob, inquire: Inquiry | None = None) -> CallResult:
-        """Carry out one call; never raises for a call that went wrong."""
+        """Carry out one call; of a call that went wrong only ``CallerCrashError`` is raised."""
         ...
 
     async def usage(self) -> tuple[int, float, Sequence[float]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from voiceops.calls.plan import lines_for
-from voiceops.calls.ports import Callers, CallRooms, Why
+from voiceops.calls.ports import CallerCrashError, Callers, CallRooms, Why
 from voiceops.calls.stats import CallReport, weigh
 from voiceops.deadline import deadline
 from voiceops.errors import DeadlineError, VoiceopsError
@@ -64,6 +64,7 @@ async def run_calls(
             machine=run.machine_cpu,
             lags=lags,
             late_s=run.late_s,
+            crashes=run.crashes,
         ),
         duration_s=duration_s,
         rooms_kept=tuple(sorted(run.open_rooms)),
@@ -95,6 +96,7 @@ class _CallRun:
         """Whether a room was deleted before its agent had come: the dispatch may recreate it."""
         self.late_s = 0.0
         """By how much a call began later than the rate asked for, because every caller was busy."""
+        self.crashes = 0
         self.never_in: set[str] = set()
         self.door_verdict: DiagnosisEntry | None = None
         self.machine_cpu: list[float] = []
@@ -118,14 +120,16 @@ class _CallRun:
             if not self.plan.duration_s and index >= self.plan.count:
                 return
             if self.plan.rate_per_s:
-                await asyncio.sleep(
-                    max(0.0, self.started_at + index / self.plan.rate_per_s - time.monotonic())
-                )
+                wait_s = self.started_at + index / self.plan.rate_per_s - time.monotonic()
+                self.late_s = max(self.late_s, -wait_s)
+                await asyncio.sleep(max(0.0, wait_s))
             if self.plan.duration_s and time.monotonic() - self.started_at >= self.plan.duration_s:
                 return
-            await self._call(index, number)
+            if not await self._call(index, number):
+                await self._call(index, number, again=True)
 
-    async def _call(self, index: int, line: int) -> None:
+    async def _call(self, index: int, line: int, *, again: bool = False) -> bool:
+        """Place one call; False where its caller process crashed before it was over, unless ``again``."""
         plan = self.plan
         room = self.target.room or f"{ROOM_PREFIX}{secrets.token_hex(8)}"
         identity = f"{SYNTHETIC_CALLER_PREFIX}{self._tag}-{line if plan.redial else f'{line}-{index}'}"
@@ -155,7 +159,15 @@ class _CallRun:
         else:
             self.open_rooms[room] = identity
         started_s = time.monotonic() - self.started_at
-        result = await self.callers.place(job, inquire)
+        try:
+            result = await self.callers.place(job, inquire)
+        except CallerCrashError as crash:
+            if not again:
+                self.crashes += 1
+                if not self.target.room:
+                    await self._discard(room, identity, agent_came=False)
+                return False
+            result = crash.result
         result = msgspec.structs.replace(
             result, room=room, identity=identity, started_s=round(started_s, 4), verdict=verdict
         )
@@ -174,6 +186,7 @@ class _CallRun:
             discard.add_done_callback(self._discards.discard)
             if not plan.redial:
                 await discard
+        return True
 
     async def _ask(self, room: str, kind: FailureKind) -> DiagnosisEntry | None:
         """What the ``why`` rules find; once for all calls that the server let nobody in."""

@@ -104,6 +104,7 @@ class CallReport(msgspec.Struct, frozen=True, kw_only=True):
             "failure_counts": self.failures,
             "callers": {
                 "process_count": self.load.processes,
+                "crash_count": self.load.crash_count,
                 "cpu_share": self.load.cpu_share,
                 "machine_cpu": self.load.machine_cpu,
                 "lag_p95_s": self.load.lag_p95_s,
@@ -149,6 +150,7 @@ def weigh(
     machine: Sequence[float],
     lags: Sequence[float],
     late_s: float = 0.0,
+    crashes: int = 0,
 ) -> CallerLoad:
     """Say how the callers fared. ``machine`` are shares 0 to 1 of all cores, ``lags`` seconds."""
     share = cpu_s / (wall_s * cores) if wall_s > 0 else 0.0
@@ -166,6 +168,7 @@ def weigh(
         detail = f"calls began up to {late_s:.1f} s late, because every caller was busy: raise --concurrency"
     return CallerLoad(
         processes=processes,
+        crash_count=crashes,
         cpu_share=round(share, 4),
         machine_cpu=round(busy, 4),
         lag_p95_s=round(lag, 4),

@@ -27,6 +27,11 @@ def summary(report: CallReport) -> str:
         )
     if report.load.starved and len(report.results) > 1:
         lines.append(f"note: {report.load.detail}")
+    if report.load.crash_count:
+        crashed = counted(report.load.crash_count, "call")
+        lines.append(
+            f"note: {crashed} placed once more: the caller process crashed in LiveKit's native client"
+        )
     if report.rooms_kept:
         kept = counted(len(report.rooms_kept), "room")
         lines.append(f"note: {kept} of these calls not deleted; `inv cleanup-rooms` does it")

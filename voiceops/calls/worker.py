@@ -6,7 +6,8 @@ kills itself where it should hang up: only the death of a process ends a connect
 a word. The forks are made before the engine is loaded, which can't survive a fork.
 
 In: ``{"place": job}``, ``{"hang_up": id}``; end of file means hang up everything.
-Out: ``{"failing": result}`` (waits for hang_up), ``{"done": result}``, ``{"cpu_s": x, "lags": [...]}``.
+Out: ``{"failing": result}`` (waits for hang_up), ``{"done": result}``, ``{"cpu_s": x, "lags": [...]}``,
+``{"died": id, "exit_code": x}`` of a fork that ended before its call was done.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import selectors
 import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Union
+from typing import NamedTuple, Union
 
 import msgspec
 
@@ -45,6 +47,8 @@ class CallerReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     failing: Union[CallResult, None] = None
     done: Union[CallResult, None] = None
+    died: Union[int, None] = None
+    exit_code: int = 0
     cpu_s: float = 0.0
     lags: tuple[float, ...] = ()
 
@@ -148,36 +152,72 @@ def _phone_for(job: CallJob) -> Phone:
     return RtcPhone(listen_on=bool(job.script), measure=job.hold_s > 0)
 
 
+class _Fork(NamedTuple):
+    pid: int
+    leash: int
+    """The fork hangs up when this end is closed."""
+    life: int
+    """Reads as ended once the fork is dead, however it died."""
+
+
 def _serve_forks(send: Send) -> None:
-    """One fork per call. A fork ends when its pipe is closed, or by its own hand."""
+    """One fork per call. A fork ends when its leash is let go, by its own hand, or by a crash."""
     # Once, before the forks; the engine itself is loaded by the first Room.
     import voiceops.adapters.livekit.rtc  # noqa: F401
 
     decode = msgspec.json.Decoder(CallerRequest).decode
-    children: dict[int, tuple[int, int]] = {}
-    for line in sys.stdin.buffer:
-        order = decode(line)
-        if order.place is not None:
-            read_end, write_end = os.pipe()
-            pid = os.fork()
-            if pid == 0:
-                for _, inherited in children.values():
-                    os.close(inherited)
-                os.close(write_end)
-                _fork(order.place, read_end, send)
-            os.close(read_end)
-            children[order.place.id] = (pid, write_end)
-        elif order.hang_up in children:
-            _end(*children.pop(order.hang_up))
-            used = resource.getrusage(resource.RUSAGE_CHILDREN)
-            send(CallerReply(cpu_s=time.process_time() + used.ru_utime + used.ru_stime))
-    for pid, write_end in children.values():
-        _end(pid, write_end)
+    forks: dict[int, _Fork] = {}
+    unread = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(0, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data is not None:
+                    _reap(key.data, forks, selector, send)
+                    continue
+                if not (received := os.read(0, _LINE_LIMIT)):
+                    for fork in forks.values():
+                        _end(fork)
+                    return
+                *lines, unread = (unread + received).split(b"\n")
+                for order in map(decode, lines):
+                    if order.place is not None:
+                        forks[order.place.id] = fork = _forked(order.place, forks, send)
+                        selector.register(fork.life, selectors.EVENT_READ, order.place.id)
+                    elif order.hang_up is not None:
+                        _reap(order.hang_up, forks, selector, send)
 
 
-def _end(pid: int, write_end: int) -> None:
-    os.close(write_end)
-    os.waitpid(pid, 0)
+def _forked(job: CallJob, others: Mapping[int, _Fork], send: Send) -> _Fork:
+    leash_end, leash = os.pipe()
+    life, life_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        for other in others.values():
+            os.close(other.leash)
+        os.close(leash)
+        _fork(job, leash_end, send)
+    os.close(leash_end)
+    os.close(life_end)
+    return _Fork(pid, leash, life)
+
+
+def _reap(number: int, forks: dict[int, _Fork], selector: selectors.BaseSelector, send: Send) -> None:
+    """See a fork to its end; does nothing for one that was seen to it before."""
+    if (fork := forks.pop(number, None)) is None:
+        return
+    selector.unregister(fork.life)
+    exit_code = _end(fork)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = time.process_time() + used.ru_utime + used.ru_stime
+    send(CallerReply(died=number, exit_code=exit_code, cpu_s=cpu_s))
+
+
+def _end(fork: _Fork) -> int:
+    os.close(fork.leash)
+    _, status = os.waitpid(fork.pid, 0)
+    os.close(fork.life)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _fork(job: CallJob, pipe: int, send: Send) -> None:

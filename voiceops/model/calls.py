@@ -178,6 +178,8 @@ class CallerLoad(_Struct, frozen=True, kw_only=True):
     """How the calling side itself fared: slow callers make a good agent look slow."""
 
     processes: int = 1
+    crash_count: int = 0
+    """Calls whose process crashed in LiveKit's native client: each was placed once more."""
     cpu_share: float = 0.0
     """Of the whole machine, 0 to 1: what the callers used."""
     machine_cpu: float = 0.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.fakes.livekit_api import FakeLivekitApi
 from tests.support.fakes.phone import FakeCallers, good
 from voiceops.calls import call_rooms as desks
 from voiceops.calls.call_rooms import LivekitCallRooms
+from voiceops.calls.ports import CallerCrashError
 from voiceops.calls.run import run_calls
 from voiceops.errors import UnreachableError
 from voiceops.model.calls import (
@@ -203,3 +205,31 @@ async def test_no_room_is_reported_as_left_where_the_server_never_answered(
     report = await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms)
     assert report.rooms_kept == ()
     assert report.exit_code == 5
+
+
+@pytest.mark.parametrize("crashes", [1, 2])
+async def test_a_call_whose_process_crashes_is_placed_once_more(
+    api: FakeLivekitApi, call_rooms: LivekitCallRooms, crashes: int
+) -> None:
+    def answer(job: CallJob) -> CallResult:
+        api.put(job.room)
+        if len(callers.jobs) <= crashes:
+            raise CallerCrashError(bad(FailureKind.CALLER)(job))
+        return good(job)
+
+    callers = FakeCallers(answer)
+    report = await run_calls(CallPlan(), TARGET, callers=callers, call_rooms=call_rooms)
+    assert [result.ok for result in report.results] == [crashes == 1]
+    assert report.load.crash_count == 1
+    assert len({job.room for job in callers.jobs}) == 2
+    assert await api.list_rooms() == ()
+
+
+async def test_calls_that_begin_later_than_the_rate_asks_for_are_told(call_rooms: LivekitCallRooms) -> None:
+    def answer(job: CallJob) -> CallResult:
+        time.sleep(0.7)
+        return good(job)
+
+    plan = CallPlan(count=2, concurrency=1, rate_per_s=100.0)
+    report = await run_calls(plan, TARGET, callers=FakeCallers(answer), call_rooms=call_rooms)
+    assert "calls began up to" in report.load.detail

@@ -75,6 +75,8 @@ class CallerLoadEntry(TypedDict):
     """How the calling side fared: slow callers make a good agent look slow."""
 
     process_count: int
+    crash_count: int
+    """Calls that were placed once more, because their caller process crashed in LiveKit's native client."""
     cpu_share: float
     machine_cpu: float
     lag_p95_s: float
