@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from voiceops.calls.stats import CallReport, percentile
@@ -23,6 +23,12 @@ GAP_LIMIT_S = 0.1
 FULL_CPU = 0.9
 LEAST_MEMORY = 0.1
 """Of all memory, which stays available: below that a step is ended before it hurts the host."""
+_LEAD = 2
+"""So many tries more have to speak for a verdict than against it where the search ends."""
+_LEAST_FAILED = 3
+"""Tries of the number that is too much: a moment of other work may outlast two."""
+_MOST_TRIES = 5
+"""Of one number; the majority counts then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +51,30 @@ class HostSample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityTrial:
-    """One number of calls at once, and how it went."""
+    """One number of calls at once, and how it went: one try, or by ``judged`` all tries of that number."""
 
     calls: int
-    tries: int
     problem: str
     """Why this many is too much; empty: it was carried."""
     report: CallReport
     samples: tuple[HostSample, ...] = ()
+    tries: int = 1
+    carried_tries: int | None = None
+    """None: as ``problem`` says."""
+
+    @property
+    def good_tries(self) -> int:
+        return self.tries * (not self.problem) if self.carried_tries is None else self.carried_tries
 
     @property
     def carried(self) -> bool:
-        return not self.problem
+        """Most tries were; as many as were not is not."""
+        return 2 * self.good_tries > self.tries
+
+    @property
+    def lead(self) -> int:
+        """By how many tries one verdict is ahead of the other."""
+        return abs(2 * self.good_tries - self.tries)
 
     def highest(self, name: str) -> float:
         """The largest value of a field of the samples; 0 without any."""
@@ -85,6 +103,7 @@ class CapacityTrial:
             "call_count": self.calls,
             "carried": self.carried,
             "try_count": self.tries,
+            "carried_count": self.good_tries,
             "problem": self.problem,
             "answered_count": self.report.ok,
             "answer_p95_s": None if answer is None else round(answer, 3),
@@ -115,18 +134,49 @@ def problem_of(report: CallReport, calls: int) -> str:
     return f"{loss:.2%} of a call's packets lost" if loss else ""
 
 
-def next_calls(steps: Sequence[CapacityTrial], most: int) -> int | None:
-    """The number to try next: doubled until one is too much, then in the middle; None: it is known."""
-    carried = most_carried(steps)
-    too_many = min((one.calls for one in steps if not one.carried), default=None)
-    if too_many is None:
-        return None if carried >= most else min(most, max(1, 2 * carried))
-    return (carried + too_many) // 2 if too_many - carried > 1 else None
+def judged(tries: Sequence[CapacityTrial]) -> list[CapacityTrial]:
+    """One step for each number that was tried, in order: the verdict of most tries, as the last try that says so had it."""
+    found: dict[int, list[CapacityTrial]] = {}
+    for one in tries:
+        found.setdefault(one.calls, []).append(one)
+    steps = []
+    for _, same in sorted(found.items()):
+        good = sum(not one.problem for one in same)
+        speaks = [one for one in same if bool(one.problem) == (2 * good <= len(same))]
+        steps.append(replace(speaks[-1], tries=len(same), carried_tries=good))
+    return steps
+
+
+def next_calls(tries: Sequence[CapacityTrial], most: int) -> int | None:
+    """The number to try next: doubled until one is too much, then in the middle; None: it is known.
+
+    One try proves little, since other work on a machine has its moments. So the largest number that was carried and
+    the one above it are tried again at the end, minutes later, and the search goes on where they say otherwise then.
+    """
+    steps = {one.calls: one for one in judged(tries)}
+    undecided = next((one.calls for one in steps.values() if not one.lead), None)
+    if undecided is not None:
+        return undecided
+    carried = most_carried(list(steps.values()))
+    too_many = min((one.calls for one in steps.values() if not one.carried), default=None)
+    if too_many is None and carried < most:
+        return min(most, max(1, 2 * carried))
+    if too_many is not None and too_many - carried > 1:
+        return (carried + too_many) // 2
+    ends = [steps[one] for one in (too_many, carried) if one]
+    return next((one.calls for one in ends if not _certain(one)), None)
+
+
+def _certain(step: CapacityTrial) -> bool:
+    if not step.carried and step.tries < _LEAST_FAILED:
+        return False
+    return step.lead >= _LEAD or step.tries >= _MOST_TRIES
 
 
 def most_carried(steps: Sequence[CapacityTrial]) -> int:
-    """The largest number that was carried; 0: not even one."""
-    return max((one.calls for one in steps if one.carried), default=0)
+    """The largest number that was carried below the first one that was not; 0: not even one."""
+    too_many = min((one.calls for one in steps if not one.carried), default=math.inf)
+    return max((one.calls for one in steps if one.carried and one.calls < too_many), default=0)
 
 
 def first_to_give_in(steps: Sequence[CapacityTrial], *, callers_here: bool) -> tuple[CapacityLimit, str]:
@@ -173,6 +223,38 @@ def settings_for(steps: Sequence[CapacityTrial], gave_in: str) -> dict[str, floa
         # Room for the load of one call more, or the last of them would be refused for what it needs itself.
         found["load_limit"] = min(0.95, math.ceil((load + load / carried) * 20) / 20)
     return found
+
+
+CAPACITY_HEADINGS = (
+    "calls",
+    "tries carried",
+    "p95 answer",
+    "gap",
+    "lost",
+    "cpu",
+    "callers' cpu",
+    "memory left",
+    "load",
+    "why not",
+)
+
+
+def capacity_row(step: CapacityTrial) -> tuple[str, ...]:
+    """Return a number's line of a table with ``CAPACITY_HEADINGS``."""
+    entry = step.as_json()
+    answer, gap, loss = entry["answer_p95_s"], entry["max_gap_s"], entry["max_loss"]
+    return (
+        str(step.calls),
+        f"{step.good_tries} of {step.tries}",
+        "" if answer is None else f"{answer:.2f} s",
+        "" if gap is None else f"{gap * 1000:.0f} ms",
+        "" if loss is None else f"{loss:.1%}",
+        f"{entry['cpu_share']:.0%}",
+        f"{entry['callers_cpu_share']:.0%}",
+        f"{entry['memory_left_share']:.0%}",
+        f"{entry['load']:.2f}",
+        step.problem,
+    )
 
 
 def capacity_text(

@@ -47,19 +47,24 @@ def page(report: CallReport, *, url: str, made_at: str) -> str:
     if report.failed:
         sections.append("<h2>Failed calls</h2>" + _failed(report))
     sections.append("<h2>All calls</h2>" + _calls(report))
+    return html_page(f"voiceops call: {report.ok} of {len(report.results)}", sections)
+
+
+def html_page(title: str, sections: Iterable[str]) -> str:
+    """Return a whole document of sections that are HTML."""
     body = "\n".join(f"<section>{section}</section>" for section in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>voiceops call: {report.ok} of {len(report.results)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
 
 
-def save_page(report: CallReport, file: str, *, url: str, made_at: str) -> None:
-    """Write the report; ``StorageError`` if that fails."""
+def save_page(text: str, file: str) -> None:
+    """Write a report; ``StorageError`` if that fails."""
     try:
-        Path(file).write_text(page(report, url=url, made_at=made_at), encoding="utf-8")
+        Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"can't write {file}: {error.strerror or error}") from error
 
@@ -72,7 +77,7 @@ def _percentiles(report: CallReport) -> str:
         for name, label in MEASURES.items()
         if name in found[0]
     ]
-    return _table(heads, rows)
+    return html_table(heads, rows)
 
 
 def _callers(report: CallReport) -> str:
@@ -100,7 +105,7 @@ def _failed(report: CallReport) -> str:
         rows.append(
             [str(result.id), result.failure.kind.value, f"{result.failure.detail} ({seen})", why, fix]
         )
-    return f"<p>{escape(counts)}</p>" + _table(
+    return f"<p>{escape(counts)}</p>" + html_table(
         ["call", "kind", "what was seen", "why", "fix"], rows, text_from=1
     )
 
@@ -122,12 +127,16 @@ def _calls(report: CallReport) -> str:
     more = len(report.results) - len(rows)
     note = f"<p>and {more} more: --json has them all</p>" if more > 0 else ""
     return (
-        _table(["call", "began", *MEASURES.values(), "quality", "lost", "agents", "loudness", "result"], rows)
+        html_table(
+            ["call", "began", *MEASURES.values(), "quality", "lost", "agents", "loudness", "result"], rows
+        )
         + note
     )
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, text_from: int | None = None) -> str:
+def html_table(heads: Iterable[str], rows: Iterable[Iterable[str]], *, text_from: int | None = None) -> str:
+    """Return a table of texts; from column ``text_from`` on they are prose."""
+
     def cells(tag: str, values: Iterable[str]) -> str:
         marked = (
             f'<{tag} class="text">' if text_from is not None and index >= text_from else f"<{tag}>"

@@ -33,6 +33,7 @@ class CapacityFlags:
     most: int = 50
     hold: float = 10.0
     service: str = ""
+    report: str = ""
     plot: str = ""
 
 

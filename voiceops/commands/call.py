@@ -13,7 +13,7 @@ import msgspec
 
 from voiceops.adapters.ssh.transports import transport_to
 from voiceops.calls.chart import draw
-from voiceops.calls.page import save_page
+from voiceops.calls.page import page, save_page
 from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.plan import flags_of, longest_s, make_plan
 from voiceops.calls.progress import progress
@@ -118,7 +118,8 @@ def _from_host(run: CommandRun, flags: Sequence[str], service: str, longest_s: f
 
 def _save(run: CommandRun, done: CallReport, target: CallTarget, *, report: str, plot: str) -> None:
     if report:
-        save_page(done, report, url=target.url, made_at=datetime.now().astimezone().isoformat(" ", "seconds"))
+        made_at = datetime.now().astimezone().isoformat(" ", "seconds")
+        save_page(page(done, url=target.url, made_at=made_at), report)
         run.say(f"report: {report}")
     if plot:
         save(draw(done), plot)

@@ -7,26 +7,32 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from voiceops.calls.capacity import (
+    CAPACITY_HEADINGS,
     LEAST_MEMORY,
     CapacityTrial,
     HostSample,
+    capacity_row,
     capacity_text,
     first_to_give_in,
+    judged,
     most_carried,
     next_calls,
     problem_of,
     settings_for,
 )
 from voiceops.calls.capacity_chart import draw_capacity
-from voiceops.calls.pictures import check, save
+from voiceops.calls.capacity_page import capacity_page
+from voiceops.calls.page import save_page
+from voiceops.calls.pictures import check, check_file, save
 from voiceops.calls.stats import CallReport
 from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import CapacityFlags
 from voiceops.cli.output import show_table
-from voiceops.errors import UsageError, VoiceopsError
+from voiceops.errors import StorageError, UsageError, VoiceopsError
 from voiceops.fleet.call_target import call_target
 from voiceops.model.calls import CallPlan, CallTarget
 from voiceops.model.endpoint import reachable
@@ -35,16 +41,16 @@ from voiceops.wiring.calls import run_calls
 from voiceops.wiring.capacity import CapacityProbe, host_probe
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.doctor import CapacityDocument
+    from voiceops.model.documents.doctor import CapacityDocument, CapacityLimit
 
 LONGEST_S = 900.0
 """What the whole test may take, unless --timeout says."""
-_PER_SECOND = 2.0
-"""Callers come one after the other: all in one moment would measure the moment."""
+_PER_SECOND = 1.0
+"""Callers come one after the other: all in one moment would measure the moment, and processes of jobs that start."""
 _SAMPLE_S = 2.0
 _SETTLED_S = 20.0
-_TRIES = 2
-"""A number is too much when it was so twice: other work on a machine has its moments."""
+_QUIET_CPU = 0.5
+"""Above it a host still ends the calls before, or prepares processes for the next ones."""
 
 
 def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
@@ -60,6 +66,8 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
             hint=f"run `inv capacity` on {host.name} itself, or give livekit.url an address that is reached from here",
         )
     check(flags.plot)
+    if flags.report:
+        check_file("--report", flags.report)
     target = call_target(run.project.hosts, service=flags.service)
     logging.getLogger("livekit").setLevel(logging.CRITICAL)
     began = time.monotonic()
@@ -67,7 +75,7 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
         _refuse_others(run, probe)
         test = _CapacityTest(run, target, probe, flags, ends_at=began + (run.timeout or LONGEST_S))
         aio.run(test.search())
-    steps = test.steps
+    steps = judged(test.tries)
     gave_in = first_to_give_in(steps, callers_here=host.local)
     if test.out_of_memory:
         gave_in = ("memory", f"memory: {test.stopped}")
@@ -79,19 +87,48 @@ def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
         "settings": settings,
         "stopped": test.stopped,
         "duration_s": round(time.monotonic() - began, 1),
-        "steps": [one.as_json() for one in sorted(steps, key=lambda one: one.calls)],
+        "steps": [one.as_json() for one in steps],
     }
 
-    if flags.plot and steps:
-        save(draw_capacity(steps, gave_in[0]), flags.plot)
-        run.say(f"plot: {flags.plot}")
+    code = 0 if most_carried(steps) else 1
+    try:
+        _save(run, flags, steps, gave_in, document)
+    except StorageError as error:
+        # A disk that filled up meanwhile must not cost what was measured.
+        run.say(f"error: {error.message}")
+        code = 1
 
     def text() -> str:
-        _show(steps)
+        show_table([capacity_row(one) for one in steps], headings=CAPACITY_HEADINGS, right=range(9))
         stopped = f"\nstopped early: {test.stopped}; it may carry more" if test.stopped else ""
         return capacity_text(steps, gave_in, settings) + stopped
 
-    return Report(document, text, 0 if most_carried(steps) else 1)
+    return Report(document, text, code)
+
+
+def _save(
+    run: CommandRun,
+    flags: CapacityFlags,
+    steps: Sequence[CapacityTrial],
+    gave_in: tuple[CapacityLimit, str],
+    document: CapacityDocument,
+) -> None:
+    """Write the files that were asked for."""
+    if flags.report:
+        text = capacity_page(
+            steps,
+            gave_in,
+            document["settings"],
+            host=run.project.hosts[0].name,
+            made_at=datetime.now().astimezone().isoformat(" ", "seconds"),
+            duration_s=document["duration_s"],
+            stopped=document["stopped"],
+        )
+        save_page(text, flags.report)
+        run.say(f"report: {flags.report}")
+    if flags.plot and steps:
+        save(draw_capacity(steps, gave_in[0]), flags.plot)
+        run.say(f"plot: {flags.plot}")
 
 
 def _refuse_others(run: CommandRun, probe: CapacityProbe) -> None:
@@ -100,30 +137,8 @@ def _refuse_others(run: CommandRun, probe: CapacityProbe) -> None:
         probe.others().refuse("they would be disturbed", "wait until they are over, or give --yes")
 
 
-def _show(steps: Sequence[CapacityTrial]) -> None:
-    rows = []
-    for one in sorted(steps, key=lambda step: step.calls):
-        entry = one.as_json()
-        answer, gap = entry["answer_p95_s"], entry["max_gap_s"]
-        rows.append(
-            (
-                str(one.calls),
-                "ok" if one.carried else "failed",
-                "" if answer is None else f"{answer:.2f} s",
-                "" if gap is None else f"{gap * 1000:.0f} ms",
-                f"{entry['cpu_share']:.0%}",
-                f"{entry['callers_cpu_share']:.0%}",
-                f"{entry['memory_left_share']:.0%}",
-                f"{entry['load']:.2f}",
-                one.problem,
-            )
-        )
-    headings = ("calls", "carried", "p95 answer", "gap", "cpu", "callers' cpu", "memory left", "load", "")
-    show_table(rows, headings=headings, right=(0, 2, 3, 4, 5, 6, 7))
-
-
 class _CapacityTest:
-    """One search; ``steps`` has each number that was tried."""
+    """One search; ``tries`` has what was tried, in its order."""
 
     def __init__(
         self,
@@ -139,30 +154,23 @@ class _CapacityTest:
         self._probe = probe
         self._flags = flags
         self._ends_at = ends_at
-        self.steps: list[CapacityTrial] = []
+        self.tries: list[CapacityTrial] = []
         self.stopped = ""
         """Why it ended before the number was known."""
         self.out_of_memory = False
 
     async def search(self) -> None:
-        while (calls := next_calls(self.steps, self._flags.most)) is not None:
-            step = await self._tried(calls)
+        # The first call after a pause finds nothing in the host's memory, and says nothing about the ones after it.
+        if await self._step(1) is None:
+            return
+        while (calls := next_calls(self.tries, self._flags.most)) is not None:
+            step = await self._step(calls)
             if step is None:
                 return
-            self.steps.append(step)
+            self.tries.append(step)
             self._run.say(f"{calls} at once: {step.problem or 'carried'}")
 
-    async def _tried(self, calls: int) -> CapacityTrial | None:
-        """That many calls, repeated where they were too many; None where the test has to stop."""
-        tries = 1
-        while True:
-            step = await self._step(calls, tries)
-            if step is None or step.carried or tries == _TRIES:
-                return step
-            self._run.say(f"{calls} at once: {step.problem}; once more")
-            tries += 1
-
-    async def _step(self, calls: int, tries: int) -> CapacityTrial | None:
+    async def _step(self, calls: int) -> CapacityTrial | None:
         """Place that many; None where the test has to stop."""
         ramp_s = (calls - 1) / _PER_SECOND
         plan = CallPlan(
@@ -192,7 +200,7 @@ class _CapacityTest:
         if report is None:
             return None
         problem = problem_of(report, calls)
-        return CapacityTrial(calls=calls, tries=tries, problem=problem, report=report, samples=tuple(samples))
+        return CapacityTrial(calls=calls, problem=problem, report=report, samples=tuple(samples))
 
     async def _watch(self, placing: asyncio.Future[CallReport], samples: list[HostSample]) -> None:
         """Sample the host, and end the calls before they hurt it or other people."""
@@ -214,10 +222,10 @@ class _CapacityTest:
                 return
 
     async def _settle(self) -> None:
-        """Wait until the calls before are over and the agent takes new ones, as far as that happens soon."""
+        """Wait until the calls before are over, the agent takes new ones and the host is quiet, as far as that happens soon."""
         ends_at = time.monotonic() + _SETTLED_S
         while time.monotonic() < ends_at:
             now = await asyncio.to_thread(self._probe.sample)
-            if not now.own_calls and not now.over_load:
+            if not now.own_calls and not now.over_load and now.cpu_share < _QUIET_CPU:
                 return
             await asyncio.sleep(1.0)

@@ -15,6 +15,7 @@ from voiceops.cli.flags import CapacityFlags
         "most": "Try no more calls at once than this (default 50).",
         "hold": "Seconds for which all of them are there (default 10).",
         "service": "The agent service to call, where there are several.",
+        "report": "Write an HTML report to this file.",
         "plot": "Write a picture of what was heard, by the number of calls, to this file (.png or .svg).",
         "timeout": "Seconds that the whole test may take (default 900).",
         "yes": "Go ahead where other people are in a call.",

@@ -135,7 +135,10 @@ class CapacityStep(TypedDict):
 
     call_count: int
     carried: bool
+    """Most tries were."""
     try_count: int
+    carried_count: int
+    """Tries that were carried."""
     problem: str
     """Why it was too much; empty where it was carried."""
     answered_count: int
