@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.integration.conftest import Fleet
 from tests.support import hosts, parts
-from tests.support.servers import PROJECT, cheap_servers
+from tests.support.servers import PROJECT, Servers, cheap_servers
 
 PASSWORD = "p\"w $HOME 'quoted' \\ `id` %s"
 
@@ -35,6 +35,12 @@ def bring_postgresql(machine: hosts.Machine) -> None:
     machine.shell("ldconfig")
 
 
+def causes(servers: Servers) -> list[str]:
+    """What ``why`` says of the host."""
+    document = servers.inv("why", "--group", "servers", "--json", code=None).json
+    return [one["cause"] for one in document["findings"]]
+
+
 def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet: Fleet) -> None:
     parts.embedded_postgresql()  # it tries the backups
     (machine,) = fleet(1)
@@ -57,6 +63,17 @@ def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet:
     assert owner == ["700", f"vo-{PROJECT}"]
     pid = machine.shell(f"systemctl show -P MainPID {PROJECT}-db").stdout.strip()
     assert servers.deploy()["changed_count"] == 0
+    assert causes(servers) == []
+    servers.env["DB"] = "another one, not deployed"
+    (changed,) = causes(servers)
+    assert "db refuses the password of the inventory, which was changed since it was deployed" in changed
+    servers.env["DB"] = PASSWORD
+    machine.shell(f"kill -STOP {pid}")
+    assert causes(servers) == ["db is frozen (its process is stopped, state T)."]
+    machine.shell(f"kill -CONT {pid}")
+    with machine.small_disk(f"/var/lib/{PROJECT}/db", 1 << 16):
+        machine.shell(f"dd if=/dev/zero of=/var/lib/{PROJECT}/db/filler bs=4096", check=False)
+        assert causes(servers) == ["The disk of the data of db is full: db can't write."]
     machine.shell(f"kill -9 {pid}")
     servers.inv("start", "--group", "servers")
     assert machine.shell("python3 /srv/ask 'select x from t'").stdout.strip() == "1"

@@ -29,6 +29,9 @@ from voiceops.wiring.doctor import recovery_actions
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost
 
+_BESIDE_CALLS = ("service-down", "disk-full", "refused-password")
+"""Rules about services that calls may do without."""
+
 
 def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Report:
     """Findings of all selected hosts; with ``fix`` carry out what they propose and diagnose again.
@@ -179,7 +182,7 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
         say(f"{step.level}: {step.did or 'nothing done'} ({step.took_s:.1f} s){call}{error}")
 
     agents = any(one.is_agent for one in host_outline(host.settings))
-    if not agents and (not reachable(host) or without_livekit(host.settings)):
+    if not agents and (not reachable(host) or without_livekit(host.settings, local=host.local)):
         hint = "recover proves its steps by a call; `inv why --fix` repairs services"
         raise UsageError(f"{host.name} runs no agent to call", hint=hint)
     with recovery_actions(run.project, host, say=say, drop_calls=run.yes, limit=limit) as actions:
@@ -191,7 +194,7 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
 def _outcome(outcome: Recovery) -> str:
     if outcome.stopped_by:
         # A service that calls may do without, such as the page: no call was tried.
-        beside = all(one.rule in ("service-down", "disk-full") for one in outcome.stopped_by)
+        beside = all(one.rule in _BESIDE_CALLS for one in outcome.stopped_by)
         cause = "no restart removes the cause."
         lines = [
             f"A service can't do its job, and {cause}" if beside else f"Calls are not answered, and {cause}"

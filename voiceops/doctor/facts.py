@@ -17,6 +17,8 @@ from voiceops.model.states import ServiceState
 
 START_LINES = (AGENT_STARTS, "starting LiveKit server")
 """The first line of a run: of agentkit's runner, and of livekit-server."""
+FULL_BYTES = 100_000
+"""Of a disk with less free space than that nothing is left: programs write whole blocks."""
 START_SLACK_S = 0.2
 """The age of a process and the time in a log line come from two clocks."""
 
@@ -144,6 +146,8 @@ class ChangedService:
     name: str
     variables: tuple[str, ...] = ()
     """Names of its variables that have another value now, as far as they can be read."""
+    undeployed: bool = False
+    """The host that it runs on has the older configuration too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

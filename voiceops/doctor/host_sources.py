@@ -12,7 +12,8 @@ import msgspec
 from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.certificates import certificates
 from voiceops.doctor.collect import LOG_WINDOW_S
-from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
+from voiceops.doctor.facts import ChangedService, HostFact, LogEvent, WorkerFact
+from voiceops.doctor.host_probes import data_folders, full_disks, service_probes, undeployed_services
 from voiceops.doctor.logs import event_of
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, details_of, without_livekit
 from voiceops.errors import HostError
@@ -24,7 +25,8 @@ from voiceops.model.settings import Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
-from voiceops.remote.messages import DiagnoseRequest, HostDiagnosis
+from voiceops.remote.diagnosis_messages import DiagnoseRequest, HostDiagnosis
+from voiceops.remote.messages import UnitState
 from voiceops.stack.logs.files import TimedLine
 from voiceops.stack.model import Instance
 from voiceops.stack.systemd import observe
@@ -58,6 +60,8 @@ class HostSources:
             **observe.host_probe(names, self.outline),
             "units": [f"{names.project}-{name}{part}.service" for name in told for part in ("", "@*")],
             "window_s": LOG_WINDOW_S if since is None else max(1.0, self.now() - since),
+            "probes": service_probes(self.settings, self.outline),
+            "folders": data_folders(self.settings),
         }
         answer = call(self.transport, verbs.DIAGNOSE, request, timeout_s=DIAGNOSE_TIMEOUT_S)
         current = answer["current"].get("services", {})
@@ -77,12 +81,16 @@ class HostSources:
             assert self._answer is not None
         return self._answer
 
+    @property
+    def _units(self) -> dict[str, UnitState]:
+        return {unit["unit"]: unit for unit in self._seen["units"]}
+
     def now(self) -> float:
         return time.time()
 
     async def server(self) -> ServerFact:
         """LiveKit as it answers here, and its unit if this host runs it."""
-        if unused := without_livekit(self.settings):
+        if unused := without_livekit(self.settings, local=False):
             return unused
         livekit = self.settings.livekit
         asked = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
@@ -99,22 +107,35 @@ class HostSources:
 
     async def host(self) -> HostFact:
         machine = msgspec.convert(self._seen["machine"], HostFact)
+        names = HostNames(self.settings.project)
         # One that a person has stopped is inactive; systemd gives up one that ends again and again.
-        failed = observe.failed_units(HostNames(self.settings.project), self.outline, self._seen)
+        failed = observe.failed_units(names, self.outline, self._seen)
+        wanted = observe.wanted_services(names, self.outline, self._seen)
         stack = self._observed_stack()
+        undeployed = tuple(undeployed_services(self.settings, self._units))
+        behind = {one.name for one in undeployed}
         return replace(
             machine,
             certificates=await asyncio.to_thread(
                 lambda: tuple(certificates(self.settings.running, self.address))
             ),
             dead_monitors=stack.dead_monitors(failed),
-            broken_services=tuple(stack.broken_services(failed)),
+            broken_services=tuple(stack.broken_services(wanted)),
+            changed_services=(
+                *undeployed,
+                *(
+                    ChangedService(name=one.service)
+                    for one in stack.changed_services()
+                    if one.service not in behind and self._units[one.launch]["active"] == "active"
+                ),
+            ),
+            full_disks=tuple(full_disks(self.settings, self._seen["disks"])),
         )
 
     def _observed_stack(self) -> ObservedStack:
         seen = self._seen
         names = HostNames(self.settings.project)
-        units = {unit["unit"]: unit for unit in seen["units"]}
+        units = self._units
 
         def details(instance: Instance) -> WorkerDetails:
             return details_of(units.get(instance.launch))

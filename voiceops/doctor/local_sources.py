@@ -14,7 +14,7 @@ import psutil
 from voiceops.adapters.livekit.server import check_server
 from voiceops.adapters.process import processes
 from voiceops.doctor.certificates import certificates
-from voiceops.doctor.facts import ChangedService, FullDisk, HostFact, LogEvent, WorkerFact
+from voiceops.doctor.facts import FULL_BYTES, ChangedService, FullDisk, HostFact, LogEvent, WorkerFact
 from voiceops.doctor.logs import read_events
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, without_livekit
 from voiceops.health.agent import read_health
@@ -27,8 +27,6 @@ from voiceops.stack.logs.files import last_lines
 from voiceops.stack.model import Instance, Observed
 
 HEALTH_TIMEOUT_S = 1.5
-FULL_BYTES = 100_000
-"""Less is none: programs write whole blocks."""
 LOG_LINES = 2
 """Of a service that is broken."""
 

@@ -173,10 +173,15 @@ class ObservedStack:
         )
 
 
-def without_livekit(settings: Settings) -> ServerFact | None:
-    """Return the fact that a stack has nothing to do with LiveKit, by its services and keys; None: it has."""
+def without_livekit(settings: Settings, *, local: bool = True) -> ServerFact | None:
+    """Return the fact that a stack has nothing to do with LiveKit, by its services and keys; None: it has.
+
+    On a server its services alone tell: the keys are those of other hosts, and so is ``livekit.url``.
+    """
     if any(one.role is not Role.OTHER or one.watches or one.page_port for one in settings.running.values()):
         return None
+    if settings.running and not local:
+        return ServerFact(url="", reachable=False, used=False)
     try:
         settings.livekit.api_key.reveal()
     except ConfigError:

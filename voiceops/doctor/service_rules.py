@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from voiceops.doctor.facts import BrokenService, StackFacts
+from voiceops.doctor.facts import BrokenService, ChangedService, StackFacts
 from voiceops.model.findings import Finding, Fix
 from voiceops.model.states import ServiceState
 from voiceops.util.words import joined
@@ -64,15 +64,15 @@ def _unfinished(one: BrokenService) -> tuple[str, Fix]:
 
 def refused_password(facts: StackFacts) -> Iterator[Finding]:
     """It runs, with another password than the inventory has: each start sets the inventory's."""
-    changed = {one.name for one in facts.host.changed_services}
+    changed = {one.name: one for one in facts.host.changed_services}
     for one in facts.host.broken_services:
         if not one.refused:
             continue
         users = f", as {joined(one.needed_by)} may" if one.needed_by else ""
         if one.name in changed:
-            how = f"which was changed since it was started: it runs on with the old one{users}"
+            how = f"which was changed since it was {_since(changed[one.name])}: it runs on with the old one{users}"
             # Who uses it has a finding of its own, as the password is in its configuration too.
-            fix = Fix(command=f"inv start --only {one.name}", action="start", service=one.name)
+            fix = _renewal(changed[one.name])
         else:
             how = "though it was started with it: somebody has changed it in the service itself"
             fix = Fix(command=f"inv restart --only {one.name}", action="restart", service=one.name)
@@ -83,8 +83,20 @@ def refused_password(facts: StackFacts) -> Iterator[Finding]:
             evidence=(f"service {one.name} is {one.state}: {one.detail}",),
             fixes=(fix,),
             service=one.name,
+            by_hand=not fix.action,
             rank=4,
         )
+
+
+def _since(changed: ChangedService) -> str:
+    return "deployed" if changed.undeployed else "started"
+
+
+def _renewal(changed: ChangedService) -> Fix:
+    """A deploy is a person's step: it brings whatever else has changed."""
+    if changed.undeployed:
+        return Fix(command="inv deploy", action="")
+    return Fix(command=f"inv start --only {changed.name}", action="start", service=changed.name)
 
 
 def old_configuration(facts: StackFacts) -> Iterator[Finding]:
@@ -97,9 +109,13 @@ def old_configuration(facts: StackFacts) -> Iterator[Finding]:
         yield Finding(
             rule="old-configuration",
             severity="warning",
-            sentence=f"{one.name} runs with an older configuration than the inventory has{what} since it was started.",
-            evidence=("its digest differs from what is declared",),
-            fixes=(Fix(command=f"inv start --only {one.name}", action="start", service=one.name),),
+            sentence=f"{one.name} runs with an older configuration than the inventory has{what} since it was {_since(one)}.",
+            evidence=(
+                "its environment file on the host has other values"
+                if one.undeployed
+                else "its digest differs from what is declared",
+            ),
+            fixes=(_renewal(one),),
             service=one.name,
             rank=41,
         )

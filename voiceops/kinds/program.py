@@ -232,7 +232,7 @@ def program_unit(
             *(escape.command(one, f"before_start of {name}") for one in program.before),
         ],
         "exec_ready": [
-            *units.ready_lines(_probe_arguments(probe), service.ready_timeout_s, program.port),
+            *units.ready_lines(probe_arguments(probe), service.ready_timeout_s, program.port),
             *(escape.command(one, f"after_ready of {name}") for one in program.after),
         ],
         **_of_user(units, name, program),
@@ -264,7 +264,8 @@ def _of_user(units: UnitWriter, name: str, program: Program) -> dict[str, object
     }
 
 
-def _probe_arguments(probe: Probe) -> list[str]:
+def probe_arguments(probe: Probe) -> list[str]:
+    """Return what ``READY_PROGRAM`` gets for a probe; nothing for one that does not ask the program."""
     if probe.http:
         return ["--http", probe.http]
     if probe.tcp:

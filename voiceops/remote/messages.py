@@ -108,6 +108,12 @@ class UnitState(_UnitProperties, total=False):
     """An agent's answer; None: it gave none that makes sense."""
     url: str
     stopped: bool
+    unready: str
+    """Why its readiness probe fails now; empty: it does not."""
+    refused: bool
+    """By what the probe printed it refuses the password that it was asked with."""
+    undeployed: list[str]
+    """Names of its variables that have another value in its environment file than in the inventory."""
 
 
 class ProcessEntry(TypedDict):
@@ -178,30 +184,6 @@ class HostObservation(TypedDict):
     current: CurrentReleases
     links: dict[str, str]
     bad: dict[str, LedgerLine]
-
-
-class DiagnoseRequest(HostProbe):
-    """What ``why`` asks beyond."""
-
-    units: list[str]
-    """Whose log lines to read."""
-    window_s: float
-
-
-class MachineState(TypedDict):
-    """Load and free disk space."""
-
-    cpu_share: float
-    disk_free_bytes: int
-
-
-class HostDiagnosis(HostObservation):
-    """A host as ``why`` sees it."""
-
-    now: float
-    lines: list[list[Any]]
-    """[seconds, unit, text], oldest first."""
-    machine: MachineState
 
 
 class MemoryRequest(HostRequest):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from voiceops.remote import messages
+    from voiceops.remote import diagnosis_messages, messages
 
 Request = TypeVar("Request", bound="messages.HostRequest")
 Answer = TypeVar("Answer")
@@ -35,7 +35,7 @@ LOCK: HostVerb[messages.LockRequest, messages.LockAnswer] = HostVerb("lock.hold"
 OBSERVE: HostVerb[messages.HostProbe, messages.HostObservation] = HostVerb(
     "host.observe", "services", "observing its services"
 )
-DIAGNOSE: HostVerb[messages.DiagnoseRequest, messages.HostDiagnosis] = HostVerb(
+DIAGNOSE: HostVerb[diagnosis_messages.DiagnoseRequest, diagnosis_messages.HostDiagnosis] = HostVerb(
     "host.diagnose", "services", "reading its units and logs"
 )
 MEMORY: HostVerb[messages.MemoryRequest, messages.MemoryAnswer] = HostVerb(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from voiceops.adapters.binaries.progress import Progress as Fetched
 from voiceops.adapters.livekit.credentials import refusal
 from voiceops.config.shipped import find_template, template_folders
+from voiceops.errors import ConfigError
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
 from voiceops.stack import declare
@@ -40,7 +41,10 @@ def build_stack(
 
     def services() -> tuple[Declared, ...]:
         project.ensure_local_keys(say)
-        return declare.declare(context)
+        try:
+            return declare.declare(context)
+        except ConfigError as error:
+            raise project.configuration.pointed(host.name, error) from error
 
     def clean() -> None:
         # asyncio and LiveKit's API: only an agent that starts anew needs them.

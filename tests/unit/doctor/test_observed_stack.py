@@ -81,3 +81,13 @@ def test_a_stack_without_services_of_livekit_and_without_a_key_does_not_use_it(
     assert without_livekit(Settings(project="test", services=services)) is None, (
         "an empty key is a key that is had"
     )
+
+
+def test_a_server_without_services_of_livekit_does_not_use_it_whatever_keys_the_inventory_has() -> None:
+    livekit = LivekitSettings(api_key=Secret("key"))
+    settings = Settings(project="test", services={"db": PostgresService()}, livekit=livekit)
+    assert without_livekit(settings) is None
+    assert without_livekit(settings, local=False)
+    agent = Settings(project="test", services={"agent": AgentService(entry="agent.py")}, livekit=livekit)
+    assert without_livekit(agent, local=False) is None
+    assert without_livekit(Settings(project="test", livekit=livekit), local=False) is None

@@ -365,6 +365,15 @@ def test_lines_of_a_log_are_joined_to_their_room_once() -> None:
             "with the old one, as letta may.",
             "inv start --only postgres",
         ),
+        (
+            (
+                ChangedService(name="postgres", undeployed=True),
+                ChangedService(name="letta", variables=("LETTA_PG_URI",), undeployed=True),
+            ),
+            "postgres refuses the password of the inventory, which was changed since it was deployed: it runs on "
+            "with the old one, as letta may.",
+            "inv deploy",
+        ),
     ],
 )
 def test_a_refused_password_tells_whether_the_inventory_or_the_service_was_changed(

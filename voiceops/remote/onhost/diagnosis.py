@@ -12,15 +12,18 @@ from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.observe import observe_services
 from voiceops.remote.onhost.processes import process_variable
+from voiceops.remote.onhost.service_probes import probe_services
 from voiceops.remote.onhost.unit_state import LOG_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from voiceops.remote.messages import DiagnoseRequest, HostDiagnosis, MachineState
+    from voiceops.remote.diagnosis_messages import DiagnoseRequest, DiskState, HostDiagnosis, MachineState
 
 LINE_CHARACTERS = 8_000
+JOURNALS = ("/var/log/journal", "/run/log/journal")
+"""On disk, where it is kept; in memory else."""
 
 
 @answers("host.diagnose")
@@ -32,13 +35,30 @@ def diagnose_host(request: DiagnoseRequest, channel: Channel) -> HostDiagnosis:
         if unit["pid"]:
             unit["url"] = process_variable(unit["pid"], "LIVEKIT_URL")
             unit["stopped"] = process_state(unit["pid"]) in ("T", "t")
+    probe_services(found["units"], request["probes"])
     now = time.time()
     return {
         **found,
         "now": now,
         "lines": unit_lines(request["units"], now - request["window_s"]),
         "machine": machine_state(request["state_dir"], began),
+        "disks": disk_states(request["state_dir"], request["folders"]),
     }
+
+
+def disk_states(state_dir: str, folders: dict[str, str]) -> list[DiskState]:
+    """The file systems of the project's data and of the journal, each once."""
+    journal = next((path for path in JOURNALS if os.path.isdir(path)), "")
+    found: dict[int, DiskState] = {}
+    for path in filter(os.path.isdir, (state_dir, *folders, journal)):
+        disk = os.statvfs(path)
+        free = disk.f_bavail * disk.f_frsize
+        one = found.setdefault(
+            os.stat(path).st_dev, {"folder": path, "free_bytes": free, "data": [], "logs": False}
+        )
+        one["data"] += filter(None, [folders.get(path, "")])
+        one["logs"] = one["logs"] or path == journal
+    return list(found.values())
 
 
 def process_state(pid: int) -> str:

@@ -15,6 +15,7 @@ from voiceops.stack.model import Instance, Observed, Stray, Usage
 from voiceops.systemd.names import UNIT_MARK, HostNames
 from voiceops.util.words import counted
 
+STOPPED = "its process is stopped (state T)"
 _RUNNING = ("active", "activating", "reloading")
 
 
@@ -82,6 +83,18 @@ def failed_units(
     return found
 
 
+def wanted_services(
+    names: HostNames, services: Sequence[Declared], answer: HostObservation
+) -> frozenset[str]:
+    """Return the services that run, are on their way or have failed; one that a person has stopped is inactive."""
+    oneshots = {service.name for service in services if service.oneshot}
+    return frozenset(
+        names.split(unit["unit"])[0]
+        for unit in answer["units"]
+        if _ours(names, unit, oneshots) and unit["active"] not in ("inactive", "deactivating")
+    )
+
+
 def _ours(names: HostNames, unit: UnitState, oneshots: Collection[str]) -> bool:
     """Whether it is the unit of a service; the other ones that run once are the timers'."""
     service = names.split(unit["unit"])[0]
@@ -141,6 +154,7 @@ def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Ins
         rooms=tuple(health.get("rooms", ())),
         worker_id=str(health.get("worker_id", "")),
         agent_name=health.get("agent_name"),
+        refused=bool(unit.get("refused")),
         proving=bool(health.get("proving")),
         signalled=unit["active"] == "deactivating",
         restart_count=unit["restarts"],
@@ -180,7 +194,8 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
     if unit["sub"] == "exited":
         return ServiceState.COMPLETED, ""
     if not is_agent:
-        return ServiceState.READY, ""
+        unready = STOPPED if unit.get("stopped") else unit.get("unready", "")
+        return (ServiceState.UNRESPONSIVE, unready) if unready else (ServiceState.READY, "")
     answer = unit.get("health")
     if answer is None:
         return ServiceState.UNRESPONSIVE, "does not answer its health check"

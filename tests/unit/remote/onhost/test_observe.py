@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from voiceops.remote.messages import CheckRequest, DiagnoseRequest, HostProbe, RecordReleases
+from voiceops.remote.diagnosis_messages import DiagnoseRequest
+from voiceops.remote.messages import CheckRequest, HostProbe, RecordReleases
 from voiceops.remote.onhost import diagnosis, paths, unit_state
 from voiceops.remote.onhost.base import Child
 from voiceops.remote.onhost.channel import Channel
@@ -141,7 +142,13 @@ def test_a_diagnosis_has_logs_and_the_machine_beside_the_services(
         return [[1.0, units[0], "text"]]
 
     monkeypatch.setattr(diagnosis, "unit_lines", lines)
-    request: DiagnoseRequest = {**probe(tmp_path), "units": ["front-web.service"], "window_s": 60.0}
+    request: DiagnoseRequest = {
+        **probe(tmp_path),
+        "units": ["front-web.service"],
+        "window_s": 60.0,
+        "probes": [],
+        "folders": {},
+    }
     found = diagnose_host(request, CHANNEL)
     assert found["lines"] == [[1.0, "front-web.service", "text"]]
     assert asked == [(["front-web.service"], found["now"] - 60.0)]
