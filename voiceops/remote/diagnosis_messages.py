@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from voiceops.remote.messages import HostObservation, HostProbe
 
@@ -56,7 +56,7 @@ class HostDiagnosis(HostObservation):
     """A host as ``why`` sees it."""
 
     now: float
-    lines: list[list[Any]]
-    """[seconds, unit, text], oldest first."""
+    lines: list[tuple[float, str, str]]
+    """Seconds, unit and text, oldest first."""
     machine: MachineState
     disks: list[DiskState]

@@ -17,8 +17,6 @@ from voiceops.remote.onhost.unit_state import LOG_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from voiceops.remote.diagnosis_messages import DiagnoseRequest, DiskState, HostDiagnosis, MachineState
 
 LINE_CHARACTERS = 8_000
@@ -70,13 +68,13 @@ def process_state(pid: int) -> str:
         return ""
 
 
-def unit_lines(units: list[str], since: float) -> list[list[object]]:
-    """[seconds, unit, text], oldest first."""
+def unit_lines(units: list[str], since: float) -> list[tuple[float, str, str]]:
+    """Seconds, unit and text, oldest first."""
     # What was written a moment ago may still be on its way.
     subprocess.run(["journalctl", "--sync"], stderr=subprocess.DEVNULL, timeout=10, check=False)
     argv = ["journalctl", "--quiet", "--no-pager", "--output=json", f"--since=@{since:.6f}"]
     argv += ["--output-fields=MESSAGE,_SYSTEMD_UNIT", *(f"--unit={unit}" for unit in units)]
-    kept: collections.deque[list[Any]] = collections.deque()
+    kept: collections.deque[tuple[float, str, str]] = collections.deque()
     size = 0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as journal:
         assert journal.stdout is not None
@@ -86,7 +84,7 @@ def unit_lines(units: list[str], since: float) -> list[list[object]]:
             if isinstance(text, list):  # bytes that are no text
                 text = bytes(text).decode(errors="replace")
             text = text[:LINE_CHARACTERS]
-            kept.append([int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("_SYSTEMD_UNIT", ""), text])
+            kept.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("_SYSTEMD_UNIT", ""), text))
             size += len(text)
             while size > LOG_BYTES:
                 size -= len(kept.popleft()[2])

@@ -137,9 +137,9 @@ def test_a_diagnosis_has_logs_and_the_machine_beside_the_services(
     ledger(tmp_path)
     asked: list[Any] = []
 
-    def lines(units: list[str], since: float) -> list[list[Any]]:
+    def lines(units: list[str], since: float) -> list[tuple[float, str, str]]:
         asked.append((units, since))
-        return [[1.0, units[0], "text"]]
+        return [(1.0, units[0], "text")]
 
     monkeypatch.setattr(diagnosis, "unit_lines", lines)
     request: DiagnoseRequest = {
@@ -150,7 +150,7 @@ def test_a_diagnosis_has_logs_and_the_machine_beside_the_services(
         "folders": {},
     }
     found = diagnose_host(request, CHANNEL)
-    assert found["lines"] == [[1.0, "front-web.service", "text"]]
+    assert found["lines"] == [(1.0, "front-web.service", "text")]
     assert asked == [(["front-web.service"], found["now"] - 60.0)]
     assert found["machine"]["disk_free_bytes"] > 0
     assert len(found["units"]) == 2
