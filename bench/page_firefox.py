@@ -1,8 +1,8 @@
 """Calls by the page in Debian's Firefox: ``python -m bench.page_firefox [--count 5]``.
 
-Needs a sound device, such as a sound server with a null sink: without one, Firefox's audio contexts never run, so the page's meter
-shows nothing. Then only the way to "in call" is shown. Its fake microphone plays 1000 Hz, the agent 440 Hz; each side has to hear the other one's. Then the agent is killed in a call, the
-server is restarted, the tab is closed, and the microphone is denied.
+Firefox's audio contexts run only with a sound device: needs Debian's pulseaudio for a null sink. Its fake microphone plays
+1000 Hz, the agent 440 Hz; each side has to hear the other one's. Then the agent is killed in a call, the server is killed, the
+tab is closed, and the microphone is denied.
 """
 
 from __future__ import annotations
@@ -12,17 +12,18 @@ import asyncio
 import os
 import signal
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from bench.page import AGENT
-from bench.page_case import HEARD, PHASE, Case, back, hang_up, shown_failure
+from bench.page_case import HEARD, PHASE, Case, hang_up, shown_failure
+from bench.page_faults import agent
 from tests.support import parts
 from tests.support.firefox import FirefoxPage, firefox
 from tests.support.page_sound import heard_by_agent
 from tests.support.projects import Project, project
+from tests.support.sound_server import sound_server
 
 METER = """(() => {
   const meter = voiceCall.meters.agent;
@@ -36,11 +37,8 @@ METER = """(() => {
 })()"""
 """By the page's own meter: Firefox lets no audio context begin without a click."""
 
-RUNS = """(async () => {
-  const context = new AudioContext();
-  const late = new Promise((resolve) => setTimeout(() => resolve(false), 3000));
-  return Promise.race([context.resume().then(() => true), late]);
-})()"""
+CLIENTS_OWN = "publisher data channel"
+"""livekit-client logs an error where the server closes a room before it does: so does any call that the agent ends."""
 
 
 async def one_call(case: Case, page: FirefoxPage) -> float:
@@ -48,6 +46,7 @@ async def one_call(case: Case, page: FirefoxPage) -> float:
     began = time.monotonic()
     await case.answered(page)
     took = time.monotonic() - began
+    await asyncio.sleep(0.5)  # sound sets in gradually
     heard = await page.evaluate(METER)
     assert abs(heard["hertz"] - 440) < 30, heard
     assert 0.08 < heard["rms"] < 0.3, heard
@@ -65,41 +64,38 @@ async def one_call(case: Case, page: FirefoxPage) -> float:
 
 async def faults(case: Case, page: FirefoxPage) -> None:
     """What may happen in a call."""
-    attempt = "voiceCall.state.attempt"
+    for name, wait_s in (("agent", 1.2), ("livekit", 0.0)):
+        await case.answered(page)
+        await asyncio.sleep(wait_s)  # the agent's sign of life has come
+        os.kill(case.made.pid(name), signal.SIGKILL)
+        killed = time.monotonic()
+        await asyncio.to_thread(case.made.inv, "start")
+        up = time.monotonic()
+        await page.wait("voiceCall.state.attempt > 1", 60)
+        await page.wait(f"{PHASE} === 'in-call'", 30)
+        await page.wait(HEARD, 30)
+        print(
+            f"{name} killed: up after {up - killed:.1f} s; audible {time.monotonic() - up:.1f} s after that"
+        )
+        await hang_up(case, page)
     await case.answered(page)
-    await asyncio.sleep(1.2)  # the agent's sign of life has come
-    os.kill(case.made.pid("agent"), signal.SIGKILL)
-    await asyncio.to_thread(case.made.inv, "start", "--only", "agent")
-    await page.wait(f"{PHASE} === 'connecting'", 12)
-    print(f"agent killed: audible {await back(page, attempt):.1f} s after it was noticed")
-    await hang_up(case, page)
-    await case.answered(page)
-    await asyncio.to_thread(case.made.inv, "restart", "--only", "livekit", "--yes")
-    restarted = time.monotonic()
-    await page.wait(f"{PHASE} === 'in-call'", 30)
-    await page.wait(HEARD, 30)
-    print(f"server restarted: audible {time.monotonic() - restarted:.1f} s after it was ready")
     await page.close()
     print(f"tab closed: room gone after {await case.no_room_is_left(2.0):.1f} s")
 
 
-async def main(made: Project, count: int) -> None:
+async def main(made: Project, count: int, environment: Mapping[str, str]) -> None:
     """All of it."""
     case = Case(made, Path())
-    async with firefox() as browser:
+    async with firefox(environment=environment) as browser:
         page = await browser.page()
         await page.open(case.server)
-        if not await page.evaluate(RUNS, gesture=True):
-            await page.click("#call")
-            print("in call after", round(await page.wait(f"{PHASE} === 'in-call'", 30), 2), "s")
-            sys.exit("the rest needs a sound device: Firefox's audio contexts don't run without one")
         took = [await one_call(case, page) for _ in range(count)]
         print(f"click to heard: p50 {statistics.median(took):.2f} s of {count}")
-        assert browser.console == [], browser.console
+        errors = [one for one in browser.console if not one.startswith(CLIENTS_OWN)]
+        assert errors == [], errors
         await faults(case, page)
-    async with firefox(
-        {"media.navigator.permission.disabled": False, "permissions.default.microphone": 2}
-    ) as browser:
+    denied = {"media.navigator.permission.disabled": False, "permissions.default.microphone": 2}
+    async with firefox(denied, environment) as browser:
         page = await browser.page()
         await page.open(case.server)
         print(await shown_failure(page, "microphone"))
@@ -110,7 +106,11 @@ if __name__ == "__main__":
     parser.add_argument("--count", type=int, default=5)
     options = parser.parse_args()
     parts.firefox()
-    with tempfile.TemporaryDirectory() as folder, project(Path(folder) / "project", AGENT) as stack:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sound_server() as sound,
+        project(Path(folder) / "project", agent(Path(folder))) as stack,
+    ):
         web = {"kind": "web", "needs": ["livekit"], "port": parts.free_port(), "requests_per_minute": 6000}
         stack.variables["services"]["page"] = web | {
             "origins": [f"http://127.0.0.1:{parts.free_port()}"],
@@ -118,5 +118,4 @@ if __name__ == "__main__":
         }
         stack.write()
         stack.inv("start")
-        asyncio.run(main(stack, options.count))
-    sys.exit(0)
+        asyncio.run(main(stack, options.count, sound))

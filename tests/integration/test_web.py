@@ -101,8 +101,10 @@ async def test_both_sides_hear_each_other_and_hanging_up_leaves_nothing(
     await page.evaluate(f"{other}.then((id) => voiceCall.setMicrophone(id))")
     await page.wait("voiceCall.levels().you > 0.05")
     assert await page.evaluate(PHASE) == "in-call"
+    await page.evaluate("void dispatchEvent(new Event('beforeunload'))")  # as a link to a mail address does
     await page.click("#mute")
     await page.wait("document.getElementById('you').value === 0")
+    assert await page.evaluate(f"[{PHASE}, voiceCall.state.attempt]") == ["in-call", 1]
     await page.click("#call")
     await page.wait(f"{PHASE} === 'ended'")
     no_room_is_left(stack, 2.0)

@@ -129,7 +129,9 @@ class Firefox:
 
 
 @asynccontextmanager
-async def firefox(preferences: Mapping[str, object] | None = None) -> AsyncIterator[Firefox]:
+async def firefox(
+    preferences: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Firefox]:
     """Run a Firefox until the block ends; its microphone plays 1000 Hz, and every page may have it."""
     program = parts.firefox()
     folder = Path(tempfile.mkdtemp(prefix="voiceops-firefox-"))
@@ -144,7 +146,7 @@ async def firefox(preferences: Mapping[str, object] | None = None) -> AsyncItera
         stdout=DEVNULL,
         stderr=PIPE,
         start_new_session=True,
-        env=os.environ | {"HOME": str(folder)},
+        env=os.environ | {"HOME": str(folder)} | dict(environment or {}),
     )
     try:
         address = await asyncio.wait_for(_address(process), _UP_S)

@@ -121,6 +121,14 @@ def firefox() -> str:
     return found
 
 
+def pulseaudio() -> str:
+    """The program of the distribution's PulseAudio."""
+    found = shutil.which("pulseaudio")
+    if found is None:
+        missing("pulseaudio", "its package is pulseaudio on Debian")
+    return found
+
+
 def axe() -> str:
     """The text of axe-core, which judges how accessible a page is; fetched once by npm, its hash is pinned."""
     path = cache_folder() / "axe-core" / f"{AXE_VERSION}.js"

@@ -17,7 +17,7 @@ from voiceops.web.causes import Causes
 from voiceops.web.dashboard import PATH as DASHBOARD
 from voiceops.web.dashboard import Dashboard
 from voiceops.web.dashboard_routes import DashboardRoutes
-from voiceops.web.http_app import HttpApp, json_response
+from voiceops.web.http_app import END, HttpApp, json_response
 from voiceops.web.operators import Operators
 from voiceops.web.refusal import RequestRefused
 from voiceops.web.sessions import Sessions
@@ -40,7 +40,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
 
 
 class EndRequest(msgspec.Struct, frozen=True):
-    """Body of ``/api/end``."""
+    """Body of ``/api/end``, which a closing page sends as a beacon."""
 
     token: str = ""
     ticket: Union[Ticket, None] = None
@@ -72,7 +72,7 @@ class WebApp(HttpApp):
         app = super().application()
         app.router.add_post("/api/session", self._session)
         app.router.add_post("/api/token", self._token)
-        app.router.add_post("/api/end", self._end)
+        app.router.add_post(END, self._end)
         app.router.add_get("/api/why", self._why)
         app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)

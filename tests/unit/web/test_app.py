@@ -90,6 +90,20 @@ async def test_pages_of_other_origins_are_refused(serve: Serve, headers: dict[st
         )
 
 
+async def test_a_beacon_of_a_page_without_referrers_names_no_origin_and_may_end_its_own_session(
+    serve: Serve,
+) -> None:
+    page = await serve()
+    ours = {"token": token()}
+    for path, body, status in [
+        ("/api/end", ours, 202),
+        ("/api/end", {"token": "x.y.z"}, 401),
+        ("/api/token", ours, 403),
+    ]:
+        async with page.ask("POST", path, {"Origin": "null"}, json=body) as answer:
+            assert answer.status == status, (path, body)
+
+
 async def test_a_plain_script_of_another_page_gets_the_library_and_no_page(serve: Serve) -> None:
     page = await serve(origins=("https://friend.example.com",))
     for path, policy in (("/voiceops-client.js", "cross-origin"), ("/", "same-origin")):

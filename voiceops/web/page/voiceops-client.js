@@ -73,7 +73,8 @@ export class VoiceCall extends EventTarget {
     this.timer = undefined;
     this.poll = setInterval(() => this.#listen(), POLL_MS);
     this.onPageHide = () => this.#take({ type: "page-closing" });
-    addEventListener("pagehide", this.onPageHide);
+    // Twice: of the listeners of a tab that is closed, Firefox now and then leaves one out.
+    for (const capture of [true, false]) addEventListener("pagehide", this.onPageHide, { capture });
   }
 
   /** Begin a call; does nothing while one goes on. Call it in a click: browsers want one for microphone and sound. */
@@ -130,7 +131,7 @@ export class VoiceCall extends EventTarget {
   close() {
     this.hangUp();
     clearInterval(this.poll);
-    removeEventListener("pagehide", this.onPageHide);
+    for (const capture of [true, false]) removeEventListener("pagehide", this.onPageHide, { capture });
     void this.context?.close();
     this.context = null;
   }
@@ -210,7 +211,8 @@ export class VoiceCall extends EventTarget {
       attempt.token = session.token;
       if (attempt.left) return void this.#end(attempt, false);
       attempt.renewal = setInterval(() => void this.#renew(attempt), (session.expires_s * 1000) / 2);
-      const room = new this.livekit.Room({ disconnectOnPageLeave: true });
+      // Its own way of leaving begins with `beforeunload`, which a link to a mail address fires too; `pagehide` is ours.
+      const room = new this.livekit.Room({ disconnectOnPageLeave: false });
       attempt.room = room;
       this.#follow(room, attempt);
       await room.connect(session.url, session.token);
@@ -308,8 +310,12 @@ export class VoiceCall extends EventTarget {
   }
 
   /** @param {Attempt} attempt */
-  #beacon({ token, ticket }) {
+  #beacon(attempt) {
+    const { token, ticket, room } = attempt;
+    attempt.left = true;
+    clearInterval(attempt.renewal);
     navigator.sendBeacon(`${this.server}/api/end`, JSON.stringify(token ? { token } : { ticket }));
+    void room?.disconnect(false);
   }
 
   /** @param {Attempt} attempt @param {boolean} unanswered */
