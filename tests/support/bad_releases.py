@@ -31,6 +31,14 @@ def entrypoint_that(servers: Servers, does: str) -> None:
     (servers.folder / AGENT).write_text(text.replace(begin, f"    {does}\n{begin}"))
 
 
+def turns_bad(text: str) -> str:
+    """The agent, as a release that answers its proof call and whose later calls get no agent."""
+    begin = '    mode = ctx.job.room.name.rpartition("-")[2]\n'
+    assert begin in text
+    wait = f"    if time.monotonic() - BEGAN > 10:\n        await asyncio.Event().wait()\n{begin}"
+    return text.replace(begin, wait).replace("RATE = 48_000\n", "RATE = 48_000\nBEGAN = time.monotonic()\n")
+
+
 def told(servers: Servers, *flags: str) -> Any:
     """The error of a deploy that fails."""
     failed = servers.inv("deploy", "--group", "servers", "--json", *flags, code=1, timeout_s=300)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from voiceops.adapters.binaries import fetch
-from voiceops.agentkit import cached, loglimit, prepare, runner
+from voiceops.agentkit import cached, loglimit, options, prepare
 from voiceops.agentkit.guard import GuardOptions
 from voiceops.model import timeouts
 from voiceops.rooms import cleanup, waiting
@@ -28,7 +28,7 @@ DEFAULTS = [
 ]
 SENTENCES = [
     ("docs/agentkit.md", f"in at most {prepare.BUDGET_S:g} s"),
-    ("docs/agentkit.md", f"`VOICEOPS_DRAIN_TIMEOUT_S` ({runner.DEFAULT_DRAIN_TIMEOUT_S:g};"),
+    ("docs/agentkit.md", f"`VOICEOPS_DRAIN_TIMEOUT_S` ({options.DEFAULT_DRAIN_TIMEOUT_S:g};"),
     ("docs/agentkit.md", f"at most {loglimit.LINES_PER_S:g} a second"),
     ("ARCHITECTURE.md", f"is bounded at {fetch.CONNECT_TIMEOUT_S:g} s"),
     ("ARCHITECTURE.md", f"It waits (default {timeouts.START_S:g} s)"),

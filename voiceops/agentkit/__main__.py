@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     start.add_argument("--log-format", choices=["json", "colored"], default="json")
     arguments = parser.parse_args(argv)
 
-    from voiceops.agentkit.runner import WorkerOptions, run
+    from voiceops.agentkit.options import WorkerOptions
+    from voiceops.agentkit.runner import run
 
     try:
         options = WorkerOptions.resolve(arguments)

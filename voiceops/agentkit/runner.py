@@ -6,16 +6,13 @@ port 8081 of all interfaces, and which tells nobody when it is registered.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import gc
 import importlib
 import logging
-import math
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,17 +24,11 @@ from voiceops.agentkit.harmless import is_harmful
 from voiceops.agentkit.health import HealthServer
 from voiceops.agentkit.loglimit import LogLimiter
 from voiceops.agentkit.notify import Notifier
-from voiceops.agentkit.proof_gate import gate_file, open_when_proved, proof_name
+from voiceops.agentkit.options import WorkerOptions
+from voiceops.agentkit.proof_gate import call_share, gate_file, open_when_proved, proof_name
 from voiceops.agentkit.signals import StopRequest
 from voiceops.agentkit.worker import Worker
-from voiceops.model.protocol import (
-    AGENT_STARTS,
-    CALL_STEPS_ENV,
-    HEALTH_PORT_ENV,
-    HEALTH_SOCKET_ENV,
-    LOAD_LIMIT_ENV,
-    MAX_JOBS_ENV,
-)
+from voiceops.model.protocol import AGENT_STARTS
 
 if TYPE_CHECKING:
     from livekit.agents import AgentServer
@@ -46,91 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("voiceops.agentkit")
 
-DRAIN_TIMEOUT_ENV = "VOICEOPS_DRAIN_TIMEOUT_S"
-DEFAULT_DRAIN_TIMEOUT_S = 3600.0
 CLOSE_TIMEOUT_S = 60.0
 """What the jobs get to end after the drain ran out; the library alone would take 385 s each."""
 TICK_S = 0.5
-
-
-@dataclass(frozen=True)
-class WorkerOptions:
-    """How to run a worker: the command line, else the environment."""
-
-    entry: Path
-    agent_name: str | None = None
-    drain_timeout_s: float = DEFAULT_DRAIN_TIMEOUT_S
-    health_socket: str | None = None
-    health_port: int | None = None
-    max_jobs: int | None = None
-    load_limit: float | None = None
-    """Load from which calls are refused; infinite: never; None: what the agent's code says, else 0.7."""
-    call_steps: str | None = None
-    """File for the lines by which calls can be followed."""
-    log_level: str = "INFO"
-    log_format: str = "json"
-
-    @classmethod
-    def resolve(cls, arguments: argparse.Namespace) -> WorkerOptions:
-        """``ValueError`` with a sentence when something makes no sense."""
-        entry = Path(arguments.entry)
-        if not entry.is_file():
-            raise ValueError(f"{entry} is no file")
-        drain = arguments.drain_timeout
-        max_jobs = arguments.max_jobs
-        port = arguments.health_port
-        options = cls(
-            entry=entry,
-            agent_name=arguments.agent_name,
-            drain_timeout_s=drain
-            if drain is not None
-            else _number(DRAIN_TIMEOUT_ENV, DEFAULT_DRAIN_TIMEOUT_S),
-            health_socket=os.environ.get(HEALTH_SOCKET_ENV) or None,
-            health_port=port if port is not None else _optional_int(HEALTH_PORT_ENV),
-            max_jobs=max_jobs if max_jobs is not None else _optional_int(MAX_JOBS_ENV),
-            load_limit=_load_limit(LOAD_LIMIT_ENV),
-            call_steps=os.environ.get(CALL_STEPS_ENV) or None,
-            log_level=os.environ.get("LIVEKIT_LOG_LEVEL", arguments.log_level).upper(),
-            log_format=arguments.log_format,
-        )
-        if options.max_jobs is not None and options.max_jobs < 1:
-            raise ValueError(f"{MAX_JOBS_ENV} must be at least 1, not {options.max_jobs}")
-        if options.drain_timeout_s < 0:
-            raise ValueError(f"the drain timeout must not be negative, but is {options.drain_timeout_s:g}")
-        return options
-
-
-def _number(name: str, default: float) -> float:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a number of seconds, not {text!r}") from None
-
-
-def _optional_int(name: str) -> int | None:
-    text = os.environ.get(name, "")
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"{name} must be a whole number, not {text!r}") from None
-
-
-def _load_limit(name: str) -> float | None:
-    text = os.environ.get(name, "").strip().lower()
-    if text in ("", "off"):
-        return math.inf if text else None
-    try:
-        limit = float(text)
-    except ValueError:
-        limit = math.nan
-    if not 0 < limit <= 1:
-        raise ValueError(f"{name} must be a share of CPU above 0 up to 1, or off, not {text!r}")
-    return limit
 
 
 def run(options: WorkerOptions, stop: StopRequest) -> int:
@@ -212,6 +121,7 @@ class _WorkerRun:
             max_jobs=options.max_jobs,
             load_limit=options.load_limit,
             proof_name=proof_name(self.gate),
+            share=call_share(self.gate),
         )
         self.limiter = limiter
         self.hub = Hub()
@@ -242,7 +152,7 @@ class _WorkerRun:
             await health.close()
             return 1
         keepers = [asyncio.create_task(self._keep_telling(), name="voiceops_keeper")]
-        if self.gate is not None and self.worker.proof_name:
+        if self.gate is not None and (self.worker.proof_name or self.worker.share < 1):
             keepers.append(
                 asyncio.create_task(open_when_proved(self.gate, self.worker), name="voiceops_gate")
             )
@@ -271,7 +181,7 @@ class _WorkerRun:
 
         def on_event(event: CallStep) -> None:
             if event.get("step") == lifecycle.FAILED:
-                self.reported.add(str(event.get("call_id")))
+                self._count_failure(str(event.get("call_id")))
             metrics.on_event(event)
 
         def on_launch(_process: object) -> None:
@@ -284,6 +194,11 @@ class _WorkerRun:
         self.worker.on_close = self._job_over
         return metrics
 
+    def _count_failure(self, call_id: str) -> None:
+        if call_id not in self.reported:
+            self.reported.add(call_id)
+            self.worker.failed_count += 1
+
     def _job_over(self, process: Any) -> None:
         job = process.running_job
         steps = lifecycle.Lifecycle(
@@ -294,6 +209,7 @@ class _WorkerRun:
         exit_code = getattr(process, "exitcode", None)  # a job in a thread has none
         if exit_code and job.job.id not in self.reported:
             # sys.exit, a crash or a kill: nothing in the job lived to tell.
+            self.worker.failed_count += 1
             steps.emit(lifecycle.FAILED, level=logging.ERROR, phase="process", exit_code=exit_code)
         self.reported.discard(job.job.id)
         steps.emit(lifecycle.READY_FOR_NEXT, exit_code=exit_code, calls=self.worker.calls - 1)
@@ -377,6 +293,8 @@ class _WorkerRun:
             return f"draining, {calls}"
         if self.worker.registered and self.worker.proof_name:
             return f"registered for its proof call, {calls}"
+        if self.worker.registered and self.worker.share < 1:
+            return f"registered for {self.worker.share:.0%} of new calls, {calls}"
         if self.worker.registered:
             return f"registered, {calls}"
         return f"connecting to LiveKit, {calls}" if self.worker.started else "starting"

@@ -15,11 +15,13 @@ import math
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import prepare
+from voiceops.agentkit.call_share import steered_load
 from voiceops.agentkit.loopwatch import LoopWatch
 from voiceops.model.protocol import TARGET_LOAD
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("voiceops.agentkit")
 
 _BELOW_GATE = 0.99 * TARGET_LOAD
+_REMEMBERED = 200
 BLOCKED_S = 10.0
 """A worker that blocks its loop for this long leaves LiveKit, and registers again when it goes on. LiveKit offers
 it calls all the while, waits 3 s for an answer and tries no other worker: beside a healthy one, half are lost."""
@@ -47,6 +50,7 @@ PRIVATE_NAMES = (
     "_request_fnc",
     "_reserved_slots",
     "_run_ws",
+    "_update_worker_status",
     "_worker_load",
 )
 
@@ -73,6 +77,7 @@ class Worker:
         max_jobs: int | None = None,
         load_limit: float | None = None,
         proof_name: str = "",
+        share: float = 1.0,
     ) -> None:
         self.server: Any = server
         self.max_jobs = max_jobs
@@ -91,7 +96,18 @@ class Worker:
         """A process that had a job is gone."""
         self.proof_name = proof_name
         """Registered under this name until ``take_calls``; empty: under its own."""
+        self.share = share
+        """Of new calls, which it takes beside the run that it is to replace; 1: all that it is offered."""
+        self.taken: deque[str] = deque(maxlen=_REMEMBERED)
+        """Rooms of the last calls that it has taken, the oldest first."""
+        self.taken_count = 0
+        self.failed_count = 0
+        """Calls whose job said that they failed, or ended with an exit code."""
         self._own_name = ""
+        self._own_threshold: Any = None
+        """The server's own, while a share of the calls is taken."""
+        self._unsteered = 0.0
+        """The load that it would report without a share."""
         self._ws: ClientWebSocketResponse | None = None
         self._registered = False
         self._stopping = False
@@ -113,6 +129,8 @@ class Worker:
         # cores makes it refuse the third of three calls at once - for ever, as LiveKit
         # offers no job twice. What counts here is what is measured.
         self.server._get_effective_load = lambda: self._reported_load
+        if self.share < 1:
+            self._steer()
         self._watch_connection()
         self._mark_agents()
         self.server.on("worker_started", self._watch_processes)
@@ -159,11 +177,21 @@ class Worker:
 
         self.server._run_ws = watched
 
-    def take_calls(self) -> None:
+    async def take_calls(self, *, share: float = 1.0) -> None:
         """Register under the worker's own name: its release is proved. Safe to call twice.
 
         The name is part of the registration, so the connection is closed; the library connects again at once.
+        ``share``: of new calls, beside the run that takes the rest; LiveKit knows of it before this returns.
         """
+        if share < 1:
+            self.share = share
+            self._steer()
+        elif self._own_threshold is not None:
+            # Beside one that begins to drain, the load of a share alone means to LiveKit that all are full.
+            self.server._load_threshold, self._own_threshold = self._own_threshold, None
+            self.server._worker_load = self._unsteered
+            await self.server._update_worker_status()
+            self.share = 1.0
         if not self.proof_name:
             return
         self.proof_name = ""
@@ -171,6 +199,30 @@ class Worker:
         log.info("proved: registering under the agent's own name")
         if self._ws is not None:
             shut_down(self._ws)
+
+    def _steer(self) -> None:
+        """Report a load by which LiveKit gives this worker its share of new calls."""
+        if self._own_threshold is not None:
+            return
+        from livekit.agents.worker import ServerEnvOption, _DefaultLoadCalc
+
+        measure: Callable[..., float] = self.server.load_fnc or _DefaultLoadCalc.get_load
+        takes_worker = bool(inspect.signature(measure).parameters)
+        self._own_threshold = self.server._load_threshold
+        full = float(ServerEnvOption.getvalue(self._own_threshold, False))
+
+        def report(worker: object) -> float:
+            own = self._unsteered = float(measure(worker) if takes_worker else measure())
+            if self._load_limit is None:
+                self._measured = own
+            if self._own_threshold is None:
+                return own
+            return 1.0 if own >= full else steered_load(own, self.share)
+
+        self.server.load_fnc = report
+        self.server._load_threshold = 1.0
+        self._unsteered = self._reported_load
+        self.server._worker_load = steered_load(self._reported_load, self.share)
 
     def _mark_agents(self) -> None:
         """Agents carry the mark of their worker, and find no dead ones of their name in the room."""
@@ -196,8 +248,14 @@ class Worker:
 
     def _watch_processes(self) -> None:
         pool = self.server._proc_pool
-        pool.on("process_job_launched", lambda process: self.on_launch(process))
+        pool.on("process_job_launched", self._launched)
         pool.on("process_closed", lambda process: self.on_close(process) if process.running_job else None)
+
+    def _launched(self, process: Any) -> None:
+        self.taken_count += 1
+        if process.running_job:
+            self.taken.append(process.running_job.job.room.name)
+        self.on_launch(process)
 
     def _count_refusals(self) -> None:
         is_available = self.server._is_available
@@ -287,7 +345,8 @@ class Worker:
 
         if self._load_limit is not None:
             return self._load_limit
-        return float(ServerEnvOption.getvalue(self.server._load_threshold, False))
+        threshold = self.server._load_threshold if self._own_threshold is None else self._own_threshold
+        return float(ServerEnvOption.getvalue(threshold, False))
 
     @property
     def refusal(self) -> str | None:

@@ -105,3 +105,5 @@ class DeployFlags(SetupFlags):
 
     no_call: bool = False
     drain: float = -1.0
+    canary: str = ""
+    for_: str = ""

@@ -172,6 +172,8 @@ def _host(run: HostRun, *, check: bool) -> DeployedHost | HostFailure:
     }
     if result.calls:
         host["calls"] = {name: call.as_json() for name, call in result.calls.items()}
+    if result.canaries:
+        host["canaries"] = {name: canary.as_json() for name, canary in result.canaries.items()}
     if check and not result.services:
         host["services"] = {
             one.service: {"changed": True, "action": one.verb.value, "detail": one.reason}
@@ -231,6 +233,7 @@ def _host_text(name: str, result: HostDeployment, view: DeployView, *, check: bo
             lines.append(f"  {one.id}: {', '.join(one.changes) or one.note or one.error}")
         if view.run.diff and one.diff:
             lines += [f"    {line}" for line in one.diff.splitlines()]
+    lines += [f"  {service}: canary: {canary}" for service, canary in result.canaries.items()]
     if check:
         lines += [f"  {one.service}: {one.verb.value}, {one.reason}" for one in result.actions if one.changes]
         lines += _doubt_lines(result)

@@ -9,9 +9,11 @@ from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import DeployFlags, SetupFlags
 from voiceops.commands.deploy_view import DeployView, deploy_report
 from voiceops.commands.short_secrets import warn_of_short_secrets
+from voiceops.deploy.canary import canary_options
 from voiceops.deploy.fleet import Fleet
 from voiceops.deploy.operations import DeployOptions
 from voiceops.deploy.records import deploy_records
+from voiceops.errors import UsageError
 from voiceops.fleet.order import serial_of
 from voiceops.model import timeouts
 from voiceops.resources import default_owner
@@ -25,6 +27,14 @@ def roll_out(
     run: CommandRun, view: DeployView, fleet: Fleet, flags: SetupFlags, *, call: bool, check: bool
 ) -> Report:
     """Bring the hosts of ``fleet`` to what is declared, and report what changed."""
+    own = flags if isinstance(flags, DeployFlags) else DeployFlags()
+    canary = canary_options(own.canary, own.for_)
+    if canary and len(fleet.runs) > 1:
+        fleet.close()
+        raise UsageError(
+            "a canary is one host's: its share is measured against the release that serves beside it",
+            hint="name one server by --host; `deploy.serial` begins with one host by itself",
+        )
     options = DeployOptions(
         by=default_owner(),
         serial=serial_of(flags.serial) if flags.serial else None,
@@ -35,7 +45,8 @@ def roll_out(
         diff=run.diff,
         timeout_s=run.timeout or timeouts.DEPLOY_S,
         drop_calls=run.yes,
-        drain_s=flags.drain if isinstance(flags, DeployFlags) and flags.drain >= 0 else None,
+        drain_s=own.drain if own.drain >= 0 else None,
+        canary=canary,
         prepare_only=view.what == "setup",
     )
     began = time.time()

@@ -11,6 +11,8 @@ from typing import Protocol
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.agent_calls import ProofCalls
+from voiceops.deploy.canary import CanaryOptions, CanaryWatch
+from voiceops.deploy.canary_hosts import refuse_canary
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
@@ -80,6 +82,7 @@ class DeployOptions:
     timeout_s: float = timeouts.DEPLOY_S
     drop_calls: bool = False
     drain_s: float | None = None
+    canary: CanaryOptions | None = None
     prepare_only: bool = False
     """``setup``: everything but releases and services."""
 
@@ -118,6 +121,8 @@ class Deployer:
             if options.check:
                 return done
             self._refuse_bad(fleet)
+            if options.canary is not None:
+                refuse_canary(fleet.runs[0], call=self._calls(fleet.runs[0]))
             batches = fleet.batches(settings.serial if options.serial is None else options.serial)
             self._view.begin([one.name for batch in batches for one in batch])
             work = self._prepare if options.prepare_only else self._deploy
@@ -240,7 +245,7 @@ class Deployer:
         settings, options = run.host.settings.deploy, self._options
         return Rollout(
             by=options.by,
-            timeout_s=options.timeout_s,
+            timeout_s=options.timeout_s + (options.canary.for_s if options.canary else 0.0),
             drop_calls=options.drop_calls,
             drain_s=options.drain_s,
             diff=options.diff,
@@ -271,7 +276,16 @@ class Deployer:
                 self._view.say(f"{run.name}: {service.name}: agents of other hosts answered the calls")
             return proof
 
-        return ProofSetup(prove=prove, calls=self._calls(run), say=self._view.say)
+        canary = None
+        if self._options.canary is not None:
+            canary = CanaryWatch(
+                self._options.canary,
+                host=run.name,
+                rooms=run.host.settings.rooms,
+                read_log=lambda service: read_release_log(run.transport, names, service),
+                say=self._view.say,
+            )
+        return ProofSetup(prove=prove, calls=self._calls(run), say=self._view.say, canary=canary)
 
     def _event(self, run: HostRun) -> Callable[[str, Mapping[str, object]], None]:
         return lambda kind, data: self._view.event(run.name, kind, data)

@@ -74,7 +74,7 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
         raised = raised_in(log)
         cause = f"{call.failure.detail}: {raised}" if raised else call.failure.detail
         proof = ReleaseProof(
-            call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=_tail(log, raised)
+            call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=log_tail(log, raised)
         )
         if raised or (shared and _names_room(log, call)) or failures >= _FAILURES:
             return proof
@@ -101,7 +101,7 @@ def _names_room(log: Sequence[str], call: CallResult) -> bool:
     return any(call.room in line for line in log)
 
 
-def _tail(log: Sequence[str], raised: str) -> tuple[str, ...]:
+def log_tail(log: Sequence[str], raised: str) -> tuple[str, ...]:
     """The last lines; with an exception, those that end with it."""
     said = raised.rpartition(" (")[0]
     ends = [number for number, line in enumerate(log, 1) if said and said in brief(line)]

@@ -198,7 +198,7 @@ def releases_before(run: HostRun) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, release in run.deployed.releases.items():
         seen = run.planned.observed.get(name)
-        served = [one.release for one in seen.current if not one.proving] if seen else []
+        served = [one.release for one in seen.current if not one.proving and one.share == 1] if seen else []
         result = run.deployed.services.get(name)
         if result and result.changed and served and served[0] not in ("", release):
             found[name] = served[0]

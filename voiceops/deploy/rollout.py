@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voiceops.deploy import ledger
+from voiceops.deploy.canary import CanaryResult
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.host_observation import (
     host_probe,
@@ -54,6 +55,8 @@ class HostDeployment:
     """Service to its entry, where the declared release is marked bad."""
     calls: Mapping[str, CallResult] = field(default_factory=dict)
     """The last call to each agent that was called."""
+    canaries: Mapping[str, CanaryResult] = field(default_factory=dict)
+    """What new releases have shown that took a share of new calls first, by service."""
     observed: Mapping[str, Observed] = field(default_factory=dict, repr=False)
     """The services as they were when the plan was made."""
     services: Results = field(default_factory=dict)
@@ -144,6 +147,7 @@ def deploy_host(
         trial = ReleaseTrial(transport, state, make_stack, rollout, proving, found)
         trial.refuse_bad()
         done.services = trial.bring_up(stack, report)
+        done.canaries = trial.canaries
         done.calls = trial.call()
         if done.calls:
             trial.confirm(stack)

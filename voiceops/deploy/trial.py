@@ -9,6 +9,7 @@ from typing import Literal
 from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.automatic_rollback import AutomaticRollback, FailedRelease
+from voiceops.deploy.canary import CanaryResult, CanaryWatch
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.host_observation import marked_bad, observed_in, unproved_cause
 from voiceops.deploy.proof import ReleaseProof
@@ -60,6 +61,8 @@ class ProofSetup:
     calls: bool
     """Calls are not left out."""
     say: Callable[[str], None]
+    canary: CanaryWatch | None = None
+    """Lets what is proved take a share of new calls first."""
 
 
 class ReleaseTrial:
@@ -116,7 +119,8 @@ class ReleaseTrial:
         if rollout.overlap == "never":
             self._drain_first(stack)
         elif self._proving.calls:
-            stack = replace(stack, prove=self._prove_unreached)
+            watch = self._proving.canary
+            stack = replace(stack, prove=self._prove_unreached, canary=watch.beside(stack) if watch else None)
         try:
             results = operations.start(
                 stack, drop_calls=rollout.drop_calls, drain_s=rollout.drain_s, timeout_s=rollout.timeout_s
@@ -127,6 +131,11 @@ class ReleaseTrial:
         except ServiceError as error:
             raise self._gone_back(error, running=started) from error
         return results
+
+    @property
+    def canaries(self) -> Mapping[str, CanaryResult]:
+        """What the releases have shown that took a share of new calls first, by service."""
+        return self._proving.canary.results if self._proving.canary else {}
 
     def _drain_first(self, stack: Stack) -> None:
         """Wait until the agents that are replaced are gone; ``ServiceError`` where calls outlast the deploy."""
@@ -156,7 +165,7 @@ class ReleaseTrial:
         service = str(error.data.get("service", ""))
         if service not in self._new:
             return error
-        return self._automatic.go_back(
+        gone_back = self._automatic.go_back(
             FailedRelease(
                 services=(service,),
                 new=self._new,
@@ -166,6 +175,9 @@ class ReleaseTrial:
                 running=running,
             )
         )
+        if "canary" in error.data:
+            gone_back.data["canary"] = error.data["canary"]
+        return gone_back
 
     def call(self) -> dict[str, CallResult]:
         """Call each new agent, or where none is new the first one; what fails is never recorded as good."""

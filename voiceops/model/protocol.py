@@ -47,6 +47,8 @@ LOAD_LIMIT_ENV = "VOICEOPS_LOAD_LIMIT"
 """The share of CPU, above 0 up to 1, from which a worker takes no more calls, or ``off``."""
 TARGET_LOAD = 0.7
 """livekit-server offers no call to a worker that reports this load or more (its ``agents.target_load``)."""
+MOST_SHARE = 0.5
+"""Of new calls, for one of two workers: a reported load is never below 0, so beside an idle one no larger share can be had."""
 SERVICE_ENV = "VOICEOPS_SERVICE"
 """``PROJECT_ROOT_HASH/SERVICE/CONFIG_DIGEST`` of a started process: how strays are told from ours."""
 PROBE_CALL_ENV = "VOICEOPS_PROBE_CALL"

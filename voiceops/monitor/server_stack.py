@@ -306,6 +306,7 @@ class MonitoredServer:
                 "not_worker_id": "",
                 "gate": "",
                 "pid": 0,
+                "share": 1.0,
                 # Of an agent it has to be said that its health counts; the instance is the enabled one already.
                 "enable": unit if service.is_agent else "",
             }

@@ -233,6 +233,8 @@ class WaitForUnit(HostRequest):
     """``closed``: an agent may wait for its proof, and does not start with the host yet; ``open``: it is proved."""
     pid: int
     """The only main process that counts; 0: any."""
+    share: float
+    """With ``gate`` open: of new calls, as a canary, which does not start with the host yet; 1: all."""
 
 
 class _Ready(TypedDict):

@@ -42,6 +42,14 @@ class Instance:
     """The name that an agent has registered; None: it does not say."""
     proving: bool = False
     """A deploy has not proved it yet, so LiveKit does not know it by its own name: it serves nobody."""
+    share: float = 1.0
+    """Of new calls, which a canary takes beside the run that serves; it is no duplicate of that one."""
+    taken: tuple[str, ...] = ()
+    """Rooms of the last calls that it has taken, the oldest first."""
+    taken_count: int | None = None
+    """Calls since its start; None: it does not say."""
+    failed_count: int = 0
+    """Of those, the ones whose job failed."""
     refused: bool = False
     """It runs, and refuses the password that the inventory has."""
     signalled: bool = False
@@ -123,9 +131,15 @@ def misnamed(declared_name: str, instance: Instance | None) -> str:
     return f"registered as {instance.agent_name!r}, the inventory declares {declared_name!r}: calls do not reach it"
 
 
+def _canary(one: Instance) -> str:
+    return f"release {one.release} is a canary with {one.share:.0%} of new calls (pid {one.pid})"
+
+
 def judge(observed: Observed) -> ServiceVerdict:
     """The one word for a service. What is wrong wins over what is right."""
-    current = observed.current
+    serving = tuple(one for one in observed.current if one.share == 1)
+    canaries = tuple(one for one in observed.current if one.share < 1)
+    current = serving or canaries
     pids = tuple(one.pid for one in current)
     first = current[0] if current else None
     if len(current) > 1:
@@ -142,7 +156,8 @@ def judge(observed: Observed) -> ServiceVerdict:
             foreign_owner=stray.foreign_owner,
         )
     if first is not None:
-        return ServiceVerdict(state=first.state, detail=first.detail, pids=pids, instance=first)
+        detail = "; ".join(filter(None, (first.detail, *map(_canary, canaries))))
+        return ServiceVerdict(state=first.state, detail=detail, pids=pids, instance=first)
     if observed.draining:
         last = observed.draining[-1]
         return ServiceVerdict(

@@ -215,6 +215,8 @@ def _decide(
         return replace, ""  # by whoever reads the answer
     if keeper.proving:
         return replace, "nobody has proved it"
+    if keeper.share < 1:
+        return replace, "it is a canary"
     if keeper.digest != service.digest:
         return replace, "runs with an old configuration"
     if server_restarts:
@@ -236,6 +238,7 @@ def _keeper(service: Declared, current: Sequence[Instance]) -> Instance:
         current,
         key=lambda one: (
             not one.proving,
+            one.share == 1,
             one.digest == service.digest,
             one.state is ServiceState.READY,
             one.calls or 0,

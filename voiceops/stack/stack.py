@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from voiceops.deadline import Deadline
 from voiceops.kinds.model import Declared
 from voiceops.stack.backend import Backend
-from voiceops.stack.model import Instance, Usage
+from voiceops.stack.model import Instance, Observed, Usage
 from voiceops.stack.occupancy import Occupancy
 from voiceops.stack.results import Progress, silent
 
@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from voiceops.rooms.live_calls import LiveRooms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """How a run takes a share of new calls before it takes all of them."""
+
+    share: float
+    watch: Callable[[Declared, Instance, Callable[[], Observed]], None]
+    """Watches that run beside the one before it, which it gets by asking again; raises unless it stands the comparison."""
+
+
 Prove = Callable[[Declared, str], None]
 """Raises unless the agent of a service that registered this name answers a call."""
-GatedStart = Callable[[Declared, Deadline, Prove], Instance]
-"""The run once callers reach it; what raises has ended it before."""
+GatedStart = Callable[[Declared, Deadline, Prove, Canary | None], Instance]
+"""The run once all callers reach it; what raises has ended it before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +64,8 @@ class Stack:
     """Starts a run that callers reach only once it is proved; None where all that starts takes calls."""
     prove: Prove | None = None
     """With it, a run that replaces another one is started by ``gated_start``."""
+    canary: Canary | None = None
+    """With ``prove``: what is proved takes a share of new calls for a time."""
     host: str = ""
     """The server's name, for commands that people type; empty: this machine."""
     close: Callable[[], None] = lambda: None

@@ -221,7 +221,7 @@ class Starter:
             return None
         self._begun[service.name].set()  # the one before it runs
         try:
-            return gated_start(service, self._limit, prove)
+            return gated_start(service, self._limit, prove, self._stack.canary)
         except VoiceopsError as error:
             error.add_context(after=f"; the old one (pid {replaced.pid}) keeps serving")
             raise

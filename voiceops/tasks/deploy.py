@@ -28,6 +28,8 @@ _ROLL = {
         **_ROLL,
         "no_call": "Leave out the calls that prove it.",
         "drain": "Seconds that a livekit-server which has to restart may wait for a moment without calls.",
+        "canary": "Share of new calls that a new release takes at first, as 10%.",
+        "for_": "How long it takes that share, as 90s, 10m or 2h (default: 10m).",
         "yes": "Go ahead where live calls would be dropped, or with a release that is marked bad.",
     },
 )

@@ -29,6 +29,10 @@ class FakeWorker:
     refused_for_load = 0
     agent_name = "front"
     proof_name = ""
+    share = 1.0
+    taken = ("r",)
+    taken_count = 1
+    failed_count = 0
     worker_id = "AW_1"
     max_jobs = 3
     uptime_s = 5.0
@@ -70,7 +74,7 @@ async def test_health_and_metrics_are_served_on_socket_and_port(tmp_path: Path) 
         async with get(tmp_path / "h", "/health") as answer:
             assert answer.status == 200
             assert set(await answer.json()) == {
-                "registered", "draining", "calls", "rooms", "load", "load_limit", "agent_name", "proving", "worker_id", "pid",
+                "registered", "draining", "calls", "rooms", "load", "load_limit", "agent_name", "proving", "share", "taken", "taken_count", "failed_count", "worker_id", "pid",
                 "max_jobs", "refused", "refused_for_load", "uptime_s"
             }  # fmt: skip
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as answer:

@@ -42,6 +42,26 @@ class BadRelease(TypedDict):
     reason: str
 
 
+class CanarySide(TypedDict):
+    """One of the two releases while a canary took its share."""
+
+    release: str
+    call_count: int
+    answered_count: int
+    """Callers who were seen with an agent that is ready; one who hung up at once was not seen at all."""
+    failed_count: int
+
+
+class CanaryEntry(TypedDict):
+    """A new release that took a share of new calls before it took all."""
+
+    share: float
+    measured_share: float | None
+    took_s: float
+    new: CanarySide
+    old: CanarySide
+
+
 class DeployedHost(TypedDict):
     """One host after deploy or setup, or compared by drift and --check."""
 
@@ -55,6 +75,7 @@ class DeployedHost(TypedDict):
     unproved: NotRequired[str]
     """Why nobody knows that what runs answers calls."""
     bad: NotRequired[dict[str, BadRelease]]
+    canaries: NotRequired[dict[str, CanaryEntry]]
 
 
 class DeployDocument(TypedDict):

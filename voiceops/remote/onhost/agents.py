@@ -61,7 +61,10 @@ def gate_file(unit: UnitState) -> str:
 
 
 def close_gate(unit: UnitState, name: str) -> None:
-    """Have the agent that starts next in this unit register that name; empty: its own."""
+    """Have the agent that starts next in this unit register that name; empty: its own.
+
+    With ``share 0.1`` instead one that runs takes that share of new calls (``agentkit/proof_gate.py``).
+    """
     path = gate_file(unit)
     if not path:
         return

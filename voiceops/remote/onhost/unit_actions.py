@@ -103,7 +103,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
             log = run_lines(last_run or last_ending(seen["unit"])[1], RUN_LOG_LINES)
             return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
         if to_open and seen["age_s"] >= request["settle_s"]:
-            open_gate(seen)
+            close_gate(seen, f"share {request['share']:.4f}" if request["share"] < 1 else "")
             to_open = False
         now = time.monotonic()
         missing = unready(seen, request)
@@ -111,7 +111,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
             settled = (0 if missing else seen["pid"], now)
         settles_at = settled[1] + settle_s
         if not missing and now >= settles_at:
-            if request["enable"] and request["gate"] != "closed":
+            if request["enable"] and request["gate"] != "closed" and request["share"] == 1:
                 enable_only(request["unit"], request["enable"])
             return {"unit": observed_unit(seen), "ready": True}
         if now > ends_at:
@@ -201,6 +201,8 @@ def unready(unit: UnitState, request: WaitForUnit) -> str:
             return "not registered with LiveKit"
         if said.get("proving") and request["gate"] != "closed":
             return "waits for its proof call"
+        if request["gate"] == "open" and said.get("share", 1.0) != request["share"]:
+            return "not told yet which share of the calls it takes"
         if request["not_worker_id"] and said.get("worker_id") == request["not_worker_id"]:
             return "not registered again yet"
     return ""

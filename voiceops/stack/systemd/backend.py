@@ -95,10 +95,12 @@ class SystemdBackend:
         not_worker_id: str = "",
         gate: Gate = Gate.NONE,
         pid: int = 0,
+        share: float = 1.0,
     ) -> Instance:
         """Wait until the unit can do its job, by this process if one is given.
 
-        With ``gate`` CLOSED it is ready at once; OPEN lets callers reach it as soon as it has been up for long enough.
+        With ``gate`` CLOSED it is ready at once; OPEN lets callers reach it as soon as it has been up for long enough,
+        a ``share`` of them beside the run that takes the rest.
         """
         timeout_s = min(limit.remaining_s, service.ready_timeout_s + self.settle_s)
         log = service.probe.log if service.probe and service.probe.log else ""
@@ -117,6 +119,7 @@ class SystemdBackend:
                 enable=instances,
                 gate=gate.value,
                 pid=pid,
+                share=share,
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

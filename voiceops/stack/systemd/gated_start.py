@@ -9,8 +9,8 @@ from voiceops.deadline import Deadline
 from voiceops.errors import ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.stack.backend import StopForce
-from voiceops.stack.model import Instance
-from voiceops.stack.stack import Prove
+from voiceops.stack.model import Instance, Observed
+from voiceops.stack.stack import Canary, Prove
 from voiceops.stack.systemd.backend import Gate, SystemdBackend
 
 _OPEN_S = 20.0
@@ -19,10 +19,13 @@ _END_S = 30.0
 """A machine under load takes its time to kill, too."""
 
 
-def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, prove: Prove) -> Instance:
+def gated_start(
+    backend: SystemdBackend, service: Declared, limit: Deadline, prove: Prove, canary: Canary | None = None
+) -> Instance:
     """Start a run, prove it, let callers reach it. What fails before that is ended, and no caller has met it.
 
-    Where it can't be known whether callers reach it, as when the connection is cut while its gate is opened, it goes on.
+    A ``canary`` takes a share of them for a time first; one that does not stand it drains. Where it can't be known
+    whether callers reach it, as when the connection is cut while its gate is opened, it goes on.
     """
     proof_name = f"proof-{secrets.token_hex(8)}"
     started = backend.start(service, proof_name=proof_name)
@@ -35,8 +38,14 @@ def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, pro
         _prove(backend, service, new, lambda: prove(service, proof_name))
         opened = True
         opening = Deadline(min(backend.settle_s + _OPEN_S, limit.remaining_s), "registering its own name")
-        return backend.wait_ready(
-            service, new, opening, not_worker_id=new.worker_id, gate=Gate.OPEN, pid=new.pid
+        reached = backend.wait_ready(
+            service,
+            new,
+            opening,
+            not_worker_id=new.worker_id,
+            gate=Gate.OPEN,
+            pid=new.pid,
+            share=canary.share if canary else 1.0,
         )
     except BaseException as error:
         # A ServiceError is the host's own answer: it has not registered its name, so nobody was sent to it.
@@ -48,6 +57,23 @@ def gated_start(backend: SystemdBackend, service: Declared, limit: Deadline, pro
             # Why it was to end says more than that it did not.
             if isinstance(error, VoiceopsError):
                 error.add_context(after=f"; {left.message}")
+        raise
+    return _share_calls(backend, service, reached, limit, canary) if canary else reached
+
+
+def _share_calls(
+    backend: SystemdBackend, service: Declared, new: Instance, limit: Deadline, canary: Canary
+) -> Instance:
+    """Let the run take its share of new calls for a time, then all; where it does not stand that, it drains."""
+    try:
+        canary.watch(service, new, lambda: backend.observe((service,)).get(service.name, Observed()))
+        opening = Deadline(min(_OPEN_S, limit.remaining_s), "taking all new calls")
+        return backend.wait_ready(service, new, opening, gate=Gate.OPEN, pid=new.pid)
+    except ServiceError as error:
+        try:
+            backend.end(new, Deadline(_END_S, "draining the canary"), StopForce.BEGIN)
+        except VoiceopsError as left:
+            error.add_context(after=f"; {left.message}")
         raise
 
 

@@ -16,6 +16,8 @@ from voiceops.systemd.names import UNIT_MARK, HostNames
 from voiceops.util.words import counted
 
 STOPPED = "its process is stopped (state T)"
+_MOST = 1e15
+"""Of a number that an agent says of itself."""
 _RUNNING = ("active", "activating", "reloading")
 
 
@@ -156,11 +158,24 @@ def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Ins
         agent_name=health.get("agent_name"),
         refused=bool(unit.get("refused")),
         proving=bool(health.get("proving")),
+        share=_number(health.get("share"), 1.0),
+        taken=tuple(str(room) for room in _listed(health.get("taken"))),
+        taken_count=int(_number(health.get("taken_count"), 0.0)) if "taken_count" in health else None,
+        failed_count=int(_number(health.get("failed_count"), 0.0)),
         signalled=unit["active"] == "deactivating",
         restart_count=unit["restarts"],
         usage=_usage(unit),
         repeat_signal_s=stop_behaviour(service.kind).repeat_after_s if service else 0.0,
     )
+
+
+def _number(value: object, otherwise: float) -> float:
+    """A number from the answer of an agent, which may say anything."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < _MOST else otherwise
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _usage(unit: UnitState) -> Usage | None:

@@ -54,6 +54,7 @@ class Backend:
         not_worker_id: str = "",
         gate: Gate = Gate.NONE,
         pid: int = 0,
+        share: float = 1.0,
     ) -> Instance:
         self.steps.append((gate, not_worker_id) if not pid else (gate, not_worker_id, pid))
         if gate is Gate.CLOSED and pid and self.looked is not None:
