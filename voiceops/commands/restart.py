@@ -54,10 +54,10 @@ class Restart:
         if host.local or not self._call or not settings.call or settings.overlap == "never":
             return stack
 
-        def prove(service: Declared, proof_name: str) -> None:
+        def prove(service: Declared, proof_name: str, ended: Callable[[], bool]) -> None:
             with closing(transport_to(host)) as transport:
                 prove_again(self._calls, HostRun(host, transport, lambda: None), self._run.say)(
-                    service, proof_name
+                    service, proof_name, ended
                 )
 
         return replace(stack, prove=prove)

@@ -40,11 +40,41 @@ class PlaceCall(Protocol):
     ) -> CallResult: ...
 
 
+class PreparedCaller(Protocol):
+    """Places calls from this machine, by a caller that is ready already."""
+
+    def place(
+        self,
+        target: CallTarget,
+        *,
+        timeout_s: float,
+        why: Why | None = None,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> CallResult:
+        """One call; it fails at once where ``ended`` says that whom it waits for is gone."""
+
+    def close(self) -> None:
+        """Clear up after the calls."""
+
+
 class AgentCalls:
     """Places one call after the other, from here or from the host."""
 
-    def __init__(self, place: PlaceCall) -> None:
+    def __init__(self, place: PlaceCall, prepared: Callable[[], PreparedCaller]) -> None:
         self._place = place
+        self._make_prepared = prepared
+        self._prepared: PreparedCaller | None = None
+
+    def prepare(self) -> None:
+        """Have a caller get ready for the calls to come; ``close`` ends it."""
+        if self._prepared is None:
+            self._prepared = self._make_prepared()
+
+    def close(self) -> None:
+        """Clear up after the calls of a prepared caller. Safe to call again."""
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
 
     def to(self, hosts: Sequence[Host], *, why: Why | None = None) -> CallResult:
         """One real call to the agent that these hosts share, or to each whose LiveKit nobody else reaches."""
@@ -67,13 +97,26 @@ class AgentCalls:
             return call_from_host(host, transport, agents[0], timeout_s)
 
     def to_service(
-        self, host: Host, transport: Transport, service: str, *, proof_name: str = "", release: str = ""
+        self,
+        host: Host,
+        transport: Transport,
+        service: str,
+        *,
+        proof_name: str = "",
+        release: str = "",
+        ended: Callable[[], bool] = lambda: False,
     ) -> CallResult:
-        """One real call to one agent of the host, whose connection is open; the one of this name, if it has one."""
+        """One real call to one agent of the host, whose connection is open; the one of this name, if it has one.
+
+        ``ended``: a prepared caller hangs up once that says so.
+        """
         if not reachable(host):
             return call_from_host(host, transport, service, proof_name=proof_name, release=release)
         target = call_target([host], service=service)
-        return self._place(msgspec.structs.replace(target, agent_name=proof_name or target.agent_name))
+        target = msgspec.structs.replace(target, agent_name=proof_name or target.agent_name)
+        if self._prepared is not None:
+            return self._prepared.place(target, timeout_s=timeouts.CALL_S, ended=ended)
+        return self._place(target)
 
 
 class ProofCalls:
@@ -95,7 +138,23 @@ class ProofCalls:
         self._guard = threading.Lock()
         self._turns: dict[str, threading.Lock] = {}
 
-    def place(self, run: HostRun, service: Declared, proof_name: str) -> CallResult:
+    def prepare(self, run: HostRun) -> None:
+        """Have a caller get ready where calls to this host are placed from here; ``close`` ends it."""
+        if reachable(run.host):
+            with self._guard:
+                self._calls.prepare()
+
+    def close(self) -> None:
+        """Clear up after the calls of a prepared caller. Safe to call again."""
+        self._calls.close()
+
+    def place(
+        self,
+        run: HostRun,
+        service: Declared,
+        proof_name: str,
+        ended: Callable[[], bool] = lambda: False,
+    ) -> CallResult:
         """One real call to an agent of the host, from here or from the host itself; see ``AgentCalls.to_service``."""
         with self._guard:
             turn = self._turns.setdefault(server_id(run.host), threading.Lock())
@@ -103,7 +162,12 @@ class ProofCalls:
             self._say(f"calling {service.name}{'' if reachable(run.host) else f' from {run.name}'}")
             logging.getLogger("livekit").setLevel(logging.CRITICAL)
             return self._calls.to_service(
-                run.host, run.transport, service.name, proof_name=proof_name, release=service.release
+                run.host,
+                run.transport,
+                service.name,
+                proof_name=proof_name,
+                release=service.release,
+                ended=ended,
             )
 
     def shared(self, run: HostRun) -> bool:

@@ -247,7 +247,8 @@ class CanaryWatch:
         ours, theirs = FollowedRun(service.release), FollowedRun("")
         said_at = answered_at = old_at = began
         while True:
-            current = observe().current
+            seen = observe()
+            current = seen.current
             now = self._clock()
             mine = next((one for one in current if one.launch == new.launch), None)
             old = next((one for one in current if one.share == 1 and not one.proving), None)
@@ -265,7 +266,8 @@ class CanaryWatch:
             over = now - began >= self._options.for_s
             result = CanaryResult(options=self._options, new=ours, old=theirs, took_s=now - began)
             self.results[service.name] = result
-            cause = _ended(new, mine) or verdict(ours, theirs, over=over)
+            ended = "it has ended" if seen.has_ended(new) else ""
+            cause = ended or verdict(ours, theirs, over=over)
             if not cause and now - answered_at >= MUTE_S:
                 cause = f"it has not answered its health check for {now - answered_at:.0f} s"
             if cause:
@@ -293,11 +295,3 @@ class CanaryWatch:
                 "canary": result.as_json(),
             },
         )
-
-
-def _ended(new: Instance, seen: Instance | None) -> str:
-    if seen is None:
-        return "it has ended"
-    if seen.pid != new.pid or seen.restart_count > new.restart_count:
-        return "it ended and was restarted"
-    return ""

@@ -31,7 +31,7 @@ from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.resources import HostReport, ResourceResult, install_python
 from voiceops.stack.model import Observed
-from voiceops.stack.reconcile import ends_a_server
+from voiceops.stack.reconcile import Action, ends_a_server
 from voiceops.systemd.names import HostNames
 
 _PYTHON = ResourceResult(id="package:python3", result="changed", changes=("install python3",))
@@ -134,6 +134,7 @@ class Deployer:
                     undo_after_failures(fleet, batches, most_failures, self._undo)
         finally:
             fleet.close()
+            self._parts.calls.close()
             self._states.shutdown(cancel_futures=True)
         return done
 
@@ -259,16 +260,17 @@ class Deployer:
     def _proving(self, run: HostRun) -> ProofSetup:
         names = HostNames(run.host.settings.project)
 
-        def prove(service: Declared, proof_name: str) -> ReleaseProof | None:
+        def prove(service: Declared, proof_name: str, ended: Callable[[], bool]) -> ReleaseProof | None:
             if not self._calls(run):
                 return None
             self._wait_for_agents()
             proof = prove_agent(
                 service.name,
-                lambda name: self._parts.calls.place(run, service, proof_name),
+                lambda name: self._parts.calls.place(run, service, proof_name, ended),
                 lambda: read_release_log(run.transport, names, service),
                 # By a name of its own it is asked for alone.
                 shared=not proof_name and self._parts.calls.shared(run),
+                ended=ended,
             )
             if proof.cause:
                 self._view.say(f"{run.name}: {service.name}: {proof.cause}")
@@ -310,6 +312,8 @@ class Deployer:
         state = run.state
         assert state is not None
         assert run.planned is not None
+        if self._calls(run) and starts_an_agent(run.planned.actions, state.services):
+            self._parts.calls.prepare(run)  # its process loads while the agent starts
         ends_one = ends_a_server(run.planned.actions)
         if ends_one:
             self._wait_for_agents()
@@ -344,6 +348,12 @@ class Deployer:
                     self._view.say(f"{run.name}: its agents have not registered again")
                     break
                 time.sleep(0.5)
+
+
+def starts_an_agent(actions: Sequence[Action], services: Sequence[Declared]) -> bool:
+    """Whether an agent is started or replaced, so that it is called afterwards."""
+    agents = {one.name for one in services if one.is_agent}
+    return any(one.changes and one.service in agents for one in actions)
 
 
 def _unfinished(run: HostRun) -> bool:

@@ -47,12 +47,19 @@ class ReleaseProof:
         return not self.cause
 
 
-def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bool) -> ReleaseProof:
+def prove_agent(
+    service: str,
+    place: PlaceCall,
+    read_log: ReadLog,
+    *,
+    shared: bool,
+    ended: Callable[[], bool] = lambda: False,
+) -> ReleaseProof:
     """Call until this host's agent has answered, or has failed beyond doubt.
 
     ``shared``: agents of other hosts get calls of the same LiveKit, so an answer counts only once the
     log of this host's agent names the call's room. A failed call is repeated unless the log shows a
-    traceback or that this agent had it.
+    traceback, that this agent had it, or that its run has ``ended``.
     """
     failures = 0
     proof = ReleaseProof()
@@ -76,7 +83,7 @@ def prove_agent(service: str, place: PlaceCall, read_log: ReadLog, *, shared: bo
         proof = ReleaseProof(
             call=call, cause=cause, blames_agent=True, raised=bool(raised), log_tail=log_tail(log, raised)
         )
-        if raised or (shared and _names_room(log, call)) or failures >= _FAILURES:
+        if raised or (shared and _names_room(log, call)) or failures >= _FAILURES or ended():
             return proof
     return proof
 

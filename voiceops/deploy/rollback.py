@@ -132,12 +132,13 @@ def prove_again(calls: ProofCalls, run: HostRun, say: Callable[[str], None]) -> 
     """
     names = HostNames(run.host.settings.project)
 
-    def prove(service: Declared, proof_name: str) -> None:
+    def prove(service: Declared, proof_name: str, ended: Callable[[], bool]) -> None:
         proof = prove_agent(
             service.name,
-            lambda name: calls.place(run, service, proof_name),
+            lambda name: calls.place(run, service, proof_name, ended),
             lambda: read_release_log(run.transport, names, service),
             shared=False,
+            ended=ended,
         )
         if proof.ok:
             return

@@ -32,6 +32,11 @@ MakeStack = Callable[[tuple[Declared, ...]], Stack]
 _READINGS = 3
 
 
+def _unknown() -> bool:
+    """Nobody asks whether the agent that is called has ended: several may take the call."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
     """How hosts are deployed; the same for all hosts of one run."""
@@ -56,8 +61,8 @@ class Rollout:
 class ProofSetup:
     """How the agents of a host are called, and who is told meanwhile."""
 
-    prove: Callable[[Declared, str], ReleaseProof | None]
-    """Calls a service's agent, or the one that registered a name; None where calls are left out."""
+    prove: Callable[[Declared, str, Callable[[], bool]], ReleaseProof | None]
+    """Calls a service's agent, or the one that registered a name, until it has ended; None where calls are left out."""
     calls: bool
     """Calls are not left out."""
     say: Callable[[str], None]
@@ -89,7 +94,7 @@ class ReleaseTrial:
             by=rollout.by,
             timeout_s=rollout.timeout_s,
             say=proving.say,
-            prove=lambda service: proving.prove(service, ""),
+            prove=lambda service: proving.prove(service, "", _unknown),
         )
         self._proved: dict[str, CallResult] = {}
         """Calls that proved releases before any caller reached them."""
@@ -186,7 +191,7 @@ class ReleaseTrial:
         for service in [one for one in agents if one.name in self._new] or agents[:1]:
             if service.name in self._proved:
                 continue
-            proof = self._proving.prove(service, "")
+            proof = self._proving.prove(service, "", _unknown)
             if proof is None:
                 self._require_proved()
                 break
@@ -196,9 +201,9 @@ class ReleaseTrial:
                 raise self._failed(service, proof)
         return calls
 
-    def _prove_unreached(self, service: Declared, proof_name: str) -> None:
+    def _prove_unreached(self, service: Declared, proof_name: str, ended: Callable[[], bool]) -> None:
         """Call the agent that registered this name; ``ServiceError`` unless it answers."""
-        proof = self._proving.prove(service, proof_name)
+        proof = self._proving.prove(service, proof_name, ended)
         if proof is None:
             return
         if proof.call is not None and proof.ok:

@@ -102,6 +102,11 @@ class Observed:
             one for one in self.instances if one.state is not ServiceState.DRAINING and not one.signalled
         )
 
+    def has_ended(self, run: Instance) -> bool:
+        """Whether that run has ended since it was seen: it is gone, on its way out, or its process is another one."""
+        now = next((one for one in self.current if one.launch == run.launch), None)
+        return now is None or now.pid != run.pid or now.restart_count > run.restart_count
+
     @property
     def draining(self) -> tuple[Instance, ...]:
         current = self.current

@@ -28,8 +28,8 @@ class Canary:
     """Watches that run beside the one before it, which it gets by asking again; raises unless it stands the comparison."""
 
 
-Prove = Callable[[Declared, str], None]
-"""Raises unless the agent of a service that registered this name answers a call."""
+Prove = Callable[[Declared, str, Callable[[], bool]], None]
+"""Raises unless the agent of a service that registered this name answers a call; asks whether it has ended meanwhile."""
 GatedStart = Callable[[Declared, Deadline, Prove, Canary | None], Instance]
 """The run once all callers reach it; what raises has ended it before."""
 

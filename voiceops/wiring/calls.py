@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from voiceops.adapters.wav import read_wav
 from voiceops.calls.pool import CallerPool
-from voiceops.calls.ports import Why
+from voiceops.calls.ports import Callers, Why
+from voiceops.calls.standby import StandbyCaller
 from voiceops.calls.stats import CallReport
 from voiceops.model.calls import CallPlan, CallResult, CallTarget
 from voiceops.util import aio
@@ -36,3 +37,21 @@ async def run_calls(
 def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None = None) -> CallResult:
     """One synthetic call, from synchronous code: the proof that an agent answers."""
     return aio.run(run_calls(target, CallPlan(timeout_s=timeout_s), why=why)).results[0]
+
+
+def standby_caller() -> StandbyCaller:
+    """A caller whose process loads now, for calls that follow."""
+
+    def run(
+        target: CallTarget,
+        plan: CallPlan,
+        *,
+        callers: Callers,
+        why: Why | None,
+        on_result: Callable[[CallResult], None] | None,
+    ) -> Awaitable[CallReport]:
+        from voiceops.wiring.livekit_calls import run_on_livekit
+
+        return run_on_livekit(target, plan, callers=callers, why=why, on_result=on_result)
+
+    return StandbyCaller(run)

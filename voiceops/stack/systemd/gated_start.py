@@ -30,12 +30,19 @@ def gated_start(
     proof_name = f"proof-{secrets.token_hex(8)}"
     started = backend.start(service, proof_name=proof_name)
     opened = False
+
+    def observe() -> Observed:
+        return backend.observe((service,)).get(service.name, Observed())
+
+    def ended() -> bool:
+        return observe().has_ended(new)
+
     try:
         new = backend.wait_ready(service, started, limit, gate=Gate.CLOSED)
         if not new.proving:
             # An agentkit that knows of no gates: it takes calls already.
             return backend.wait_ready(service, new, limit)
-        _prove(backend, service, new, lambda: prove(service, proof_name))
+        _prove(backend, service, new, lambda: prove(service, proof_name, ended))
         opened = True
         opening = Deadline(min(backend.settle_s + _OPEN_S, limit.remaining_s), "registering its own name")
         reached = backend.wait_ready(
@@ -58,15 +65,20 @@ def gated_start(
             if isinstance(error, VoiceopsError):
                 error.add_context(after=f"; {left.message}")
         raise
-    return _share_calls(backend, service, reached, limit, canary) if canary else reached
+    return _share_calls(backend, service, reached, limit, canary, observe) if canary else reached
 
 
 def _share_calls(
-    backend: SystemdBackend, service: Declared, new: Instance, limit: Deadline, canary: Canary
+    backend: SystemdBackend,
+    service: Declared,
+    new: Instance,
+    limit: Deadline,
+    canary: Canary,
+    observe: Callable[[], Observed],
 ) -> Instance:
     """Let the run take its share of new calls for a time, then all; where it does not stand that, it drains."""
     try:
-        canary.watch(service, new, lambda: backend.observe((service,)).get(service.name, Observed()))
+        canary.watch(service, new, observe)
         opening = Deadline(min(_OPEN_S, limit.remaining_s), "taking all new calls")
         return backend.wait_ready(service, new, opening, gate=Gate.OPEN, pid=new.pid)
     except ServiceError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -69,7 +70,7 @@ class Backend:
 
 
 def start(backend: Backend, *, fails: bool = False) -> Instance:
-    def prove(service: Declared, name: str) -> None:
+    def prove(service: Declared, name: str, ended: Callable[[], bool]) -> None:
         backend.steps.append(f"prove {name[:6]}")
         if fails:
             raise ServiceError("it is silent", log_tail=("its line",), data={"service": "agent"})
