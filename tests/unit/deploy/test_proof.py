@@ -39,6 +39,12 @@ def test_a_call_that_fails_without_a_trace_is_repeated_once() -> None:
     assert (proof.blames_agent, proof.cause, placed) == (True, "it was silent", 2)
 
 
+def test_one_whose_run_has_ended_is_not_called_again() -> None:
+    left = [call(FailureKind.NO_AGENT), call()]
+    proof = prove_agent("agent", lambda service: left.pop(0), tuple, shared=False, ended=lambda: True)
+    assert (proof.blames_agent, proof.cause, len(left)) == (True, "it was no-agent", 1)
+
+
 def test_a_traceback_speaks_against_the_release_at_once_and_is_its_cause() -> None:
     proof, placed = proof_of(call(FailureKind.NO_AGENT), call(), log=lambda: (*RAISED, "ready for next"))
     assert (proof.blames_agent, placed) == (True, 1)

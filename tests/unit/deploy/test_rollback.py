@@ -94,7 +94,7 @@ def test_nobody_goes_back_otherwise(failing: tuple[str, ...], max_fail: int, cha
 def answer(kind: FailureKind | None) -> Any:
     failure = None if kind is None else CallFailure(kind=kind, detail=f"{kind.value} it was")
     calls = SimpleNamespace(
-        place=lambda run, service, name: CallResult(
+        place=lambda run, service, name, ended: CallResult(
             id=1, ok=failure is None, room="r", identity="c", failure=failure
         )
     )
@@ -103,13 +103,13 @@ def answer(kind: FailureKind | None) -> Any:
 
 
 def test_a_release_that_answers_has_proved_itself_and_one_that_fails_has_not() -> None:
-    answer(None)[0](AGENT, "proof-1")
+    answer(None)[0](AGENT, "proof-1", lambda: False)
     with pytest.raises(ServiceError, match="release r1 of agent failed") as failed:
-        answer(FailureKind.NO_AGENT)[0](AGENT, "proof-1")
+        answer(FailureKind.NO_AGENT)[0](AGENT, "proof-1", lambda: False)
     assert failed.value.data["service"] == "agent"
 
 
 def test_a_call_that_reaches_no_agent_keeps_nobody_from_going_back() -> None:
     prove, said = answer(FailureKind.NO_CONNECT)
-    prove(AGENT, "proof-1")
+    prove(AGENT, "proof-1", lambda: False)
     assert "callers reach it nevertheless" in said[0]

@@ -161,6 +161,30 @@ def test_one_that_a_killed_deploy_left_unproved_ends_and_the_one_that_serves_is_
     assert calls_at_risk([action], observed) == ()
 
 
+def canary(*, calls: int = 0) -> Instance:
+    return replace(run(AGENT, pid=2, calls=calls), share=0.1, release="r2")
+
+
+def test_a_canary_that_a_killed_deploy_left_drains_although_it_has_the_declared_configuration() -> None:
+    serving = run(AGENT, digest="old", pid=1, calls=1, age_s=500)
+    left = canary(calls=2)
+    observed = healthy() | {"agent": seen(serving, left)}
+    action = next(a for a in plan_start(STACK, observed) if a.service == "agent")
+    assert (action.verb, action.instance, action.extra) == (Verb.OVERLAP, serving, (left,))
+    assert calls_at_risk([action], observed) == ()
+
+
+def test_a_canary_is_no_duplicate_of_the_one_that_serves_and_is_named_beside_it() -> None:
+    verdict = judge(seen(run(AGENT, pid=1), canary()))
+    assert (verdict.state, verdict.pids) == (ServiceState.READY, (1,))
+    assert verdict.detail == "release r2 is a canary with 10% of new calls (pid 2)"
+
+
+def test_a_canary_alone_is_replaced_by_one_that_takes_all_calls() -> None:
+    (action,) = [a for a in plan_start(STACK, healthy() | {"agent": seen(canary())}) if a.service == "agent"]
+    assert (action.verb, action.reason) == (Verb.OVERLAP, "it is a canary")
+
+
 def test_an_unproved_one_alone_is_never_waited_for() -> None:
     unproved = replace(run(AGENT, state=ServiceState.STARTING), proving=True)
     (action,) = [a for a in plan_start(STACK, healthy() | {"agent": seen(unproved)}) if a.service == "agent"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,8 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
-from voiceops.stack.model import Instance
+from voiceops.stack.model import Instance, Observed
+from voiceops.stack.stack import Canary
 from voiceops.stack.systemd.backend import Gate
 from voiceops.stack.systemd.gated_start import gated_start
 
@@ -57,12 +58,16 @@ class Backend:
         pid: int = 0,
         share: float = 1.0,
     ) -> Instance:
-        self.steps.append((gate, not_worker_id) if not pid else (gate, not_worker_id, pid))
+        step = (gate, not_worker_id) if not pid else (gate, not_worker_id, pid)
+        self.steps.append(step if share == 1 else (*step, share))
         if gate is Gate.CLOSED and pid and self.looked is not None:
             raise self.looked
         if gate is Gate.OPEN and self.opening is not None:
             raise self.opening
         return replace(STARTED, worker_id="AW_1", proving=self.knows_gates and gate is Gate.CLOSED)
+
+    def observe(self, services: Sequence[Declared]) -> dict[str, Observed]:
+        return {"agent": Observed(instances=(replace(STARTED, pid=3),))}
 
     def end(self, instance: Instance, limit: Deadline, force: StopForce) -> bool:
         self.steps.append(force)
@@ -120,3 +125,36 @@ def test_an_agent_that_knows_of_no_gate_takes_calls_at_once() -> None:
     backend = Backend(knows_gates=False)
     start(backend, fails=True)
     assert backend.steps == [("start", True), (Gate.CLOSED, ""), (Gate.NONE, "")], "it has settled"
+
+
+def start_canary(backend: Backend, *, fails: BaseException | None = None) -> Instance:
+    def prove(service: Declared, name: str, ended: Callable[[], bool]) -> None:
+        assert ended(), "its process is another one by now"
+
+    def watch(service: Declared, new: Instance, observe: Callable[[], Observed]) -> None:
+        backend.steps.append("watch")
+        if fails is not None:
+            raise fails
+
+    canary = Canary(share=0.1, watch=watch)
+    return gated_start(cast(Any, backend), AGENT, Deadline(30, "the test"), prove, canary)
+
+
+def test_a_canary_takes_its_share_and_after_its_time_all_calls() -> None:
+    backend = Backend()
+    start_canary(backend)
+    assert backend.steps[2:] == [(Gate.OPEN, "AW_1", 2, 0.1), "watch", (Gate.OPEN, "", 2)]
+
+
+def test_a_canary_that_does_not_stand_the_comparison_drains() -> None:
+    backend = Backend()
+    with pytest.raises(ServiceError, match="2 of its 5 calls failed"):
+        start_canary(backend, fails=ServiceError("2 of its 5 calls failed"))
+    assert backend.steps[-2:] == ["watch", StopForce.BEGIN]
+
+
+def test_a_canary_whose_deployer_is_cut_off_goes_on() -> None:
+    backend = Backend()
+    with pytest.raises(HostError):
+        start_canary(backend, fails=HostError("the connection was cut"))
+    assert backend.steps[-1] == "watch"
