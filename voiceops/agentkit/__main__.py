@@ -47,15 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     start.add_argument("--log-format", choices=["json", "colored"], default="json")
     arguments = parser.parse_args(argv)
 
-    from voiceops.agentkit.options import WorkerOptions
     from voiceops.agentkit.runner import run
 
-    try:
-        options = WorkerOptions.resolve(arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 3
-    return run(options, _stop)
+    return run(arguments, _stop)
 
 
 if __name__ == "__main__":

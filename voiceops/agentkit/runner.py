@@ -6,12 +6,14 @@ port 8081 of all interfaces, and which tells nobody when it is registered.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import gc
 import importlib
 import logging
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +44,13 @@ CLOSE_TIMEOUT_S = 60.0
 TICK_S = 0.5
 
 
-def run(options: WorkerOptions, stop: StopRequest) -> int:
-    """Run the worker until it is told to stop; the exit code: 0 only for a clean stop."""
+def run(arguments: argparse.Namespace, stop: StopRequest) -> int:
+    """Run the worker until it is told to stop; the exit code: 0 only for a clean stop, 3 for what makes no sense."""
+    try:
+        options = WorkerOptions.resolve(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     if options.agent_name is not None:
         # LIVEKIT_AGENT_NAME is only a default for agents that name themselves nothing.
         os.environ["LIVEKIT_AGENT_NAME_OVERRIDE"] = options.agent_name

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import prepare
@@ -28,6 +29,7 @@ from voiceops.model.protocol import TARGET_LOAD
 if TYPE_CHECKING:
     from aiohttp import ClientWebSocketResponse
     from livekit.agents import AgentServer
+    from livekit.agents.job import RunningJobInfo
 
 log = logging.getLogger("voiceops.agentkit")
 
@@ -104,8 +106,10 @@ class Worker:
         self.failed_count = 0
         """Calls whose job said that they failed, or ended with an exit code."""
         self._own_name = ""
-        self._own_threshold: Any = None
-        """The server's own, while a share of the calls is taken."""
+        self._end_share: Callable[[], None] | None = None
+        """Gives the server its own threshold back, while a share of the calls is taken."""
+        self._own_limit = math.inf
+        """``load_limit`` while a share of the calls is taken."""
         self._unsteered = 0.0
         """The load that it would report without a share."""
         self._ws: ClientWebSocketResponse | None = None
@@ -143,15 +147,12 @@ class Worker:
         reports ``TARGET_LOAD``. Without a limit the load is still told, below the gate, as
         the server gives more calls to who has less.
         """
-        from livekit.agents.worker import _DefaultLoadCalc
-
-        measure: Callable[..., float] = self.server.load_fnc or _DefaultLoadCalc.get_load
-        takes_worker = bool(inspect.signature(measure).parameters)
+        measure = self._load_measure()
         unlimited = math.isinf(limit)
         self.server._load_threshold = limit if unlimited else TARGET_LOAD
 
         def report(worker: object) -> float:
-            load = float(measure(worker) if takes_worker else measure())
+            load = measure(worker)
             self._measured = load
             return min(load, 1.0) * _BELOW_GATE if unlimited else load * TARGET_LOAD / limit
 
@@ -186,9 +187,10 @@ class Worker:
         if share < 1:
             self.share = share
             self._steer()
-        elif self._own_threshold is not None:
+        elif self._end_share is not None:
             # Beside one that begins to drain, the load of a share alone means to LiveKit that all are full.
-            self.server._load_threshold, self._own_threshold = self._own_threshold, None
+            self._end_share()
+            self._end_share = None
             self.server._worker_load = self._unsteered
             await self.server._update_worker_status()
             self.share = 1.0
@@ -202,27 +204,34 @@ class Worker:
 
     def _steer(self) -> None:
         """Report a load by which LiveKit gives this worker its share of new calls."""
-        if self._own_threshold is not None:
+        if self._end_share is not None:
             return
-        from livekit.agents.worker import ServerEnvOption, _DefaultLoadCalc
-
-        measure: Callable[..., float] = self.server.load_fnc or _DefaultLoadCalc.get_load
-        takes_worker = bool(inspect.signature(measure).parameters)
-        self._own_threshold = self.server._load_threshold
-        full = float(ServerEnvOption.getvalue(self._own_threshold, False))
+        measure, threshold = self._load_measure(), self.server._load_threshold
+        full = self._own_limit = self.load_limit
+        if self._load_limit is not None and math.isfinite(full):
+            full = TARGET_LOAD  # what is reported where the limit is met
 
         def report(worker: object) -> float:
-            own = self._unsteered = float(measure(worker) if takes_worker else measure())
+            own = self._unsteered = measure(worker)
             if self._load_limit is None:
                 self._measured = own
-            if self._own_threshold is None:
+            if self._end_share is None:
                 return own
             return 1.0 if own >= full else steered_load(own, self.share)
 
+        self._end_share = partial(setattr, self.server, "_load_threshold", threshold)
         self.server.load_fnc = report
         self.server._load_threshold = 1.0
         self._unsteered = self._reported_load
         self.server._worker_load = steered_load(self._reported_load, self.share)
+
+    def _load_measure(self) -> Callable[[object], float]:
+        """What the agent's code measures its load by, else the library's own way."""
+        from livekit.agents.worker import _DefaultLoadCalc
+
+        measure: Callable[..., float] = self.server.load_fnc or _DefaultLoadCalc.get_load
+        takes_worker = bool(inspect.signature(measure).parameters)
+        return lambda worker: float(measure(worker) if takes_worker else measure())
 
     def _mark_agents(self) -> None:
         """Agents carry the mark of their worker, and find no dead ones of their name in the room."""
@@ -248,13 +257,13 @@ class Worker:
 
     def _watch_processes(self) -> None:
         pool = self.server._proc_pool
-        pool.on("process_job_launched", self._launched)
+        pool.on("process_job_launched", lambda process: self._launched(process, process.running_job))
         pool.on("process_closed", lambda process: self.on_close(process) if process.running_job else None)
 
-    def _launched(self, process: Any) -> None:
+    def _launched(self, process: object, job: RunningJobInfo | None) -> None:
         self.taken_count += 1
-        if process.running_job:
-            self.taken.append(process.running_job.job.room.name)
+        if job is not None:
+            self.taken.append(job.job.room.name)
         self.on_launch(process)
 
     def _count_refusals(self) -> None:
@@ -345,8 +354,11 @@ class Worker:
 
         if self._load_limit is not None:
             return self._load_limit
-        threshold = self.server._load_threshold if self._own_threshold is None else self._own_threshold
-        return float(ServerEnvOption.getvalue(threshold, False))
+        return (
+            self._own_limit
+            if self._end_share
+            else float(ServerEnvOption.getvalue(self.server._load_threshold, False))
+        )
 
     @property
     def refusal(self) -> str | None:

@@ -9,7 +9,7 @@ from voiceops.cli.command import CommandRun, Report
 from voiceops.cli.flags import DeployFlags, SetupFlags
 from voiceops.commands.deploy_view import DeployView, deploy_report
 from voiceops.commands.short_secrets import warn_of_short_secrets
-from voiceops.deploy.canary import canary_options
+from voiceops.deploy.canary import CanaryOptions, canary_options
 from voiceops.deploy.fleet import Fleet
 from voiceops.deploy.operations import DeployOptions
 from voiceops.deploy.records import deploy_records
@@ -28,13 +28,6 @@ def roll_out(
 ) -> Report:
     """Bring the hosts of ``fleet`` to what is declared, and report what changed."""
     own = flags if isinstance(flags, DeployFlags) else DeployFlags()
-    canary = canary_options(own.canary, own.for_)
-    if canary and len(fleet.runs) > 1:
-        fleet.close()
-        raise UsageError(
-            "a canary is one host's: its share is measured against the release that serves beside it",
-            hint="name one server by --host; `deploy.serial` begins with one host by itself",
-        )
     options = DeployOptions(
         by=default_owner(),
         serial=serial_of(flags.serial) if flags.serial else None,
@@ -46,7 +39,7 @@ def roll_out(
         timeout_s=run.timeout or timeouts.DEPLOY_S,
         drop_calls=run.yes,
         drain_s=own.drain if own.drain >= 0 else None,
-        canary=canary,
+        canary=_canary(own, fleet),
         prepare_only=view.what == "setup",
     )
     began = time.time()
@@ -60,6 +53,20 @@ def roll_out(
         (reporter or _reporter(run, view.what, options.by)).ended(records)
     warn_of_short_secrets(run, (one.host for one in fleet.runs if one.ok), then="deploy")
     return deploy_report(view, done, check=check)
+
+
+def _canary(flags: DeployFlags, fleet: Fleet) -> CanaryOptions | None:
+    try:
+        canary = canary_options(flags.canary, flags.for_)
+        if canary and len(fleet.runs) > 1:
+            raise UsageError(
+                "a canary is one host's: its share is measured against the release that serves beside it",
+                hint="name one server by --host; without --canary a deploy begins with one host ahead alone",
+            )
+    except UsageError:
+        fleet.close()
+        raise
+    return canary
 
 
 def _reporter(run: CommandRun, action: str, by: str) -> DeployReporter:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voiceops.deploy.proof import log_tail
-from voiceops.errors import ServiceError, UsageError, VoiceopsError
+from voiceops.errors import ServiceError, UsageError
 from voiceops.kinds.model import Declared
 from voiceops.model.protocol import MOST_SHARE
 from voiceops.stack.logs.cause import raised_in
@@ -22,7 +22,7 @@ from voiceops.util.words import counted
 
 if TYPE_CHECKING:
     from voiceops.model.documents.servers import CanaryEntry, CanarySide
-    from voiceops.model.settings import RoomsSettings
+    from voiceops.rooms.live_calls import LiveRooms
 
 FOR_S = 600.0
 """How long it takes its share where nobody says."""
@@ -196,7 +196,6 @@ class CanaryWatch:
         options: CanaryOptions,
         *,
         host: str,
-        rooms: RoomsSettings,
         read_log: Callable[[Declared], Sequence[str]],
         say: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -204,7 +203,6 @@ class CanaryWatch:
     ) -> None:
         self._options = options
         self._host = host
-        self._rooms = rooms
         self._read_log = read_log
         self._say = say
         self._clock = clock
@@ -216,27 +214,16 @@ class CanaryWatch:
         """What the stack needs to let a new run take its share."""
 
         def watch(service: Declared, new: Instance, observe: Callable[[], Observed]) -> None:
-            self._watch(service, new, observe, lambda names: self._answered(stack, names))
+            self._watch(service, new, observe, stack.live_rooms)
 
         return Canary(share=self._options.share, watch=watch)
-
-    def _answered(self, stack: Stack, names: Sequence[str]) -> Mapping[str, bool] | None:
-        if stack.livekit is None or not names:
-            return {}
-        # asyncio and LiveKit's API: only a canary with callers asks.
-        from voiceops.stack.livekit_rooms import answered_rooms
-
-        try:
-            return answered_rooms(stack.livekit, self._rooms, names)
-        except VoiceopsError:
-            return None  # the next look asks again
 
     def _watch(
         self,
         service: Declared,
         new: Instance,
         observe: Callable[[], Observed],
-        read_rooms: Callable[[Sequence[str]], Mapping[str, bool] | None],
+        live_rooms: Callable[[], LiveRooms | None],
     ) -> None:
         """Return once the time is over, or the run before it is gone; ``ServiceError`` where the new one is worse."""
         share, began = self._options.share, self._clock()
@@ -259,10 +246,11 @@ class CanaryWatch:
                 old_at = now
                 theirs.release = old.release
                 theirs.note(old)
-            states = read_rooms([*ours.open, *theirs.open])
-            if states is not None:
-                ours.judge_rooms(states, now)
-                theirs.judge_rooms(states, now)
+            live = live_rooms() if ours.open or theirs.open else None
+            if live is not None:  # one that does not say is asked again
+                answered = {call.room: call.answered for call in live.calls}
+                ours.judge_rooms(answered, now)
+                theirs.judge_rooms(answered, now)
             over = now - began >= self._options.for_s
             result = CanaryResult(options=self._options, new=ours, old=theirs, took_s=now - began)
             self.results[service.name] = result

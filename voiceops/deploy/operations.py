@@ -283,7 +283,6 @@ class Deployer:
             canary = CanaryWatch(
                 self._options.canary,
                 host=run.name,
-                rooms=run.host.settings.rooms,
                 read_log=lambda service: read_release_log(run.transport, names, service),
                 say=self._view.say,
             )

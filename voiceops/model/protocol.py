@@ -46,7 +46,7 @@ MAX_JOBS_ENV = "MAX_CONCURRENT_JOBS"
 LOAD_LIMIT_ENV = "VOICEOPS_LOAD_LIMIT"
 """The share of CPU, above 0 up to 1, from which a worker takes no more calls, or ``off``."""
 TARGET_LOAD = 0.7
-"""livekit-server offers no call to a worker that reports this load or more (its ``agents.target_load``)."""
+"""livekit-server offers no call to a node whose workers all report this load or more (its ``agents.target_load``)."""
 MOST_SHARE = 0.5
 """Of new calls, for one of two workers: a reported load is never below 0, so beside an idle one no larger share can be had."""
 SERVICE_ENV = "VOICEOPS_SERVICE"

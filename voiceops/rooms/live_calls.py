@@ -8,7 +8,7 @@ from voiceops.model.rooms import Participant, Room
 from voiceops.model.settings import RoomsSettings
 from voiceops.ports import RoomApi
 from voiceops.rooms.each import each
-from voiceops.rooms.presence import live_agents, persons
+from voiceops.rooms.presence import AgentPresence, live_agents, persons, serving
 from voiceops.rooms.reading import list_participants, list_rooms
 
 
@@ -21,6 +21,8 @@ class LiveCall:
     """When the first of those who are there came, by the server's clock; 0: it does not say."""
     persons: tuple[str, ...]
     agents: tuple[str, ...]
+    answered: bool = False
+    """One of its agents is ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,10 +54,12 @@ def call_in(room: Room, everybody: tuple[Participant, ...], settings: RoomsSetti
     people = persons(everybody, settings)
     if not people:
         return None
+    agents = live_agents(everybody)
     joined = [one.joined_at for one in people if one.joined_at > 0]
     return LiveCall(
         room=room.name,
         started_at=min(joined, default=0.0),
         persons=tuple(one.identity for one in people),
-        agents=tuple(one.identity for one in live_agents(everybody)),
+        agents=tuple(one.identity for one in agents),
+        answered=any(serving(one) is AgentPresence.READY for one in agents),
     )

@@ -11,7 +11,7 @@ from voiceops.deadline import deadline
 from voiceops.model.rooms import Room
 from voiceops.model.settings import LivekitSettings, RoomsSettings
 from voiceops.rooms.live_calls import LiveRooms, live_rooms
-from voiceops.rooms.presence import AgentPresence, live_agents, persons, serving
+from voiceops.rooms.presence import live_agents, persons
 from voiceops.rooms.removal import delete_room
 from voiceops.stack.occupancy import OccupiedRooms
 from voiceops.util import aio
@@ -56,20 +56,6 @@ def rooms_and_calls(livekit: LivekitSettings, rooms: RoomsSettings) -> LiveRooms
         return await live_rooms(api, rooms)
 
     return ask(livekit, read, "listing rooms", timeout_s=STATUS_TIMEOUT_S)
-
-
-def answered_rooms(livekit: LivekitSettings, rooms: RoomsSettings, names: Sequence[str]) -> dict[str, bool]:
-    """Of these rooms those with a person in them: whether an agent is there that is ready."""
-
-    async def read(api: LivekitApi) -> dict[str, bool]:
-        everybody = await asyncio.gather(*map(api.list_participants, names))
-        return {
-            name: any(serving(one) is AgentPresence.READY for one in live_agents(all_in))
-            for name, all_in in zip(names, everybody, strict=True)
-            if persons(all_in, rooms)
-        }
-
-    return ask(livekit, read, "looking which calls are answered", timeout_s=STATUS_TIMEOUT_S)
 
 
 def listed_rooms(livekit: LivekitSettings) -> tuple[Room, ...]:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from voiceops.deploy.agent_calls import AgentCalls, PreparedCaller, Why
+from collections.abc import Callable
+
+from voiceops.deploy.agent_calls import AgentCalls, PlaceCall, PreparedCaller
 from voiceops.model import timeouts
-from voiceops.model.calls import CallResult, CallTarget
 
 
 def agent_calls() -> AgentCalls:
     """Calls whose callers run on this machine where LiveKit can be reached from it."""
-    return AgentCalls(_place, _prepared)
+    return AgentCalls(
+        lambda target, *, timeout_s=timeouts.CALL_S, why=None: _calls()[0](
+            target, timeout_s=timeout_s, why=why
+        ),
+        lambda: _calls()[1](),
+    )
 
 
-def _prepared() -> PreparedCaller:
-    # As below; the thread and the caller's process are for calls that follow for sure.
-    from voiceops.wiring.calls import standby_caller
-
-    return standby_caller()
-
-
-def _place(target: CallTarget, *, timeout_s: float = timeouts.CALL_S, why: Why | None = None) -> CallResult:
+def _calls() -> tuple[PlaceCall, Callable[[], PreparedCaller]]:
     # asyncio and the pool of callers: a deploy that changes nothing places no call.
-    from voiceops.wiring.calls import place_call
+    from voiceops.wiring.calls import place_call, standby_caller
 
-    return place_call(target, timeout_s=timeout_s, why=why)
+    return place_call, standby_caller

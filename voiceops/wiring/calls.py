@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from voiceops.adapters.wav import read_wav
 from voiceops.calls.pool import CallerPool
@@ -27,9 +27,7 @@ async def run_calls(
     try:
         # The caller process imports LiveKit's engine while this one imports the API.
         await pool.warm_up(plan)
-        from voiceops.wiring.livekit_calls import run_on_livekit
-
-        return await run_on_livekit(target, plan, callers=pool, why=why, on_result=on_result)
+        return await _run_on_livekit(target, plan, callers=pool, why=why, on_result=on_result)
     finally:
         await pool.aclose()
 
@@ -41,17 +39,18 @@ def place_call(target: CallTarget, *, timeout_s: float = 15.0, why: Why | None =
 
 def standby_caller() -> StandbyCaller:
     """A caller whose process loads now, for calls that follow."""
+    return StandbyCaller(_run_on_livekit)
 
-    def run(
-        target: CallTarget,
-        plan: CallPlan,
-        *,
-        callers: Callers,
-        why: Why | None,
-        on_result: Callable[[CallResult], None] | None,
-    ) -> Awaitable[CallReport]:
-        from voiceops.wiring.livekit_calls import run_on_livekit
 
-        return run_on_livekit(target, plan, callers=callers, why=why, on_result=on_result)
+async def _run_on_livekit(
+    target: CallTarget,
+    plan: CallPlan,
+    *,
+    callers: Callers,
+    why: Why | None,
+    on_result: Callable[[CallResult], None] | None,
+) -> CallReport:
+    # While the caller process imports LiveKit's engine.
+    from voiceops.wiring.livekit_calls import run_on_livekit
 
-    return StandbyCaller(run)
+    return await run_on_livekit(target, plan, callers=callers, why=why, on_result=on_result)

@@ -20,7 +20,6 @@ from voiceops.deploy.canary import (
 from voiceops.errors import ServiceError, UsageError
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
-from voiceops.model.settings import RoomsSettings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed
 
@@ -130,7 +129,6 @@ class Watched:
         self.watch = CanaryWatch(
             CanaryOptions(share=0.1, for_s=40.0),
             host="web1",
-            rooms=RoomsSettings(),
             read_log=lambda service: (
                 '  File "/opt/p/agent.py", line 3, in entry',
                 "    f()",
@@ -150,7 +148,7 @@ class Watched:
 
     def run(self) -> Any:
         observe: Callable[[], Observed] = self._observe
-        self.watch._watch(AGENT, NEW, observe, lambda names: {})
+        self.watch._watch(AGENT, NEW, observe, lambda: None)
         return self.watch.results["agent"]
 
 
