@@ -45,6 +45,26 @@ class RollbackEntry(TypedDict):
     took_s: float
 
 
+class CanarySide(TypedDict):
+    """One of the two releases while a canary took its share."""
+
+    release: str
+    call_count: int
+    answered_count: int
+    """Callers who were seen with an agent that is ready; one who hung up at once was not seen at all."""
+    failed_count: int
+
+
+class CanaryEntry(TypedDict):
+    """A new release that took a share of new calls before it took all."""
+
+    share: float
+    measured_share: float | None
+    took_s: float
+    new: CanarySide
+    old: CanarySide
+
+
 class ErrorEntry(_ErrorText, total=False):
     """An error in a JSON document: what failed, what to do next, and what an error of its type knows."""
 
@@ -92,6 +112,7 @@ class ErrorEntry(_ErrorText, total=False):
     """Service to its release that is marked bad."""
     went_back_to: dict[str, str]
     rollback: RollbackEntry
+    canary: CanaryEntry
     stays_with: dict[str, str]
     """Service to the release that went on serving: no caller has met the one that failed."""
     fingerprint: str

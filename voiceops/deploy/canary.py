@@ -21,7 +21,7 @@ from voiceops.stack.stack import Canary, Stack
 from voiceops.util.words import counted
 
 if TYPE_CHECKING:
-    from voiceops.model.documents.servers import CanaryEntry, CanarySide
+    from voiceops.errors import CanaryEntry, CanarySide
     from voiceops.rooms.live_calls import LiveRooms
 
 FOR_S = 600.0
@@ -176,13 +176,20 @@ class CanaryResult:
             "old": self.old.as_json(),
         }
 
+    @property
+    def taken(self) -> str:
+        """The share that was measured, beside the one that was asked for."""
+        measured = "none" if self.measured_share is None else f"{self.measured_share:.0%}"
+        return (
+            f"it took {self.new.calls} of {self.new.calls + self.old.calls} new calls in {self.took_s:.0f} s "
+            f"({measured}, asked for {self.options.share:.0%})"
+        )
+
     def __str__(self) -> str:
-        measured = self.measured_share
-        if measured is None:
+        if self.measured_share is None:
             return f"nobody called within {self.took_s:.0f} s: only the proof call speaks for release {self.new.release}"
         return (
-            f"release {self.new.release} took {self.new.calls} of {self.new.calls + self.old.calls} new calls "
-            f"({measured:.0%}, asked for {self.options.share:.0%}) in {self.took_s:.0f} s; "
+            f"release {self.new.release}: {self.taken}; "
             f"failed: {self.new.failures} of {self.new.calls}, of release {self.old.release} "
             f"{self.old.failures} of {self.old.calls}"
         )
@@ -271,7 +278,7 @@ class CanaryWatch:
     def _failed(self, service: Declared, cause: str, result: CanaryResult) -> ServiceError:
         log = self._read_log(service)
         raised = raised_in(log)
-        said = f"as a canary: {cause}{f': {raised}' if raised else ''}; {result}"
+        said = f"as a canary: {cause}{f': {raised}' if raised else ''}; {result.taken}"
         return ServiceError(
             f"{self._host}: {said}",
             hint=f"`inv logs --host {self._host} --only {service.name}` shows more",

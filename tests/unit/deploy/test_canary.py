@@ -156,7 +156,7 @@ def test_its_share_is_measured_and_told() -> None:
     watched = Watched([(NEW, OLD), (replace(NEW, taken_count=2), replace(OLD, taken_count=16))])
     result = watched.run()
     assert (result.measured_share, result.as_json()["new"]["call_count"]) == (0.1, 1)
-    assert "took 1 of 10 new calls (10%, asked for 10%) in 40 s" in watched.said[-1]
+    assert "it took 1 of 10 new calls in 40 s (10%, asked for 10%)" in watched.said[-1]
 
 
 def test_failed_jobs_end_it_before_its_time_and_the_cause_is_in_the_error() -> None:

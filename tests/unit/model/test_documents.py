@@ -44,6 +44,8 @@ NUMBERS = {
     "max_loss",
     "success",
     "expect_success",
+    "share",
+    "measured_share",
     "cpu_share",
     "callers_cpu_share",
     "memory_left_share",

@@ -6,6 +6,7 @@ from typing import Literal, TypedDict
 
 from typing_extensions import NotRequired
 
+from voiceops.errors import CanaryEntry
 from voiceops.model.documents.common import CallEntry, HostFailure, ResourceEntry, ServiceEntry
 
 
@@ -40,26 +41,6 @@ class BadRelease(TypedDict):
     at: str
     by: str
     reason: str
-
-
-class CanarySide(TypedDict):
-    """One of the two releases while a canary took its share."""
-
-    release: str
-    call_count: int
-    answered_count: int
-    """Callers who were seen with an agent that is ready; one who hung up at once was not seen at all."""
-    failed_count: int
-
-
-class CanaryEntry(TypedDict):
-    """A new release that took a share of new calls before it took all."""
-
-    share: float
-    measured_share: float | None
-    took_s: float
-    new: CanarySide
-    old: CanarySide
 
 
 class DeployedHost(TypedDict):
