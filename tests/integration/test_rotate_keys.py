@@ -87,3 +87,48 @@ def test_keys_that_stand_elsewhere_are_not_written_and_it_says_where_they_go(sta
         del stack.env[KEY]
     assert f"{KEY} is set in the environment" in answer.err
     assert "livekit.next_api_key" in answer.err
+
+
+def test_keys_that_somebody_else_writes_are_rotated_step_by_step_as_it_says(stack: Project) -> None:
+    old = keys_of(stack)
+    (stack.folder / ".env").write_text("")
+    new = {KEY: f"{old[KEY]}-new", SECRET: f"a-new-{old[SECRET]}"}
+    livekit = stack.variables["livekit"]
+    before = dict(livekit)
+
+    def named(prefix: str, pair: dict[str, str]) -> None:
+        for setting, name in (("api_key", KEY), ("api_secret", SECRET)):
+            file = stack.folder / f"{prefix}{setting}.txt"
+            file.write_text(f"{pair[name]}\n")
+            livekit[f"{prefix}{setting}"] = {"file": file.name}
+        stack.write()
+
+    try:
+        named("", old)
+        assert "livekit.next_api_key" in stack.inv("rotate-keys", code=3).err
+        named("next_", new)
+        assert "next is 1 of 3" in stack.inv("rotate-keys", "--check", code=2).out
+        assert "previous_api_key" in stack.inv("rotate-keys").out
+        assert not refused(stack, old[KEY], old[SECRET])
+        assert not refused(stack, new[KEY], new[SECRET])
+
+        server, agent = stack.pid("livekit"), stack.pid("agent")
+        del livekit["next_api_key"], livekit["next_api_secret"]
+        named("previous_", old)
+        named("", new)
+        last = stack.inv("rotate-keys").out
+        assert "`inv start --drain 600`" in last.replace("./inv", "inv")
+        assert (stack.pid("livekit"), stack.pid("agent") != agent) == (server, True), "only the agent moves"
+        assert not refused(stack, old[KEY], old[SECRET])
+
+        del livekit["previous_api_key"], livekit["previous_api_secret"]
+        stack.write()
+        stack.inv("start", "--drain", "600")
+        assert refused(stack, old[KEY], old[SECRET])
+        stack.inv("check-running")
+        stack.inv("call")
+    finally:
+        livekit.clear()
+        livekit.update(before)
+        stack.write()
+        (stack.folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in new.items()))

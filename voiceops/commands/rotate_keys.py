@@ -221,7 +221,8 @@ def _by_hand(run: CommandRun, livekit: LivekitSettings, drain: float, obstacle: 
     else:
         then = (
             "nothing of this inventory has the previous key any more; take livekit.previous_api_key and "
-            "previous_api_secret out of the inventory, then `inv deploy --drain 600`"
+            f"previous_api_secret out of the inventory, then `inv {'start' if run.project.hosts[0].local else 'deploy'} "
+            "--drain 600`"
         )
     return Report(report.data, then)
 
