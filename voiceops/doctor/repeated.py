@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,7 @@ from voiceops.adapters.livekit.server import check_server
 from voiceops.doctor.certificates import CertificateReader
 from voiceops.doctor.collect import collect
 from voiceops.doctor.diagnose import diagnose
-from voiceops.doctor.facts import HostFact, LogEvent, WorkerFact
+from voiceops.doctor.facts import CertificateFact, FullDisk, HostFact, LogEvent, WorkerFact
 from voiceops.doctor.fix import StackActions, carry_out, on_host, steps
 from voiceops.doctor.local_recovery import LocalRooms
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails
@@ -45,6 +45,9 @@ class WatchedSources:
     recent: RecentEvents
     root: Path
     certificates: CertificateReader
+    wanted: Callable[[], Collection[str]]
+    """The services that somebody has started and nobody has stopped since, as of the last look."""
+    full_disks: Callable[[], Iterable[FullDisk]]
 
     def now(self) -> float:
         return time.time()
@@ -62,11 +65,17 @@ class WatchedSources:
         return await asyncio.to_thread(self.recent.read, since)
 
     async def host(self) -> HostFact:
-        # Of the cores since the last time, which costs no waiting.
+        certificates = await asyncio.to_thread(self.certificates.read)
+        return await asyncio.to_thread(lambda: self._host(certificates))
+
+    def _host(self, certificates: tuple[CertificateFact, ...]) -> HostFact:
         return HostFact(
+            # Of the cores since the last time, which costs no waiting.
             cpu_share=psutil.cpu_percent() / 100,
             disk_free_bytes=shutil.disk_usage(self.root).free,
-            certificates=await asyncio.to_thread(self.certificates.read),
+            certificates=certificates,
+            broken_services=tuple(self._observed_stack().broken_services(self.wanted())),
+            full_disks=tuple(self.full_disks()),
         )
 
     def _observed_stack(self) -> ObservedStack:

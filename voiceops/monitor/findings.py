@@ -50,6 +50,7 @@ _OF_SERVICES = frozenset(
             "worker-wrong-url",
             "worker-wrong-key",
             "service-down",
+            "refused-password",
         ),
     }
 )

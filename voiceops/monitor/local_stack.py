@@ -106,6 +106,7 @@ class MonitoredStack:
         self._settings = settings
         self._exits: dict[ProcessKey, int] = {}
         self._observed: Mapping[str, Observed] = {}
+        self._wanted: frozenset[str] = frozenset()
         self._unregistered_at = 0.0
         self._worker_names = WorkerNames(lambda instance: instance.launch)
 
@@ -118,6 +119,11 @@ class MonitoredStack:
     def observed(self) -> Mapping[str, Observed]:
         """All services, as of the last look."""
         return self._observed
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The services that somebody has started and nobody has stopped since, as of the last look."""
+        return self._wanted
 
     @property
     def watched(self) -> tuple[Declared, ...]:
@@ -143,7 +149,7 @@ class MonitoredStack:
         observed = self._stack.backend.observe(self._stack.outline)
         self._observed = observed
         self._worker_names.note(observed)
-        wanted = self._folder.wanted()
+        wanted = self._wanted = frozenset(self._folder.wanted())
         needs = {one.name: one.needs for one in self.watched}
         awaited = {one.name: awaited_needs(one) for one in self.watched}
         states = {name: judge(observed.get(name, Observed())).state for name in needs}

@@ -89,6 +89,11 @@ class MonitoredServer:
         """All services, as of the last look."""
         return self._observed
 
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The services that nobody has stopped, as of the last look."""
+        return frozenset(name for name, unit in self._units.items() if unit.wanted)
+
     def unit(self, name: str) -> UnitState | None:
         """Return a unit that serves as of the last look; None: it is none of those."""
         return next((one.state for one in self._units.values() if one.state["unit"] == name), None)
@@ -123,7 +128,7 @@ class MonitoredServer:
         awaited = {one.name: awaited_needs(one) for one in self._outline}
         ready = {name for name, (state, _) in states.items() if state.ok}
         left_alone = failed_for_good(self._settings, {name: state for name, (state, _) in states.items()})
-        wanted = {name for name, unit in self._units.items() if unit.wanted}
+        wanted = self.wanted
         found: list[ServiceObservation] = []
         mains: dict[str, ProcessKey] = {}
         for service in self._outline:
@@ -162,9 +167,9 @@ class MonitoredServer:
             ) from None
         raw = {block["Id"]: block for block in shown if block.get("Id")}
         units = unit_states(shown=shown)
-        add_healths(
-            [one for one in units if one["pid"] and is_instance(one) and not processes.is_frozen(one["pid"])]
-        )
+        for one in units:
+            one["stopped"] = bool(one["pid"]) and processes.is_frozen(one["pid"])
+        add_healths([one for one in units if one["pid"] and is_instance(one) and not one["stopped"]])
         self._observed = observe.observed(
             self._names,
             self._outline,
@@ -204,8 +209,6 @@ class MonitoredServer:
             return ServiceState.STALE, f"its process has ended, status {unit['status']}"
         if unit["active"] == "deactivating" and watched.wanted:
             return ServiceState.STARTING, "systemd ends it, to start it again"
-        if verdict.state is ServiceState.READY and processes.is_frozen(unit["pid"]):
-            return ServiceState.UNRESPONSIVE, "the kernel has stopped its process"
         if verdict.state is ServiceState.READY and service.role is Role.SERVER and not self._answers(service):
             return ServiceState.UNRESPONSIVE, "does not answer HTTP"
         return verdict.state, verdict.detail

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from voiceops.doctor import host_probes
 from voiceops.doctor.certificates import CertificateReader
 from voiceops.doctor.local_recovery import LocalStack
-from voiceops.doctor.local_sources import worker_details
+from voiceops.doctor.local_sources import full_disks, worker_details
 from voiceops.doctor.observed_stack import WorkerDetails, details_of
 from voiceops.doctor.recent_events import RecentEvents
 from voiceops.doctor.repeated import RepeatedDiagnosis, SessionRooms, WatchedSources
@@ -17,8 +18,10 @@ from voiceops.monitor.diagnosing import Diagnosing
 from voiceops.monitor.local_stack import MonitoredStack
 from voiceops.monitor.rooms import RoomKeeper
 from voiceops.monitor.server_stack import MonitoredServer
+from voiceops.remote.onhost.disks import disk_states
 from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.model import Instance
+from voiceops.systemd.names import HostNames
 from voiceops.wiring.project import Project
 
 
@@ -48,6 +51,8 @@ def _of_machine(
         recent=RecentEvents(logs),
         root=project.root,
         certificates=CertificateReader(host.settings.running),
+        wanted=lambda: stack.wanted,
+        full_disks=lambda: full_disks(folder, host.settings.running),
     )
     return RepeatedDiagnosis(
         sources=sources,
@@ -73,6 +78,11 @@ def _of_server(
         recent=RecentEvents([]),
         root=project.root,
         certificates=CertificateReader(host.settings.running),
+        wanted=lambda: server.wanted,
+        full_disks=lambda: host_probes.full_disks(
+            host.settings,
+            disk_states(HostNames(host.settings.project).state, host_probes.data_folders(host.settings)),
+        ),
     )
     return RepeatedDiagnosis(
         sources=sources,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.fakes.livekit_api import FakeLivekitApi
 from voiceops.doctor.certificates import CertificateReader
+from voiceops.doctor.facts import FullDisk
 from voiceops.doctor.observed_stack import WorkerDetails
 from voiceops.doctor.recent_events import MOST_EVENTS, RecentEvents
 from voiceops.doctor.repeated import RepeatedDiagnosis, SessionRooms, WatchedSources
@@ -19,6 +20,7 @@ from voiceops.errors import CallsInProgressError
 from voiceops.health.agent import AgentHealth
 from voiceops.kinds.agent import AgentService
 from voiceops.kinds.livekit import LivekitService
+from voiceops.kinds.postgres import PostgresService
 from voiceops.model.findings import Diagnosis
 from voiceops.model.roles import Role
 from voiceops.model.rooms import Participant
@@ -30,9 +32,18 @@ from voiceops.stack.model import Instance, Observed
 
 SETTINGS = Settings(
     project="p",
-    services={"agent": AgentService(entry="agent.py"), "livekit": LivekitService(version="1.13.5")},
+    services={
+        "agent": AgentService(entry="agent.py"),
+        "livekit": LivekitService(version="1.13.5"),
+        "db": PostgresService(),
+    },
     livekit=LivekitSettings(api_key=Secret("key"), api_secret=Secret("s" * 32)),
 )
+
+
+def database(state: ServiceState = ServiceState.READY, *, refused: bool = False) -> Instance:
+    """The PostgreSQL beside the agent."""
+    return Instance(service="db", launch="2", pid=8, digest="", state=state, refused=refused)
 
 
 class KeptSteps:
@@ -57,6 +68,10 @@ class Machine:
         self.state = ServiceState.READY
         self.asked = ServerFact(url="ws://x", reachable=True, status=200, credentials="ok")
         self.folder = folder
+        self.database = Observed(instances=(database(),))
+        self.frozen = False
+        self.wanted = {"agent", "db"}
+        self.full_disks: list[FullDisk] = []
         self.steps = KeptSteps()
         self.api = FakeLivekitApi()
 
@@ -72,10 +87,12 @@ class Machine:
         sources = WatchedSources(
             certificates=CertificateReader({}),
             settings=SETTINGS,
-            observed=lambda: {"agent": Observed(instances=(self.instance(),))},
-            details=lambda instance: WorkerDetails(health=self.health),
+            observed=lambda: {"agent": Observed(instances=(self.instance(),)), "db": self.database},
+            details=lambda instance: WorkerDetails(health=self.health, stopped=self.frozen),
             recent=RecentEvents([("agent", self.log)]),
             root=self.folder,
+            wanted=lambda: self.wanted,
+            full_disks=lambda: self.full_disks,
         )
         rooms = SessionRooms(settings=SETTINGS, api=self.api, loop=asyncio.get_running_loop())
         return RepeatedDiagnosis(
@@ -115,6 +132,28 @@ def rules(seen: Diagnosis) -> list[tuple[str, str]]:
 
 async def test_a_healthy_stack_has_no_finding_though_its_code_was_edited(machine: Machine) -> None:
     assert await machine.diagnosis().diagnose(()) == Diagnosis(findings=(), complete=True)
+
+
+async def test_services_beside_the_calls_have_the_cause_that_why_says(machine: Machine) -> None:
+    diagnosis = machine.diagnosis()
+    silent = ServiceState.UNRESPONSIVE
+
+    async def cause() -> list[str]:
+        return [one.sentence for one in (await diagnosis.diagnose(())).findings if one.service == "db"]
+
+    machine.database = Observed(stale="pid 8 is gone")
+    assert await cause() == ["db does not run, and nobody has stopped it."]
+    machine.wanted = {"agent"}
+    assert await cause() == [], "a person has stopped it"
+    machine.wanted = {"agent", "db"}
+    machine.database = Observed(instances=(database(silent, refused=True),))
+    (said,) = await cause()
+    assert said.startswith("db refuses the password of the inventory")
+    machine.frozen, machine.database = True, Observed(instances=(database(silent),))
+    assert await cause() == ["db is frozen (its process is stopped, state T)."]
+    machine.frozen, machine.database = False, Observed(instances=(database(),))
+    machine.full_disks = [FullDisk(folder="/data", data=("db",), free_bytes=0)]
+    assert await cause() == ["The disk of the data of db is full: db can't write."]
 
 
 async def test_calls_that_failed_are_found_in_lines_that_are_new(machine: Machine) -> None:

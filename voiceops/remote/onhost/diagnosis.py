@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from voiceops.remote.onhost.channel import Channel
+from voiceops.remote.onhost.disks import disk_states
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.observe import observe_services
 from voiceops.remote.onhost.processes import process_variable
@@ -17,11 +18,9 @@ from voiceops.remote.onhost.unit_state import LOG_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from voiceops.remote.diagnosis_messages import DiagnoseRequest, DiskState, HostDiagnosis, MachineState
+    from voiceops.remote.diagnosis_messages import DiagnoseRequest, HostDiagnosis, MachineState
 
 LINE_CHARACTERS = 8_000
-JOURNALS = ("/var/log/journal", "/run/log/journal")
-"""On disk, where it is kept; in memory else."""
 
 
 @answers("host.diagnose")
@@ -42,21 +41,6 @@ def diagnose_host(request: DiagnoseRequest, channel: Channel) -> HostDiagnosis:
         "machine": machine_state(request["state_dir"], began),
         "disks": disk_states(request["state_dir"], request["folders"]),
     }
-
-
-def disk_states(state_dir: str, folders: dict[str, str]) -> list[DiskState]:
-    """The file systems of the project's data and of the journal, each once."""
-    journal = next((path for path in JOURNALS if os.path.isdir(path)), "")
-    found: dict[int, DiskState] = {}
-    for path in filter(os.path.isdir, (state_dir, *folders, journal)):
-        disk = os.statvfs(path)
-        free = disk.f_bavail * disk.f_frsize
-        one = found.setdefault(
-            os.stat(path).st_dev, {"folder": path, "free_bytes": free, "data": [], "logs": False}
-        )
-        one["data"] += filter(None, [folders.get(path, "")])
-        one["logs"] = one["logs"] or path == journal
-    return list(found.values())
 
 
 def process_state(pid: int) -> str:

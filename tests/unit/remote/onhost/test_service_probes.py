@@ -12,7 +12,7 @@ import pytest
 
 from voiceops.remote.diagnosis_messages import ServiceProbe
 from voiceops.remote.onhost import service_probes
-from voiceops.remote.onhost.diagnosis import disk_states
+from voiceops.remote.onhost.disks import disk_states
 from voiceops.remote.onhost.service_probes import probe_services
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="programs on hosts run as root")
