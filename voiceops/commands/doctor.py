@@ -12,7 +12,6 @@ from voiceops.commands.findings_view import finding_lines
 from voiceops.commands.hosts import failed, values_of, with_problems
 from voiceops.deadline import Deadline
 from voiceops.deploy.desired import host_outline
-from voiceops.doctor.diagnose import BESIDE_CALLS
 from voiceops.doctor.fix import FixResult, carry_out, steps
 from voiceops.doctor.observed_stack import without_livekit
 from voiceops.doctor.recover import Recovery, StepResult
@@ -29,6 +28,9 @@ from voiceops.wiring.doctor import recovery_actions
 
 if TYPE_CHECKING:
     from voiceops.model.documents.doctor import RecoverDocument, WhyDocument, WhyHost
+
+_BESIDE_CALLS = ("service-down", "disk-full", "refused-password")
+"""Rules about services that calls may do without."""
 
 
 def diagnose(run: CommandRun, room: str, *, fix: bool, since: str = "") -> Report:
@@ -192,7 +194,7 @@ def _recover_host(run: CommandRun, host: Host, limit: Deadline, *, hard: bool, n
 def _outcome(outcome: Recovery) -> str:
     if outcome.stopped_by:
         # A service that calls may do without, such as the page: no call was tried.
-        beside = all(one.rule in BESIDE_CALLS for one in outcome.stopped_by)
+        beside = all(one.rule in _BESIDE_CALLS for one in outcome.stopped_by)
         cause = "no restart removes the cause."
         lines = [
             f"A service can't do its job, and {cause}" if beside else f"Calls are not answered, and {cause}"

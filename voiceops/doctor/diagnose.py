@@ -18,13 +18,6 @@ from voiceops.doctor.room_rules import judge_room
 from voiceops.model.findings import Finding
 
 SEVERITIES = ("error", "warning", "info")
-BESIDE_CALLS = frozenset(
-    {
-        *("service-down", "disk-full", "refused-password"),
-        *("certificate-missing", "certificate-expired", "certificate-not-renewed"),
-    }
-)
-"""Rules about services that calls may do without: they explain no silence."""
 
 Rule = Callable[[StackFacts], Iterator[Finding]]
 
@@ -58,10 +51,7 @@ STACK_RULES: tuple[Rule, ...] = (
 def diagnose(facts: StackFacts) -> tuple[Finding, ...]:
     """All findings, the most likely cause first; empty: whoever calls gets an agent."""
     findings = [finding for rule in STACK_RULES for finding in rule(facts)]
-    explained = any(
-        finding.severity == "error" and not finding.past and finding.rule not in BESIDE_CALLS
-        for finding in findings
-    )
+    explained = any(finding.severity == "error" and not finding.past for finding in findings)
     for room in facts.rooms:
         if facts.wanted_room and room.name != facts.wanted_room:
             continue

@@ -8,6 +8,9 @@ from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.util.words import counted
 
+REFUSES = "refuses the password of the inventory"
+"""How the detail of an instance begins that is ``refused``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:

@@ -27,7 +27,7 @@ from voiceops.stack.local.folder import ProjectFolder
 from voiceops.stack.local.oneshot import OneshotResult, read_result
 from voiceops.stack.local.records import LaunchRecord, Records
 from voiceops.stack.local.strays import find_strays
-from voiceops.stack.model import Instance, Observed
+from voiceops.stack.model import REFUSES, Instance, Observed
 from voiceops.util.words import counted
 
 _SETTLED_S = 0.5
@@ -233,7 +233,8 @@ def state_of(folder: ProjectFolder, service: Declared | None, run: ObservedLaunc
         return seen
     young = run.main.age_s <= service.ready_timeout_s and record.ready_at is None
     state = ServiceState.STARTING if young else ServiceState.UNRESPONSIVE
-    return replace(seen, state=state, detail=probed.detail, refused=probed.refused)
+    detail = f"{REFUSES}: {probed.detail}" if probed.refused else probed.detail
+    return replace(seen, state=state, detail=detail, refused=probed.refused)
 
 
 def _role(run: ObservedLaunch, service: Declared | None) -> Role:

@@ -11,7 +11,7 @@ from voiceops.model.quoting import printable
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
 from voiceops.remote.messages import HostObservation, HostProbe, PortOwner, StrayWorker, UnitState
-from voiceops.stack.model import Instance, Observed, Stray, Usage
+from voiceops.stack.model import REFUSES, Instance, Observed, Stray, Usage
 from voiceops.systemd.names import UNIT_MARK, HostNames
 from voiceops.util.words import counted
 
@@ -210,6 +210,8 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
         return ServiceState.COMPLETED, ""
     if not is_agent:
         unready = STOPPED if unit.get("stopped") else unit.get("unready", "")
+        if unit.get("refused"):
+            unready = f"{REFUSES}: {unready}"
         return (ServiceState.UNRESPONSIVE, unready) if unready else (ServiceState.READY, "")
     answer = unit.get("health")
     if answer is None:
