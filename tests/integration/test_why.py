@@ -81,7 +81,7 @@ async def agents_in(made: Project, room: str) -> list[str]:
     return [one.identity for one in answer.participants if one.kind == api.ParticipantInfo.Kind.AGENT]
 
 
-@pytest.mark.parametrize(("jobs", "rounds"), [("process", 1), ("thread", 4)])
+@pytest.mark.parametrize(("jobs", "rounds"), [("process", 1), ("thread", 2)])
 async def test_healthy_calls_raise_no_false_alarm(tmp_path: Path, jobs: str, rounds: int) -> None:
     with project(tmp_path, AGENTS / "faulty.py", agent={"env": {"TONE_JOBS": jobs}}) as made:
         made.inv("start")
