@@ -24,6 +24,9 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
         return
     if server.declared and server.foreign_owner:
         return  # stray_server says it, and no start helps
+    # What else a person has stopped stays stopped.
+    only = server.service if server.wanted else ""
+    start = Fix(command=f"inv start --only {only}" if only else "inv start", action="start", service=only)
     if server.stopped:
         sentence = f"livekit-server is frozen (its process is stopped, state T): every call at {server.url} is silent."
         # Whoever was in a call hears nothing; any other server that does not answer may carry calls on.
@@ -34,11 +37,11 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
                 service=server.service,
                 now=True,
             ),
-            Fix(command="inv start", action="start"),
+            start,
         )
     elif server.declared:
         sentence = f"livekit-server does not answer at {server.url}: nobody can call, no worker can register."
-        fixes = (Fix(command="inv start", action="start"),)
+        fixes = (start,)
     else:
         sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
         fixes = (
