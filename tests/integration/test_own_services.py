@@ -16,7 +16,7 @@ from tests.support import parts, stacks
 from tests.support.stacks import REPOSITORY, Project
 
 PORT = "4040"
-APART = ("Only some of them", "A check that comes first", "Tests with what they need")
+APART = ("Only some of them", "A check that comes first", "A key with a typo", "Tests with what they need")
 """Examples that a start of all the others would spoil."""
 
 
@@ -51,6 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     with stacks.project(tmp_path_factory.mktemp("own") / "services", services) as project:
         inventory = project.folder / "inventory.yaml"
         inventory.write_text(inventory.read_text().replace(PORT, str(parts.free_port())))
+        (project.folder / "downloader.env").write_text("VERSION='1.2.3'\n")
         started = project.json("start")
         assert project.json("start")["changed_count"] == 0
         daemon = int((project.folder / "daemon.pid").read_text())
@@ -89,6 +90,15 @@ def test_it_runs_in_its_folder_with_its_variables(finished: Finished) -> None:
     assert finished.log("listing") == ["/usr", "222"]
 
 
+def test_its_variables_come_from_a_file_and_from_a_command(finished: Finished) -> None:
+    assert finished.log("downloader") == ["data_downloader_1.2.3"]
+    assert finished.log("dated") == ["runs on Linux"]
+
+
+def test_a_command_of_several_lines_runs_all_of_them(finished: Finished) -> None:
+    assert finished.log("lines") == ["4", "5"]
+
+
 def test_an_answer_by_http_makes_it_healthy(finished: Finished) -> None:
     assert finished.log("client") == ["200"]
 
@@ -117,6 +127,14 @@ def test_one_that_is_named_brings_what_it_needs_and_nothing_else(alone: Project)
         "process1": "completed",
         "process2": "completed",
     }
+
+
+@pytest.mark.parametrize("alone", ["A key with a typo"], indirect=True)
+def test_an_unknown_key_starts_nothing(alone: Project) -> None:
+    refused: subprocess.CompletedProcess[str] = alone.run("start")
+    assert refused.returncode == 3
+    assert re.search(r"inventory\.yaml:\d+: .*commnad", refused.stderr)
+    assert "did you mean 'command'?" in refused.stderr
 
 
 @pytest.mark.parametrize("alone", ["A check that comes first"], indirect=True)
