@@ -98,6 +98,8 @@ class ReleaseTrial:
         )
         self._proved: dict[str, CallResult] = {}
         """Calls that proved releases before any caller reached them."""
+        self._called = False
+        """An agent was called that callers reach already."""
         current = found["current"].get("services", {})
         self._new = tuple(
             name
@@ -128,7 +130,11 @@ class ReleaseTrial:
             stack = replace(stack, prove=self._prove_unreached, canary=watch.beside(stack) if watch else None)
         try:
             results = operations.start(
-                stack, drop_calls=rollout.drop_calls, drain_s=rollout.drain_s, timeout_s=rollout.timeout_s
+                stack,
+                drop_calls=rollout.drop_calls,
+                drain_s=rollout.drain_s,
+                observed=None if rollout.overlap == "never" else observed_in(self._state, self._found),
+                timeout_s=rollout.timeout_s,
             )
             started = True
             _start_with_host(self._state, stack, report)
@@ -159,7 +165,12 @@ class ReleaseTrial:
                 )
 
     def confirm(self, stack: Stack) -> None:
-        """Read back once more after the calls: an agent that blocks in its first call has answered it."""
+        """Read back once more after the calls: an agent that blocks in its first call has answered it.
+
+        What was called behind its gate was read back after that.
+        """
+        if not self._called:
+            return
         try:
             read_back(self._transport.name, self._state, stack)
         except ServiceError as error:
@@ -195,6 +206,7 @@ class ReleaseTrial:
             if proof is None:
                 self._require_proved()
                 break
+            self._called = True
             if proof.call is not None:
                 calls[service.name] = proof.call
             if not proof.ok:

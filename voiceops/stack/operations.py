@@ -68,12 +68,14 @@ def start(
     drop_calls: bool = False,
     drain_s: float | None = None,
     renew: bool = False,
+    observed: Mapping[str, Observed] | None = None,
     timeout_s: float = timeouts.START_S,
 ) -> Results:
     """Make the stack run as declared and wait until each service is ready.
 
     ``renew`` replaces what is named even when it runs well (``restart``). ``drain_s``: how long a server that
-    has to end waits until nobody is in a call, beside ``timeout_s``. Raises
+    has to end waits until nobody is in a call, beside ``timeout_s``. ``observed``: what was observed
+    just before by whoever holds the lock. Raises
     ``LockedError``, ``StrayError``, ``CallsInProgressError`` before anything has changed,
     ``ServiceError`` when a service does not get ready; the others are started nevertheless.
     """
@@ -83,10 +85,12 @@ def start(
     with stack.lock(Deadline(timeout_s, "start")):
         services = stack.services()
 
-        def planned() -> StartPlan:
-            return plan(stack, services, only=only, replace_strays=replace_strays, renew=renew)
+        def planned(observed: Mapping[str, Observed] | None = None) -> StartPlan:
+            return plan(
+                stack, services, only=only, replace_strays=replace_strays, renew=renew, observed=observed
+            )
 
-        made = planned()
+        made = planned(observed)
         refuse_strays(made.actions, stack.host)
         if drop_calls:
             hang_up(stack, made.risk, made.observed)
@@ -115,9 +119,10 @@ def plan(
     only: Sequence[str] = (),
     replace_strays: bool = False,
     renew: bool = False,
+    observed: Mapping[str, Observed] | None = None,
 ) -> StartPlan:
-    """Observe, and return what a start would do. Changes nothing."""
-    observed = stack.backend.observe(services)
+    """Observe, unless it was done just before, and return what a start would do. Changes nothing."""
+    observed = stack.backend.observe(services) if observed is None else observed
     actions = plan_start(
         services,
         observed,
