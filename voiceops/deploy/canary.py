@@ -64,13 +64,15 @@ def canary_options(share: str, for_: str) -> CanaryOptions | None:
             f"--canary {share!r} is no share of new calls",
             hint=f"write 1% to {MOST_SHARE:.0%}: LiveKit gives no more to one of two agents",
         )
+    # As the host writes it for the agent, which says it back.
+    part = round(float(percent[1]) / 100, 4)
     if not for_:
-        return CanaryOptions(share=float(percent[1]) / 100)
+        return CanaryOptions(share=part)
     time_span = re.fullmatch(r"(\d{1,6}(?:\.\d{1,3})?)([smh]?)", for_.strip())
     for_s = float(time_span[1]) * _UNITS[time_span[2]] if time_span else 0.0
     if not 0 < for_s <= _LONGEST_S:
         raise UsageError(f"--for {for_!r} is no time", hint="write 90s, 10m or 2h, a day at most")
-    return CanaryOptions(share=float(percent[1]) / 100, for_s=for_s)
+    return CanaryOptions(share=part, for_s=for_s)
 
 
 @dataclass(slots=True)

@@ -42,6 +42,7 @@ NEW = replace(OLD, launch="agent@r2", pid=2, digest="r2", release="r2", share=0.
         ("10%", "10m", CanaryOptions(share=0.1, for_s=600.0)),
         ("2.5%", "90", CanaryOptions(share=0.025, for_s=90.0)),
         ("50%", "", CanaryOptions(share=0.5)),
+        ("2.55%", "", CanaryOptions(share=0.0255)),
         ("", "", None),
     ],
 )
