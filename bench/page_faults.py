@@ -143,6 +143,53 @@ async def killed(case: Case) -> str:
     return f"up after {up - began:.1f} s; audible {took:.1f} s after that"
 
 
+async def agent_away(case: Case) -> str:
+    """No agent; it comes back while the page tries."""
+    async with case.page() as page:
+        await asyncio.to_thread(case.made.inv, "stop", "--only", "agent", "--now", "--yes")
+        await page.click("#call")
+        await page.wait(f"{PHASE} === 'waiting'", 20)
+        await asyncio.to_thread(case.made.inv, "start", "--only", "agent")
+        took = await page.wait(f"{PHASE} === 'in-call'", 60)
+        await page.wait(HEARD, 10)
+        attempt = await page.evaluate("voiceCall.state.attempt")
+        await hang_up(case, page)
+    return f"answered without a click {took:.1f} s after it was back, attempt {attempt}"
+
+
+async def agent_gone(case: Case) -> str:
+    """No agent at all: the message after the last try, no room left, and the button works again."""
+    async with case.page() as page:
+        await asyncio.to_thread(case.made.inv, "stop", "--only", "agent", "--now", "--yes")
+        try:
+            await page.click("#call")
+            took = await page.wait(f"{PHASE} === 'failed'", 90)
+            attempt = await page.evaluate("voiceCall.state.attempt")
+            await page.wait("!document.getElementById('details').hidden", 20)
+            said = await page.evaluate("document.getElementById('findings').textContent")
+            left = await case.no_room_is_left(10)
+        finally:
+            await asyncio.to_thread(case.made.inv, "start", "--only", "agent")
+        await case.answered(page)
+        await hang_up(case, page)
+    return (
+        f"failed after {took:.1f} s and {attempt} attempts, no room {left:.1f} s later: {said} Then: answered"
+    )
+
+
+async def denied(case: Case) -> str:
+    """The browser does not let the page have the microphone; it is allowed later."""
+    async with case.browser() as opened:
+        await opened.permit_microphone(case.server, "denied")
+        page = await opened.page()
+        await page.open(case.server)
+        said = await shown_failure(page, "blocked")
+        await opened.permit_microphone(case.server, "granted")
+        await case.answered(page)
+        await hang_up(case, page)
+    return f"{said} Then: answered"
+
+
 async def missing(case: Case) -> str:
     """A machine without a microphone; it is connected later."""
     async with chromium((), without=("--use-fake-device-for-media-stream",)) as opened:
@@ -263,6 +310,9 @@ CASES: dict[str, Callable[[Case], Awaitable[str]]] = {
     "frozen": frozen,
     "restarted": restarted,
     "killed": killed,
+    "agent-away": agent_away,
+    "agent-gone": agent_gone,
+    "denied": denied,
     "missing": missing,
     "taken": taken,
     "autoplay": autoplay,

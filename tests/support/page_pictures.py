@@ -30,8 +30,17 @@ STATES: dict[str, dict[str, object]] = {
     "retrying": {"phase": "retrying", "failures": 2},
     "ended": {"phase": "ended", "reason": "hung-up"},
     "failed": {"phase": "failed", "reason": "timeout"},
-    "microphone-denied": {"phase": "failed", "reason": "microphone-denied"},
-    "microphone-taken": {"phase": "failed", "reason": "microphone-taken"},
+    **{
+        reason: {"phase": "failed", "reason": reason}
+        for reason in (
+            "microphone-denied",
+            "microphone-missing",
+            "microphone-taken",
+            "microphone-insecure",
+            "microphone-unanswered",
+            "too-many",
+        )
+    },
 }
 LOOKS = {f"{scheme}-{width}": (scheme, width) for scheme in ("light", "dark") for width in (360, 1280)}
 _HEIGHT = 640
@@ -87,6 +96,7 @@ async def main() -> None:
     async with page_without_livekit() as origin, chromium() as browser:
         page = await browser.page()
         await page.open(origin)
+        await page.wait("document.getElementById('microphone').length > 0")
         for name, (scheme, width) in LOOKS.items():
             picture = await sheet(page, scheme, width)
             picture.quantize(64).save(FOLDER / f"page-{name}.png", optimize=True)
