@@ -29,10 +29,15 @@ def caddy_stack(folder: Path, lifetime_s: int) -> Iterator[Project]:
             "http_port": parts.free_port(),
         }
         made.write()
-        own = made.folder / "templates"
-        own.mkdir()
-        text = (REPOSITORY / "templates" / "caddy.caddyfile").read_text()
-        brief = f"\ttls {{\n\t\tissuer internal {{\n\t\t\tlifetime {lifetime_s}s\n\t\t}}\n\t}}\n"
-        assert "\ttls internal\n" in text
-        (own / "caddy.caddyfile").write_text(text.replace("\ttls internal\n", brief))
+        brief_certificates(made.folder, lifetime_s)
         yield made
+
+
+def brief_certificates(folder: Path, lifetime_s: int) -> None:
+    """Let the Caddy of a project make certificates that last so long."""
+    own = folder / "templates"
+    own.mkdir(exist_ok=True)
+    text = (REPOSITORY / "templates" / "caddy.caddyfile").read_text()
+    brief = f"\ttls {{\n\t\tissuer internal {{\n\t\t\tlifetime {lifetime_s}s\n\t\t}}\n\t}}\n"
+    assert "\ttls internal\n" in text
+    (own / "caddy.caddyfile").write_text(text.replace("\ttls internal\n", brief))

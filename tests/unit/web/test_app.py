@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,6 +13,20 @@ from tests.support.parts import free_port
 from tests.unit.web.conftest import KEY, OPERATORS_TOKEN, SECRET, Serve
 from voiceops.adapters.livekit.token import room_token, sign_token, verified_claims
 from voiceops.model.secret import Secret
+from voiceops.web import http_app
+
+IDENTIFYING = ("eyJ", "caller-1", "somebody-elses-room", "evil.example.com", "198.51.100.1", "203.0.113.")
+"""In what these tests ask: tokens, rooms, origins, addresses."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_that_identifies_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.DEBUG)
+    yield
+    shown = [
+        f"{record.getMessage()} {record.__dict__} {record.exc_text}" for record in caplog.get_records("call")
+    ]
+    assert not [one for one in IDENTIFYING if any(one in line for line in shown)], shown
 
 
 def token(room: str = "web-1", *, ttl_s: float = 600.0, secret: str = SECRET) -> str:
@@ -169,6 +185,22 @@ async def test_a_body_of_10_mb_is_refused_without_being_read(serve: Serve) -> No
     head = b"POST /api/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"
     _, status, _ = await raw(page.port, head + b"x" * 100_000)
     assert status == 413
+
+
+async def test_a_body_without_a_length_is_read_up_to_the_limit(serve: Serve) -> None:
+    page = await serve()
+    head = b"POST /api/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"2000\r\n" + b"x" * 0x2000 + b"\r\n"
+    _, status, _ = await raw(page.port, head + chunk * 3)
+    assert status == 413
+
+
+async def test_a_body_that_never_ends_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_app, "BODY_S", 0.2)
+    page = await serve()
+    head = b"POST /api/token HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 100\r\n\r\n"
+    _, status, _ = await raw(page.port, head + b'{"token": "')
+    assert status == 408
 
 
 async def test_headers_with_line_breaks_reach_no_answer(serve: Serve) -> None:
