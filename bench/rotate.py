@@ -40,14 +40,18 @@ class KeysInFile(Servers):
 
 
 @contextmanager
-def calling(made: Servers, hold_s: float, pause_s: float) -> Iterator[list[dict[str, Any]]]:
-    """Calls one after the other until the block ends; their entries of the document."""
+def calling(
+    made: Servers, hold_s: float, pause_s: float, *, count: int = 1, host: str = ""
+) -> Iterator[list[dict[str, Any]]]:
+    """Calls, ``count`` at once, one after the other until the block ends; their entries of the document."""
+    where = ("--host", host) if host else ("--group", "servers")
+    many = ("--count", str(count), "--concurrency", str(count), "--hold", str(hold_s))
     done: list[dict[str, Any]] = []
     over = threading.Event()
 
     def call() -> None:
         while not over.is_set():
-            answer = made.inv("call", "--group", "servers", "--hold", str(hold_s), "--json", code=None)
+            answer = made.inv("call", *where, *many, "--json", code=None)
             done.extend(answer.json.get("calls") or [{"ok": False, "failure": answer.json.get("error")}])
             over.wait(pause_s)
 

@@ -219,8 +219,8 @@ class Machine:
         ]
         boot += [f"--machine={self._interface[3:]}", f"--hostname={self.name}"]
         boot += [f"--network-bridge={self._bridge}", "--resolv-conf=off", "--timezone=off", "--console=pipe"]
-        # As on a machine of its own, systemd may filter packets (IPAddressDeny).
-        boot += ["--system-call-filter=bpf", "--capability=CAP_BPF"]
+        # As on a machine of its own, systemd may filter packets (IPAddressDeny), and root may copy a descriptor.
+        boot += ["--system-call-filter=bpf pidfd_getfd", "--capability=CAP_BPF"]
         with (self.folder / "console.log").open("ab") as log:
             self._process = subprocess.Popen(
                 # A cgroup of its own: two hosts in one would see each other's units as busy.

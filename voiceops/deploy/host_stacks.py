@@ -22,8 +22,8 @@ class HostStacks:
         self._progress = progress
         self._say = say
 
-    def of(self, run: HostRun, services: tuple[Declared, ...]) -> Stack:
-        """The stack of one host with these services."""
+    def of(self, run: HostRun, services: tuple[Declared, ...], other_node: str = "") -> Stack:
+        """The stack of one host with these services; ``other_node`` takes the callers of its livekit-server."""
         # LiveKit's occupancy and asyncio with it: a deploy that changes nothing needs neither.
         from voiceops.stack.systemd.server import systemd_stack
 
@@ -36,4 +36,5 @@ class HostStacks:
             progress=lambda service, state, words: self._progress(run.name, service, state, words),
             say=self._say,
             rooms_memory=self._rooms_memory,
+            other_node=other_node,
         )

@@ -23,6 +23,7 @@ from voiceops.deploy.rollback import RollbackOptions, prove_again, roll_back, un
 from voiceops.deploy.rollout import HostDeployment, deploy_host, inspect, prepare_host
 from voiceops.deploy.trial import ProofSetup, Rollout, refusal, still_serving
 from voiceops.errors import EnvironmentBuildError, HostError, ServiceError
+from voiceops.fleet.order import cluster_of
 from voiceops.fleet.run import skip_after_failures
 from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
@@ -242,13 +243,14 @@ class Deployer:
             return done
         return replace(done, report=replace(done.report, results=(_PYTHON, *done.report.results)))
 
-    def _rollout(self, run: HostRun) -> Rollout:
+    def _rollout(self, run: HostRun, *, hand_over: bool = False) -> Rollout:
         settings, options = run.host.settings.deploy, self._options
         return Rollout(
             by=options.by,
             timeout_s=options.timeout_s + (options.canary.for_s if options.canary else 0.0),
             drop_calls=options.drop_calls,
             drain_s=options.drain_s,
+            hand_over=hand_over,
             diff=options.diff,
             lock_wait_s=settings.lock_wait_s if options.wait_s is None else options.wait_s,
             keep_releases=settings.keep_releases,
@@ -256,6 +258,20 @@ class Deployer:
             even_bad=options.drop_calls,
             call_left_out=settings.call and not options.call,
         )
+
+    def _other_node(self, run: HostRun) -> str:
+        """The URL of another livekit-server of this run that is ready, and shares the Redis of this host's; empty: none."""
+        cluster = cluster_of(run.host)
+        assert self._fleet is not None
+        for other in self._fleet.runs if cluster else ():
+            same = other is not run and cluster_of(other.host) == cluster
+            if same and other.ok and other.state is not None and self._serves(other, other.state):
+                return other.host.settings.livekit.url
+        return ""
+
+    def _serves(self, run: HostRun, state: HostState) -> bool:
+        observed = self._parts.stacks.of(run, state.services).backend.observe(state.services)
+        return bool(_ready(observed, Role.SERVER))
 
     def _proving(self, run: HostRun) -> ProofSetup:
         names = HostNames(run.host.settings.project)
@@ -314,39 +330,48 @@ class Deployer:
         if self._calls(run) and starts_an_agent(run.planned.actions, state.services):
             self._parts.calls.prepare(run)  # its process loads while the agent starts
         ends_one = ends_a_server(run.planned.actions)
-        if ends_one:
-            self._wait_for_agents()
+        missing = self._wait_for_agents() if ends_one else []
+        if missing and not self._options.drop_calls:
+            raise ServiceError(
+                f"{run.name}: its livekit-server was not ended: the agents of {', '.join(missing)} have not registered "
+                "again with the one before",
+                hint=f"`inv why --host {missing[0]}` looks for the cause; --yes goes on without them",
+            )
+        other_node = self._other_node(run) if ends_one and self._options.drain_s is not None else ""
         done = deploy_host(
             run.transport,
             state,
             run.planned,
-            lambda services: self._parts.stacks.of(run, services),
-            self._rollout(run),
+            lambda services: self._parts.stacks.of(run, services, other_node),
+            self._rollout(run, hand_over=bool(other_node)),
             self._proving(run),
             on_event=self._event(run),
         )
         run.deployed = self._with_python(run, done)
         self._server_ended = self._server_ended or ends_one
 
-    def _wait_for_agents(self) -> None:
+    def _wait_for_agents(self) -> list[str]:
         """Agents on other hosts register again with a server that was restarted, within seconds.
 
         Until then the next server must stay, and nobody would answer the call at the end. Only agents
-        that were ready before this run are waited for.
+        that were ready before this run are waited for; returns the hosts where they are missing.
         """
+        missing: list[str] = []
         if not self._server_ended or self._fleet is None:
-            return
+            return missing
         limit = Deadline(_REGISTER_AGAIN_S, "the agents to register again")
         for run in self._fleet.runs:
-            served = _ready_agents(run.planned.observed) if run.ok and run.planned else set()
+            served = _ready(run.planned.observed, Role.AGENT) if run.ok and run.planned else set()
             if run.state is None or not served:
                 continue
             stack = self._parts.stacks.of(run, run.state.services)
-            while served - _ready_agents(stack.backend.observe(run.state.services)):
+            while served - _ready(stack.backend.observe(run.state.services), Role.AGENT):
                 if limit.remaining_s <= 0:
+                    missing.append(run.name)
                     self._view.say(f"{run.name}: its agents have not registered again")
                     break
                 time.sleep(0.5)
+        return missing
 
 
 def starts_an_agent(actions: Sequence[Action], services: Sequence[Declared]) -> bool:
@@ -360,9 +385,10 @@ def _unfinished(run: HostRun) -> bool:
     return planned is not None and bool(still_serving(planned.bad, planned.observed, planned.unproved))
 
 
-def _ready_agents(observed: Mapping[str, Observed]) -> set[str]:
+def _ready(observed: Mapping[str, Observed], role: Role) -> set[str]:
+    """The services of a role that have a run which is ready."""
     return {
         name
         for name, seen in observed.items()
-        if any(one.role is Role.AGENT and one.state is ServiceState.READY for one in seen.current)
+        if any(one.role is role and one.state is ServiceState.READY for one in seen.current)
     }

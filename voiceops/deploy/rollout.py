@@ -32,7 +32,7 @@ from voiceops.remote.messages import HostObservation
 from voiceops.resources import HostReport, Lease, ResourceResult, State, Venv, applied, apply, check
 from voiceops.stack import operations
 from voiceops.stack.model import Observed
-from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays
+from voiceops.stack.reconcile import Action, Verb, plan_start, refuse_strays, without_server
 from voiceops.stack.results import Results
 
 _WAIT_HINT = "give --drain 600 to wait for a moment without calls, or --yes to drop them"
@@ -120,7 +120,8 @@ def deploy_host(
     stack = make_stack(state.services)
     refuse_strays(planned.actions, transport.name)
     if not rollout.drop_calls:
-        risk = operations.calls_at_stake(stack, planned.actions, planned.observed)
+        endangering = without_server(planned.actions) if rollout.hand_over else planned.actions
+        risk = operations.calls_at_stake(stack, endangering, planned.observed)
         if risk.exists and rollout.drain_s is not None:
             risk = operations.wait_until_empty(
                 stack, lambda: operations.plan(stack, state.services), rollout.drain_s

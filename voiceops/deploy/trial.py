@@ -46,6 +46,8 @@ class Rollout:
     drop_calls: bool = False
     drain_s: float | None = None
     """How long a server that has to restart waits until nobody is in a call."""
+    hand_over: bool = False
+    """Other servers take the new rooms meanwhile, so that it waits for its own calls alone."""
     diff: bool = False
     lock_wait_s: float = 10.0
     keep_releases: int = 5
@@ -134,6 +136,7 @@ class ReleaseTrial:
                 drop_calls=rollout.drop_calls,
                 drain_s=rollout.drain_s,
                 observed=None if rollout.overlap == "never" else observed_in(self._state, self._found),
+                hand_over=rollout.hand_over,
                 timeout_s=rollout.timeout_s,
             )
             started = True

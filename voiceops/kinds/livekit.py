@@ -24,6 +24,7 @@ from voiceops.model.roles import Role
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Port, PortUse, Probe, ServiceBase, Settings
 from voiceops.systemd import escape
+from voiceops.systemd.names import TAKEOVER_PROGRAM
 from voiceops.util.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -162,10 +163,12 @@ class LivekitKind(Kind[LivekitService]):
         )
         env = service_environment(service, host.dotenv)
         digest = digest_of(blob.contents()[0].sha256, unit.text, text, env)
+        takeover = host.script(host.names.takeover_script, TAKEOVER_PROGRAM)
         return HostDeclaration(
             declared=replace(outline, digest=digest),
             resources=(
                 blob,
+                *((takeover,) if service.cluster else ()),
                 host.configuration(config, text),
                 host.environment(name, "", env, digest),
                 host.unit_file(unit),

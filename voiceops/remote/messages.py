@@ -114,6 +114,8 @@ class UnitState(_UnitProperties, total=False):
     """By what the probe printed it refuses the password that it was asked with."""
     undeployed: list[str]
     """Names of its variables that have another value in its environment file than in the inventory."""
+    draining: bool
+    """A livekit-server that ends with its last participant."""
 
 
 class ProcessEntry(TypedDict):
@@ -260,6 +262,10 @@ class EndUnit(HostRequest):
     timeout_s: float
     again_s: float
     """Send a second signal after so long; 0: never."""
+    hand_over: bool
+    """Signal a livekit-server once, wait for its participants, and start it again."""
+    takeover: list[str]
+    """Program with arguments that leads its callers elsewhere after its end; ``--pid`` comes behind them."""
 
 
 class EndAnswer(TypedDict, total=False):

@@ -21,7 +21,7 @@ PROGRAMS = {
     "services": ("observe", "diagnosis", "releases", "unit_actions", "memory"),
 }
 """Each program, with the modules that answer its verbs."""
-INSTALLED = ("ready", "restart", "postgres")
+INSTALLED = ("ready", "restart", "postgres", "takeover")
 """Modules that are installed on hosts as programs of their own."""
 LIMIT_BYTES = 58_000
 """Of each program as text."""

@@ -21,6 +21,8 @@ class StopForce(str, Enum):
     """Signal once, then wait as long as the deadline allows; never kill."""
     BEGIN = "begin"
     """Signal once, and see it begin to drain, or end, before the deadline; it then goes on alone."""
+    HAND_OVER = "hand-over"
+    """Of a livekit-server: signal once, and wait until its participants have left, while others take the new rooms."""
     STOP = "stop"
     """Signal once, wait for the stop timeout, then kill what is left."""
     KILL = "kill"

@@ -22,9 +22,11 @@ from voiceops.stack.reconcile import (
     Verb,
     choose,
     ends_a_server,
+    handed_over,
     plan_start,
     plan_stop,
     refuse_strays,
+    without_server,
 )
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
@@ -67,6 +69,7 @@ def start(
     replace_strays: bool = False,
     drop_calls: bool = False,
     drain_s: float | None = None,
+    hand_over: bool = False,
     renew: bool = False,
     observed: Mapping[str, Observed] | None = None,
     timeout_s: float = timeouts.START_S,
@@ -74,8 +77,8 @@ def start(
     """Make the stack run as declared and wait until each service is ready.
 
     ``renew`` replaces what is named even when it runs well (``restart``). ``drain_s``: how long a server that
-    has to end waits until nobody is in a call, beside ``timeout_s``. ``observed``: what was observed
-    just before by whoever holds the lock. Raises
+    has to end waits until nobody is in a call, beside ``timeout_s``; with ``hand_over`` it takes no new rooms
+    meanwhile, which other servers do. ``observed``: what was observed just before by whoever holds the lock. Raises
     ``LockedError``, ``StrayError``, ``CallsInProgressError`` before anything has changed,
     ``ServiceError`` when a service does not get ready; the others are started nevertheless.
     """
@@ -87,7 +90,13 @@ def start(
 
         def planned(observed: Mapping[str, Observed] | None = None) -> StartPlan:
             return plan(
-                stack, services, only=only, replace_strays=replace_strays, renew=renew, observed=observed
+                stack,
+                services,
+                only=only,
+                replace_strays=replace_strays,
+                renew=renew,
+                hand_over=hand_over,
+                observed=observed,
             )
 
         made = planned(observed)
@@ -99,7 +108,10 @@ def start(
                 made = wait_until_empty(stack, planned, drain_s)
             made.risk.refuse("this would cut them off")
         stack.want([action.service for action in made.actions if action.verb is not Verb.STOP], True)
-        starter = Starter(stack, services, made.observed, limit, made.risk, drop_calls=drop_calls)
+        hand_over_s = drain_s if hand_over and not drop_calls else None
+        starter = Starter(
+            stack, services, made.observed, limit, made.risk, drop_calls=drop_calls, hand_over_s=hand_over_s
+        )
         return starter.run(made.actions)
 
 
@@ -119,9 +131,13 @@ def plan(
     only: Sequence[str] = (),
     replace_strays: bool = False,
     renew: bool = False,
+    hand_over: bool = False,
     observed: Mapping[str, Observed] | None = None,
 ) -> StartPlan:
-    """Observe, unless it was done just before, and return what a start would do. Changes nothing."""
+    """Observe, unless it was done just before, and return what a start would do. Changes nothing.
+
+    ``hand_over``: a server that ends does so after its calls, so that these are not at risk.
+    """
     observed = stack.backend.observe(services) if observed is None else observed
     actions = plan_start(
         services,
@@ -131,6 +147,9 @@ def plan(
         renew=renew,
         beside=stack.prove is not None,
     )
+    if hand_over and ends_a_server(actions):
+        actions = handed_over(actions)
+        return StartPlan(observed, actions, calls_at_stake(stack, without_server(actions), observed))
     return StartPlan(observed, actions, calls_at_stake(stack, actions, observed))
 
 

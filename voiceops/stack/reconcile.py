@@ -7,7 +7,7 @@ functions are pure, so each rule is tested without a process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from voiceops.errors import StrayError, UsageError
@@ -156,6 +156,9 @@ def _plan_one(
     mute = tuple(one for one in seen.draining if one.calls is None)
     if not seen.current and seen.ended is not None and not seen.draining:
         return _plan_ended(service, seen, seen.ended, renew=renew, strays=strays)
+    if not seen.current and seen.draining and service.role is Role.SERVER:
+        old = seen.draining[-1]
+        return Action(service=name, verb=Verb.RESTART, reason=old.detail, instance=old, extra=seen.leftovers)
     if not seen.current:
         reason = seen.stale or ("the old one drains" if seen.draining else "was not running")
         return Action(
@@ -340,6 +343,21 @@ def ends_a_server(actions: Sequence[Action]) -> bool:
         or any(stray.role is Role.SERVER and stray.pid for stray in _ended_strays(action))
         for action in actions
     )
+
+
+def handed_over(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """The same where other servers take the new rooms meanwhile: callers keep coming, so no agent ends before its successor."""
+    return tuple(
+        replace(action, verb=Verb.OVERLAP)
+        if action.verb is Verb.RESTART and action.instance and action.instance.role is Role.AGENT
+        else action
+        for action in actions
+    )
+
+
+def without_server(actions: Sequence[Action]) -> tuple[Action, ...]:
+    """Those that end no server."""
+    return tuple(action for action in actions if not ends_a_server([action]))
 
 
 def _rooms(instance: Instance) -> tuple[str, ...]:

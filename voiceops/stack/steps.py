@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from voiceops.deadline import Deadline
-from voiceops.errors import ServiceError, VoiceopsError
+from voiceops.errors import CallsInProgressError, ServiceError, VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.states import ServiceState
@@ -54,7 +54,10 @@ class Starter:
         risk: CallRisk,
         *,
         drop_calls: bool,
+        hand_over_s: float | None = None,
     ) -> None:
+        """``hand_over_s``: how long a server waits for its last participant, while others take the new rooms."""
+        self._hand_over_s = hand_over_s
         self._stack = stack
         self._abandoned = risk.abandoned
         self._backend = stack.backend
@@ -121,12 +124,29 @@ class Starter:
         return Deadline(min(_DRAIN_BEGINS_S, self._limit.remaining_s), "beginning to drain")
 
     def _end(self, instance: Instance) -> None:
+        if self._hand_over_s is not None and instance.role is Role.SERVER:
+            self._hand_over(instance, self._hand_over_s)
+            return
         force = StopForce.KILL if instance.launch in self._abandoned else StopForce.STOP
         if self._backend.end(instance, self._limit, force):
             return
         if not self._drop_calls:
             self._calls_left(instance).refuse(f"{instance.service} drains")
         self._backend.end(instance, self._limit, StopForce.KILL)
+
+    def _hand_over(self, server: Instance, drain_s: float) -> None:
+        """Wait until the calls of a server are over; ``CallsInProgressError`` where they outlast ``drain_s``."""
+        self._stack.progress(
+            server.service, "draining", f"takes no new rooms; its calls have up to {drain_s:g} s"
+        )
+        limit = Deadline(min(drain_s, self._limit.remaining_s), "its calls")
+        if not self._backend.end(server, limit, StopForce.HAND_OVER):
+            raise CallsInProgressError(
+                f"{server.service} still has calls after {drain_s:g} s: it takes no new rooms, and starts again by "
+                "itself once they are over",
+                hint="run this again to go on from there, or with --yes to drop them",
+                data={"rooms": []},
+            )
 
     def _calls_left(self, instance: Instance) -> CallRisk:
         return _calls_left(self._stack, tuple(self._services.values()), instance)

@@ -19,6 +19,8 @@ RESTART_PROGRAM = ONHOST / "restart.py"
 """What restarts a unit as root when the monitor asks for it."""
 POSTGRES_PROGRAM = ONHOST / "postgres.py"
 """What makes the data of a PostgreSQL and becomes its server, here too."""
+TAKEOVER_PROGRAM = ONHOST / "takeover.py"
+"""What leads callers of a livekit-server that restarts to another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,11 @@ class HostNames:
     def postgres_script(self) -> str:
         """``POSTGRES_PROGRAM`` on the host."""
         return f"{self.opt}/bin/voiceops-postgres"
+
+    @property
+    def takeover_script(self) -> str:
+        """``TAKEOVER_PROGRAM`` on the host."""
+        return f"{self.opt}/bin/voiceops-takeover"
 
     def restart_socket(self, monitor: str) -> str:
         """Where a monitor asks for restarts. Not below ``run``: folders there come and go with services."""

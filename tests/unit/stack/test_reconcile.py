@@ -13,7 +13,17 @@ from voiceops.model.roles import Role
 from voiceops.model.settings import Probe
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed, Stray, judge
-from voiceops.stack.reconcile import Action, Verb, calls_at_risk, in_order, plan_start, plan_stop
+from voiceops.stack.reconcile import (
+    Action,
+    Verb,
+    calls_at_risk,
+    ends_a_server,
+    handed_over,
+    in_order,
+    plan_start,
+    plan_stop,
+    without_server,
+)
 
 SERVER = Declared(name="livekit", kind="livekit", role=Role.SERVER, cwd=Path("/"), digest="a", ports=(7880,))
 AGENT = Declared(name="agent", kind="agent", role=Role.AGENT, cwd=Path("/"), digest="a", needs=("livekit",))
@@ -343,3 +353,23 @@ def test_an_agent_registers_anew_only_with_its_server_and_not_with_what_else_it_
     observed = {"livekit": seen(run(SERVER)), "agent": seen(run(agent))} | ended(ServiceState.FAILED)
     actions = plan_start((SERVER, TASK, agent), observed)
     assert verbs(actions) == {"livekit": Verb.KEEP, "task": Verb.START, "agent": Verb.KEEP}
+
+
+def test_a_server_that_waits_for_its_calls_is_restarted_and_counts_as_one_that_ends() -> None:
+    draining = run(SERVER, state=ServiceState.DRAINING, signalled=True)
+    actions = plan_start(STACK, healthy() | {"livekit": seen(draining)})
+    assert verbs(actions) == {"livekit": Verb.RESTART, "agent": Verb.WAIT, "web": Verb.KEEP}
+    assert ends_a_server(actions)
+    assert actions[0].instance == draining
+
+
+def test_while_a_server_hands_over_its_agent_is_replaced_by_overlap_though_it_has_no_call() -> None:
+    changed = (replace(SERVER, digest="b"), replace(AGENT, digest="b"), WEB)
+    actions = plan_start(changed, healthy())
+    assert verbs(actions) == {"livekit": Verb.RESTART, "agent": Verb.RESTART, "web": Verb.KEEP}
+    assert verbs(handed_over(actions)) == {
+        "livekit": Verb.RESTART,
+        "agent": Verb.OVERLAP,
+        "web": Verb.KEEP,
+    }
+    assert not ends_a_server(without_server(actions))

@@ -86,6 +86,21 @@ def open_gate(unit: UnitState) -> None:
         os.unlink(path)
 
 
+def drain_note(unit: UnitState) -> str:
+    """Where a signal to a livekit-server is noted: a second one would end its calls, and systemd knows of neither."""
+    mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
+    return f"/run/{mark[1]}/{mark[2]}.draining" if mark and not is_instance(unit) else ""
+
+
+def told_to_drain(unit: UnitState) -> bool:
+    """Whether this run of the unit has been told to end with its last participant."""
+    try:
+        with open(drain_note(unit)) as file:
+            return file.read(100) == unit["invocation"]
+    except OSError:
+        return False
+
+
 def http_answer(connection: socket.socket, address: Any, path: str, ends_at: float) -> Any:
     """The JSON object that ``GET path`` brings, or None unless all of it comes in time and within bounds."""
     data = b""

@@ -6,7 +6,7 @@ import os
 import re
 import time
 
-from voiceops.remote.onhost.agents import ANSWER_S, active_jobs, add_healths
+from voiceops.remote.onhost.agents import ANSWER_S, active_jobs, add_healths, told_to_drain
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.ledger import bad_releases, current_releases, release_links
@@ -41,6 +41,7 @@ def observe_services(probe: HostProbe, shown: list[dict[str, str]] | None = None
         if unit["pid"]:
             name = "VOICEOPS_SERVICE"
             unit["service"] = process_variable(unit["pid"], name) or noted_variable(unit, name)
+            unit["draining"] = told_to_drain(unit)
         elif unit["sub"] == "exited":  # a one-shot
             unit["service"] = noted_variable(unit, "VOICEOPS_SERVICE")
     add_healths([unit for unit in units if unit["pid"] and is_instance(unit)])

@@ -13,7 +13,7 @@ import re
 import signal
 import time
 
-from voiceops.remote.onhost.agents import agent_health, close_gate, open_gate
+from voiceops.remote.onhost.agents import agent_health, close_gate, drain_note, open_gate, told_to_drain
 from voiceops.remote.onhost.base import Cancel, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
@@ -37,6 +37,9 @@ DRAIN_BEGINS_S = 3.0
 POLL_S = 0.02
 LOOK_S = 0.5
 """The longest pause between two looks at a unit: each takes 15 ms of CPU, which an agent that starts needs itself."""
+TAKEOVER_S = 10.0
+RECONNECT_S = 0.7
+"""What callers of a server that has ended get to come back, before its port is its own again."""
 RUN_LOG_LINES = 200
 """Of a run that failed: enough for a whole traceback."""
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
@@ -225,6 +228,8 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
     """
     name = request["unit"]
     seen = unit_state(name)
+    if request["hand_over"]:
+        return hand_over(seen, request)
     if seen["active"] == "failed":
         systemctl("reset-failed", name)  # it was to stop: it has not given up by itself
     if seen["active"] in ("inactive", "failed"):
@@ -258,6 +263,38 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
     open_gate(seen)
     if request["kill"]:
         systemctl("reset-failed", name)  # likewise: it is we who killed it
+    return {"gone": True}
+
+
+def hand_over(seen: UnitState, request: EndUnit) -> EndAnswer:
+    """Have a livekit-server take no new rooms, wait until its last participant has left and it has ended, and start it again.
+
+    The unit stays as it is meanwhile, so that systemd starts it again whatever becomes of the deployer.
+    """
+    name, pid = seen["unit"], seen["pid"]
+    helper = f"{name.rpartition('.')[0]}-takeover-{pid}.service"
+    if runs(pid) and request["takeover"]:
+        argv = ["systemd-run", "--quiet", "--collect", "--service-type=notify", f"--unit={helper}"]
+        argv += ["--property=NoNewPrivileges=yes", "--property=ProtectSystem=strict"]
+        # One that an earlier deployer began is there already.
+        run_child([*argv, "--", *request["takeover"], "--pid", str(pid)], Cancel(), timeout_s=TAKEOVER_S)
+    if runs(pid) and not told_to_drain(seen):
+        path = drain_note(seen)
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(f"{path}.new", "w") as file:
+            file.write(seen["invocation"])
+        os.rename(f"{path}.new", path)
+        systemctl("kill", "--signal=TERM", "--kill-who=main", name)
+    ends_at = time.monotonic() + request["timeout_s"]
+    while runs(pid):
+        if time.monotonic() > ends_at:
+            return {"gone": False}
+        time.sleep(POLL_S)
+    if busy(helper):
+        time.sleep(RECONNECT_S)
+        systemctl("kill", "--signal=USR1", helper)
+    systemctl("stop", name)  # between two runs a start would only wait for the restart
+    systemctl("start", "--no-block", name)
     return {"gone": True}
 
 

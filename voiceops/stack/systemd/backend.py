@@ -45,7 +45,11 @@ class Gate(str, Enum):
 class SystemdBackend:
     """Implements ``stack.backend.Backend`` for one project on one host."""
 
-    def __init__(self, names: HostNames, transport: Transport, *, settle_s: float = 1.5) -> None:
+    def __init__(
+        self, names: HostNames, transport: Transport, *, settle_s: float = 1.5, takeover: Sequence[str] = ()
+    ) -> None:
+        """``takeover``: what leads the callers of a livekit-server to another one while it restarts."""
+        self._takeover = list(takeover)
         self._names = names
         self._transport = transport
         self.settle_s = settle_s
@@ -63,7 +67,14 @@ class SystemdBackend:
         """Have what has failed count as stopped by a person, whom the monitor of the host obeys."""
         for unit in [unit for name in services for unit in self._failed.get(name, ())]:
             request = EndUnit(
-                state_dir=self._names.state, unit=unit, kill=False, begin=False, timeout_s=0.0, again_s=0.0
+                state_dir=self._names.state,
+                unit=unit,
+                kill=False,
+                begin=False,
+                timeout_s=0.0,
+                again_s=0.0,
+                hand_over=False,
+                takeover=[],
             )
             call(self._transport, verbs.END_UNIT, request, timeout_s=_ANSWER_S)
 
@@ -165,14 +176,28 @@ class SystemdBackend:
         if instance.role is Role.AGENT and force is StopForce.STOP:
             # Others are killed by systemd after their TimeoutStopSec; an agent's exceeds its drain.
             patience_s = min(patience_s, _STOP_S)
-        answer = self._end(instance, patience_s, kill=False, begin=force is StopForce.BEGIN)
-        if answer["gone"] or force in (StopForce.DRAIN, StopForce.BEGIN):
+        answer = self._end(
+            instance,
+            patience_s,
+            kill=False,
+            begin=force is StopForce.BEGIN,
+            hand_over=force is StopForce.HAND_OVER,
+        )
+        if answer["gone"] or force in (StopForce.DRAIN, StopForce.BEGIN, StopForce.HAND_OVER):
             return bool(answer["gone"])
         if instance.role is Role.AGENT and (answer["health"] or {"calls": None}).get("calls") != 0:
             return False  # one came in at the last moment, or it can't say
         return bool(self._end(instance, max(limit.remaining_s, _KILLED_S), kill=True)["gone"])
 
-    def _end(self, instance: Instance, timeout_s: float, *, kill: bool, begin: bool = False) -> EndAnswer:
+    def _end(
+        self,
+        instance: Instance,
+        timeout_s: float,
+        *,
+        kill: bool,
+        begin: bool = False,
+        hand_over: bool = False,
+    ) -> EndAnswer:
         return call(
             self._transport,
             verbs.END_UNIT,
@@ -183,6 +208,8 @@ class SystemdBackend:
                 begin=begin,
                 timeout_s=timeout_s,
                 again_s=instance.repeat_signal_s,
+                hand_over=hand_over,
+                takeover=self._takeover if hand_over else [],
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

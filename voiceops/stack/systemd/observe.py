@@ -162,7 +162,7 @@ def instance(names: HostNames, service: Declared | None, unit: UnitState) -> Ins
         taken=tuple(str(room) for room in _listed(health.get("taken"))),
         taken_count=int(_number(health.get("taken_count"), 0.0)) if "taken_count" in health else None,
         failed_count=int(_number(health.get("failed_count"), 0.0)),
-        signalled=unit["active"] == "deactivating",
+        signalled=unit["active"] == "deactivating" or bool(unit.get("draining")),
         restart_count=unit["restarts"],
         usage=_usage(unit),
         repeat_signal_s=stop_behaviour(service.kind).repeat_after_s if service else 0.0,
@@ -201,6 +201,8 @@ def _state(service: Declared | None, unit: UnitState, *, is_agent: bool) -> tupl
             else unit["text"] or "told to stop"
         )
         return ServiceState.DRAINING, calls
+    if unit.get("draining"):
+        return ServiceState.DRAINING, "takes no new rooms, and starts again after its calls"
     if unit["sub"].startswith("auto-restart"):
         detail = f"ended with status {unit['status']}, will be restarted ({counted(unit['restarts'], 'restart')} so far)"
         return ServiceState.UNRESPONSIVE, detail

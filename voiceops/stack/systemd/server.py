@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from voiceops.adapters.livekit.credentials import refusal
 from voiceops.adapters.ssh.forward import reachable_endpoint, url_of_port
@@ -39,10 +40,18 @@ def systemd_stack(
     progress: Progress,
     say: Callable[[str], None],
     rooms_memory: Path,
+    other_node: str = "",
 ) -> Stack:
-    """The services of a server on systemd; ``rooms_memory`` is the file of what room cleanups observed."""
+    """The services of a server on systemd; ``rooms_memory`` is the file of what room cleanups observed.
+
+    ``other_node``: the URL of another livekit-server, which this host's hands its callers over to.
+    """
+    names = HostNames(host.settings.project)
     backend = SystemdBackend(
-        HostNames(host.settings.project), transport, settle_s=host.settings.deploy.settle_s
+        names,
+        transport,
+        settle_s=host.settings.deploy.settle_s,
+        takeover=_takeover(names, host.settings.livekit.port, other_node),
     )
     asked = reachable_endpoint(host, transport)
 
@@ -74,6 +83,15 @@ def systemd_stack(
         host=host.name,
         close=transport.close,
     )
+
+
+def _takeover(names: HostNames, port: int, other_node: str) -> list[str]:
+    """The program that leads callers to another node; empty where that can't be reached as this one is."""
+    other = urlsplit(other_node)
+    if other.scheme != "ws" or not other.hostname:
+        return []
+    to = ["--to-host", other.hostname, "--to-port", str(other.port or 80)]
+    return [names.takeover_script, "--port", str(port), *to]
 
 
 @dataclass(frozen=True, slots=True)
