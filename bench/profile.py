@@ -1,26 +1,32 @@
-"""What ``inv init --profile letta`` costs and stands: ``python -m bench.profile [start|calls]``.
+"""What ``inv init --profile letta`` costs and stands: ``python -m bench.profile [start|calls|kills]``.
 
 * start: seven services one after the other in a clean folder, each alone; then all at once in another one, and that
   time as a ratio to the critical path, the longest chain of those that need each other;
-* calls: the agent of the profile, called while a server in Letta's place is well, slow, failing, hanging and away.
+* calls: the agent of the profile, called while a server in Letta's place is well, slow, failing, hanging and away;
+* kills: each service killed with SIGKILL, alone and in pairs (``--only livekit+cors,agent``), healed by the monitor; the monitor itself by the
+  next ``inv start``. A row that was written to PostgreSQL right before has to be there afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
+import os
 import re
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.support.letta_server import TOKEN, LettaStandIn, serving
 from tests.support.stacks import REPOSITORY
+from voiceops.adapters.binaries import postgresql
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "postgres": (),
@@ -34,6 +40,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 """The agent needs Letta only to be started."""
 MOST_RATIO = 1.15
 MOST_FIRST_AUDIO_S = 3.5
+HEALED_S = 120.0
+WELL_FOR_S = 15.0
+"""Between two cases, which is less than the monitor needs to forget its backoff."""
 
 
 def inv(folder: Path, *arguments: str, check: bool = True) -> Any:
@@ -124,6 +133,69 @@ async def calls(count: int) -> bool:
     return good
 
 
+def kills(chosen: Sequence[str]) -> bool:
+    """Print after how long everything is ready again, and whether what was written is kept."""
+    cases = [tuple(one.split("+")) for one in chosen] or [
+        *((name,) for name in NEEDS),
+        *itertools.combinations(NEEDS, 2),
+    ]
+    good = True
+    with project() as folder:
+        inv(folder, "start", "--timeout", "400")
+        sql(folder, "CREATE TABLE written (number int)")
+        for number, case in enumerate(cases):
+            sql(folder, f"INSERT INTO written VALUES ({number})")
+            services = inv(folder, "check-running")["hosts"]["localhost"]["services"]
+            for name in case:
+                os.kill(services[name]["pids"][0], signal.SIGKILL)
+            began = time.monotonic()
+            healed_s = until_running(folder, start="monitor" in case)
+            kept = sql(folder, "SELECT count(*) FROM written") == str(number + 1)
+            answered = inv(folder, "call", check=False)["answered_count"] == 1
+            good &= healed_s < HEALED_S and kept and answered
+            print(
+                f"{'+'.join(case):20} ready again after {healed_s:6.1f} s; row kept: {kept}; call answered: {answered}",
+                flush=True,
+            )
+            time.sleep(max(0.0, began + healed_s + WELL_FOR_S - time.monotonic()))
+    return good
+
+
+def until_running(folder: Path, *, start: bool) -> float:
+    """Seconds until each service is ready and old enough to be no leftover of before; ``start``: the monitor has to be started."""
+    began = time.monotonic()
+    time.sleep(0.5)
+    if start:
+        inv(folder, "start", "--only", "monitor")
+    while time.monotonic() < began + HEALED_S:
+        if inv(folder, "check-running", check=False)["ok"]:
+            return time.monotonic() - began
+        time.sleep(0.5)
+    return float("inf")
+
+
+def sql(folder: Path, statement: str) -> str:
+    """Run one statement in the database of the profile."""
+    port = re.search(r"kind: postgres\n +port: (\d+)", (folder / "inventory.yaml").read_text())
+    password = re.search(r"^POSTGRES_PASSWORD=(.*)$", (folder / ".env").read_text(), re.MULTILINE)
+    assert port
+    assert password
+    argv = [
+        postgresql.programs() / "psql",
+        "-Xqtc",
+        statement,
+        "-h",
+        "127.0.0.1",
+        "-p",
+        port[1],
+        "-U",
+        "postgres",
+        "letta",
+    ]
+    done = subprocess.run(argv, env={"PGPASSWORD": password[1]}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 async def called(folder: Path, name: str, count: int) -> bool:
     document = await asyncio.to_thread(inv, folder, "call", "--count", str(count), check=False)
     audio_s = [one["audio_s"] for one in document["calls"] if one["ok"]]
@@ -138,7 +210,12 @@ async def called(folder: Path, name: str, count: int) -> bool:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="?", choices=("start", "calls"), default="start")
+    parser.add_argument("part", nargs="?", choices=("start", "calls", "kills"), default="start")
     parser.add_argument("--count", type=int, default=10)
+    parser.add_argument("--only", default="")
     given = parser.parse_args()
-    raise SystemExit(0 if (start() if given.part == "start" else asyncio.run(calls(given.count))) else 1)
+    if given.part == "kills":
+        well = kills([one for one in given.only.split(",") if one])
+    else:
+        well = start() if given.part == "start" else asyncio.run(calls(given.count))
+    raise SystemExit(0 if well else 1)
