@@ -79,7 +79,7 @@ def test_what_a_killed_deployer_leaves_is_named_and_finished_by_the_next_deploy(
     servers.inv("call", "--group", "servers")
 
 
-def test_what_makes_no_sense_is_refused_before_anything_changes(servers: Servers, good: str) -> None:
+def test_what_makes_no_sense_is_refused_before_anything_changes(servers: Servers) -> None:
     everywhere = ("deploy", "--group", "servers")
     for flags in (("--canary", "0%"), ("--for", "10m"), (*CANARY, "--no-call")):
         refused = servers.inv(*everywhere, *flags, code=3)

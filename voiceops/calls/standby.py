@@ -39,10 +39,12 @@ class StandbyCaller:
     A result is there as soon as the call is over; its room is deleted meanwhile, at the latest by ``close``.
     """
 
-    def __init__(self, run: RunCalls) -> None:
+    def __init__(self, run: RunCalls, *, make_pool: Callable[[], CallerPool] = CallerPool) -> None:
         self._run = run
+        self._make_pool = make_pool
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="standby-caller")
+        # A daemon: a second Ctrl-C leaves at once. Its caller's process ends with the pipe to it.
+        self._thread = threading.Thread(target=self._loop.run_forever, name="standby-caller", daemon=True)
         self._pool: CallerPool | None = None
         self._calls: set[asyncio.Future[CallReport]] = set()
         self._thread.start()
@@ -58,8 +60,13 @@ class StandbyCaller:
     ) -> CallResult:
         """One call; it fails at once where ``ended`` says that whom it waits for is gone."""
         self._warming.result()
-        placed = self._place(target, CallPlan(timeout_s=timeout_s), why, ended)
-        return asyncio.run_coroutine_threadsafe(placed, self._loop).result()
+        placing = self._place(target, CallPlan(timeout_s=timeout_s), why, ended)
+        placed = asyncio.run_coroutine_threadsafe(placing, self._loop)
+        try:
+            return placed.result()
+        except BaseException:
+            placed.cancel()  # Ctrl-C: the caller hangs up
+            raise
 
     def close(self) -> None:
         """Clear up after the calls and end the caller's process. Safe to call again."""
@@ -71,7 +78,7 @@ class StandbyCaller:
         self._loop.close()
 
     async def _warm_up(self) -> None:
-        self._pool = CallerPool()
+        self._pool = self._make_pool()
         await self._pool.warm_up(CallPlan())
 
     async def _place(
@@ -90,11 +97,12 @@ class StandbyCaller:
             await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
         finally:
             watching.cancel()
+            if not heard.done():
+                calling.cancel()
         if heard.done():
             return heard.result()
         if calling.done():
             return calling.result().results[0]  # or what it raised
-        calling.cancel()
         failure = CallFailure(kind=FailureKind.NO_AGENT, detail="the agent ended before it was heard")
         return CallResult(id=0, ok=False, room="", identity="", failure=failure)
 

@@ -32,3 +32,8 @@ def refuse_canary(run: HostRun, *, call: bool) -> None:
         raise UsageError(
             f"{run.name}: {what} that could take the other calls", hint="deploy without --canary"
         )
+
+
+def replaces_an_agent(run: HostRun) -> bool:
+    """Whether an agent of the host differs, so that there is something to take a share."""
+    return run.planned is not None and any(one.verb is Verb.OVERLAP for one in run.planned.actions)

@@ -12,7 +12,7 @@ from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.agent_calls import ProofCalls
 from voiceops.deploy.canary import CanaryOptions, CanaryWatch
-from voiceops.deploy.canary_hosts import refuse_canary
+from voiceops.deploy.canary_hosts import refuse_canary, replaces_an_agent
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
@@ -124,6 +124,8 @@ class Deployer:
             self._refuse_bad(fleet)
             if options.canary is not None:
                 refuse_canary(fleet.runs[0], call=self._calls(fleet.runs[0]))
+                if not replaces_an_agent(fleet.runs[0]):
+                    self._view.say("no agent differs: nothing takes a share of the calls")
             batches = fleet.batches(settings.serial if options.serial is None else options.serial)
             self._view.begin([one.name for batch in batches for one in batch])
             work = self._prepare if options.prepare_only else self._deploy
