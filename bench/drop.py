@@ -8,7 +8,7 @@ some people stay in one long call each, and one calls again and again. Each row 
 - ``killed``: the same; each deployer is killed (SIGKILL) at a random moment, and the next one goes on
 - ``rollbacks``: there and back again
 - ``bad``: releases that can't be imported, die once registered, never register, answer with silence, or block their loop
-- ``canary``: two with a share of new calls at first; the second one's calls get no agent after its proof, so some of the short ones
+- ``canary``: two with a share of new calls at first; the second one's calls fail after its proof, so some of the short ones
   are unanswered: at most its share
 - ``reboot``: the host loses its power in the middle of each; it has to serve one whole release then, and the next one goes on
 - for comparison (``bench.drop_others``): ``restart`` by ``systemctl restart``, ``stop-start`` as tools for containers do it,
@@ -185,7 +185,7 @@ def settled(machine: hosts.Machine) -> set[str]:
 
 
 def canary_each(made: Servers, count: int, chance: random.Random) -> str:
-    """One that stands the comparison, and one whose calls get no agent after its proof."""
+    """One that stands the comparison, and one whose calls fail after its proof."""
     told = []
     (machine,) = made.machines
     flags = ("--canary", f"{CANARY_SHARE:.0%}", "--for", f"{CANARY_S:g}s")

@@ -29,7 +29,7 @@ def good(servers: Servers, prepared_host: hosts.Machine) -> str:
     return good_release(servers, prepared_host)
 
 
-def test_a_canary_whose_callers_get_no_agent_goes_back_by_itself(
+def test_a_canary_whose_calls_fail_goes_back_by_itself(
     servers: Servers, prepared_host: hosts.Machine, good: str
 ) -> None:
     (servers.folder / AGENT).write_text(turns_bad(TONE.read_text()))
@@ -46,6 +46,7 @@ def test_a_canary_whose_callers_get_no_agent_goes_back_by_itself(
     assert canary["new"]["failed_count"] >= 2, error
     assert canary["old"] == {**canary["old"], "release": good, "failed_count": 0}
     assert "marked bad" in error["message"]
+    assert "no database at db1" in error["message"]
     assert json.loads(out)["answered_count"] >= 1, err
     assert_back(servers, prepared_host, good)
 

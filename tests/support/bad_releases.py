@@ -32,7 +32,7 @@ def entrypoint_that(servers: Servers, does: str) -> None:
 
 
 def turns_bad(text: str) -> str:
-    """The agent whose jobs run in threads, as a release that answers its proof call and brings no agent to later ones."""
+    """The agent whose jobs run in threads, as a release that answers its proof call and fails in all later ones."""
     begin = '    mode = ctx.job.room.name.rpartition("-")[2]\n'
     assert begin in text
     wait = (
