@@ -21,6 +21,7 @@ from voiceops.config.secrets import is_reference, is_secret_name, secret_from
 from voiceops.config.source.dotenv import Environment
 from voiceops.config.source.located import LocatedMapping, SourceLocation, location_of
 from voiceops.config.source.sources import read_inventory
+from voiceops.config.ssh_variables import harmless, ssh_name, ssh_port
 from voiceops.errors import ConfigError, UsageError
 from voiceops.model.secret import Secret
 from voiceops.model.settings import Host, Settings
@@ -35,10 +36,6 @@ _OVERRIDES = {
     "LIVEKIT_AGENT_WAIT_TIMEOUT": ("agent_wait_timeout_s", 0.001),
 }
 """Variables over settings of ``rooms``, with what one unit of the variable is in seconds."""
-
-
-_SHELL = frozenset("'`\"$;&<>|(){}")
-"""What OpenSSH refuses in names as well: a ProxyCommand would hand them to a shell."""
 _PROJECT_MAX = 28
 """``vo-PROJECT`` names a system user."""
 _REFERENCE_PATH = re.compile(r"services\.[^.]+\.(env\.[^.]+|config\..+)")
@@ -127,9 +124,9 @@ class Configuration:
         host = Host(
             name=name,
             local=local,
-            address=name if implicit and not local else _name(variables, "ansible_host", place) or name,
-            user=user or _name(variables, "ansible_user", place),
-            port=port or _port(variables, place),
+            address=name if implicit and not local else ssh_name(variables, "ansible_host", place) or name,
+            user=user or ssh_name(variables, "ansible_user", place),
+            port=port or ssh_port(variables, place),
             groups=self.inventory.merge_order(groups),
             settings=settings,
             vars=self.template_variables(name, variables, place),
@@ -322,7 +319,7 @@ class Configuration:
                 f"{text!r} is no user@name[:port]", hint="an IPv6 address with a port: user@[::1]:22"
             )
         name, port = parsed
-        if not (_harmless(user) and _harmless(name)):
+        if not (harmless(user) and harmless(name)):
             raise UsageError(f"{text!r} can't be given to ssh", hint="write it as user@name[:port]")
         if port is not None and not 1 <= port <= 65535:
             raise UsageError(f"{text!r}: a port is from 1 to 65535")
@@ -369,41 +366,3 @@ def _split(value: str, flag: str) -> list[str]:
     if not all(parts):
         raise UsageError(f"empty name in {flag} {value!r}", hint="write names as a,b")
     return parts
-
-
-def _text(variables: LocatedMapping, name: str, place: SourceLocation) -> str | None:
-    value = variables.get(name)
-    if value is None or (isinstance(value, str) and value and "{{" not in value):
-        return value
-    raise location_of(variables, (name,), place).error(
-        f"{name} must be text" if "{{" not in str(value) else f"the template in {name} is not evaluated here",
-        path=name,
-    )
-
-
-def _name(variables: LocatedMapping, name: str, place: SourceLocation) -> str | None:
-    """A name that ssh gets; what could be taken for a flag or read by a shell is refused."""
-    value = _text(variables, name, place)
-    if value is not None and not _harmless(value):
-        raise location_of(variables, (name,), place).error(
-            f"{name} is no name that can be given to ssh: {value!r}",
-            path=name,
-            hint="no blanks, no '-' at its beginning, nothing that a shell would read",
-        )
-    return value
-
-
-def _harmless(name: str) -> bool:
-    blank = any(character.isspace() or not character.isprintable() for character in name)
-    return not (blank or name.startswith("-") or _SHELL.intersection(name))
-
-
-def _port(variables: LocatedMapping, place: SourceLocation) -> int | None:
-    value = variables.get("ansible_port")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(value) <= 65535:
-        raise location_of(variables, ("ansible_port",), place).error(
-            f"ansible_port must be a port from 1 to 65535, not {value!r}", path="ansible_port"
-        )
-    return int(value)
