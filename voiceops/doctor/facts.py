@@ -130,6 +130,8 @@ class BrokenService:
     """Whose process has its port, where that is none of this project's."""
     stopped: bool = False
     """The kernel has stopped its process (state T)."""
+    ended: bool = False
+    """Its process is gone, and what supervises it is about to start it again."""
     refused: bool = False
     """It refuses the password that the inventory has."""
     log: tuple[str, ...] = ()

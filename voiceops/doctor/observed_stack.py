@@ -99,6 +99,7 @@ class ObservedStack:
                 needed_by=tuple(other for other, one in services.items() if name in one.needs),
                 foreign_owner=verdict.foreign_owner,
                 stopped=verdict.instance is not None and self.details(verdict.instance).stopped,
+                ended=verdict.instance is not None and not verdict.instance.pid,
                 refused=verdict.instance is not None and verdict.instance.refused,
                 oneshot=service.oneshot,
                 run_again=service.restart_policy != "never",

@@ -47,6 +47,8 @@ def _how_broken(one: BrokenService) -> tuple[str, Fix]:
         return f"{one.name} does not run, and nobody has stopped it{users}.", start
     if one.stopped:
         return f"{one.name} is frozen (its process is stopped, state T){users}.", restart
+    if one.ended:
+        return f"{one.name} has ended, and systemd is about to start it again{users}.", restart
     return f"{one.name} does not do its job ({one.state}){users}.", restart
 
 

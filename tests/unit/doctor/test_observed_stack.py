@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from voiceops.doctor.facts import HostFact, StackFacts
 from voiceops.doctor.observed_stack import ObservedStack, WorkerDetails, without_livekit
+from voiceops.doctor.service_rules import broken_service
 from voiceops.errors import ConfigError
 from voiceops.kinds.agent import AgentService
 from voiceops.kinds.command import CommandService
@@ -12,6 +14,7 @@ from voiceops.kinds.letta import LettaService
 from voiceops.kinds.postgres import PostgresService
 from voiceops.kinds.web import WebService
 from voiceops.model.secret import Secret
+from voiceops.model.server import ServerFact
 from voiceops.model.settings import LivekitSettings, ServiceBase, Settings
 from voiceops.model.states import ServiceState
 from voiceops.stack.model import Instance, Observed
@@ -91,3 +94,18 @@ def test_a_server_without_services_of_livekit_does_not_use_it_whatever_keys_the_
     agent = Settings(project="test", services={"agent": AgentService(entry="agent.py")}, livekit=livekit)
     assert without_livekit(agent, local=False) is None
     assert without_livekit(Settings(project="test", livekit=livekit), local=False) is None
+
+
+def test_a_unit_that_waits_for_its_next_start_has_ended() -> None:
+    settings = Settings(project="test", services={"db": PostgresService()})
+    observed = {"db": Observed(instances=(run("db", ServiceState.UNRESPONSIVE),))}
+    stack = ObservedStack(
+        settings=settings, observed=observed, digests={}, now=0.0, details=lambda one: WorkerDetails()
+    )
+    (broken,) = stack.broken_services(["db"])
+    assert broken.ended
+    facts = StackFacts(
+        now=0.0, server=ServerFact(url="", reachable=True), host=HostFact(broken_services=(broken,))
+    )
+    (found,) = broken_service(facts)
+    assert found.sentence == "db has ended, and systemd is about to start it again."
