@@ -7,7 +7,7 @@ some people stay in one long call each, and one calls again and again. Each row 
 - ``deploys``: one after the other
 - ``killed``: the same; each deployer is killed (SIGKILL) at a random moment, and the next one goes on
 - ``rollbacks``: there and back again
-- ``bad``: releases that can't be imported, die once registered, never register, answer with silence, or block their loop
+- ``bad``: releases that can't be imported, die half a second after they registered, never register, answer with silence, or block their loop
 - ``canary``: two with a share of new calls at first; the second one's calls fail after its proof, so some of the short ones
   are unanswered: at most its share
 - ``reboot``: the host loses its power in the middle of each; it has to serve one whole release then, and the next one goes on
@@ -51,7 +51,7 @@ BAD: Mapping[str, Callable[[str], str]] = {
     "import error": lambda text: f"{text}\nimport no_such_module\n",
     "dies after registering": lambda text: text.replace(
         _MAIN,
-        f'server.on("worker_registered", lambda *_: asyncio.get_running_loop().call_later(2, os._exit, 3))\n\n{_MAIN}',
+        f'server.on("worker_registered", lambda *_: asyncio.get_running_loop().call_later(0.5, os._exit, 3))\n\n{_MAIN}',
     ),
     "never registers": lambda text: text.replace(_MAIN, f"time.sleep(600)\n\n{_MAIN}"),
     "answers silence": lambda text: text.replace(_BEGIN, f"    await asyncio.Event().wait()\n{_BEGIN}"),

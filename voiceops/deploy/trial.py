@@ -26,6 +26,7 @@ from voiceops.stack.model import Observed, judge
 from voiceops.stack.reconcile import Verb, plan_start
 from voiceops.stack.results import Results
 from voiceops.stack.stack import Stack
+from voiceops.util.words import counted
 
 MakeStack = Callable[[tuple[Declared, ...]], Stack]
 """The stack of the host with these services; its lock is held already."""
@@ -323,6 +324,8 @@ def read_back(host: str, state: HostState, stack: Stack) -> None:
         if verdict.ok and running is not None and running.digest == service.digest:
             continue
         detail = verdict.detail or "it runs with another configuration than the one declared"
+        if running is not None and running.restart_count:
+            detail += f"; it has ended and was restarted ({counted(running.restart_count, 'restart')} so far)"
         raise ServiceError(
             f"{host}: the deploy did not take effect on {service.name}: {verdict.state}, {detail}",
             hint=f"`inv logs --host {host} --only {service.name}` shows more; then deploy again",
