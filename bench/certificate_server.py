@@ -20,7 +20,7 @@ from tests.support.hosts_packages import add_repository
 from tests.support.servers import PROJECT, Servers, agent_servers
 
 LIFETIME_S = 40
-WITHIN_S = 150.0
+WITHIN_S = 90.0
 
 
 def deployed(folder: Path, machine: hosts.Machine) -> Servers:

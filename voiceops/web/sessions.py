@@ -31,7 +31,8 @@ _MOST_TICKETS = 10_000
 _ENDED = ""
 """Of a ticket whose session is over, or will be as soon as it is made."""
 LOOK_AGAIN_S = 3.5
-"""A dispatch in flight makes a deleted room anew within so long."""
+"""A dispatch in flight makes a deleted room anew within so long; and that room has a dispatch of its own."""
+_MOST_LOOKS = 8
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,18 +137,23 @@ class Sessions:
         try:
             if unanswered:
                 await self._find_cause(room)
-            for pause_s in (END_AFTER_S, LOOK_AGAIN_S):
-                await asyncio.sleep(pause_s)
-                await self._delete(room)
+            await asyncio.sleep(END_AFTER_S)
+            await self._delete(room)
+            for _ in range(_MOST_LOOKS):
+                await asyncio.sleep(LOOK_AGAIN_S)
+                if not await self._delete(room):
+                    break
         finally:
             self._ending.discard(room)
 
-    async def _delete(self, room: str) -> None:
+    async def _delete(self, room: str) -> bool:
+        """Delete it; False if it is known that there was none."""
         try:
-            await cleanup_room(self._api, room, force=True, settings=RoomsSettings())
+            return await cleanup_room(self._api, room, force=True, settings=RoomsSettings())
         except VoiceopsError as error:
-            # The second look deletes what is still there; after that, the cleanup of rooms does.
+            # The next look deletes what is still there; after the last one, the cleanup of rooms does.
             log.warning("a room could not be deleted", extra={"error": type(error).__name__})
+            return True
 
     async def _find_cause(self, room: str) -> None:
         try:
