@@ -178,6 +178,7 @@ def try_one(site: Site, service: str, fault: str) -> bool:
         print(f"    recover: exit {said.returncode} after {took_s:.1f} s")
         for line in (said.stderr + said.stdout).strip().splitlines():
             print(f"      {line[:220]}", flush=True)
+    inv(site.folder, "stop", "--only", "monitor")
     again = inv(site.folder, "start", "--only", ",".join(SERVICES), "--timeout", "400", check=False)
     if not again["ok"]:
         print(f"    NOT READY AFTER inv start: {again}")

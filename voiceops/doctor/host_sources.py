@@ -94,7 +94,7 @@ class HostSources:
             return unused
         livekit = self.settings.livekit
         asked = await check_server(self.endpoint_url, livekit.api_key, livekit.api_secret)
-        return self._observed_stack().server(asked, self._wanted())
+        return self._observed_stack().server(asked)
 
     async def workers(self) -> Sequence[WorkerFact]:
         return list(self._observed_stack().workers())
@@ -110,6 +110,7 @@ class HostSources:
         names = HostNames(self.settings.project)
         # One that a person has stopped is inactive; systemd gives up one that ends again and again.
         failed = observe.failed_units(names, self.outline, self._seen)
+        wanted = observe.wanted_services(names, self.outline, self._seen)
         stack = self._observed_stack()
         undeployed = tuple(undeployed_services(self.settings, self._units))
         behind = {one.name for one in undeployed}
@@ -119,7 +120,7 @@ class HostSources:
                 lambda: tuple(certificates(self.settings.running, self.address))
             ),
             dead_monitors=stack.dead_monitors(failed),
-            broken_services=tuple(stack.broken_services(self._wanted())),
+            broken_services=tuple(stack.broken_services(wanted)),
             changed_services=(
                 *undeployed,
                 *(
@@ -130,9 +131,6 @@ class HostSources:
             ),
             full_disks=tuple(full_disks(self.settings, self._seen["disks"])),
         )
-
-    def _wanted(self) -> frozenset[str]:
-        return observe.wanted_services(HostNames(self.settings.project), self.outline, self._seen)
 
     def _observed_stack(self) -> ObservedStack:
         seen = self._seen

@@ -53,7 +53,7 @@ class LocalSources:
             check_server(livekit.url, livekit.api_key, livekit.api_secret),
             asyncio.to_thread(self._observed_stack, dict.fromkeys(self.settings.running, "")),
         )
-        return observed_stack.server(asked, self.folder.wanted())
+        return observed_stack.server(asked)
 
     async def workers(self) -> Sequence[WorkerFact]:
         """Each declared agent, and each older run of it that still drains."""

@@ -43,11 +43,8 @@ class ObservedStack:
     code_folder: str = ""
     details: Callable[[Instance], WorkerDetails] = field(repr=False)
 
-    def server(self, asked: ServerFact, wanted: Collection[str]) -> ServerFact:
-        """What was asked of the server behind ``livekit.url``, with its service if this machine runs it.
-
-        ``wanted``: the services that somebody has started and nobody has stopped since.
-        """
+    def server(self, asked: ServerFact) -> ServerFact:
+        """What was asked of the server behind ``livekit.url``, with its service if this machine runs it."""
         livekit = self.settings.livekit
         services = self.settings.services
         name = next((n for n in self.digests if n in services and services[n].role is Role.SERVER), "")
@@ -58,7 +55,6 @@ class ObservedStack:
             secret_bytes=len(livekit.api_secret.reveal()),
             declared=bool(name),
             service=name or "livekit",
-            wanted=name in wanted,
             state=verdict.state if verdict else None,
             detail=verdict.detail if verdict else "",
             stopped=bool(verdict and verdict.instance and self.details(verdict.instance).stopped),

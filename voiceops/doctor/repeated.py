@@ -55,7 +55,7 @@ class WatchedSources:
     async def server(self) -> ServerFact:
         livekit = self.settings.livekit
         asked = await check_server(livekit.url, livekit.api_key, livekit.api_secret)
-        return await asyncio.to_thread(lambda: self._observed_stack().server(asked, self.wanted()))
+        return await asyncio.to_thread(lambda: self._observed_stack().server(asked))
 
     async def workers(self) -> Sequence[WorkerFact]:
         found = await asyncio.to_thread(lambda: list(self._observed_stack().workers()))

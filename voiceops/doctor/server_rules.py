@@ -24,9 +24,6 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
         return
     if server.declared and server.foreign_owner:
         return  # stray_server says it, and no start helps
-    # What else a person has stopped stays stopped.
-    only = server.service if server.wanted else ""
-    start = Fix(command=f"inv start --only {only}" if only else "inv start", action="start", service=only)
     if server.stopped:
         sentence = f"livekit-server is frozen (its process is stopped, state T): every call at {server.url} is silent."
         # Whoever was in a call hears nothing; any other server that does not answer may carry calls on.
@@ -37,11 +34,11 @@ def server_down(facts: StackFacts) -> Iterator[Finding]:
                 service=server.service,
                 now=True,
             ),
-            start,
+            Fix(command="inv start", action="start"),
         )
     elif server.declared:
         sentence = f"livekit-server does not answer at {server.url}: nobody can call, no worker can register."
-        fixes = (start,)
+        fixes = (Fix(command="inv start", action="start"),)
     else:
         sentence = f"No LiveKit server answers at {server.url}, and this stack does not run one."
         fixes = (

@@ -28,8 +28,6 @@ class ServerFact:
     declared: bool = False
     """The stack itself runs it."""
     service: str = "livekit"
-    wanted: bool = False
-    """Somebody has started its service, and nobody has stopped it since."""
     state: ServiceState | None = None
     detail: str = ""
     stopped: bool = False

@@ -394,14 +394,6 @@ def test_a_refused_password_tells_whether_the_inventory_or_the_service_was_chang
         )
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_server_that_died_is_started_alone_and_a_stack_that_was_stopped_as_a_whole(stopped: bool) -> None:
-    for wanted, command in ((True, "inv start --only livekit"), (False, "inv start")):
-        away = server(reachable=False, wanted=wanted, stopped=stopped)
-        (found,) = diagnose(scene(server=away))
-        assert found.fix.split(" && ")[-1] == command
-
-
 def test_a_full_disk_is_a_persons_work_where_data_are_and_no_error_where_only_logs_are() -> None:
     full = (
         FullDisk(folder="/d", data=("postgres", "redis"), free_bytes=0),
