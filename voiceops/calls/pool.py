@@ -7,6 +7,7 @@ a callback that meets an ending interpreter aborts the whole process.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -71,6 +72,8 @@ class _Process:
     def __init__(self, *, vanishing: bool) -> None:
         self.vanishing = vanishing
         self._calls: dict[int, asyncio.Future[CallResult]] = {}
+        """By numbers of their own: calls of several plans, which begin with 0 each, may share this process."""
+        self._numbers = itertools.count()
         self._inquiries: dict[int, Inquiry] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - end() closes it
@@ -90,19 +93,22 @@ class _Process:
 
     async def place(self, job: CallJob, inquire: Inquiry | None) -> CallResult:
         answer: asyncio.Future[CallResult] = asyncio.get_running_loop().create_future()
-        self._calls[job.id] = answer
+        number = next(self._numbers)
+        self._calls[number] = answer
         if inquire is not None:
-            self._inquiries[job.id] = inquire
+            self._inquiries[number] = inquire
         try:
             process = await asyncio.shield(self._starting)
-            self._send(process, CallerRequest(place=job))
-            return await asyncio.shield(answer)
+            self._send(process, CallerRequest(place=msgspec.structs.replace(job, id=number)))
+            return msgspec.structs.replace(await asyncio.shield(answer), id=job.id)
+        except CallerCrashError as crash:
+            raise CallerCrashError(msgspec.structs.replace(crash.result, id=job.id)) from None
         finally:
-            self._calls.pop(job.id, None)
-            self._inquiries.pop(job.id, None)
+            self._calls.pop(number, None)
+            self._inquiries.pop(number, None)
             # Lets a call that was given up hang up, and a fork that is done be reaped.
             if self._starting.done() and not self._starting.cancelled() and not self._starting.exception():
-                self._send(self._starting.result(), CallerRequest(hang_up=job.id))
+                self._send(self._starting.result(), CallerRequest(hang_up=number))
 
     async def end(self) -> None:
         """Close its stdin, which hangs up what is left; kill it if it does not go."""
