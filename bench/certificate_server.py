@@ -76,7 +76,8 @@ def wait(servers: Servers, machine: hosts.Machine, rule: str) -> None:
                 )
         if time.monotonic() - began > WITHIN_S:
             journal = machine.shell(f"journalctl -o cat -n 40 -u {PROJECT}-monitor -u {PROJECT}-caddy").stdout
-            raise AssertionError((rule, told, findings(servers), incidents(servers, machine), journal))
+            history = servers.inv("history", "--incidents", "--host", machine.name).out
+            raise AssertionError((rule, told, findings(servers), history, journal))
         time.sleep(1)
 
 

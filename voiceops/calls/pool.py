@@ -96,7 +96,7 @@ class _Process:
         number = next(self._numbers)
         self._calls[number] = answer
         if inquire is not None:
-            self._inquiries[number] = inquire
+            self._inquiries[number] = lambda result: inquire(msgspec.structs.replace(result, id=job.id))
         try:
             process = await asyncio.shield(self._starting)
             self._send(process, CallerRequest(place=msgspec.structs.replace(job, id=number)))

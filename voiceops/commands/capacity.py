@@ -50,7 +50,8 @@ _PER_SECOND = 1.0
 _SAMPLE_S = 2.0
 _SETTLED_S = 20.0
 _QUIET_CPU = 0.5
-"""Above it a host still ends the calls before, or prepares processes for the next ones."""
+"""Above it a host still ends the calls before, or prepares processes for the next ones, unless it was as busy before."""
+_BUSIER = 0.1
 
 
 def measure_capacity(run: CommandRun, flags: CapacityFlags) -> Report:
@@ -154,6 +155,8 @@ class _CapacityTest:
         self._probe = probe
         self._flags = flags
         self._ends_at = ends_at
+        self._before: HostSample | None = None
+        """How the host was before the first call."""
         self.tries: list[CapacityTrial] = []
         self.stopped = ""
         """Why it ended before the number was known."""
@@ -222,10 +225,15 @@ class _CapacityTest:
                 return
 
     async def _settle(self) -> None:
-        """Wait until the calls before are over, the agent takes new ones and the host is quiet, as far as that happens soon."""
+        """Wait until the calls before are over and the host is as quiet as it was, as far as that happens soon."""
+        if self._before is None:
+            self._before = await asyncio.to_thread(self._probe.sample)
+            return
+        quiet = max(_QUIET_CPU, self._before.cpu_share + _BUSIER)
         ends_at = time.monotonic() + _SETTLED_S
         while time.monotonic() < ends_at:
             now = await asyncio.to_thread(self._probe.sample)
-            if not now.own_calls and not now.over_load and now.cpu_share < _QUIET_CPU:
+            loaded = now.over_load and not self._before.over_load
+            if not now.own_calls and not loaded and now.cpu_share < quiet:
                 return
             await asyncio.sleep(1.0)
