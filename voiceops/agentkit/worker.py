@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -46,6 +47,7 @@ PRIVATE_NAMES = (
     "_get_effective_load",
     "_host",
     "_is_available",
+    "_job_executor_type",
     "_load_threshold",
     "_port",
     "_proc_pool",
@@ -138,7 +140,14 @@ class Worker:
         self._watch_connection()
         self._mark_agents()
         self.server.on("worker_started", self._watch_processes)
+        self._load_engine()
         self._count_refusals()
+
+    def _load_engine(self) -> None:
+        """Before jobs in threads do it: of two that begin at once each would, and the call of the first never connects."""
+        client = sys.modules.get("livekit.rtc._ffi_client")
+        if client is not None and self.server._job_executor_type.name == "THREAD":
+            _ = client.FfiClient.instance
 
     def _set_load_limit(self, limit: float) -> None:
         """Report a load that meets the server's own gate where the measured one meets ``limit``.

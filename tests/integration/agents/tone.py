@@ -20,6 +20,8 @@ FRAME = RATE // 50
 
 # Nothing here uses LiveKit's own speech models, whose loading would cost each worker 0.7 s of CPU time.
 os.environ.setdefault("LIVEKIT_AGENTS_PRELOAD_LOCAL_INFERENCE", "0")
+# Of two jobs in threads that begin at once each would load the engine, and the call of the first never connects.
+_ENGINE = rtc._ffi_client.FfiClient.instance if os.environ.get("TONE_JOBS") == "thread" else None
 server = AgentServer(
     host="127.0.0.1",
     port=0,

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from livekit.agents import JobExecutorType
 
 from voiceops.agentkit.call_share import steered_load
 from voiceops.agentkit.proof_gate import call_share, gate_file, open_when_proved, proof_name
@@ -23,6 +24,7 @@ class Server:
         self._agent_name = agent_name
         self._closed = False
         self._request_fnc = None
+        self._job_executor_type = JobExecutorType.PROCESS
         self.draining = False
 
     def on(self, event: str, handler: object) -> None:
