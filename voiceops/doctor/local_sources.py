@@ -29,6 +29,8 @@ from voiceops.stack.model import Instance, Observed
 HEALTH_TIMEOUT_S = 1.5
 LOG_LINES = 2
 """Of a service that is broken."""
+ENDING_S = 2.0
+"""A worker at the end of its drain closes its health endpoint this long before its process is gone, at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,12 @@ class LocalSources:
         return observed_stack.server(asked)
 
     async def workers(self) -> Sequence[WorkerFact]:
-        """Each declared agent, and each older run of it that still drains."""
-        return await asyncio.to_thread(self._workers)
+        """Each declared agent, and each older run of it that still drains; those that are just ending are left out."""
+        workers = await asyncio.to_thread(self._workers)
+        if any(one.draining and not one.answers and not one.stopped for one in workers):
+            await asyncio.sleep(ENDING_S)
+            workers = await asyncio.to_thread(self._workers)
+        return workers
 
     async def events(self, since: float) -> Sequence[LogEvent]:
         return await asyncio.to_thread(read_events, self._logs(), since=since)
