@@ -73,6 +73,11 @@ class CaddyKind(ProgramKind[CaddyService]):
         yield PortUse("TCP", service.port, ("services", name, "port"))
         yield PortUse("TCP", service.http_port, ("services", name, "http_port"))
 
+    def as_monitored(self, service: CaddyService) -> dict[str, object]:
+        """What its certificates are looked at by."""
+        ports = {"port": service.port, "http_port": service.http_port}
+        return {"kind": service.kind, "domain": service.domain, "address": service.address, **ports}
+
     def fetch(self, service: CaddyService, on_fetch: OnProgress) -> None:
         if shutil.which("caddy") is None:
             raise ConfigError(

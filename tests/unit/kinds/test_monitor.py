@@ -12,6 +12,7 @@ import yaml
 from tests.support.declarations import SETTINGS, declare, named
 from tests.support.units import command_unit
 from voiceops.errors import ConfigError
+from voiceops.kinds.caddy import CaddyService
 from voiceops.kinds.command import CommandService
 from voiceops.kinds.livekit import LivekitService, render, variables
 from voiceops.kinds.model import DeclarationContext
@@ -91,3 +92,14 @@ def test_the_monitor_of_a_server_reads_conditions_and_one_shots(tmp_path: Path) 
     seen = host.settings.services
     assert (seen["task"].oneshot, seen["task"].restart_policy) == (True, "on-failure")
     assert seen["api"].need_conditions == {"page": "ready", "task": "completed"}
+
+
+def test_the_monitor_of_a_server_knows_whose_certificate_to_look_at(tmp_path: Path) -> None:
+    services: dict[str, ServiceBase] = {
+        "page": WebService(),
+        "caddy": CaddyService(domain="voice.example.com", port=8443, http_port=8080, address="127.0.0.1"),
+    }
+    said = host_inventory(Settings(project="test", services=services), SecretReferences())
+    (tmp_path / "inventory.yaml").write_text(json.dumps(said))
+    (host,) = Project.load(inventory=str(tmp_path / "inventory.yaml")).hosts
+    assert host.settings.services["caddy"].https_site == services["caddy"].https_site is not None
