@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,14 @@ from tests.support import parts, stacks
 from tests.support.stacks import REPOSITORY, Project
 
 PORT = "4040"
-APART = ("Only some of them", "A check that comes first", "A key with a typo", "Tests with what they need")
+APART = (
+    "Only some of them",
+    "A check that comes first",
+    "A key with a typo",
+    "Tests with what they need",
+    "Restarted, or not",
+    "Disabled",
+)
 """Examples that a start of all the others would spoil."""
 
 
@@ -153,3 +164,62 @@ def test_tests_that_fail_fail_the_start_and_a_stop_ends_what_they_needed(alone: 
     assert len(stacks.marked(alone.folder)) == 1
     alone.json("stop")
     assert stacks.marked(alone.folder) == []
+
+
+def services_of(project: Project) -> dict[str, Any]:
+    """What `status` shows, whatever its exit code says of it."""
+    services: dict[str, Any] = json.loads(project.run("status", "--json").stdout)["hosts"]["localhost"][
+        "services"
+    ]
+    return services
+
+
+def end_services(project: Project, names: Iterable[str], signal_number: int) -> dict[str, int]:
+    """Send the main process of each a signal; returns their pids."""
+    services = services_of(project)
+    pids = {name: services[name]["pids"][0] for name in names}
+    for pid in pids.values():
+        os.kill(pid, signal_number)
+    return pids
+
+
+def wait_for_new(project: Project, names: Collection[str], before: dict[str, int]) -> dict[str, str]:
+    """Wait until each of these is ready as another process; returns the states of those that ran before."""
+    ends_at = time.monotonic() + 60
+    while True:
+        services = services_of(project)
+        again = {
+            name
+            for name in before
+            if services[name]["state"] == "ready" and services[name]["pids"] != [before[name]]
+        }
+        if again >= set(names):
+            return {name: services[name]["state"] for name in before}
+        assert time.monotonic() < ends_at, services
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("alone", ["Restarted, or not"], indirect=True)
+def test_the_monitor_starts_again_what_its_policy_says(alone: Project) -> None:
+    services = ("always", "on-failure", "never")
+    alone.json("start")
+    before = end_services(alone, services, signal.SIGTERM)
+    states = wait_for_new(alone, ["always"], before)
+    time.sleep(2)  # the monitor looks meanwhile, and leaves those alone that have ended well
+    assert wait_for_new(alone, ["always"], before) == states
+    assert (states["on-failure"], states["never"]) == ("stale", "stale")
+    alone.json("start")
+    before = end_services(alone, services, signal.SIGKILL)
+    assert wait_for_new(alone, ["always", "on-failure"], before)["never"] == "stale"
+
+
+@pytest.mark.parametrize("alone", ["Disabled"], indirect=True)
+def test_what_is_not_in_run_does_not_start(alone: Project) -> None:
+    inventory = alone.folder / "inventory.yaml"
+    document = json.loads(inventory.read_text())
+    document["all"]["vars"]["run"] = ["wanted"]
+    inventory.write_text(json.dumps(document))
+    assert list(alone.json("start")["hosts"]["localhost"]["services"]) == ["wanted"]
+    assert not (alone.folder / ".voiceops/logs/disabled.log").exists()
+    refused: subprocess.CompletedProcess[str] = alone.run("start", "--only", "disabled")
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (3, "error: no service 'disabled' here")

@@ -48,6 +48,8 @@ class Declared:
     """Of those in ``needs`` for which it waits until something else than ``ready``."""
     oneshot: bool = False
     """It runs to its end, once: with exit 0 it is completed."""
+    restarts_on_failure: bool = False
+    """It counts how it ended: with exit 0 it is not started again."""
     ports: tuple[int, ...] = ()
     """TCP ports that only this service may own; a foreign owner is a stray. The first is its main one."""
     forks: bool = True

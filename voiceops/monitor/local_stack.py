@@ -104,7 +104,6 @@ class MonitoredStack:
         self._folder = folder
         self._own_name = own_name
         self._settings = settings
-        self._exits: dict[ProcessKey, int] = {}
         self._observed: Mapping[str, Observed] = {}
         self._wanted: frozenset[str] = frozenset()
         self._unregistered_at = 0.0
@@ -177,7 +176,7 @@ class MonitoredStack:
                     needs_wanted=required <= wanted - left_alone,
                     policy=self._settings[name].restart_policy,
                     frozen=main is not None and processes.is_frozen(main.pid),
-                    ended_well=main is None and self._ended_well(name),
+                    ended_well=main is None and self._ended_well(service),
                     age_s=instance.age_s if instance is not None else 0.0,
                     ready_timeout_s=service.ready_timeout_s,
                 )
@@ -191,14 +190,15 @@ class MonitoredStack:
         return any(processes.alive(one.key) for one in records)
 
     def note_exit(self, key: ProcessKey) -> None:
-        """Reap a process that has ended, if it is a child of ours: its exit code is known then."""
-        status = processes.exit_status(key.pid, patience_s=0.05)
-        if status is not None:
-            self._exits[key] = status
+        """Reap a process that has ended, if it is a child of ours."""
+        processes.exit_status(key.pid, patience_s=0.05)
 
-    def _ended_well(self, service: str) -> bool:
-        records, _ = Records(self._folder.state).read(service)
-        return any(self._exits.get(one.key) == 0 for one in records[-1:])
+    def _ended_well(self, service: Declared) -> bool:
+        if not service.restarts_on_failure:
+            return False
+        records, _ = Records(self._folder.state).read(service.name)
+        results = [self._folder.ended_file(service.name, one.launch) for one in records[-1:]]
+        return any(processes.ended_status(one, patience_s=0.5) == 0 for one in results)
 
     def repair(self, repairs: Sequence[ServiceRepair]) -> None:
         """Bring these services back and wait until they are ready.

@@ -62,6 +62,7 @@ def _outline(name: str, service: ServiceBase, settings: Settings, root: Path) ->
             need: condition for need, condition in service.need_conditions.items() if condition != "ready"
         },
         oneshot=service.oneshot,
+        restarts_on_failure=service.restart_policy == "on-failure",
         livekit_url=settings.livekit.url,
         ready_timeout_s=service.ready_timeout_s,
         stop_timeout_s=service.stop_timeout_s,

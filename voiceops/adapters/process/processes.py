@@ -8,15 +8,19 @@ compared: the process can't be exchanged in between.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+from voiceops.adapters.process import exit_recorder
 from voiceops.adapters.process.table_entry import LINUX, Process, ProcessKey
 from voiceops.errors import ServiceError, StorageError
 
@@ -151,19 +155,25 @@ def descendants(pid: int, processes: Iterable[Process]) -> list[Process]:
     return found
 
 
-def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path) -> ProcessKey:
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    log_file: Path,
+    ended_file: Path | None = None,
+) -> ProcessKey:
     """Start a program that outlives us: own session, no stdin, output appended to a file.
+
+    ``ended_file``: is made empty, and a parent of its own writes down there how it ended: ``ended_status``. Once
+    somebody has removed it, nothing is written.
 
     Until the child has replaced itself by the program it shares our open files, the lock
     among them: whoever gets the lock after we were killed finds the program marked.
     """
-    try:
-        log = os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-    except OSError as error:
-        raise StorageError(
-            f"can't write the log {log_file}: {error.strerror}",
-            hint="free some space, or fix the folder's rights",
-        ) from error
+    if ended_file is not None:
+        return _spawn_recorded(argv, env=env, cwd=cwd, log_file=log_file, ended_file=ended_file)
+    log = _open_log(log_file)
     try:
         child = subprocess.Popen(
             list(argv),
@@ -176,16 +186,83 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: P
             close_fds=True,
         )
     except OSError as error:
-        raise ServiceError(
-            f"can't run {argv[0]}: {error.strerror}",
-            hint="check the service's command in the inventory: the program must exist and be executable",
-        ) from error
+        raise _not_run(argv[0], error.strerror) from error
     finally:
         os.close(log)
-    process = find(child.pid)
     # We wait by pidfd and reap by pid; without this, Popen complains that nobody waited.
     child.returncode = 0
-    return process.key if process else ProcessKey(child.pid, "gone")
+    return _key_of(child.pid)
+
+
+def _spawn_recorded(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log_file: Path, ended_file: Path
+) -> ProcessKey:
+    log = _open_log(log_file)
+    try:
+        ended_file.touch(mode=0o600)
+        recorder = subprocess.Popen(
+            (sys.executable, "-I", "-S", exit_recorder.__file__, str(ended_file)),
+            env={},  # without the marks of whoever starts it: it belongs to no service, and ends with its program
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise StorageError(f"can't start {argv[0]}: {error.strerror}", hint="free some space") from error
+    finally:
+        os.close(log)
+    asked = {"argv": list(argv), "env": dict(env), "cwd": str(cwd)}
+    line = b""
+    if recorder.stdin and recorder.stdout:
+        with recorder.stdout as answers:
+            with suppress(BrokenPipeError), recorder.stdin as requests:
+                requests.write(json.dumps(asked).encode())
+            line = answers.readline()
+    said = json.loads(line or b'{"error": "its parent has ended"}')
+    recorder.returncode = 0
+    if "pid" not in said:
+        raise _not_run(argv[0], said["error"])
+    return _key_of(said["pid"])
+
+
+def ended_status(ended_file: Path, *, patience_s: float) -> int | None:
+    """How a program ended that was started with this file: its exit code, negative for a signal; None: nobody knows.
+
+    ``patience_s``: its parent writes that down a moment after the end.
+    """
+    ends_at = time.monotonic() + patience_s
+    while True:
+        try:
+            text = ended_file.read_text()
+        except OSError:
+            return None
+        if text or time.monotonic() >= ends_at:
+            return int(text) if text else None
+        time.sleep(0.01)
+
+
+def _open_log(log_file: Path) -> int:
+    try:
+        return os.open(log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    except OSError as error:
+        raise StorageError(
+            f"can't write the log {log_file}: {error.strerror}",
+            hint="free some space, or fix the folder's rights",
+        ) from error
+
+
+def _not_run(program: str, why: str | None) -> ServiceError:
+    return ServiceError(
+        f"can't run {program}: {why}",
+        hint="check the service's command in the inventory: the program must exist and be executable",
+    )
+
+
+def _key_of(pid: int) -> ProcessKey:
+    process = find(pid)
+    return process.key if process else ProcessKey(pid, "gone")
 
 
 def exit_status(pid: int, *, patience_s: float = 0.0) -> int | None:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import msgspec
 
@@ -28,7 +27,7 @@ from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
 from voiceops.stack.local import observe, oneshot, start_errors
 from voiceops.stack.local.folder import ProjectFolder
-from voiceops.stack.local.records import LaunchRecord, Records
+from voiceops.stack.local.records import LaunchRecord, Records, new_record
 from voiceops.stack.logs.files import rotate_stopped
 from voiceops.stack.logs.rotation_process import await_end_of_rotation, ensure_rotation
 from voiceops.stack.model import Instance, Observed, Stray
@@ -60,15 +59,22 @@ class ProcessBackend:
         launch = os.urandom(4).hex()
         log_file = self._folder.log_file(service.name)
         rotate_stopped(log_file, service.log_max_bytes, service.log_keep)
-        record = _new_record(service, launch, log_file, restart_count=self._runs_before(service.name))
+        record = new_record(service, launch, log_file, restart_count=self._runs_before(service.name))
         self._forget_dead(service.name)
         self._records.update(record)
         environment = self._environment(service, launch)
+        ended_file = self._folder.ended_file(service.name, launch)
         if service.oneshot:
-            result = self._folder.oneshot_result(service.name, launch)
-            argv = (sys.executable, "-I", "-S", oneshot.__file__, str(result), *argv)
+            argv = (sys.executable, "-I", "-S", oneshot.__file__, str(ended_file), *argv)
+        recorded = service.restarts_on_failure and not service.oneshot
         try:
-            key = processes.spawn(argv, env=environment, cwd=service.cwd, log_file=log_file)
+            key = processes.spawn(
+                argv,
+                env=environment,
+                cwd=service.cwd,
+                log_file=log_file,
+                ended_file=ended_file if recorded else None,
+            )
         except (ServiceError, StorageError) as error:
             self._close_notify(launch)
             self._records.remove(service.name, launch)
@@ -137,7 +143,7 @@ class ProcessBackend:
             if record not in kept:
                 self._folder.health_socket(record.launch).unlink(missing_ok=True)
                 self._folder.notify_socket(record.launch).unlink(missing_ok=True)
-                self._folder.oneshot_result(service, record.launch).unlink(missing_ok=True)
+                self._folder.ended_file(service, record.launch).unlink(missing_ok=True)
         if damage or len(kept) < len(known):
             self._records.write(service, kept)
 
@@ -207,12 +213,15 @@ class ProcessBackend:
 
     def _died(self, service: Declared, instance: Instance, record: LaunchRecord) -> ServiceError:
         status = processes.exit_status(record.pid, patience_s=0.5)
+        if status is None:
+            result = self._folder.ended_file(service.name, record.launch)
+            status = processes.ended_status(result, patience_s=0.5)
         error = start_errors.ended_early(service, record, status, self._folder.root)
         self._sweep(instance, record, [])
         return error
 
     def _completed(self, service: Declared, instance: Instance, record: LaunchRecord) -> Instance:
-        result = oneshot.read_result(self._folder.oneshot_result(service.name, record.launch))
+        result = oneshot.read_result(self._folder.ended_file(service.name, record.launch))
         if result is None:
             raise self._died(service, instance, record)
         processes.exit_status(record.pid, patience_s=0.5)
@@ -342,7 +351,7 @@ class ProcessBackend:
         self._close_notify(record.launch)
         self._folder.health_socket(record.launch).unlink(missing_ok=True)
         self._folder.notify_socket(record.launch).unlink(missing_ok=True)
-        self._folder.oneshot_result(instance.service, record.launch).unlink(missing_ok=True)
+        self._folder.ended_file(instance.service, record.launch).unlink(missing_ok=True)
         before = self._ended.get(instance.service, 0)
         self._ended[instance.service] = max(before, record.restart_count + 1)
         self._records.remove(instance.service, record.launch)
@@ -371,25 +380,3 @@ def _wait_for_news(pidfd: int | None, notify: NotifySocket | None, timeout_s: fl
         if source is not None:
             poller.register(source, select.POLLIN)
     poller.poll(max(1, int(timeout_s * 1000)))
-
-
-def _new_record(service: Declared, launch: str, log_file: Path, *, restart_count: int) -> LaunchRecord:
-    return LaunchRecord(
-        launch=launch,
-        service=service.name,
-        kind=service.kind,
-        digest=service.digest,
-        release=service.release,
-        argv=list(service.argv),
-        start=processes.boot_id(),  # until its process has a mark of its own
-        started_at=time.time(),
-        log=str(log_file),
-        log_offset=log_file.stat().st_size if log_file.exists() else 0,
-        oneshot=service.oneshot,
-        after_ready_due=service.after_ready is not None,
-        stop_signal=service.stop_signal,
-        stop_timeout_s=service.stop_timeout_s,
-        log_max_bytes=service.log_max_bytes,
-        log_keep=service.log_keep,
-        restart_count=restart_count,
-    )

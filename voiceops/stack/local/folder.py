@@ -91,8 +91,8 @@ class ProjectFolder:
     def log_file(self, service: str) -> Path:
         return self.logs / f"{service}.log"
 
-    def oneshot_result(self, service: str, launch: str) -> Path:
-        """The file that says how a run of a one-shot ended."""
+    def ended_file(self, service: str, launch: str) -> Path:
+        """The file that says how a run ended: of a one-shot, and of what is started again only after a failure."""
         return self.state / f"{service}.{launch}.ended"
 
     def create(self) -> None:

@@ -124,7 +124,7 @@ def _result_of(folder: ProjectFolder, record: LaunchRecord) -> OneshotResult | N
     ended = record.oneshot and record.signalled_at is None and not processes.alive(record.key)
     if not ended or not record.start.startswith(processes.boot_id()):
         return None
-    return read_result(folder.oneshot_result(record.service, record.launch))
+    return read_result(folder.ended_file(record.service, record.launch))
 
 
 def ended_instance(record: LaunchRecord, result: OneshotResult) -> Instance:

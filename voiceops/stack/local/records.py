@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Union
 
 import msgspec
 
+from voiceops.adapters.process import processes
 from voiceops.adapters.process.table_entry import ProcessKey
+from voiceops.kinds.model import Declared
 from voiceops.util.atomic_write import write_atomically, write_error
 
 
@@ -54,6 +57,29 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> ProcessKey:
         return ProcessKey(self.pid, self.start)
+
+
+def new_record(service: Declared, launch: str, log_file: Path, *, restart_count: int) -> LaunchRecord:
+    """Return the record of a run that is about to start."""
+    return LaunchRecord(
+        launch=launch,
+        service=service.name,
+        kind=service.kind,
+        digest=service.digest,
+        release=service.release,
+        argv=list(service.argv),
+        start=processes.boot_id(),  # until its process has a mark of its own
+        started_at=time.time(),
+        log=str(log_file),
+        log_offset=log_file.stat().st_size if log_file.exists() else 0,
+        oneshot=service.oneshot,
+        after_ready_due=service.after_ready is not None,
+        stop_signal=service.stop_signal,
+        stop_timeout_s=service.stop_timeout_s,
+        log_max_bytes=service.log_max_bytes,
+        log_keep=service.log_keep,
+        restart_count=restart_count,
+    )
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):

@@ -92,6 +92,6 @@ def test_its_result_counts_until_the_machine_is_started_anew(
     )
     Records(folder.state).update(record)
     result = {"exit_status": 0, "took_s": 1.25, "error": ""}
-    folder.oneshot_result("task", "l").write_text(json.dumps(result))
+    folder.ended_file("task", "l").write_text(json.dumps(result))
     task = Declared(name="task", kind="command", cwd=tmp_path, oneshot=True)
     assert judge(observe_services(folder, [task])["task"]).state is state
