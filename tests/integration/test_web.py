@@ -251,6 +251,30 @@ async def test_a_microphone_that_is_denied_is_explained(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_device_without_network_uses_up_no_try_and_is_dialled_again_once_it_has_one(
+    page: Page, stack: Project
+) -> None:
+    await offline(page, True)
+    await page.click("#call")
+    await page.wait("document.getElementById('title').textContent === 'You are offline'")
+    await asyncio.sleep(
+        7
+    )  # longer than the three pauses, after which an agent that does not answer is given up
+    assert await page.evaluate(PHASE) == "retrying"
+    await offline(page, False)
+    await page.wait(f"{PHASE} === 'in-call'", 20)
+    await page.click("#call")
+    await asyncio.to_thread(no_room_is_left, stack, 6.0)
+
+
+async def offline(page: Page, away: bool) -> None:
+    """Take the tab's network away, or give it back; the tab is told, as by a system that has lost its own."""
+    unlimited = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await page.send("Network.enable")
+    await page.send("Network.emulateNetworkConditions", offline=away, **unlimited)
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_server_that_is_down_ends_in_a_message_and_the_button_works_again(
     page: Page, stack: Project
 ) -> None:

@@ -28,6 +28,7 @@ STATES: dict[str, dict[str, object]] = {
     "reconnecting": {"phase": "reconnecting"},
     "redialling": {"phase": "connecting", "redial": True},
     "retrying": {"phase": "retrying", "failures": 2},
+    "no-network": {"phase": "retrying", "reason": "offline"},
     "ended": {"phase": "ended", "reason": "hung-up"},
     "failed": {"phase": "failed", "reason": "timeout"},
     **{
@@ -39,6 +40,7 @@ STATES: dict[str, dict[str, object]] = {
             "microphone-insecure",
             "microphone-unanswered",
             "too-many",
+            "offline",
         )
     },
 }
@@ -65,7 +67,7 @@ async def sheet(page: Page, scheme: str, width: int) -> Image.Image:
         tile = Image.open(io.BytesIO(await page.screenshot())).convert("RGB")
         tiles.append(tile.resize((tile.width * 360 // width, tile.height * 360 // width)))
     size = (_COLUMNS * tiles[0].width, -(-len(tiles) // _COLUMNS) * max(one.height for one in tiles))
-    whole = Image.new("RGB", size)
+    whole = Image.new("RGB", size, tiles[0].getpixel((0, tiles[0].height - 1)))
     for index, tile in enumerate(tiles):
         row, column = divmod(index, _COLUMNS)
         whole.paste(tile, (column * tile.width, row * size[1] // -(-len(tiles) // _COLUMNS)))

@@ -15,6 +15,8 @@ export const RETRY_DELAYS_MS = Object.freeze([1_000, 2_000, 3_000]);
 export const SILENT_AFTER_MS = 7_000;
 /** How long the connection itself may be away. */
 export const RECONNECT_WITHIN_MS = 30_000;
+/** How long a device without network is waited for; that uses up no attempt. */
+export const OFFLINE_MS = 60_000;
 /** How long the question for the microphone may stay open. */
 export const ASKING_MS = 120_000;
 
@@ -31,7 +33,7 @@ export const ASKING_MS = 120_000;
  * @property {boolean} redial    Whether the current attempts replace a call that was lost.
  * @property {string} reason     Of `ended`, `failed` and `retrying`: see `Reason`.
  *
- * @typedef {"" | "hung-up" | "agent-ended" | "page-closed" | "timeout" | "no-session" | "no-connection" | "too-many" |
+ * @typedef {"" | "hung-up" | "agent-ended" | "page-closed" | "timeout" | "no-session" | "no-connection" | "too-many" | "offline" |
  *   "lost" | "silent" | "agent-left" | "microphone-denied" | "microphone-missing" | "microphone-taken" |
  *   "microphone-insecure" | "microphone-unanswered"} Reason
  *
@@ -47,6 +49,7 @@ export const ASKING_MS = 120_000;
  *   | {type: "reconnected", attempt: number}
  *   | {type: "disconnected", attempt: number, cause: "room-deleted" | "lost"}
  *   | {type: "attempt-failed", attempt: number, reason: Reason}
+ *   | {type: "online"}
  *   | {type: "hang-up"}
  *   | {type: "page-closing"}
  *   | {type: "tick"}} CallEvent
@@ -112,6 +115,8 @@ export function step(state, event, now) {
       return state.answered ? redial(state, "lost", now) : fail(state, "lost", now);
     case "attempt-failed":
       return state.answered ? redial(state, event.reason, now) : fail(state, event.reason, now);
+    case "online":
+      return state.phase === "retrying" && state.reason === "offline" ? begin(state, now) : stay(state);
     case "hang-up":
       return isActive(state) ? stop(state, "ended", "hung-up") : stay(state);
     case "page-closing":
@@ -182,8 +187,9 @@ function redial(state, reason, now) {
 
 /** @param {CallState} state @param {Reason} reason @param {number} now @returns {Step} */
 function fail(state, reason, now) {
-  const failures = state.failures + 1;
   const leave = leaving(state, { unanswered: true, cleanup: false });
+  if (reason === "offline") return to({ ...state, phase: "retrying", reason, deadline: now + OFFLINE_MS }, ...leave);
+  const failures = state.failures + 1;
   if (failures > RETRY_DELAYS_MS.length) {
     const ended = { ...state, phase: /** @type {Phase} */ ("failed"), failures, deadline: null, reason };
     return to(ended, ...leave, { type: "release-microphone" }, { type: "explain" });
@@ -212,7 +218,7 @@ function late(state, now) {
     case "asking":
       return stop(state, "failed", "microphone-unanswered");
     case "retrying":
-      return begin(state, now);
+      return state.reason === "offline" ? stop(state, "failed", "offline") : begin(state, now);
     case "in-call":
       return redial(state, "silent", now);
     default:

@@ -31,6 +31,7 @@ const FAILED = {
     "The microphone was not allowed",
     "The browser asks whether this page may use the microphone. Call again, then choose Allow.",
   ],
+  offline: ["You are offline", "This device has no network. Connect it, then call again."],
   "too-many": ["Too many calls", "Many calls came from your network. Wait a minute, then call again."],
 };
 
@@ -55,6 +56,9 @@ export function describe(state) {
     case "reconnecting":
       return { tone: "busy", title: "Reconnecting", hint: "The connection is weak. You need not do anything." };
     case "retrying":
+      if (state.reason === "offline") {
+        return { tone: "busy", title: "You are offline", hint: "The call goes on by itself once this device has a network." };
+      }
       return { tone: "busy", title: "No answer yet", hint: `Trying again in a moment (${state.failures} of 3).` };
     case "ended": {
       const [title, hint] = ENDED[state.reason] ?? ENDED["hung-up"];

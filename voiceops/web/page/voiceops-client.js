@@ -72,6 +72,8 @@ export class VoiceCall extends EventTarget {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.poll = setInterval(() => this.#listen(), POLL_MS);
+    this.onOnline = () => this.#take({ type: "online" });
+    addEventListener("online", this.onOnline);
     this.onPageHide = () => this.#take({ type: "page-closing" });
     // Twice: of the listeners of a tab that is closed, Firefox now and then leaves one out.
     for (const capture of [true, false]) addEventListener("pagehide", this.onPageHide, { capture });
@@ -131,6 +133,7 @@ export class VoiceCall extends EventTarget {
   close() {
     this.hangUp();
     clearInterval(this.poll);
+    removeEventListener("online", this.onOnline);
     for (const capture of [true, false]) removeEventListener("pagehide", this.onPageHide, { capture });
     void this.context?.close();
     this.context = null;
@@ -146,7 +149,7 @@ export class VoiceCall extends EventTarget {
       this.timer = setTimeout(() => this.#take({ type: "tick" }), Math.max(0, state.deadline - performance.now()) + 1);
     }
     for (const effect of effects) this.#carryOut(effect);
-    if (before.phase !== state.phase || before.failures !== state.failures || before.attempt !== state.attempt) {
+    if (before.phase !== state.phase || before.failures !== state.failures || before.attempt !== state.attempt || before.reason !== state.reason) {
       this.dispatchEvent(new Event("state"));
     }
   }
@@ -418,6 +421,7 @@ function randomTicket() {
 
 /** @param {any} error @returns {import("./call-machine.mjs").Reason} */
 function reasonOf(error) {
+  if (navigator.onLine === false) return "offline";
   if (error?.status === 429) return "too-many";
   return error?.status || error instanceof TypeError ? "no-session" : "no-connection";
 }

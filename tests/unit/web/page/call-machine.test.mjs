@@ -6,6 +6,7 @@ import {
   ASKING_MS,
   initialState,
   isActive,
+  OFFLINE_MS,
   READY_WITHIN_MS,
   RECONNECT_WITHIN_MS,
   RETRY_DELAYS_MS,
@@ -13,7 +14,7 @@ import {
   step,
 } from "../../../../voiceops/web/page/call-machine.mjs";
 
-const OF_NO_ROOM = ["call", "microphone-ready", "microphone-failed", "hang-up", "page-closing", "tick"];
+const OF_NO_ROOM = ["call", "microphone-ready", "microphone-failed", "online", "hang-up", "page-closing", "tick"];
 
 /** The event as one of this room, where it is about a room. */
 function of(attempt, event) {
@@ -148,6 +149,19 @@ function random(seed) {
   };
 }
 
+test("a device without network uses up no attempt, is dialled again once it has one, and is waited for a minute at most", () => {
+  const offline = { type: "attempt-failed", reason: "offline" };
+  const waiting = run(CALL, offline, OFFLINE_MS / 2);
+  assert.deepEqual([waiting.state.phase, waiting.state.failures], ["retrying", 0]);
+  const again = run(CALL, offline, OFFLINE_MS / 2, "online");
+  assert.deepEqual([again.state.phase, again.state.attempt, ...types(again)], ["connecting", 2, "start"]);
+  const interrupted = run(...IN_CALL, { type: "disconnected", cause: "lost" }, offline, "online", "connected", "ready");
+  assert.deepEqual([interrupted.state.phase, interrupted.state.attempt], ["in-call", 3]);
+  const over = run(CALL, offline, OFFLINE_MS);
+  assert.deepEqual([over.state.phase, over.state.reason, ...types(over)], ["failed", "offline", "release-microphone"]);
+  assert.deepEqual(types(run(...IN_CALL, "online")), [], "a call that is up goes on");
+});
+
 const EVENTS = [
   CALL,
   { type: "call", microphone: "unknown" },
@@ -157,6 +171,8 @@ const EVENTS = [
   { type: "disconnected", cause: "lost" },
   { type: "disconnected", cause: "room-deleted" },
   { type: "attempt-failed", reason: "no-connection" },
+  { type: "attempt-failed", reason: "offline" },
+  { type: "online" },
   { type: "hang-up" },
   { type: "page-closing" },
   { type: "tick" },

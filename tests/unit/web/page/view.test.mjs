@@ -27,6 +27,11 @@ test("a retry says which attempt it is, a lost call that it is dialled again", (
   assert.match(words({ phase: "connecting", redial: true }).hint, /Dialling again/);
 });
 
+test("a device without network is told so, and not that nobody answers", () => {
+  assert.equal(words({ phase: "retrying", reason: "offline" }).title, "You are offline");
+  assert.match(words({ phase: "failed", reason: "offline" }).hint, /call again/);
+});
+
 test("a meter is empty in silence and full at -10 dB", () => {
   assert.equal(meterLevel(0), 0);
   assert.equal(meterLevel(0.001), 0);
