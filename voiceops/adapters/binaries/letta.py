@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from functools import lru_cache
 from pathlib import Path
 
-from voiceops.adapters.binaries.letta_install import install
+from voiceops.adapters.binaries.letta_install import LOCK, install
 from voiceops.adapters.binaries.progress import OnProgress, cache_folder
 
 VERSION = "0.16.8"
@@ -25,4 +27,11 @@ def fetch(on_progress: OnProgress) -> Path:
 
 
 def _folder() -> Path:
-    return cache_folder() / "letta" / f"{VERSION}-py{sys.version_info[0]}.{sys.version_info[1]}"
+    python = f"py{sys.version_info[0]}.{sys.version_info[1]}"
+    return cache_folder() / "letta" / f"{VERSION}-{_lock_digest()}-{python}"
+
+
+@lru_cache(maxsize=1)
+def _lock_digest() -> str:
+    """Of another lock it is another environment: one that is in use is never changed."""
+    return hashlib.sha256(LOCK.read_bytes()).hexdigest()[:8]

@@ -10,7 +10,8 @@ from voiceops.adapters.binaries.progress import OnProgress, Progress
 from voiceops.errors import ConfigError
 
 LOCK = Path(__file__).with_name("letta.lock")
-"""Complete but for psycopg2, which has no wheels and needs a compiler: psycopg2-binary is the same module."""
+"""Complete but for psycopg2, which has no wheels and needs a compiler: psycopg2-binary is the same module; and with
+uvloop: on asyncio's own loop, Letta's second answer in a conversation with an OpenAI-compatible model never comes."""
 PYTHONS = ((3, 11), (3, 13))
 
 
