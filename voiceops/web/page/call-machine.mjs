@@ -9,6 +9,9 @@
 
 /** From the start of an attempt to a ready agent. */
 export const READY_WITHIN_MS = 15_000;
+/** The same for the first attempt after a lost call: where LiveKit has just been started, its agents are not back yet, and a job
+ * that nobody takes then is lost, however long one waits in its room. */
+export const REDIAL_READY_WITHIN_MS = 5_000;
 /** Before each further attempt; when these have failed too, the caller gets a message. */
 export const RETRY_DELAYS_MS = Object.freeze([1_000, 2_000, 3_000]);
 /** Without sign of life, an agent that used to give them is dead: LiveKit tells only after 20 s. */
@@ -147,8 +150,9 @@ function call(state, granted, now) {
 /** @param {CallState} state @param {number} now @returns {Step} */
 function begin(state, now) {
   const attempt = state.attempt + 1;
+  const within = state.redial && state.failures === 0 ? REDIAL_READY_WITHIN_MS : READY_WITHIN_MS;
   return to(
-    { ...state, phase: "connecting", attempt, deadline: now + READY_WITHIN_MS, answered: false, beats: false },
+    { ...state, phase: "connecting", attempt, deadline: now + within, answered: false, beats: false },
     { type: "start", attempt },
   );
 }

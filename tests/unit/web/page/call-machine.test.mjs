@@ -8,6 +8,7 @@ import {
   isActive,
   OFFLINE_MS,
   READY_WITHIN_MS,
+  REDIAL_READY_WITHIN_MS,
   RECONNECT_WITHIN_MS,
   RETRY_DELAYS_MS,
   SILENT_AFTER_MS,
@@ -148,6 +149,14 @@ function random(seed) {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
   };
 }
+
+test("the first attempt after a lost call is given up sooner, as the agents may not be back", () => {
+  const lost = [...IN_CALL, { type: "disconnected", cause: "lost" }, "connected"];
+  assert.equal(run(...lost, REDIAL_READY_WITHIN_MS - 1).state.phase, "waiting");
+  const again = run(...lost, REDIAL_READY_WITHIN_MS, RETRY_DELAYS_MS[0], "connected");
+  assert.deepEqual([again.state.phase, again.state.attempt, again.state.failures], ["waiting", 3, 1]);
+  assert.equal(again.state.deadline - again.now, READY_WITHIN_MS, "later ones have their full time");
+});
 
 test("a device without network uses up no attempt, is dialled again once it has one, and is waited for a minute at most", () => {
   const offline = { type: "attempt-failed", reason: "offline" };
