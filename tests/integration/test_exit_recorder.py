@@ -46,6 +46,7 @@ def test_how_a_program_ended_is_known_to_those_that_did_not_start_it(
     parent = psutil.Process(key.pid).parent()
     assert parent is not None
     assert "OWN" not in parent.environ()
+    assert parent.ppid() != os.getpid(), "whoever started it has nothing to reap"
     assert os.getsid(key.pid) == key.pid, "what signals its session reaches it alone"
     assert processes.ended_status(tmp_path / "result", patience_s=0) is None
     os.kill(key.pid, number)

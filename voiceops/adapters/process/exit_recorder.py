@@ -15,10 +15,12 @@ from typing import Any
 
 
 def main(result: str) -> int:
-    """Run the program, tell its pid, and wait for its end.
+    """Run the program, tell its pid, and wait for its end, all in a process that nobody has to reap.
 
     ``result`` is only written where it still is: a stop removes it, and asks nobody how the program ended.
     """
+    if os.fork():
+        return 0
     asked: dict[str, Any] = json.load(sys.stdin)
     try:
         child = subprocess.Popen(
@@ -30,9 +32,13 @@ def main(result: str) -> int:
             start_new_session=True,
         )
     except OSError as error:
-        _tell({"errno": error.errno, "error": error.strerror})
+        print(json.dumps({"error": error.strerror}))
         return 1
-    _tell({"pid": child.pid})
+    print(json.dumps({"pid": child.pid}), flush=True)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    # The log, and whoever started it, are not held for as long as the program runs.
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
     status = child.wait()
     try:
         with open(result, "r+") as file:
@@ -40,17 +46,6 @@ def main(result: str) -> int:
     except OSError:
         return 1  # it counts as a failure: whoever reads it finds nothing
     return 0
-
-
-def _tell(said: dict[str, object]) -> None:
-    print(json.dumps(said), flush=True)
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (
-        0,
-        1,
-        2,
-    ):  # neither the terminal nor the log is held open for as long as the program runs
-        os.dup2(nothing, descriptor)
 
 
 if __name__ == "__main__":

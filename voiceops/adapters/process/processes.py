@@ -220,8 +220,8 @@ def _spawn_recorded(
             with suppress(BrokenPipeError), recorder.stdin as requests:
                 requests.write(json.dumps(asked).encode())
             line = answers.readline()
+    recorder.wait()  # it has left the work to a process of its own
     said = json.loads(line or b'{"error": "its parent has ended"}')
-    recorder.returncode = 0
     if "pid" not in said:
         raise _not_run(argv[0], said["error"])
     return _key_of(said["pid"])
