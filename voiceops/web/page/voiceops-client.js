@@ -421,9 +421,9 @@ function randomTicket() {
 
 /** @param {any} error @returns {import("./call-machine.mjs").Reason} */
 function reasonOf(error) {
+  if (error?.status) return error.status === 429 ? "too-many" : "no-session";
   if (navigator.onLine === false) return "offline";
-  if (error?.status === 429) return "too-many";
-  return error?.status || error instanceof TypeError ? "no-session" : "no-connection";
+  return error instanceof TypeError ? "no-session" : "no-connection";
 }
 
 /** @returns {Promise<"granted" | "unknown">} */
