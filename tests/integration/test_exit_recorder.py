@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from voiceops.adapters.process import processes
+from voiceops.adapters.process import exit_recorder, processes
 from voiceops.adapters.process.table_entry import ProcessKey
 from voiceops.errors import ServiceError
 
@@ -65,6 +68,24 @@ def test_a_parent_that_is_killed_leaves_the_program_and_knows_nothing(tmp_path: 
     finally:
         os.kill(key.pid, signal.SIGKILL)
     assert processes.ended_status(tmp_path / "result", patience_s=0.3) is None
+
+
+def test_a_program_ends_again_where_whoever_starts_it_is_killed_before_it_knows_the_pid(
+    tmp_path: Path,
+) -> None:
+    asked = {"argv": ["/bin/sleep", "1000"], "env": {}, "cwd": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", exit_recorder.__file__, str(tmp_path / "result")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starting:
+        assert starting.stdin is not None
+        assert starting.stdout is not None
+        print(json.dumps(asked), file=starting.stdin, flush=True)
+        program = psutil.Process(json.loads(starting.stdout.readline())["pid"])
+        starting.stdin.close()
+        program.wait(10)
 
 
 def test_nothing_is_written_once_a_stop_has_removed_the_result(tmp_path: Path) -> None:

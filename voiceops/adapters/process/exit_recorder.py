@@ -1,14 +1,16 @@
 """Be the parent of a program, and write down how it ended: nobody but its parent is told that.
 
 A program of its own, run by path (``python -I -S exit_recorder.py RESULT``): the command that starts a service is gone
-when the service ends. What to run comes as JSON by stdin, the pid or the error goes to stdout, and stderr is the
-program's log. It is standard library only and imports nothing of voiceops.
+when the service ends. What to run comes as a line of JSON by stdin, the pid or the error goes to stdout, and stderr is
+the program's log. A second line says that the pid has arrived; where whoever asks is killed before that, the program is
+ended again. It is standard library only and imports nothing of voiceops.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -21,7 +23,7 @@ def main(result: str) -> int:
     """
     if os.fork():
         return 0
-    asked: dict[str, Any] = json.load(sys.stdin)
+    asked: dict[str, Any] = json.loads(sys.stdin.readline())
     try:
         child = subprocess.Popen(
             asked["argv"],
@@ -34,7 +36,14 @@ def main(result: str) -> int:
     except OSError as error:
         print(json.dumps({"error": error.strerror}))
         return 1
-    print(json.dumps({"pid": child.pid}), flush=True)
+    try:
+        print(json.dumps({"pid": child.pid}), flush=True)
+        arrived = bool(sys.stdin.readline())
+    except BrokenPipeError:
+        arrived = False
+    if not arrived:
+        # The lock of the stack is free already: somebody else may be starting the service.
+        os.killpg(child.pid, signal.SIGKILL)
     nothing = os.open(os.devnull, os.O_RDWR)
     # The log, and whoever started it, are not held for as long as the program runs.
     for descriptor in (0, 1, 2):

@@ -169,7 +169,8 @@ def spawn(
     somebody has removed it, nothing is written.
 
     Until the child has replaced itself by the program it shares our open files, the lock
-    among them: whoever gets the lock after we were killed finds the program marked.
+    among them: whoever gets the lock after we were killed finds the program marked. With
+    ``ended_file`` it is that parent which ends the program again when we were killed before we knew its pid.
     """
     if ended_file is not None:
         return _spawn_recorded(argv, env=env, cwd=cwd, log_file=log_file, ended_file=ended_file)
@@ -216,10 +217,11 @@ def _spawn_recorded(
     asked = {"argv": list(argv), "env": dict(env), "cwd": str(cwd)}
     line = b""
     if recorder.stdin and recorder.stdout:
-        with recorder.stdout as answers:
-            with suppress(BrokenPipeError), recorder.stdin as requests:
-                requests.write(json.dumps(asked).encode())
+        with suppress(BrokenPipeError), recorder.stdin as requests, recorder.stdout as answers:
+            requests.write(json.dumps(asked).encode() + b"\n")
+            requests.flush()
             line = answers.readline()
+            requests.write(b"arrived\n")
     recorder.wait()  # it has left the work to a process of its own
     said = json.loads(line or b'{"error": "its parent has ended"}')
     if "pid" not in said:
