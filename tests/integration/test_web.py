@@ -257,9 +257,8 @@ async def test_a_device_without_network_uses_up_no_try_and_is_dialled_again_once
     await offline(page, True)
     await page.click("#call")
     await page.wait("document.getElementById('title').textContent === 'You are offline'")
-    await asyncio.sleep(
-        7
-    )  # longer than the three pauses, after which an agent that does not answer is given up
+    # Longer than the three pauses, after which an agent that does not answer is given up.
+    await asyncio.sleep(7)
     assert await page.evaluate(PHASE) == "retrying"
     await offline(page, False)
     await page.wait(f"{PHASE} === 'in-call'", 20)
