@@ -19,10 +19,12 @@ _NOISE = (
     "data channel closed unexpectedly",
     "error reading data channel",
     "could not read data channel",
+    "failed to accept data channel",
+    "failed to detach data channel",
     "request canceled",
     "secret is too short",
 )
-"""livekit-server writes them when a healthy call ends; the last one has a finding of its own."""
+"""livekit-server and its WebRTC library write them when a healthy call ends; the last one has a finding of its own."""
 _UNLOADABLE = "the entry can't be loaded"
 _RAISED = "unhandled exception while running the job task"
 _GUARDED = "call failed"
@@ -57,7 +59,7 @@ def last_error(facts: StackFacts, service: str) -> str:
     """The newest error that a service has logged since it was started last, with its time; empty without one."""
     for event in reversed(facts.since_start(service)):
         said = f"{event.message} {event.fields.get('error', '')}"
-        if event.level.lower() not in _ERROR_LEVELS or any(text in said for text in _NOISE):
+        if event.level.lower() not in _ERROR_LEVELS or any(text in said.lower() for text in _NOISE):
             continue
         text = event.message.strip().splitlines() or [""]
         error = exception_in([event]) or str(event.fields.get("error") or "")

@@ -182,6 +182,7 @@ def test_noise_and_lines_of_an_earlier_run_are_no_evidence_of_a_server_that_is_d
         server_line("starting LiveKit server", 400),
         error("secret is too short, should be at least 32 characters for security", 400),
         error("publisher data channel closed unexpectedly", 300),
+        error("Failed to accept data channel: failed to send ChannelOpen ACK: state=Closed", 300),
     )
     (finding,) = diagnose(scene(server=down, workers=(), events=noise))
     assert finding.evidence == ("GET ws://127.0.0.1:7880: connection refused",)
