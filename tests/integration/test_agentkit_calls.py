@@ -388,15 +388,22 @@ async def test_only_the_caller_deletes_the_room_of_a_synthetic_call(line: Line) 
         assert await session.list_rooms(sorted(rooms)) == ()
 
 
-async def test_a_drain_does_not_wait_for_an_agent_whom_nobody_joined(tmp_path: Path) -> None:
-    """Of an agent that knows nothing of voiceops; LiveKit itself keeps it for 300 s."""
+async def test_a_drain_waits_neither_for_an_agent_whom_nobody_joined_nor_for_a_job_that_never_joins(
+    tmp_path: Path,
+) -> None:
+    """Of an agent that knows nothing of voiceops; LiveKit itself keeps the one for 300 s, the other for ever."""
+    entry = Path(__file__).parent / "agents" / "tone.py"
     with (
         live.livekit_server(tmp_path) as server,
-        live.worker(server, Path(__file__).parent / "agents" / "tone.py", agentkit=True) as process,
+        live.worker(server, entry, agentkit=True, env={"TONE_JOBS": "thread"}) as process,
     ):
         async with rooms_of(server) as session:
             await session.create_room("ghost")
-            await agents_in(session, "ghost")
+            async with caller(server.url, "call-hang"):
+                await agents_in(session, "ghost")
+            (log,) = server.folder.glob("worker-*.log")
+            await asyncio.to_thread(live.wait_for_line, process, log, "call-hang")
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 60) == 0
+            await session.delete_room("call-hang")
+            assert await asyncio.to_thread(process.wait, 80) == 0
             assert await session.list_rooms(["ghost"]) == ()

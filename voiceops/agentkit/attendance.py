@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Collection, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from voiceops.model.protocol import CALL_ROOM_PREFIX, READY_ATTRIBUTE
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from livekit.protocol.models import ParticipantInfo
 
 log = logging.getLogger("voiceops.agentkit")
+
+T = TypeVar("T")
 
 LIST_TIMEOUT_S = 2.0
 DEFAULT_EMPTY_TIMEOUT_S = 300
@@ -29,16 +31,30 @@ async def list_participants(
     client: LiveKitAPI, room: str, *, timeout_s: float = LIST_TIMEOUT_S
 ) -> list[ParticipantInfo] | None:
     """Everybody in the room, hidden ones too; None when the server does not say in time."""
-    from aiohttp import ClientError
-    from livekit.api import ListParticipantsRequest, TwirpError
+    from livekit.api import ListParticipantsRequest
 
-    request = client.room.list_participants(ListParticipantsRequest(room=room))
+    answer = await _asked(client.room.list_participants(ListParticipantsRequest(room=room)), room, timeout_s)
+    return None if answer is None else list(answer.participants)
+
+
+async def room_exists(client: LiveKitAPI, room: str, *, timeout_s: float = LIST_TIMEOUT_S) -> bool | None:
+    """Whether the server has this room; None when it does not say in time."""
+    from livekit.api import ListRoomsRequest
+
+    answer = await _asked(client.room.list_rooms(ListRoomsRequest(names=[room])), room, timeout_s)
+    return None if answer is None else bool(answer.rooms)
+
+
+async def _asked(request: Awaitable[T], room: str, timeout_s: float) -> T | None:
+    """The server's answer about a room; None without one in time."""
+    from aiohttp import ClientError
+    from livekit.api import TwirpError
+
     try:
-        answer = await asyncio.wait_for(request, timeout_s)
+        return await asyncio.wait_for(request, timeout_s)
     except (TwirpError, ClientError, asyncio.TimeoutError, OSError) as error:
         log.warning("the room could not be looked at", extra={"error": repr(error), "pii": {"room": room}})
         return None
-    return list(answer.participants)
 
 
 def attended(participants: Iterable[ParticipantInfo], *, leaving: Collection[str] = ()) -> bool:

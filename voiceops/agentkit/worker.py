@@ -319,6 +319,16 @@ class Worker:
             return []
         return [process.running_job for process in pool.processes if process.running_job]
 
+    async def end_job(self, job: RunningJobInfo) -> None:
+        """Tell a job to end, as livekit-agents does when its room disconnects; one that already ends goes on."""
+        from livekit.agents.ipc import channel, proto
+        from livekit.agents.utils.aio import duplex_unix
+
+        for process in self.server._proc_pool.processes:
+            if process.running_job is job:
+                with suppress(duplex_unix.DuplexClosed):  # it has ended meanwhile
+                    await channel.asend_message(process._pch, proto.ShutdownRequest())
+
     @property
     def calls(self) -> int:
         return len(self.jobs)

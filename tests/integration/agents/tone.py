@@ -41,10 +41,12 @@ async def _accept(request: JobRequest) -> None:
 
 @server.rtc_session(agent_name=os.environ.get("TONE_AGENT_NAME", ""), on_request=_accept)
 async def entrypoint(ctx: JobContext) -> None:
-    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -leave, -answer, -beep, -stall."""
+    """The end of the room's name picks a behaviour: -silent, -mute, -raise, -hang, -leave, -answer, -beep, -stall."""
     mode = ctx.job.room.name.rpartition("-")[2]
     if mode == "raise":
         raise RuntimeError("an entrypoint that fails")
+    if mode == "hang":
+        await asyncio.Event().wait()
     words_ended = asyncio.Event()
     if mode == "answer":
         ctx.room.on("track_subscribed", lambda track, *_: _listen(track, words_ended))
