@@ -33,20 +33,14 @@ async def list_participants(
     """Everybody in the room, hidden ones too; None when the server does not say in time."""
     from livekit.api import ListParticipantsRequest
 
-    answer = await _asked(client.room.list_participants(ListParticipantsRequest(room=room)), room, timeout_s)
+    answer = await ask_about(
+        room, client.room.list_participants(ListParticipantsRequest(room=room)), timeout_s=timeout_s
+    )
     return None if answer is None else list(answer.participants)
 
 
-async def room_exists(client: LiveKitAPI, room: str, *, timeout_s: float = LIST_TIMEOUT_S) -> bool | None:
-    """Whether the server has this room; None when it does not say in time."""
-    from livekit.api import ListRoomsRequest
-
-    answer = await _asked(client.room.list_rooms(ListRoomsRequest(names=[room])), room, timeout_s)
-    return None if answer is None else bool(answer.rooms)
-
-
-async def _asked(request: Awaitable[T], room: str, timeout_s: float) -> T | None:
-    """The server's answer about a room; None without one in time."""
+async def ask_about(room: str, request: Awaitable[T], *, timeout_s: float = LIST_TIMEOUT_S) -> T | None:
+    """The answer of the server to a request about a room; None without one in time."""
     from aiohttp import ClientError
     from livekit.api import TwirpError
 
@@ -62,21 +56,17 @@ def attended(participants: Iterable[ParticipantInfo], *, leaving: Collection[str
 
     ``leaving`` are identities that don't count any more.
     """
-    from livekit.protocol.models import ParticipantInfo
-
+    info = _participant_info()
     return any(
-        one.kind != ParticipantInfo.AGENT
-        and one.state != ParticipantInfo.DISCONNECTED
-        and one.identity not in leaving
+        one.kind != info.AGENT and one.state != info.DISCONNECTED and one.identity not in leaving
         for one in participants
     )
 
 
 def called(participants: Iterable[ParticipantInfo], *, leaving: Collection[str] = ()) -> bool:
     """Whether somebody other than agents and recorders is in the room."""
-    from livekit.protocol.models import ParticipantInfo
-
-    return attended((one for one in participants if one.kind != ParticipantInfo.EGRESS), leaving=leaving)
+    info = _participant_info()
+    return attended((one for one in participants if one.kind != info.EGRESS), leaving=leaving)
 
 
 def deletes_room(identity: str, participants: Iterable[Any]) -> bool:
@@ -84,15 +74,21 @@ def deletes_room(identity: str, participants: Iterable[Any]) -> bool:
 
     Takes participants of the API and of ``rtc.Room`` alike.
     """
-    from livekit.protocol.models import ParticipantInfo
-
+    info = _participant_info()
     return all(
         one.identity >= identity
         for one in participants
-        if one.kind == ParticipantInfo.AGENT and one.attributes.get(READY_ATTRIBUTE) == "1"
+        if one.kind == info.AGENT and one.attributes.get(READY_ATTRIBUTE) == "1"
     )
 
 
 def caller_deletes(room: str) -> bool:
     """Whether whoever calls deletes the room: true of the rooms of ``inv call``."""
     return room.startswith(CALL_ROOM_PREFIX)
+
+
+def _participant_info() -> type[ParticipantInfo]:
+    """Imported late: a worker that starts does not need it."""
+    from livekit.protocol.models import ParticipantInfo
+
+    return ParticipantInfo

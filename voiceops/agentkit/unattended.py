@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aiohttp import ClientError
-from livekit.api import DeleteRoomRequest, LiveKitAPI, RoomParticipantIdentity, TwirpError
+from livekit.api import DeleteRoomRequest, ListRoomsRequest, LiveKitAPI, RoomParticipantIdentity, TwirpError
 
 from voiceops.agentkit import attendance
 
@@ -87,7 +87,7 @@ class _Unattended:
             )
         else:
             # Nobody in it proves nothing: a server of several nodes may leave participants out.
-            over = present == [] and await attendance.room_exists(self._client, room.name) is False
+            over = present == [] and await self._is_gone(room.name)
         self._since.pop((job.job.id, not joined), None)
         if not over:
             self._since.pop((job.job.id, joined), None)
@@ -104,6 +104,13 @@ class _Unattended:
                 "told a job to end whose room is gone",
                 extra={"call_id": job.job.id, "pii": {"room": room.name}},
             )
+
+    async def _is_gone(self, room: str) -> bool:
+        """Whether the server says that it has no such room."""
+        answer = await attendance.ask_about(
+            room, self._client.room.list_rooms(ListRoomsRequest(names=[room]))
+        )
+        return answer is not None and not answer.rooms
 
     async def _leave(self, job: RunningJobInfo, identity: str, present: list[ParticipantInfo]) -> None:
         """Delete the room, or only leave it where another agent is the one that deletes it."""

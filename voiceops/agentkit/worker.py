@@ -321,13 +321,12 @@ class Worker:
 
     async def end_job(self, job: RunningJobInfo) -> None:
         """Tell a job to end, as livekit-agents does when its room disconnects; one that already ends goes on."""
-        from livekit.agents.ipc import channel, proto
-        from livekit.agents.utils.aio import duplex_unix
+        from livekit.agents import ipc, utils
 
         for process in self.server._proc_pool.processes:
             if process.running_job is job:
-                with suppress(duplex_unix.DuplexClosed):  # it has ended meanwhile
-                    await channel.asend_message(process._pch, proto.ShutdownRequest())
+                with suppress(utils.aio.duplex_unix.DuplexClosed):  # it has ended meanwhile
+                    await ipc.channel.asend_message(process._pch, ipc.proto.ShutdownRequest())
 
     @property
     def calls(self) -> int:
