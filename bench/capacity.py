@@ -1,13 +1,15 @@
 """Whether ``inv capacity`` says the same twice: ``python -m bench.capacity [--times 2] [--most 20]``.
 
-A host with systemd runs LiveKit and an agent that speaks all the while, as ``inv deploy`` brings them. It shares
-the machine with the callers, so that the number is that of both; the bar is that the numbers differ by 1 at most.
+A host with systemd runs LiveKit and an agent that speaks all the while, as ``inv deploy`` brings them. The host has
+one half of the cores, the callers the other: with ``--shared`` all share all of them, and callers who wait for the CPU
+hear gaps that no agent made. The bar is that the numbers differ by 1 at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +27,7 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--hold", type=float, default=10.0)
     parser.add_argument("--jobs", type=int, default=0, help="max_concurrent_jobs of the agent; 0: none")
+    parser.add_argument("--shared", action="store_true", help="host and callers use the same cores")
     chosen = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="voiceops-bench-") as name,
@@ -32,6 +35,10 @@ def main() -> int:
         hosts_prepared.agent_layer(run) as layer,
         run.cluster(1, layer=layer) as machines,
     ):
+        cores = sorted(os.sched_getaffinity(0))
+        if not chosen.shared:
+            machines[0].pin(cores[: len(cores) // 2])
+            os.sched_setaffinity(0, cores[len(cores) // 2 :])
         made = agent_servers(Path(name) / "project", machines, ENTRY)
         if chosen.jobs:
             made.variables["services"]["agent"]["max_concurrent_jobs"] = chosen.jobs

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -187,6 +187,13 @@ class Machine:
 
     def thaw(self) -> None:
         (self._cgroup / "cgroup.freeze").write_text("0")
+
+    def pin(self, cores: Collection[int]) -> None:
+        """Have everything that runs on the host, or will run there, use these cores only."""
+        for file in self._cgroup.rglob("cgroup.threads"):
+            for thread in file.read_text().split():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread), cores)
 
     def power_off(self) -> None:
         """Pull the plug: every process is gone at once, the disk stays as it is."""

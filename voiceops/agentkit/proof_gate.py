@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voiceops.agentkit.worker import Worker
 
 SUFFIX = ".gate"
-_EVERY_S = 0.05
+_EVERY_S = 0.02
 _NAME_LENGTH = 200
 
 

@@ -29,18 +29,19 @@ def agent_health(unit: UnitState) -> Any:
     The place follows from the unit's own names, which are root's. The last step of it is the service's, and
     no link there is followed.
     """
-    mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
-    if not mark or not is_instance(unit):
+    place = health_socket(unit)
+    if not place:
         return None
-    which = instance_of(unit["unit"])
     descriptor = -1
     try:
-        descriptor = os.open(f"/run/{mark[1]}/{mark[2]}-{which}/health", os.O_PATH | os.O_NOFOLLOW)
+        descriptor = os.open(place, os.O_PATH | os.O_NOFOLLOW)
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return None
         with socket.socket(socket.AF_UNIX) as connection:
-            place = f"/proc/self/fd/{descriptor}"
-            said = http_answer(connection, place, "/health", time.monotonic() + ANSWER_S) or {}
+            said = (
+                http_answer(connection, f"/proc/self/fd/{descriptor}", "/health", time.monotonic() + ANSWER_S)
+                or {}
+            )
             kinds = {"calls": int, "rooms": list, "worker_id": str, "registered": bool, "draining": bool}
             return (
                 said
@@ -54,10 +55,22 @@ def agent_health(unit: UnitState) -> Any:
             os.close(descriptor)
 
 
+def health_socket(unit: UnitState) -> str:
+    """Where an agent answers; it takes that away when its drain is over, before its process ends."""
+    folder = runtime_folder(unit)
+    return f"{folder}/health" if folder else ""
+
+
 def gate_file(unit: UnitState) -> str:
     """Where an agent reads the name that it registers until it is proved (``agentkit/proof_gate.py``)."""
+    folder = runtime_folder(unit)
+    return f"{folder}.gate" if folder else ""
+
+
+def runtime_folder(unit: UnitState) -> str:
+    """The folder in /run of an agent's instance; empty for other units."""
     mark = re.search(r"(?:^|\s)VOICEOPS_UNIT=([^/\s]+)/(\S+)", unit["environment"])
-    return f"/run/{mark[1]}/{mark[2]}-{instance_of(unit['unit'])}.gate" if mark and is_instance(unit) else ""
+    return f"/run/{mark[1]}/{mark[2]}-{instance_of(unit['unit'])}" if mark and is_instance(unit) else ""
 
 
 def close_gate(unit: UnitState, name: str) -> None:

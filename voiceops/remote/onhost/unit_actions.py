@@ -13,12 +13,19 @@ import re
 import signal
 import time
 
-from voiceops.remote.onhost.agents import agent_health, close_gate, drain_note, open_gate, told_to_drain
+from voiceops.remote.onhost.agents import (
+    agent_health,
+    close_gate,
+    drain_note,
+    health_socket,
+    open_gate,
+    told_to_drain,
+)
 from voiceops.remote.onhost.base import Cancel, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.processes import process_variable, start_time
-from voiceops.remote.onhost.unit_state import LOG_BYTES, run_lines, systemctl, unit_state
+from voiceops.remote.onhost.unit_state import LOG_BYTES, WANTS, run_lines, systemctl, unit_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -212,12 +219,15 @@ def unready(unit: UnitState, request: WaitForUnit) -> str:
 
 
 def enable_only(unit: str, pattern: str) -> None:
-    """Of the instances that the pattern names, make this the one that starts with the host."""
-    present = {os.path.basename(path) for path in glob.glob(f"/etc/systemd/system/*.wants/{pattern}")}
+    """Of the instances that the pattern names, make this the one that starts with the host.
+
+    Which one does is read when the host boots: for a reload now, the one before would take calls for longer.
+    """
+    present = {os.path.basename(path) for path in glob.glob(f"{WANTS}/{pattern}")}
     if unit not in present:
-        systemctl("enable", "--quiet", unit)
+        systemctl("enable", "--quiet", "--no-reload", unit)
     if present - {unit}:
-        systemctl("disable", "--quiet", *sorted(present - {unit}))
+        systemctl("disable", "--quiet", "--no-reload", *sorted(present - {unit}))
 
 
 @answers("units.end")
@@ -235,6 +245,7 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
     if seen["active"] in ("inactive", "failed"):
         open_gate(seen)
         return {"gone": True}
+    answered = os.path.exists(health_socket(seen))
     if seen["active"] != "deactivating":
         systemctl("stop", "--no-block", name)
     if request["kill"]:
@@ -258,6 +269,8 @@ def end_unit(request: EndUnit, channel: Channel) -> EndAnswer:
             said = agent_health(seen)
             if said and said.get("draining"):
                 return {"gone": False, "health": said}
+            if answered and not os.path.exists(health_socket(seen)):
+                return {"gone": False, "health": None}  # it had nothing to wait for, and is about to end
         flag = "draining" if request["begin"] else ""
         pause(seen, waited_s, until=began + request["timeout_s"], flag=flag)
     open_gate(seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import re
 import time
 
@@ -18,6 +20,8 @@ OBSERVED_PROPERTIES = (
 SHOWN_BYTES = 4_000_000
 LOG_BYTES = 4_000_000
 """Of the journal, the newest."""
+WANTS = "/etc/systemd/system/*.wants"
+"""Folders with the links to what starts with the host."""
 NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
 """What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
 
@@ -43,6 +47,18 @@ def unit_states(*patterns: str, shown: list[dict[str, str]] | None = None) -> li
         shown = shown_units(OBSERVED_PROPERTIES, *patterns)
     # One that matches two names is shown twice.
     return list({block["Id"]: _typed(block) for block in shown if block.get("Id")}.values())
+
+
+def enabled_state(block: dict[str, str]) -> str:
+    """``UnitFileState``; of an instance by its link, as systemd remembers its own answer until it reads all units anew."""
+    state = block.get("UnitFileState", "")
+    if "@" not in block["Id"] or state not in ("enabled", "disabled"):
+        return state
+    return (
+        "enabled"
+        if any(os.path.lexists(f"{wants}/{block['Id']}") for wants in glob.glob(WANTS))
+        else "disabled"
+    )
 
 
 def unit_state(name: str) -> UnitState:
@@ -75,7 +91,7 @@ def _typed(block: dict[str, str]) -> UnitState:
         "status": int(block.get("ExecMainStatus") or 0),
         "environment": block.get("Environment", ""),
         "files": re.findall(r"(/.*?) \(ignore_errors=", block.get("EnvironmentFiles", "")),
-        "enabled": block.get("UnitFileState", ""),
+        "enabled": enabled_state(block),
         "text": block.get("StatusText", ""),
         "invocation": block.get("InvocationID", ""),
         "age_s": time.monotonic() - started_us / 1e6
