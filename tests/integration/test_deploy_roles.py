@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from livekit import rtc
+from livekit import api, rtc
 
 from tests.integration.conftest import Fleet
 from tests.support import callers, hosts
-from tests.support.roles import ROLES, bring_redis, role_servers
+from tests.support.live import API_KEY, API_SECRET
+from tests.support.roles import REDIS_PASSWORD, ROLES, bring_redis, role_servers
 from tests.support.servers import PROJECT, Servers
 
 ENTRY = Path(__file__).parent / "agents" / "tone.py"
@@ -132,6 +133,57 @@ def test_a_changed_server_restarts_one_node_after_the_other(deployed: Servers) -
     up_again = since([first], "livekit.service")[0]
     began = int(shown(second, "livekit.service", "InactiveExitTimestampMonotonic"))
     assert up_again < began
+
+
+async def room_on(servers: Servers, node: hosts.Machine) -> str:
+    """The name of a new room without an agent that lies on this node, as LiveKit has written into Redis."""
+    store = servers.groups["store"][0]
+    ask = f"REDISCLI_AUTH={REDIS_PASSWORD} redis-cli -h {store.address} --raw HGET"
+    async with api.LiveKitAPI(node_url(node), API_KEY, API_SECRET) as client:
+        for number in range(30):
+            name = f"handed-over-{number}"
+            nobody = api.RoomAgentDispatch(agent_name="nobody")
+            await client.room.create_room(api.CreateRoomRequest(name=name, agents=[nobody]))
+            place = store.shell(f"{ask} room_node_map {name}").stdout.strip()
+            if node.address in store.shell(f"{ask} nodes {place}").stdout:
+                return name
+            await client.room.delete_room(api.DeleteRoomRequest(room=name))
+    raise AssertionError(f"no room came to lie on {node.name}")
+
+
+async def test_a_node_hands_its_callers_over_while_it_restarts_and_nobody_is_seen_to_leave(
+    deployed: Servers,
+) -> None:
+    first, second = deployed.groups["media"]
+    room = await room_on(deployed, second)
+    deployed.variables["services"]["livekit"]["log_level"] = "warn"
+    deployed.write()
+    before = {node.name: shown(node, "livekit.service", "MainPID") for node in (first, second)}
+
+    def is_new(node: hosts.Machine) -> bool:
+        return shown(node, "livekit.service", "MainPID") not in ("", before[node.name])
+
+    left: list[str] = []
+    async with callers.caller(node_url(second), room, identity="there") as there:
+        there.on("participant_disconnected", lambda one: left.append(one.identity))
+        async with callers.caller(node_url(first), room):
+            while not there.remote_participants:  # noqa: ASYNC110 - until both see each other
+                await asyncio.sleep(0.05)
+            deploying = deployed.spawn("deploy", "--group", "servers", "--no-call", "--drain", "90")
+            try:
+                while not is_new(first):
+                    assert deploying.poll() is None, deploying.communicate()
+                    await asyncio.sleep(0.2)
+                await asyncio.sleep(3.0)
+                assert (left, len(there.remote_participants)) == ([], 1)
+                assert not is_new(second), "it waits for its call"
+            except BaseException:
+                deploying.kill()
+                raise
+        await there.disconnect()
+    out, err = await asyncio.to_thread(deploying.communicate, timeout=90)
+    assert deploying.returncode == 0, out + err
+    assert is_new(second)
 
 
 def test_with_a_node_down_calls_go_through_the_other_and_the_rest_is_deployed(deployed: Servers) -> None:
