@@ -20,7 +20,7 @@ from livekit import api, rtc
 
 from tests.support import live
 from tests.support.callers import caller
-from voiceops.adapters.livekit.api import LivekitApi
+from tests.support.server_rooms import agents_in, gone, rooms_of
 from voiceops.model.calls import CallPlan, CallTarget
 from voiceops.model.secret import Secret
 from voiceops.wiring.calls import run_calls
@@ -306,30 +306,6 @@ async def test_no_job_process_outlives_its_call(line: Line) -> None:
     children = {child.pid for child in psutil.Process(line.process.pid).children(recursive=True)}
 
     assert not jobs & children
-
-
-@asynccontextmanager
-async def rooms_of(server: live.LiveServer) -> AsyncIterator[LivekitApi]:
-    async with LivekitApi(server.url, Secret(server.api_key), Secret(server.api_secret)) as session:
-        yield session
-
-
-async def agents_in(session: LivekitApi, room: str, *, timeout_s: float = 30) -> list[str]:
-    """The agents of a room, once there is one."""
-    for _ in range(int(timeout_s / 0.1)):
-        agents = [one.identity for one in await session.list_participants(room) if one.is_agent]
-        if agents:
-            return agents
-        await asyncio.sleep(0.1)
-    raise AssertionError("no agent came")
-
-
-async def gone(session: LivekitApi, room: str, *, timeout_s: float) -> bool:
-    for _ in range(int(timeout_s / 0.1)):
-        if not await session.list_rooms([room]):
-            return True
-        await asyncio.sleep(0.1)
-    return False
 
 
 async def test_an_agent_that_nobody_joins_leaves_and_takes_the_room_along(line: Line) -> None:
