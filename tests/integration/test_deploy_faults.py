@@ -6,6 +6,7 @@ With commands, which are up at once. What agents do: test_deploy_agents.py and t
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -238,6 +239,18 @@ def small_opt(fresh_host: hosts.Machine) -> Iterator[hosts.Machine]:
         yield fresh_host
 
 
+# Takes all that a folder's disk has left as soon as an upload has begun.
+_FILLER = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+while not any(part.stat().st_blocks for part in folder.glob("blobs/*.part")):
+    time.sleep(0.01)
+disk = os.statvfs(folder)
+with (folder / "filler").open("wb") as filler:
+    os.posix_fallocate(filler.fileno(), 0, disk.f_bavail * disk.f_frsize)
+"""
+
+
 def test_a_full_disk_in_an_upload_leaves_the_old_binary_and_no_litter(
     tmp_path: Path, small_opt: hosts.Machine
 ) -> None:
@@ -252,11 +265,9 @@ def test_a_full_disk_in_an_upload_leaves_the_old_binary_and_no_litter(
     with binary.open("ab") as file:
         file.write(b"\0" * (1 << 20))
     # It fits as long as nobody else writes; somebody does once the upload is on its way.
-    begun = f"ls -s /var/lib/{PROJECT}/blobs/*.part 2>/dev/null | grep -q '^[1-9]'"
-    small_opt.shell(
-        f"(until {begun}; do :; done; head -c 100M /dev/zero > /var/lib/{PROJECT}/filler) > /dev/null 2>&1 &"
-    )
-    failed = servers.inv("deploy", "--group", "servers", code=1)
+    small_opt.shell(f"python3 -c {shlex.quote(_FILLER)} /var/lib/{PROJECT} > /dev/null 2>&1 &")
+    with small_opt.delayed(round_trip_ms=200):  # so that the upload takes seconds
+        failed = servers.inv("deploy", "--group", "servers", code=1)
     assert "the disk is full" in failed.err, "before it began it would be too full"
     assert small_opt.shell(f"sha256sum /opt/{PROJECT}/bin/livekit-server").stdout == before
     assert (

@@ -56,14 +56,14 @@ class Tunnel:
                 far = self._far()
             except VoiceopsError:
                 return
-            with contextlib.closing(far):
-                back = threading.Thread(target=_copy_back, args=(far, reachable_endpoint), daemon=True)
-                back.start()
-                with contextlib.suppress(OSError, EOFError):
-                    while data := reachable_endpoint.recv(_CHUNK_BYTES):
-                        far.sendall(data)
-                    far.shutdown_write()
-                    back.join()
+            back = threading.Thread(target=_copy_back, args=(far, reachable_endpoint), daemon=True)
+            back.start()
+            # Closing sends a message, too: over a connection that has just been cut, it fails.
+            with contextlib.suppress(OSError, EOFError), contextlib.closing(far):
+                while data := reachable_endpoint.recv(_CHUNK_BYTES):
+                    far.sendall(data)
+                far.shutdown_write()
+                back.join()
         self._open.discard(reachable_endpoint)
 
     def _far(self) -> Channel:
