@@ -112,7 +112,7 @@ async def test_a_changed_agent_takes_over_while_the_old_one_finishes_its_call(
         # Deployed once more, the one that drains is left alone: a second signal would end its call.
         assert (await asyncio.to_thread(deployed.deploy))["changed_count"] == 0
         assert agent in person.remote_participants
-    log = host.shell(f"journalctl -u {old[0]} -o cat").stdout
+    log = host.journal("-u", old[0], "-o", "cat")
     assert log.count("Stopping ") <= 1
     await asyncio.to_thread(deployed.inv, "rooms.delete", "overlap-call", "--host", host.name)
     await asyncio.to_thread(_wait_gone, host, old[0])

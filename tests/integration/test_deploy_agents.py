@@ -206,6 +206,6 @@ async def test_a_server_with_an_agent_alone_in_a_room_restarts_without_being_kil
     deployed.write()
     since = host.shell("date +%s").stdout.strip()
     await asyncio.to_thread(deployed.deploy, "--no-call")
-    log = host.shell(f"journalctl -u {PROJECT}-livekit --since @{since} -o cat").stdout
+    log = host.journal("-u", f"{PROJECT}-livekit", "--since", f"@{since}", "-o", "cat")
     assert "Deactivated successfully" in log
     assert "timed out" not in log

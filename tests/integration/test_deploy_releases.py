@@ -185,9 +185,7 @@ def test_the_timer_cleans_rooms_on_the_host(deployed: Servers, prepared_host: ho
         with onhost.elapsing(prepared_host, timer):
             ends_at = time.monotonic() + 40
             while asyncio.run(_rooms_named(prepared_host, "nobody-came")):
-                assert time.monotonic() < ends_at, prepared_host.shell(
-                    "journalctl -u '*cleanup-rooms*' -n 30"
-                ).stdout
+                assert time.monotonic() < ends_at, prepared_host.journal("-u", "*cleanup-rooms*", "-n", "30")
                 time.sleep(0.2)
     finally:
         del deployed.variables["rooms"]

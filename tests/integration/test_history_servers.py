@@ -59,7 +59,7 @@ def test_a_call_on_a_server_without_webhooks_is_in_its_history(
     while not (found := calls(servers, prepared_host.name)) or not found[0]["ended_at"]:
         assert time.monotonic() < ends_at, (
             found,
-            prepared_host.shell(f"journalctl -o cat --no-pager -u '{PROJECT}-*' | tail -n 60").stdout,
+            prepared_host.journal("-o", "cat", "-u", f"{PROJECT}-*", "-n", "60"),
         )
         time.sleep(0.5)
     (call,) = found

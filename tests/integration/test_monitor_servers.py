@@ -53,13 +53,11 @@ def pid_of(machine: hosts.Machine, service: str) -> int:
 
 
 def log_of(machine: hosts.Machine) -> str:
-    return machine.shell(f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' | tail -n 60").stdout
+    return machine.journal("-o", "cat", "-u", f"{PROJECT}-monitor*", "-n", "60")
 
 
 def log_since(machine: hosts.Machine, epoch_s: float) -> str:
-    return machine.shell(
-        f"journalctl -o cat --no-pager -u '{PROJECT}-monitor*' --since @{epoch_s:.6f}"
-    ).stdout
+    return machine.journal("-o", "cat", "-u", f"{PROJECT}-monitor*", "--since", f"@{epoch_s:.6f}")
 
 
 def soon(machine: hosts.Machine, condition: Callable[[], bool]) -> None:

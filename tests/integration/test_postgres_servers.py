@@ -87,6 +87,6 @@ def test_a_deploy_makes_a_cluster_of_its_own_and_keeps_it(tmp_path: Path, fleet:
     machine.shell(f"echo 'work_mem = 9MB' >> /etc/{PROJECT}/db.conf")
     assert f"/etc/{PROJECT}/db.conf" in servers.inv("drift", "--group", "servers", code=2).out
     servers.inv("stop", "--group", "servers")
-    journal = machine.shell(f"journalctl -u {PROJECT}-db -o cat").stdout
+    journal = machine.journal("-u", f"{PROJECT}-db", "-o", "cat")
     assert "received fast shutdown request" in journal
     assert PASSWORD not in journal

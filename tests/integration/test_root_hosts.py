@@ -151,7 +151,7 @@ def test_a_port_that_another_unit_of_the_same_user_owns_is_not_ours(
         )
         ready_host.shell("systemctl daemon-reload")
         assert ready_host.shell("systemctl start frontdesk-web", check=False).returncode != 0
-        log = ready_host.shell("journalctl --sync; journalctl -u frontdesk-web -o cat --no-pager").stdout
+        log = ready_host.journal("-u", "frontdesk-web", "-o", "cat")
         assert f"port {PORT} belongs to another process" in log, log[-2000:]
     finally:
         ready_host.shell(
@@ -253,7 +253,7 @@ def test_a_job_with_peers_reaches_them_and_nobody_else(ready_host: hosts.Machine
         onhost.install(ready_host, [service])
         onhost.environment(ready_host, name, {})
         ready_host.shell(f"systemctl start {service.name}")
-        log = ready_host.shell(f"journalctl -u {service.name} -o json --no-pager").stdout
+        log = ready_host.journal("-u", service.name, "-o", "json")
         lines = [json.loads(line).get("MESSAGE") for line in log.splitlines()]
         codes[name] = [int(line) for line in lines if str(line).isdigit()]
     refused = 111

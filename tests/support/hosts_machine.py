@@ -181,6 +181,10 @@ class Machine:
         finally:
             self.shell(f"umount --lazy {place}")
 
+    def journal(self, *arguments: str) -> str:
+        """What ``journalctl`` prints, once what was written a moment ago is there."""
+        return self.shell(f"journalctl --sync; {shlex.join(['journalctl', '--no-pager', *arguments])}").stdout
+
     def freeze(self) -> None:
         """Every process of the host stops, its kernel still answers TCP: a host that hangs."""
         (self._cgroup / "cgroup.freeze").write_text("1")

@@ -14,7 +14,7 @@ from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.observe import observe_services
 from voiceops.remote.onhost.processes import process_variable
 from voiceops.remote.onhost.service_probes import probe_services
-from voiceops.remote.onhost.unit_state import LOG_BYTES
+from voiceops.remote.onhost.unit_state import LOG_BYTES, sync_journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ def process_state(pid: int) -> str:
 
 def unit_lines(units: list[str], since: float) -> list[tuple[float, str, str]]:
     """Seconds, unit and text, oldest first."""
-    # What was written a moment ago may still be on its way.
-    subprocess.run(["journalctl", "--sync"], stderr=subprocess.DEVNULL, timeout=10, check=False)
+    sync_journal()
     argv = ["journalctl", "--quiet", "--no-pager", "--output=json", f"--since=@{since:.6f}"]
     argv += ["--output-fields=MESSAGE,_SYSTEMD_UNIT", *(f"--unit={unit}" for unit in units)]
     kept: collections.deque[tuple[float, str, str]] = collections.deque()

@@ -25,7 +25,14 @@ from voiceops.remote.onhost.base import Cancel, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 from voiceops.remote.onhost.processes import process_variable, start_time
-from voiceops.remote.onhost.unit_state import LOG_BYTES, WANTS, run_lines, systemctl, unit_state
+from voiceops.remote.onhost.unit_state import (
+    LOG_BYTES,
+    WANTS,
+    run_lines,
+    sync_journal,
+    systemctl,
+    unit_state,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -180,6 +187,7 @@ def died(unit: UnitState, first: int) -> str:
 
 def last_ending(name: str) -> tuple[str, str]:
     """How the last main process of a unit ended, and its run, as the journal has it: the unit tells of the one that runs now."""
+    sync_journal()
     argv = ["journalctl", "--quiet", "--no-pager", "--output=json", "--lines=1"]
     argv += [f"UNIT={name}", f"MESSAGE_ID={PROCESS_EXIT}"]
     lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()

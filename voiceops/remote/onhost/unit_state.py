@@ -110,12 +110,16 @@ def instance_of(name: str) -> str:
     return name.partition("@")[2].rpartition(".service")[0]
 
 
+def sync_journal() -> None:
+    """Wait for what units have written: right after one died, its last lines may still be on their way to the journal."""
+    run_child(["journalctl", "--sync"], Cancel(), timeout_s=30.0)
+
+
 def run_lines(invocation: str, count: int) -> list[str]:
     """Return the last lines of one run of a unit."""
     if not invocation:
         return []
-    # What a unit wrote right before it died may still be on its way to the journal.
-    run_child(["journalctl", "--sync"], Cancel(), timeout_s=30.0)
+    sync_journal()
     argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}"]
     argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
     lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()

@@ -6,7 +6,7 @@ import time
 
 from voiceops.remote.onhost.base import Failed, expect
 from voiceops.remote.onhost.host import ResourceHandler, ResourcePlan, ResourceRun
-from voiceops.remote.onhost.unit_state import OBSERVED_PROPERTIES, shown_units
+from voiceops.remote.onhost.unit_state import OBSERVED_PROPERTIES, shown_units, sync_journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def show_units(run: ResourceRun, names: list[str]) -> dict[str, dict[str, str]]:
 
 def unit_log(run: ResourceRun, name: str) -> list[str]:
     """The last lines that the unit wrote."""
+    sync_journal()
     return run.child("journalctl", "-u", name, "-n", "20", "-o", "cat", "--no-pager", errors=False).tail()
 
 
