@@ -165,8 +165,9 @@ def _changed(
     """One file of the agent is another: against the worker's own start on that host and the floor.
 
     ``call``: with the proof call, beside which the agent settles; without it nothing else is left to do meanwhile.
+    ``later_audio_s``: what a call to the same agent takes once it has been up for a while, the least that a proof costs.
     """
-    costs, starts, floors, calls = [], [], [], []
+    costs, starts, floors, calls, later = [], [], [], [], []
     for number in range(rounds):
         text = f"# {delay_ms} {number} {time.time()}\n{ENTRY.read_text()}"
         (servers.folder / "agent" / "agent.py").write_text(text)
@@ -176,6 +177,8 @@ def _changed(
         costs.append(time.monotonic() - began)
         calls.append((done.call.audio_s if done.call else None) or 0.0)
         starts.append(_worker_start(machine))
+        again = servers.inv("call", "--host", machine.name, "--json").json if call else {"calls": [{}]}
+        later.append(again["calls"][0].get("audio_s", 0.0))
     cost, start, floor = map(statistics.median, (costs, starts, floors))
     return {
         "part": f"agent changed, {'proved by a call' if call else 'no call'}",
@@ -184,6 +187,7 @@ def _changed(
         "floor_s": round(floor, 3),
         "worker_start_s": round(start, 3),
         "first_audio_s": round(statistics.median(calls), 3),
+        "later_audio_s": round(statistics.median(later), 3),
         "s": round(cost, 3),
         "beyond_both_s": round(cost - start - floor, 3),
         "of_both": round(cost / (start + floor), 2),
