@@ -72,7 +72,7 @@ def test_the_command_ends_when_its_time_is_over(tmp_path: Path) -> None:
         began = time.monotonic()
         error = error_of(made.inv("recover", "--timeout", "6", "--json", code=1).json)
         # To begin, and to end a call that is under way, takes its time on a busy machine.
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 30
         assert "recover took longer than 6 s" in error["message"]
 
 

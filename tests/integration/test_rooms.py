@@ -307,7 +307,7 @@ def test_cleanup_proves_within_one_run_that_an_agent_is_alone(
 ) -> None:
     project.variables["rooms"] = {"stale_after_s": 300, "stuck_agent_after_s": 0.2}
     project.write()
-    project.inv("rooms.dispatch", "stuck", "--agent", AGENT, "--wait", "--timeout", "15")
+    project.inv("rooms.dispatch", "stuck", "--agent", AGENT, "--wait", "--timeout", "60")
     time.sleep(0.5)  # one that came within the 0.2 s is left to the next run
     (deleted,) = project.inv("cleanup-rooms", "--json").json["deleted"]
     assert (deleted["room"], deleted["rule"]) == ("stuck", "agents-alone")

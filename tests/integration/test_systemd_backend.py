@@ -199,6 +199,18 @@ def test_a_new_agent_that_dies_is_stopped_and_the_old_one_serves_on(backend: Sys
     assert (left.pid, left.state) == (old.pid, ServiceState.READY)
 
 
+def test_the_last_words_of_an_agent_that_dies_are_found_although_the_journal_was_late(
+    backend: SystemdBackend, ready_host: hosts.Machine
+) -> None:
+    up(backend, agent("r1"))
+    # It reads them after the death then, and can no longer find out which run wrote them.
+    journald = "systemctl kill --kill-who=main --signal={} systemd-journald"
+    ready_host.shell(f"{journald.format('STOP')}; (sleep 1.5; {journald.format('CONT')}) > /dev/null 2>&1 &")
+    with pytest.raises(ServiceError, match="stopped again") as failed:
+        up(backend, agent("bad"))
+    assert "the model file is missing" in failed.value.log_tail
+
+
 def test_the_same_release_can_be_replaced_by_overlap(backend: SystemdBackend) -> None:
     old = up(backend, agent("r1"))
     new = up(backend, agent("r1"))

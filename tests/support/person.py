@@ -54,7 +54,7 @@ class Person:
         while not any(words in sentence for sentence in self.heard):
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), 20)
+                await asyncio.wait_for(self._news.wait(), 60)
             except asyncio.TimeoutError:
                 raise AssertionError(f"no {words!r} in {self.heard}") from None
         return next(sentence for sentence in self.heard if words in sentence)

@@ -11,10 +11,11 @@ import time
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.disks import disk_states
 from voiceops.remote.onhost.entry import answers
+from voiceops.remote.onhost.journal_lines import LOG_BYTES, message_of
 from voiceops.remote.onhost.observe import observe_services
 from voiceops.remote.onhost.processes import process_variable
 from voiceops.remote.onhost.service_probes import probe_services
-from voiceops.remote.onhost.unit_state import LOG_BYTES, sync_journal
+from voiceops.remote.onhost.unit_state import sync_journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,10 +64,7 @@ def unit_lines(units: list[str], since: float) -> list[tuple[float, str, str]]:
         assert journal.stdout is not None
         for line in journal.stdout:
             entry = json.loads(line)
-            text = entry.get("MESSAGE") or ""
-            if isinstance(text, list):  # bytes that are no text
-                text = bytes(text).decode(errors="replace")
-            text = text[:LINE_CHARACTERS]
+            text = message_of(entry)[:LINE_CHARACTERS]
             kept.append((int(entry["__REALTIME_TIMESTAMP"]) / 1e6, entry.get("_SYSTEMD_UNIT", ""), text))
             size += len(text)
             while size > LOG_BYTES:

@@ -24,11 +24,10 @@ from voiceops.remote.onhost.agents import (
 from voiceops.remote.onhost.base import Cancel, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
+from voiceops.remote.onhost.journal_lines import LOG_BYTES, ended_run_lines, run_lines
 from voiceops.remote.onhost.processes import process_variable, start_time
 from voiceops.remote.onhost.unit_state import (
-    LOG_BYTES,
     WANTS,
-    run_lines,
     sync_journal,
     systemctl,
     unit_state,
@@ -117,7 +116,8 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
             how, last_run = last_ending(seen["unit"])
             failed = f"it ended and was restarted, {how}"
         if failed:
-            log = run_lines(last_run or last_ending(seen["unit"])[1], RUN_LOG_LINES)
+            run = last_run or last_ending(seen["unit"])[1]
+            log = ended_run_lines(seen["unit"], run, RUN_LOG_LINES)
             return {"unit": seen, "ready": False, "died": True, "why": failed, "log": log}
         if to_open and seen["age_s"] >= request["settle_s"]:
             close_gate(seen, f"share {request['share']:.4f}" if request["share"] < 1 else "")
@@ -132,7 +132,7 @@ def await_unit(request: WaitForUnit) -> ReadyAnswer:
                 enable_only(request["unit"], request["enable"])
             return {"unit": observed_unit(seen), "ready": True}
         if now > ends_at:
-            log = run_lines(last_run, RUN_LOG_LINES)
+            log = ended_run_lines(seen["unit"], last_run, RUN_LOG_LINES)
             return {"unit": seen, "ready": False, "died": False, "why": missing, "log": log}
         if missing:
             pause(seen, now - began, until=ends_at, flag="registered" if request["enable"] else "")

@@ -18,12 +18,8 @@ OBSERVED_PROPERTIES = (
     "UnitFileState,StatusText,InvocationID,ExecMainStartTimestampMonotonic,EnvironmentFiles,CPUUsageNSec,MemoryCurrent"
 )
 SHOWN_BYTES = 4_000_000
-LOG_BYTES = 4_000_000
-"""Of the journal, the newest."""
 WANTS = "/etc/systemd/system/*.wants"
 """Folders with the links to what starts with the host."""
-NOISE = re.compile(r"\S+: (Killing process \d+ \(.*\) with signal|Consumed .* CPU time)")
-"""What systemd says of each process that is left: a dozen of such lines would hide the cause of a death."""
 
 
 def systemctl(*arguments: str) -> None:
@@ -113,14 +109,3 @@ def instance_of(name: str) -> str:
 def sync_journal() -> None:
     """Wait for what units have written: right after one died, its last lines may still be on their way to the journal."""
     run_child(["journalctl", "--sync"], Cancel(), timeout_s=30.0)
-
-
-def run_lines(invocation: str, count: int) -> list[str]:
-    """Return the last lines of one run of a unit."""
-    if not invocation:
-        return []
-    sync_journal()
-    argv = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count + 200}"]
-    argv += [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}"]
-    lines = run_child(argv, Cancel(), errors=False, limit=LOG_BYTES).output.splitlines()
-    return [line for line in lines if not NOISE.match(line)][-count:]

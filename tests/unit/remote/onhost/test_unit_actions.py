@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from voiceops.remote.messages import JournalEntry
+from voiceops.remote.onhost.journal_lines import NOISE, entries_of_run, message_of
 from voiceops.remote.onhost.unit_actions import LOOK_S, POLL_S, died, pause
-from voiceops.remote.onhost.unit_state import NOISE, counter
+from voiceops.remote.onhost.unit_state import counter
 
 
 def unit(**changes: Any) -> Any:
@@ -56,6 +58,44 @@ def test_what_systemd_says_of_each_process_that_is_left_is_no_cause() -> None:
     assert NOISE.match("frontdesk-agent@a1.service: Consumed 2.443s CPU time.")
     assert not NOISE.match("frontdesk-agent@a1.service: Main process exited, code=exited, status=1/FAILURE")
     assert not NOISE.match("Killing process failed: no such table")
+
+
+def told(message: str, run: str) -> JournalEntry:
+    """What systemd says of a run of a unit."""
+    return {"MESSAGE": message, "INVOCATION_ID": run, "_SYSTEMD_INVOCATION_ID": ""}
+
+
+def wrote(message: str, run: str | None = None) -> JournalEntry:
+    """What a process of the unit wrote; journald names its run, if it can still find out."""
+    return {"MESSAGE": message} if run is None else {"MESSAGE": message, "_SYSTEMD_INVOCATION_ID": run}
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        [wrote("no model", "r2"), told("exited", "r2")],
+        # As seen on a host under load in 26 of 40 deaths.
+        [wrote("no model"), told("exited", "r2")],
+        [told("exited", "r2"), wrote("no model")],
+        [wrote("no model", "r3"), told("exited", "r2")],
+    ],
+    ids=["its own", "of no run", "of no run, last", "of the next run"],
+)
+def test_the_last_words_of_a_run_are_found_whatever_journald_says_of_whose_they_are(
+    cause: list[JournalEntry],
+) -> None:
+    before = [told("Starting", "r1"), wrote("first"), wrote("more", "r1"), told("stopped", "r1")]
+    after = [told("Starting", "r3"), wrote("third"), wrote("third too", "r3")]
+    entries = [*before, told("Starting", "r2"), *cause, *after]
+    found = [message_of(entry) for entry in entries_of_run(entries, "r2")]
+    assert found[0] == "Starting"
+    assert sorted(found[1:]) == ["exited", "no model"]
+    assert entries_of_run(entries, "r9") == []
+
+
+def test_a_message_that_is_no_text_or_too_long_does_no_harm() -> None:
+    assert message_of({"MESSAGE": [79, 75, 255]}) == "OK\ufffd"
+    assert message_of({"MESSAGE": None}) == ""
 
 
 def test_a_counter_that_systemd_does_not_keep_is_none() -> None:
