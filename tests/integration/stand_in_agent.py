@@ -1,6 +1,6 @@
 """A stand-in for an agent on a test host: tells systemd and /health what agentkit would, counts signals.
 
-Drains while ``calls-INSTANCE`` exists in its state folder.
+Drains while ``calls-INSTANCE`` exists in its state folder. With ``lingers-INSTANCE`` it takes its time to end afterwards.
 """
 
 from __future__ import annotations
@@ -66,3 +66,6 @@ tell("STOPPING=1")
 while calls():
     time.sleep(0.02)
     tell("WATCHDOG=1")
+if os.path.exists(f"{STATE}/lingers-{NAME}"):
+    os.unlink(HEALTH)
+    time.sleep(3)

@@ -177,6 +177,16 @@ def test_agents_overlap_and_the_old_one_drains_with_one_signal(
     assert only(backend, agent("r2")).pid == new.pid, "its runtime folder went with the old one's"
 
 
+def test_an_old_agent_without_calls_is_not_waited_for_while_it_ends(
+    backend: SystemdBackend, ready_host: hosts.Machine
+) -> None:
+    old = up(backend, agent("r1"))
+    ready_host.shell("touch /var/lib/frontdesk/data/lingers-r1")
+    # Its health socket went before it could be asked whether it drains.
+    assert not backend.end(old, limit(20), StopForce.BEGIN), "its end was waited for"
+    assert backend.end(old, limit(20), StopForce.BEGIN)
+
+
 def test_only_the_instance_that_proved_itself_starts_with_the_host(
     backend: SystemdBackend, ready_host: hosts.Machine
 ) -> None:
