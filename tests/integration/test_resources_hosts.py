@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -316,11 +317,20 @@ def test_no_secret_is_ever_in_an_argument_list_or_in_a_log(
         name="use", argv=["sleep", "1"], on_change=[conf], env={"A": Secret(secret)}, stdin=Secret(secret)
     )
     seen: list[str] = []
+    applied = threading.Event()
 
-    def sample(kind: str, data: Mapping[str, Any]) -> None:
-        seen.append(host.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", check=False).stdout)
+    def sample() -> None:
+        while not applied.is_set():
+            seen.append(host.shell("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '", check=False).stdout)
 
-    apply(transport, state(conf, use, project="secret"), on_event=sample, diff=True).raise_for_failure()
+    with ThreadPoolExecutor(1) as sampler:
+        sampling = sampler.submit(sample)
+        try:
+            done = apply(transport, state(conf, use, project="secret"), diff=True)
+        finally:
+            applied.set()
+        sampling.result()
+    done.raise_for_failure()
     assert any("sleep 1" in one for one in seen)
     assert not any(secret in one for one in seen)
     assert host.shell(f"grep -r {secret} /var/lib/secret /var/log /tmp", check=False).stdout == ""

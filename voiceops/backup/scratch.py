@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -32,6 +33,7 @@ from voiceops.util.atomic_write import write_error
 _NAME = "scratch"
 _LOCK = ".lock"
 _END_S = 30.0
+_REMOVALS, _AGAIN_S = 10, 0.1
 
 
 def try_backup(
@@ -45,7 +47,7 @@ def try_backup(
     assert kind.backup is not None
     tried = kind.backup.scratch(service, port=_free_port(), password=Secret(token_urlsafe(24)), here=here)
     kind.fetch(tried, context.on_fetch(name))
-    with _folder(context.config_folder / _NAME) as folder:
+    with scratch_folder(context.config_folder / _NAME) as folder:
         settings = msgspec.structs.replace(context.settings, services={_NAME: tried}, run=None)
         place = ProjectFolder(folder)
         own = replace(
@@ -77,8 +79,11 @@ def try_backup(
 
 
 @contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
-    """Give a folder that goes with the block; what killed commands have left goes first, their servers too."""
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give a folder that goes with the block; what killed commands have left goes first, their servers too.
+
+    What can't go yet, as a process is still writing, is left to the next call: how the block ended counts.
+    """
     try:
         parent.mkdir(parents=True, mode=0o700, exist_ok=True)
         _sweep(parent)
@@ -90,8 +95,8 @@ def _folder(parent: Path) -> Iterator[Path]:
             folder.mkdir(mode=0o700)
             yield folder
         finally:
-            shutil.rmtree(folder)
-            os.unlink(lock)
+            if _removed(folder):
+                os.unlink(lock)
             os.close(descriptor)
     except OSError as error:
         raise write_error(parent, error) from error
@@ -103,9 +108,18 @@ def _sweep(parent: Path) -> None:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             folder = Path(str(lock).removesuffix(_LOCK))
             _end(ProjectFolder(folder))
-            shutil.rmtree(folder, ignore_errors=True)
-            if not folder.exists():
+            if _removed(folder):
                 lock.unlink()
+
+
+def _removed(folder: Path) -> bool:
+    """Remove a folder; False if something was still written there for a second."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return True
+        time.sleep(_AGAIN_S)
+    return False
 
 
 def _end(place: ProjectFolder) -> None:
