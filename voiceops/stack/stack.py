@@ -47,6 +47,8 @@ class Stack:
     """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
+    after_server: Callable[[Callable[[], frozenset[str] | None]], None] | None = None
+    """Sends agents to callers who came to a restarted server before they had registered again; gets what tells their rooms."""
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk. None: the stack has no LiveKit."""
     progress: Progress = silent

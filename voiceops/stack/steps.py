@@ -60,6 +60,7 @@ class Starter:
         self._hand_over_s = hand_over_s
         self._stack = stack
         self._abandoned = risk.abandoned
+        self._cuts_calls = risk.exists
         self._backend = stack.backend
         self._services = {service.name: service for service in services}
         self._observed = observed
@@ -91,6 +92,9 @@ class Starter:
         failed = [result.error for result in self._results.values() if result.error]
         if failed:
             raise failed[0]
+        # An agent of a call that was cut off may come back by itself, from another host as well.
+        if self._stack.after_server and not self._cuts_calls and any(action.renew for action in actions):
+            self._stack.after_server(self._rooms_of_agents)
         return {action.service: self._results[action.service] for action in actions}
 
     def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
@@ -101,6 +105,14 @@ class Starter:
             if action.verb in (Verb.START, Verb.RESTART)
         }
         return Role.AGENT in anew and Role.SERVER not in anew
+
+    def _rooms_of_agents(self) -> frozenset[str] | None:
+        """The rooms that agents have now; None while one does not say."""
+        observed = self._backend.observe(tuple(self._services.values()))
+        agents = [one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT]
+        if any(one.calls is None for one in agents):
+            return None
+        return frozenset(room for one in agents for room in one.rooms)
 
     def _make_room(self, actions: Sequence[Action]) -> None:
         """End strays, duplicates and what is restarted, dependents first."""

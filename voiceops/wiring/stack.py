@@ -52,14 +52,22 @@ def build_stack(
 
         clean_rooms(host, project.rooms_memory, say)
 
+    outline = declare.outline(host.settings, folder.root)
+
+    def send(rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
+        from voiceops.rooms.after_restart import send_agents
+
+        send_agents(host, [one.agent_name for one in outline if one.is_agent], rooms_of_agents, say)
+
     return Stack(
         services=services,
-        outline=declare.outline(host.settings, folder.root),
+        outline=outline,
         backend=ProcessBackend(folder, say=say),
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=lambda: declare.fetch(context),
         occupancy=_livekit_of(host, folder),
         before_agents=clean,
+        after_server=send,
         progress=progress,
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
         livekit=host.settings.livekit,

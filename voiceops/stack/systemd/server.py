@@ -61,6 +61,12 @@ def systemd_stack(
 
         clean_rooms(asked, rooms_memory, say, server_id=server_id(host))
 
+    def send(rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
+        from voiceops.rooms.after_restart import send_agents
+
+        agents = [one.agent_name for one in outline if one.is_agent]
+        send_agents(asked, agents, rooms_of_agents, say, server_id=server_id(host))
+
     return Stack(
         services=services,
         outline=outline,
@@ -74,6 +80,7 @@ def systemd_stack(
             url_of_port=lambda port: url_of_port(transport, port),
         ),
         before_agents=clean,
+        after_server=send,
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         livekit=asked.settings.livekit,
