@@ -24,6 +24,7 @@ from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.deadline import deadline
 from voiceops.errors import CallsInProgressError
 from voiceops.model.protocol import READY_ATTRIBUTE
+from voiceops.model.rooms import ParticipantState
 from voiceops.model.secret import Secret
 from voiceops.model.settings import RoomsSettings
 from voiceops.rooms import presence
@@ -73,6 +74,16 @@ def rules(report: CleanupReport) -> dict[str, Rule]:
     return {one.snapshot.room.name: one.rule for one in (*report.deleted, *report.kept)}
 
 
+async def joined(api: LivekitApi, room: str, identity: str) -> None:
+    """Wait until the server has a participant as active: its client may be there a moment before."""
+    for _ in range(400):
+        for one in await list_participants(api, room):
+            if one.identity == identity and one.state is ParticipantState.ACTIVE:
+                return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{identity} did not become active in {room}")
+
+
 async def test_each_kind_of_room_is_kept_or_deleted_for_its_own_reason(
     api: LivekitApi,
     server: live.LiveServer,
@@ -91,6 +102,8 @@ async def test_each_kind_of_room_is_kept_or_deleted_for_its_own_reason(
         await people.enter_async_context(half_open_join(server, "called", "half"))
         await people.enter_async_context(half_open_join(server, "stuck", "half"))
         await people.enter_async_context(person(server, "watched", "monitor-1"))
+        await joined(api, "called", "caller")
+        await joined(api, "watched", "monitor-1")
         first = await cleanup_stale_rooms(api, EAGER, check=True, memory=memory, confirm_within_s=0)
         assert rules(first) == {
             "empty": Rule.EMPTY,

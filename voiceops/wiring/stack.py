@@ -11,6 +11,7 @@ from voiceops.config.shipped import find_template, template_folders
 from voiceops.errors import ConfigError
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
+from voiceops.rooms.hooks import clean_before_agents, send_after_restart
 from voiceops.stack import declare
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.local.backend import ProcessBackend
@@ -46,19 +47,8 @@ def build_stack(
         except ConfigError as error:
             raise project.configuration.pointed(host.name, error) from error
 
-    def clean() -> None:
-        # asyncio and LiveKit's API: only an agent that starts anew needs them.
-        from voiceops.rooms.before_agents import clean_rooms
-
-        clean_rooms(host, project.rooms_memory, say)
-
     outline = declare.outline(host.settings, folder.root)
-
-    def send(rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
-        from voiceops.rooms.after_restart import send_agents
-
-        send_agents(host, [one.agent_name for one in outline if one.is_agent], rooms_of_agents, say)
-
+    agents = [one.agent_name for one in outline if one.is_agent]
     return Stack(
         services=services,
         outline=outline,
@@ -66,8 +56,8 @@ def build_stack(
         lock=lambda limit: locked(folder.base, limit, say, this_command()),
         fetch=lambda: declare.fetch(context),
         occupancy=_livekit_of(host, folder),
-        before_agents=clean,
-        after_server=send,
+        before_agents=clean_before_agents(host, project.rooms_memory, say),
+        after_server=send_after_restart(host, agents, say),
         progress=progress,
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
         livekit=host.settings.livekit,

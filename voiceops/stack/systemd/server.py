@@ -18,6 +18,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
+from voiceops.rooms.hooks import clean_before_agents, send_after_restart
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
@@ -55,18 +56,7 @@ def systemd_stack(
     )
     asked = reachable_endpoint(host, transport)
 
-    def clean() -> None:
-        # asyncio and LiveKit's API: only an agent that starts anew needs them.
-        from voiceops.rooms.before_agents import clean_rooms
-
-        clean_rooms(asked, rooms_memory, say, server_id=server_id(host))
-
-    def send(rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
-        from voiceops.rooms.after_restart import send_agents
-
-        agents = [one.agent_name for one in outline if one.is_agent]
-        send_agents(asked, agents, rooms_of_agents, say, server_id=server_id(host))
-
+    agents = [one.agent_name for one in outline if one.is_agent]
     return Stack(
         services=services,
         outline=outline,
@@ -79,8 +69,8 @@ def systemd_stack(
             started_with=_Credentials(transport).configuration,
             url_of_port=lambda port: url_of_port(transport, port),
         ),
-        before_agents=clean,
-        after_server=send,
+        before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
+        after_server=send_after_restart(asked, agents, say, server_id=server_id(host)),
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         livekit=asked.settings.livekit,
