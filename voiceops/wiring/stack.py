@@ -11,7 +11,6 @@ from voiceops.config.shipped import find_template, template_folders
 from voiceops.errors import ConfigError
 from voiceops.kinds.model import DeclarationContext, Declared
 from voiceops.model.settings import Host
-from voiceops.rooms.hooks import clean_before_agents, send_after_restart
 from voiceops.stack import declare
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.local.backend import ProcessBackend
@@ -20,6 +19,7 @@ from voiceops.stack.local.lock import locked, this_command
 from voiceops.stack.local.usage import usage
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress, silent
+from voiceops.stack.room_hooks import clean_before_agents, send_after_restart
 from voiceops.stack.stack import Stack
 from voiceops.wiring.project import Project, tasks_folder
 

@@ -18,10 +18,10 @@ from voiceops.kinds.model import Declared
 from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host
 from voiceops.ports import Transport
-from voiceops.rooms.hooks import clean_before_agents, send_after_restart
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
+from voiceops.stack.room_hooks import clean_before_agents, send_after_restart
 from voiceops.stack.stack import Stack
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.stack.systemd.gated_start import gated_start
