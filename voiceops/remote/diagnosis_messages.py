@@ -60,3 +60,13 @@ class HostDiagnosis(HostObservation):
     """Seconds, unit and text, oldest first."""
     machine: MachineState
     disks: list[DiskState]
+
+
+class JournalEntry(TypedDict, total=False):
+    """What is read of a line of systemd's journal."""
+
+    MESSAGE: str | list[int] | None
+    INVOCATION_ID: str
+    """The run of which systemd tells."""
+    _SYSTEMD_INVOCATION_ID: str
+    """The run whose process wrote it."""

@@ -252,16 +252,6 @@ class ReadyAnswer(_Ready, total=False):
     log: list[str]
 
 
-class JournalEntry(TypedDict, total=False):
-    """What is read of a line of systemd's journal."""
-
-    MESSAGE: str | list[int] | None
-    INVOCATION_ID: str
-    """The run of which systemd tells."""
-    _SYSTEMD_INVOCATION_ID: str
-    """The run whose process wrote it."""
-
-
 class EndUnit(HostRequest):
     """Stop a unit and wait for its end."""
 

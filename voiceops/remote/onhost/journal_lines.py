@@ -10,7 +10,7 @@ from voiceops.remote.onhost.unit_state import sync_journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from voiceops.remote.messages import JournalEntry
+    from voiceops.remote.diagnosis_messages import JournalEntry
 
 LOG_BYTES = 4_000_000
 """Of the journal, the newest."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from voiceops.remote.messages import JournalEntry
+from voiceops.remote.diagnosis_messages import JournalEntry
 from voiceops.remote.onhost.journal_lines import NOISE, entries_of_run, message_of
 from voiceops.remote.onhost.unit_actions import LOOK_S, POLL_S, died, pause
 from voiceops.remote.onhost.unit_state import counter
