@@ -273,9 +273,7 @@ class _CleanupRun:
         if any(self._may_revive(one) for one in done.deleted):
             for _ in range(_REVIVAL_ROUNDS):
                 await asyncio.sleep(SETTLE_S)
-                late_rooms = [
-                    room for room in await self._back(gone) if await self._was_made_by_late_join(room)
-                ]
+                late_rooms = [room for room in await self._back(gone) if await self._is_nobodys(room, gone)]
                 if not late_rooms:
                     break
                 await each(
@@ -302,14 +300,17 @@ class _CleanupRun:
     async def _back(self, gone: dict[str, str]) -> list[Room]:
         return [room for room in await self._api.list_rooms() if room.name in gone]
 
-    async def _was_made_by_late_join(self, room: Room) -> bool:
-        """Made by an agent that came for the deleted room, with nobody in it.
+    async def _is_nobodys(self, room: Room, gone: dict[str, str]) -> bool:
+        """Whether a room that is back was made by an agent that came for the deleted one, with nobody in it.
 
-        Who makes a room for a caller dispatches to it afterwards, which takes 0.2 s at least: an
-        agent that was there at once has made the room by joining it.
+        An agent that joins while its room closes has the server list the closed room again. Who makes a room for a
+        caller dispatches to it afterwards, which takes 0.2 s at least: an agent that was there at once has made the
+        room by joining it.
         """
         participants = await self._api.list_participants(room.name)
         if persons(participants, self._settings):
             return False
+        if room.sid == gone[room.name]:
+            return True
         agents = [one.joined_at for one in participants if one.is_agent]
         return bool(agents) and min(agents) - room.created_at < _LATE_JOIN_S

@@ -205,6 +205,28 @@ async def test_a_room_that_an_agent_in_flight_makes_anew_is_deleted_again(
     assert not api.rooms
 
 
+async def test_a_room_that_the_server_lists_again_is_deleted_again(
+    api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent came while it closed: LiveKit has the closed room again, without anybody in it."""
+    api.put("forced", age_s=1)
+    (closed,) = await api.list_rooms()
+    delete = api.delete_room
+    tries: list[str] = []
+
+    async def listed_again(name: str) -> None:
+        await delete(name)
+        tries.append(name)
+        if len(tries) == 1:
+            api.rooms[name] = closed
+
+    monkeypatch.setattr(api, "delete_room", listed_again)
+    report = await cleanup_stale_rooms(api, SETTINGS, force=True)
+    assert [one.snapshot.room.name for one in report.deleted] == ["forced"]
+    assert not report.failed
+    assert (tries, api.rooms) == (["forced"] * 2, {})
+
+
 async def test_a_new_call_in_a_room_of_the_same_name_is_left_alone(
     api: FakeLivekitApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
