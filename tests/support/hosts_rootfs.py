@@ -19,7 +19,7 @@ MIRROR = [one for one in [os.environ.get("VOICEOPS_DEBIAN_MIRROR")] if one]
 # What a freshly rented Debian 12 server has and voiceops touches: no pip, no python3-venv, no compiler.
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "python3"),
-    *("cron", "rsync", "iproute2", "procps", "ca-certificates"),
+    *("cron", "rsync", "iproute2", "procps", "ca-certificates", "nftables"),
 )
 PYTHON = (
     *("python3", "python3-minimal", "libpython3-stdlib", "python3.11", "python3.11-minimal"),

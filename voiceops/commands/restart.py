@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from voiceops.kinds.model import Declared
 from voiceops.model.roles import Role
 from voiceops.model.settings import Host
 from voiceops.stack import operations
+from voiceops.stack.room_hooks import send_agents
 from voiceops.stack.stack import Stack
 from voiceops.wiring.deploy import proof_calls
 
@@ -69,7 +70,9 @@ class Restart:
         def restart_one(host: Host) -> T:
             done = work(host)
             if host.settings.runs(Role.SERVER):
-                self._wait_for_agents([one for one in hosts if one is not host], served)
+                others = [one for one in hosts if served.get(one.name)]
+                self._wait_for_agents([one for one in others if one is not host], served)
+                self._send_agents(host, others)
             return done
 
         if self._serial is None and self._max_fail == 0:
@@ -88,6 +91,18 @@ class Restart:
     def _ready_agents(self, host: Host) -> set[str]:
         with stack_on(self._run, host) as stack:
             return _ready(stack)
+
+    def _send_agents(self, server: Host, hosts: Sequence[Host]) -> None:
+        """Send agents of these hosts to who called the restarted server before they had registered again.
+
+        With --yes calls were cut off, whose agents may come back by themselves: none is sent.
+        """
+        if self._run.yes or not hosts:
+            return
+        with ExitStack() as open_stacks:
+            stack = open_stacks.enter_context(stack_on(self._run, server))
+            stacks = [open_stacks.enter_context(stack_on(self._run, host)) for host in hosts]
+            send_agents(stack, stacks)
 
     def _wait_for_agents(self, hosts: Sequence[Host], served: dict[str, set[str]]) -> None:
         """Wait until the agents of other hosts have registered again with a server that was restarted.

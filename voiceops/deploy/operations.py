@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from voiceops.deadline import Deadline
 from voiceops.deploy import ledger
 from voiceops.deploy.agent_calls import ProofCalls
 from voiceops.deploy.canary import CanaryOptions, CanaryWatch
@@ -16,6 +14,7 @@ from voiceops.deploy.canary_hosts import refuse_canary, replaces_an_agent
 from voiceops.deploy.desired import HostState
 from voiceops.deploy.facts_cache import FactsCache
 from voiceops.deploy.fleet import Fleet, HostRun
+from voiceops.deploy.fleet_agents import FleetAgents, ready
 from voiceops.deploy.host_stacks import HostStacks
 from voiceops.deploy.host_states import HostStates
 from voiceops.deploy.proof import ReleaseProof, prove_agent, read_release_log
@@ -29,15 +28,12 @@ from voiceops.kinds.model import Declared
 from voiceops.model import timeouts
 from voiceops.model.calls import CallResult
 from voiceops.model.roles import Role
-from voiceops.model.states import ServiceState
 from voiceops.resources import HostReport, ResourceResult, install_python
-from voiceops.stack.model import Observed
 from voiceops.stack.reconcile import Action, ends_a_server
 from voiceops.systemd.names import HostNames
 
 _PYTHON = ResourceResult(id="package:python3", result="changed", changes=("install python3",))
 _NO_PYTHON = replace(_PYTHON, changes=("install python3, without which nothing else can be compared",))
-_REGISTER_AGAIN_S = 30.0
 
 
 class DeployDisplay(Protocol):
@@ -104,7 +100,7 @@ class Deployer:
         self._options = options
         self._view = view
         self._fleet: Fleet | None = None
-        self._server_ended = False
+        self._agents: FleetAgents | None = None
         # Hosts of one kind get the same files: fetched and hashed by one thread, while others connect.
         self._states = ThreadPoolExecutor(1)
         self._helped: set[str] = set()
@@ -114,6 +110,7 @@ class Deployer:
         """Look at all hosts, then bring those that differ to what is declared, and call the agent."""
         done = DeployRun(fleet)
         self._fleet = fleet
+        self._agents = FleetAgents(fleet, self._parts.stacks, self._view.say)
         settings = fleet.runs[0].host.settings.deploy
         options = self._options
         try:
@@ -171,7 +168,7 @@ class Deployer:
         calls = [call for run in changed if run.deployed for call in run.deployed.calls.values()]
         if calls or not changed or not self._calls(changed[0]):
             return calls[-1] if calls else None
-        self._wait_for_agents()
+        self._missing_agents()
         call = self._parts.calls.through_servers(changed)
         if call is not None and call.failure is not None:
             cause = f"the call through it failed: {call.failure.detail}"
@@ -273,7 +270,7 @@ class Deployer:
 
     def _serves(self, run: HostRun, state: HostState) -> bool:
         observed = self._parts.stacks.of(run, state.services).backend.observe(state.services)
-        return bool(_ready(observed, Role.SERVER))
+        return bool(ready(observed, Role.SERVER))
 
     def _proving(self, run: HostRun) -> ProofSetup:
         names = HostNames(run.host.settings.project)
@@ -281,7 +278,7 @@ class Deployer:
         def prove(service: Declared, proof_name: str, ended: Callable[[], bool]) -> ReleaseProof | None:
             if not self._calls(run):
                 return None
-            self._wait_for_agents()
+            self._missing_agents()
             proof = prove_agent(
                 service.name,
                 lambda name: self._parts.calls.place(run, service, proof_name, ended),
@@ -332,7 +329,7 @@ class Deployer:
         if self._calls(run) and starts_an_agent(run.planned.actions, state.services):
             self._parts.calls.prepare(run)  # its process loads while the agent starts
         ends_one = ends_a_server(run.planned.actions)
-        missing = self._wait_for_agents() if ends_one else []
+        missing = self._missing_agents() if ends_one else []
         if missing and not self._options.drop_calls:
             raise ServiceError(
                 f"{run.name}: its livekit-server was not ended: the agents of {', '.join(missing)} have not registered "
@@ -350,30 +347,12 @@ class Deployer:
             on_event=self._event(run),
         )
         run.deployed = self._with_python(run, done)
-        self._server_ended = self._server_ended or ends_one
+        if ends_one and self._agents is not None:
+            self._agents.server_ended(run, cut_calls=self._options.drop_calls)
 
-    def _wait_for_agents(self) -> list[str]:
-        """Agents on other hosts register again with a server that was restarted, within seconds.
-
-        Until then the next server must stay, and nobody would answer the call at the end. Only agents
-        that were ready before this run are waited for; returns the hosts where they are missing.
-        """
-        missing: list[str] = []
-        if not self._server_ended or self._fleet is None:
-            return missing
-        limit = Deadline(_REGISTER_AGAIN_S, "the agents to register again")
-        for run in self._fleet.runs:
-            served = _ready(run.planned.observed, Role.AGENT) if run.ok and run.planned else set()
-            if run.state is None or not served:
-                continue
-            stack = self._parts.stacks.of(run, run.state.services)
-            while served - _ready(stack.backend.observe(run.state.services), Role.AGENT):
-                if limit.remaining_s <= 0:
-                    missing.append(run.name)
-                    self._view.say(f"{run.name}: its agents have not registered again")
-                    break
-                time.sleep(0.5)
-        return missing
+    def _missing_agents(self) -> list[str]:
+        """The hosts whose agents have not registered again with a server that this run has restarted; waits for them."""
+        return self._agents.wait() if self._agents is not None else []
 
 
 def starts_an_agent(actions: Sequence[Action], services: Sequence[Declared]) -> bool:
@@ -385,12 +364,3 @@ def starts_an_agent(actions: Sequence[Action], services: Sequence[Declared]) -> 
 def _unfinished(run: HostRun) -> bool:
     planned = run.planned
     return planned is not None and bool(still_serving(planned.bad, planned.observed, planned.unproved))
-
-
-def _ready(observed: Mapping[str, Observed], role: Role) -> set[str]:
-    """The services of a role that have a run which is ready."""
-    return {
-        name
-        for name, seen in observed.items()
-        if any(one.role is role and one.state is ServiceState.READY for one in seen.current)
-    }

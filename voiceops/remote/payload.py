@@ -18,7 +18,7 @@ from voiceops.util.caches import private_folder
 PROGRAMS = {
     "check": ("check", "host_facts"),
     "apply": ("apply",),
-    "services": ("observe", "diagnosis", "releases", "unit_actions", "memory"),
+    "services": ("observe", "diagnosis", "releases", "unit_actions", "memory", "hold"),
 }
 """Each program, with the modules that answer its verbs."""
 INSTALLED = ("ready", "restart", "postgres", "takeover")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from voiceops.remote import diagnosis_messages, messages
+    from voiceops.remote import diagnosis_messages, messages, unit_messages
 
 Request = TypeVar("Request", bound="messages.HostRequest")
 Answer = TypeVar("Answer")
@@ -41,15 +41,20 @@ DIAGNOSE: HostVerb[diagnosis_messages.DiagnoseRequest, diagnosis_messages.HostDi
 MEMORY: HostVerb[messages.MemoryRequest, messages.MemoryAnswer] = HostVerb(
     "host.memory", "services", "reading its memory"
 )
-START_UNIT: HostVerb[messages.StartUnit, messages.UnitAnswer] = HostVerb(
+START_UNIT: HostVerb[unit_messages.StartUnit, unit_messages.UnitAnswer] = HostVerb(
     "units.start", "services", "starting a unit"
 )
-WAIT_FOR_UNIT: HostVerb[messages.WaitForUnit, messages.ReadyAnswer] = HostVerb(
+WAIT_FOR_UNIT: HostVerb[unit_messages.WaitForUnit, unit_messages.ReadyAnswer] = HostVerb(
     "units.wait", "services", "waiting for a unit"
 )
-END_UNIT: HostVerb[messages.EndUnit, messages.EndAnswer] = HostVerb("units.end", "services", "ending a unit")
-END_PROCESS: HostVerb[messages.EndProcess, dict[str, object]] = HostVerb(
+END_UNIT: HostVerb[unit_messages.EndUnit, unit_messages.EndAnswer] = HostVerb(
+    "units.end", "services", "ending a unit"
+)
+END_PROCESS: HostVerb[unit_messages.EndProcess, dict[str, object]] = HostVerb(
     "processes.end", "services", "ending a process"
+)
+HOLD_CONNECTIONS: HostVerb[unit_messages.HoldConnections, unit_messages.HoldAnswer] = HostVerb(
+    "connections.hold", "services", "holding new connections"
 )
 LIST_RELEASES: HostVerb[messages.ListReleases, messages.ReleasesAnswer] = HostVerb(
     "releases.list", "services", "reading its releases"
@@ -62,5 +67,5 @@ NOTE_RELEASES: HostVerb[messages.NoteReleases, dict[str, object]] = HostVerb(
 )
 VERBS: tuple[HostVerb[Any, Any], ...] = (
     FACTS, CHECK, APPLY, LOCK, OBSERVE, DIAGNOSE, MEMORY, START_UNIT, WAIT_FOR_UNIT, END_UNIT, END_PROCESS,
-    LIST_RELEASES, RECORD_RELEASES, NOTE_RELEASES,
+    HOLD_CONNECTIONS, LIST_RELEASES, RECORD_RELEASES, NOTE_RELEASES,
 )  # fmt: skip

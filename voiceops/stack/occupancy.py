@@ -138,6 +138,14 @@ def _unless_it_runs(answer: OccupiedRooms, servers: Sequence[Instance]) -> Occup
     return OccupiedRooms(knowledge=CallKnowledge.UNKNOWN, cause=cause)
 
 
+def rooms_of_agents(observed: Iterable[Observed]) -> frozenset[str] | None:
+    """The rooms that agents have now; None while one of them does not say."""
+    agents = [one for seen in observed for one in seen.instances if one.role is Role.AGENT]
+    if any(one.calls is None for one in agents):
+        return None
+    return frozenset(room for one in agents for room in one.rooms)
+
+
 def _claimed(observed: Iterable[Observed]) -> frozenset[str]:
     """Rooms of the agents that answer: no agent that does not can have them."""
     return frozenset(

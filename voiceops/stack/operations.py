@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 
 from voiceops.deadline import Deadline
@@ -33,6 +34,8 @@ from voiceops.stack.stack import Stack
 from voiceops.stack.steps import Starter, Stopper
 from voiceops.util.words import counted
 
+_ENTERING_S = 0.3
+"""From a caller's connection to a room with somebody in it."""
 _POLL_S = 1.0
 """Between two questions who is in a call."""
 
@@ -101,18 +104,55 @@ def start(
 
         made = planned(observed)
         refuse_strays(made.actions, stack.host)
-        if drop_calls:
-            hang_up(stack, made.risk, made.observed)
-        else:
-            if made.risk.exists and drain_s is not None:
-                made = wait_until_empty(stack, planned, drain_s)
-            made.risk.refuse("this would cut them off")
-        stack.want([action.service for action in made.actions if action.verb is not Verb.STOP], True)
-        hand_over_s = drain_s if hand_over and not drop_calls else None
-        starter = Starter(
-            stack, services, made.observed, limit, made.risk, drop_calls=drop_calls, hand_over_s=hand_over_s
-        )
-        return starter.run(made.actions)
+        with ExitStack() as held:
+            if drop_calls:
+                hang_up(stack, made.risk, made.observed)
+            else:
+                hold = None if hand_over else stack.hold_callers
+                made = without_calls(stack, planned, made, drain_s, hold, held)
+            stack.want([action.service for action in made.actions if action.verb is not Verb.STOP], True)
+            hand_over_s = drain_s if hand_over and not drop_calls else None
+            starter = Starter(
+                stack,
+                services,
+                made.observed,
+                limit,
+                made.risk,
+                drop_calls=drop_calls,
+                hand_over_s=hand_over_s,
+                let_in=held.close,
+            )
+            return starter.run(made.actions)
+
+
+def without_calls(
+    stack: Stack,
+    planned: Callable[[], StartPlan],
+    made: StartPlan,
+    drain_s: float | None,
+    hold: Callable[[], AbstractContextManager[bool]] | None,
+    held: ExitStack,
+) -> StartPlan:
+    """Return the plan once it cuts off no call; raises ``CallsInProgressError`` where it does and may not wait, or in vain.
+
+    Where it ends a server, callers who connect from the last look on wait until ``held`` is closed, if ``hold`` can do
+    that: otherwise somebody could come between that look and the server's end.
+    """
+    limit = Deadline(drain_s or 0.0, "the calls")
+    while True:
+        if made.risk.exists and drain_s is not None:
+            made = wait_until_empty(stack, planned, limit.remaining_s)
+        made.risk.refuse("this would cut them off")
+        if hold is None or not ends_a_server(made.actions):
+            return made
+        with ExitStack() as holding:
+            if not holding.enter_context(hold()):
+                return made
+            time.sleep(_ENTERING_S)
+            made = planned()
+            if not made.risk.exists:
+                held.push(holding.pop_all())
+                return made
 
 
 @dataclass(frozen=True, slots=True)

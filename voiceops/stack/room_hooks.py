@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from voiceops.model.settings import Host
+from voiceops.stack.occupancy import rooms_of_agents
+from voiceops.stack.stack import Stack
 
 
 def clean_before_agents(
@@ -25,13 +27,27 @@ def clean_before_agents(
 
 
 def send_after_restart(
-    host: Host, agent_names: Sequence[str], say: Callable[[str], None], *, server_id: str = ""
-) -> Callable[[Callable[[], frozenset[str] | None]], None]:
+    host: Host, say: Callable[[str], None], *, server_id: str = ""
+) -> Callable[[Sequence[str], Callable[[], frozenset[str] | None]], None]:
     """Return what looks for callers after a server's restart; see ``after_restart.send_agents``."""
 
-    def send(rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
+    def send(agent_names: Sequence[str], rooms_of_agents: Callable[[], frozenset[str] | None]) -> None:
+        if not agent_names:
+            return
         from voiceops.rooms.after_restart import send_agents
 
         send_agents(host, agent_names, rooms_of_agents, say, server_id=server_id)
 
     return send
+
+
+def send_agents(server: Stack, stacks: Sequence[Stack]) -> None:
+    """Send agents of these stacks to who called the restarted livekit-server of ``server`` before they were back."""
+    if server.after_server is None:
+        return
+    names = {one.agent_name for each in stacks for one in each.outline if one.is_agent}
+
+    def rooms() -> frozenset[str] | None:
+        return rooms_of_agents(seen for one in stacks for seen in one.backend.observe(one.outline).values())
+
+    server.after_server(sorted(names), rooms)

@@ -47,8 +47,12 @@ class Stack:
     """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
-    after_server: Callable[[Callable[[], frozenset[str] | None]], None] | None = None
-    """Sends agents to callers who came to a restarted server before they had registered again; gets what tells their rooms."""
+    after_server: Callable[[Sequence[str], Callable[[], frozenset[str] | None]], None] | None = None
+    """Sends agents to callers who came to a restarted server before they had registered again; gets their names, and what
+    tells their rooms."""
+    hold_callers: Callable[[], AbstractContextManager[bool]] | None = None
+    """Has callers who connect anew wait until the block ends, so that nobody meets a server that is about to end; yields
+    whether they do."""
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk. None: the stack has no LiveKit."""
     progress: Progress = silent

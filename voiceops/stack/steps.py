@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from voiceops.deadline import Deadline
@@ -15,9 +15,10 @@ from voiceops.model.states import ServiceState
 from voiceops.stack.backend import StopForce
 from voiceops.stack.model import Instance, Observed, misnamed
 from voiceops.stack.occupancy import CallRisk, weigh
-from voiceops.stack.reconcile import Action, Verb
+from voiceops.stack.reconcile import Action, Verb, ends_a_server
 from voiceops.stack.results import Results, ServiceResult, side_by_side
-from voiceops.stack.stack import Stack
+from voiceops.stack.room_hooks import send_agents
+from voiceops.stack.stack import Prove, Stack
 from voiceops.util.words import counted
 
 _DRAIN_BEGINS_S = 4.0
@@ -55,9 +56,14 @@ class Starter:
         *,
         drop_calls: bool,
         hand_over_s: float | None = None,
+        let_in: Callable[[], None] = lambda: None,
     ) -> None:
-        """``hand_over_s``: how long a server waits for its last participant, while others take the new rooms."""
+        """``hand_over_s``: how long a server waits for its last participant, while others take the new rooms.
+
+        ``let_in``: lets callers in who wait for the server; safe to call again.
+        """
         self._hand_over_s = hand_over_s
+        self._let_in = let_in
         self._stack = stack
         self._abandoned = risk.abandoned
         self._cuts_calls = risk.exists
@@ -92,9 +98,10 @@ class Starter:
         failed = [result.error for result in self._results.values() if result.error]
         if failed:
             raise failed[0]
+        self._let_in()
         # An agent of a call that was cut off may come back by itself, from another host as well.
-        if self._stack.after_server and not self._cuts_calls and any(action.renew for action in actions):
-            self._stack.after_server(self._rooms_of_agents)
+        if not self._cuts_calls and ends_a_server(actions):
+            send_agents(self._stack, [self._stack])
         return {action.service: self._results[action.service] for action in actions}
 
     def _rooms_may_be_left(self, actions: Sequence[Action]) -> bool:
@@ -105,14 +112,6 @@ class Starter:
             if action.verb in (Verb.START, Verb.RESTART)
         }
         return Role.AGENT in anew and Role.SERVER not in anew
-
-    def _rooms_of_agents(self) -> frozenset[str] | None:
-        """The rooms that agents have now; None while one does not say."""
-        observed = self._backend.observe(tuple(self._services.values()))
-        agents = [one for seen in observed.values() for one in seen.instances if one.role is Role.AGENT]
-        if any(one.calls is None for one in agents):
-            return None
-        return frozenset(room for one in agents for room in one.rooms)
 
     def _make_room(self, actions: Sequence[Action]) -> None:
         """End strays, duplicates and what is restarted, dependents first."""
@@ -253,10 +252,19 @@ class Starter:
             return None
         self._begun[service.name].set()  # the one before it runs
         try:
-            return gated_start(service, self._limit, prove, self._stack.canary)
+            return gated_start(service, self._limit, self._among_callers(prove), self._stack.canary)
         except VoiceopsError as error:
             error.add_context(after=f"; the old one (pid {replaced.pid}) keeps serving")
             raise
+
+    def _among_callers(self, prove: Prove) -> Prove:
+        """The same once callers are let in: a proof is a call as theirs."""
+
+        def proved(service: Declared, proof_name: str, ended: Callable[[], bool]) -> None:
+            self._let_in()
+            prove(service, proof_name, ended)
+
+        return proved
 
     def _drain(self, replaced: Instance) -> bool:
         """Let the old agent drain; True when it is gone.

@@ -99,6 +99,11 @@ class HostNames:
         """``TAKEOVER_PROGRAM`` on the host."""
         return f"{self.opt}/bin/voiceops-takeover"
 
+    @property
+    def nft_table(self) -> str:
+        """Of the host's packet filter, while new callers wait for a server that restarts."""
+        return f"voiceops-{self.project}"
+
     def restart_socket(self, monitor: str) -> str:
         """Where a monitor asks for restarts. Not below ``run``: folders there come and go with services."""
         return f"/run/{self.project}-{monitor}-restart"

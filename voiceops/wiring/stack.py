@@ -48,7 +48,6 @@ def build_stack(
             raise project.configuration.pointed(host.name, error) from error
 
     outline = declare.outline(host.settings, folder.root)
-    agents = [one.agent_name for one in outline if one.is_agent]
     return Stack(
         services=services,
         outline=outline,
@@ -57,7 +56,7 @@ def build_stack(
         fetch=lambda: declare.fetch(context),
         occupancy=_livekit_of(host, folder),
         before_agents=clean_before_agents(host, project.rooms_memory, say),
-        after_server=send_after_restart(host, agents, say),
+        after_server=send_after_restart(host, say),
         progress=progress,
         live_rooms=lambda: read_live_rooms(host.settings.livekit, host.settings.rooms),
         livekit=host.settings.livekit,

@@ -15,8 +15,9 @@ from voiceops.errors import DeadlineError, HostError, StorageError
 from voiceops.ports import ProgramResult, RemoteProcess
 from voiceops.remote import payload, verbs
 from voiceops.remote.call import call
-from voiceops.remote.messages import HostRequest, ListReleases, StartUnit
+from voiceops.remote.messages import HostRequest, ListReleases
 from voiceops.remote.onhost.channel import PACK_BYTES, Channel
+from voiceops.remote.unit_messages import StartUnit
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="programs on hosts run as root")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ from voiceops.model.states import ServiceState
 from voiceops.stack import operations
 from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import CallRisk
-from voiceops.stack.operations import StartPlan, wait_until_empty
+from voiceops.stack.operations import StartPlan, wait_until_empty, without_calls
 from voiceops.stack.reconcile import Action, Verb
 from voiceops.stack.stack import Stack
 
@@ -32,6 +33,7 @@ def said() -> list[tuple[str, str, str]]:
 @pytest.fixture
 def stack(said: list[tuple[str, str, str]], monkeypatch: pytest.MonkeyPatch) -> Stack:
     monkeypatch.setattr(operations, "_POLL_S", 0.01)
+    monkeypatch.setattr(operations, "_ENTERING_S", 0.0)
     unused: Any = None
     return Stack(
         services=tuple,
@@ -67,3 +69,58 @@ def test_calls_that_are_dropped_are_named(stack: Stack, said: list[tuple[str, st
     operations.hang_up(stack, BUSY, {})
     operations.hang_up(stack, EMPTY, {})
     assert said == [("calls", "dropping", "2 calls: a, b")]
+
+
+class Door:
+    """Has callers wait, or can't; what is done in which order."""
+
+    def __init__(self, *, works: bool = True) -> None:
+        self.seen: list[str] = []
+        self._works = works
+
+    @contextmanager
+    def hold(self) -> Iterator[bool]:
+        self.seen.append("shut")
+        yield self._works
+        self.seen.append("open")
+
+
+def kept(stack: Stack, door: Door, drain_s: float | None, *risks: CallRisk) -> tuple[StartPlan, ExitStack]:
+    """The plan that counts, and what lets callers in; the first of ``risks`` was seen before."""
+    found = plans(*risks)
+    held = ExitStack()
+    return without_calls(stack, lambda: next(found), next(found), drain_s, door.hold, held), held
+
+
+def test_callers_wait_from_the_last_look_until_they_are_let_in(stack: Stack) -> None:
+    door = Door()
+    made, held = kept(stack, door, None, EMPTY, EMPTY)
+    assert (made.risk, door.seen) == (EMPTY, ["shut"])
+    held.close()
+    held.close()
+    assert door.seen == ["shut", "open"]
+
+
+def test_who_has_come_at_the_last_moment_is_let_in_and_waited_for(stack: Stack) -> None:
+    door = Door()
+    made, _ = kept(stack, door, 30.0, EMPTY, BUSY, BUSY, EMPTY, EMPTY)
+    assert (made.risk, door.seen) == (EMPTY, ["shut", "open", "shut"])
+
+
+def test_who_has_come_at_the_last_moment_is_not_cut_off(stack: Stack) -> None:
+    door = Door()
+    with pytest.raises(CallsInProgressError):
+        kept(stack, door, None, EMPTY, BUSY)
+    assert door.seen == ["shut", "open"]
+
+
+def test_a_host_that_can_not_have_callers_wait_restarts_its_server_as_well(stack: Stack) -> None:
+    door = Door(works=False)
+    made, _ = kept(stack, door, None, EMPTY)
+    assert (made.risk, door.seen) == (EMPTY, ["shut", "open"])
+
+
+def test_nobody_waits_where_no_server_ends(stack: Stack) -> None:
+    door = Door()
+    without_calls(stack, plans().__next__, StartPlan({}, (), EMPTY), None, door.hold, ExitStack())
+    assert door.seen == []

@@ -6,6 +6,7 @@ who looks all the time.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -21,9 +22,10 @@ from voiceops.remote.onhost.agents import (
     open_gate,
     told_to_drain,
 )
-from voiceops.remote.onhost.base import Cancel, run_child
+from voiceops.remote.onhost.base import Cancel, Failed, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
+from voiceops.remote.onhost.hold import hold, nft
 from voiceops.remote.onhost.journal_lines import LOG_BYTES, ended_run_lines, run_lines
 from voiceops.remote.onhost.processes import process_variable, start_time
 from voiceops.remote.onhost.unit_state import (
@@ -35,14 +37,14 @@ from voiceops.remote.onhost.unit_state import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from voiceops.remote.messages import (
+    from voiceops.remote.messages import UnitState
+    from voiceops.remote.unit_messages import (
         EndAnswer,
         EndProcess,
         EndUnit,
         ReadyAnswer,
         StartUnit,
         UnitAnswer,
-        UnitState,
         WaitForUnit,
     )
 
@@ -53,6 +55,8 @@ LOOK_S = 0.5
 TAKEOVER_S = 10.0
 RECONNECT_S = 0.7
 """What callers of a server that has ended get to come back, before its port is its own again."""
+STARTS_S = 4.0
+"""The longest that new connections wait for a server that was told to start."""
 RUN_LOG_LINES = 200
 """Of a run that failed: enough for a whole traceback."""
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
@@ -311,11 +315,20 @@ def hand_over(seen: UnitState, request: EndUnit) -> EndAnswer:
         if time.monotonic() > ends_at:
             return {"gone": False}
         time.sleep(POLL_S)
-    if busy(helper):
+    led = busy(helper)
+    if led:
         time.sleep(RECONNECT_S)
+    with contextlib.suppress(Failed):  # without nft who comes now is refused
+        hold(request["table"], request["ports"], STARTS_S)
+    if led:
         systemctl("kill", "--signal=USR1", helper)
     systemctl("stop", name)  # between two runs a start would only wait for the restart
     systemctl("start", "--no-block", name)
+    ends_at = time.monotonic() + STARTS_S
+    while time.monotonic() < ends_at and unit_state(name)["active"] != "active":
+        time.sleep(POLL_S)
+    with contextlib.suppress(Failed):
+        nft(f"delete table inet {request['table']}")
     return {"gone": True}
 
 

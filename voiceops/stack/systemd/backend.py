@@ -16,7 +16,14 @@ from voiceops.model.roles import Role
 from voiceops.ports import Transport
 from voiceops.remote import verbs
 from voiceops.remote.call import call
-from voiceops.remote.messages import EndAnswer, EndProcess, EndUnit, ReadyAnswer, StartUnit, WaitForUnit
+from voiceops.remote.unit_messages import (
+    EndAnswer,
+    EndProcess,
+    EndUnit,
+    ReadyAnswer,
+    StartUnit,
+    WaitForUnit,
+)
 from voiceops.stack.backend import StopForce
 from voiceops.stack.logs.cause import raised_in
 from voiceops.stack.logs.files import brief
@@ -46,10 +53,18 @@ class SystemdBackend:
     """Implements ``stack.backend.Backend`` for one project on one host."""
 
     def __init__(
-        self, names: HostNames, transport: Transport, *, settle_s: float = 1.5, takeover: Sequence[str] = ()
+        self,
+        names: HostNames,
+        transport: Transport,
+        *,
+        settle_s: float = 1.5,
+        takeover: Sequence[str] = (),
+        doors: Sequence[int] = (),
     ) -> None:
-        """``takeover``: what leads the callers of a livekit-server to another one while it restarts."""
+        """``takeover``: what leads the callers of a livekit-server to another one while it restarts; ``doors``: the
+        ports on which they come."""
         self._takeover = list(takeover)
+        self._doors = list(doors)
         self._names = names
         self._transport = transport
         self.settle_s = settle_s
@@ -75,6 +90,8 @@ class SystemdBackend:
                 again_s=0.0,
                 hand_over=False,
                 takeover=[],
+                table="",
+                ports=[],
             )
             call(self._transport, verbs.END_UNIT, request, timeout_s=_ANSWER_S)
 
@@ -210,6 +227,8 @@ class SystemdBackend:
                 again_s=instance.repeat_signal_s,
                 hand_over=hand_over,
                 takeover=self._takeover if hand_over else [],
+                table=self._names.nft_table,
+                ports=self._doors if hand_over else [],
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

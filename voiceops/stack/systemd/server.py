@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,12 @@ from voiceops.deadline import Deadline
 from voiceops.errors import VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.model.endpoint import server_id
-from voiceops.model.settings import Host
+from voiceops.model.roles import Role
+from voiceops.model.settings import Host, Settings
 from voiceops.ports import Transport
+from voiceops.remote import verbs
+from voiceops.remote.call import held_call
+from voiceops.remote.unit_messages import HoldConnections
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
@@ -27,6 +32,10 @@ from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.stack.systemd.gated_start import gated_start
 from voiceops.systemd.names import HostNames
 
+log = logging.getLogger(__name__)
+
+_HELD_S = 20.0
+"""The longest that callers wait for a server: after that one that is refused is served as well."""
 _READ_FILE = 'echo; head -c 1000000 "$1" | base64 -w0'
 """One line, so that what login shells print before it is told apart."""
 
@@ -48,15 +57,17 @@ def systemd_stack(
     ``other_node``: the URL of another livekit-server, which this host's hands its callers over to.
     """
     names = HostNames(host.settings.project)
+    doors = _doors(host.settings)
     backend = SystemdBackend(
         names,
         transport,
         settle_s=host.settings.deploy.settle_s,
         takeover=_takeover(names, host.settings.livekit.port, other_node),
+        doors=doors,
     )
-    asked = reachable_endpoint(host, transport)
+    serves = any(one.role is Role.SERVER for one in outline)
+    asked = reachable_endpoint(host, transport, beside_callers=not serves)
 
-    agents = [one.agent_name for one in outline if one.is_agent]
     return Stack(
         services=services,
         outline=outline,
@@ -70,7 +81,8 @@ def systemd_stack(
             url_of_port=lambda port: url_of_port(transport, port),
         ),
         before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
-        after_server=send_after_restart(asked, agents, say, server_id=server_id(host)),
+        after_server=send_after_restart(asked, say, server_id=server_id(host)),
+        hold_callers=partial(_hold_callers, names, transport, doors),
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         livekit=asked.settings.livekit,
@@ -80,6 +92,21 @@ def systemd_stack(
         host=host.name,
         close=transport.close,
     )
+
+
+def _doors(settings: Settings) -> list[int]:
+    """The ports by which callers reach the livekit-server of a host: its own, and those of what stands before it."""
+    sites = [one.https_site for one in settings.running.values()]
+    return sorted({settings.livekit.port, *(site.port for site in sites if site)})
+
+
+@contextmanager
+def _hold_callers(names: HostNames, transport: Transport, ports: list[int]) -> Iterator[bool]:
+    request = HoldConnections(state_dir=names.state, table=names.nft_table, ports=ports, stay_s=_HELD_S)
+    with held_call(transport, verbs.HOLD_CONNECTIONS, request) as answer:
+        if not answer["held"]:
+            log.info("callers don't wait for the server", extra={"why": answer["why"]})
+        yield answer["held"]
 
 
 def _takeover(names: HostNames, port: int, other_node: str) -> list[str]:
