@@ -18,7 +18,7 @@ from tests.support.hosts_ssh import target
 from tests.support.servers import PROJECT, Servers, agent_servers
 from voiceops.adapters.ssh.transport import SshTransport
 from voiceops.remote import verbs
-from voiceops.remote.call import held_call
+from voiceops.remote.call import call, held_call
 from voiceops.remote.unit_messages import HoldConnections
 from voiceops.systemd.names import HostNames
 
@@ -131,6 +131,7 @@ def test_callers_get_through_whatever_becomes_of_the_deployer(servers: Servers) 
             assert answer["held"], answer["why"]
             assert not reached(0.5)
             machine.shell(f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{PORT}'")
+        call(transport, verbs.HOLD_CONNECTIONS, HoldConnections(**{**request, "ports": []}))
         assert reached(SOON_S)
         assert not held_ports(machine)
         with held_call(transport, verbs.HOLD_CONNECTIONS, request):

@@ -97,7 +97,10 @@ class EndProcess(HostRequest):
 
 
 class HoldConnections(HostRequest):
-    """Have new connections from elsewhere wait for ``stay_s``, or until the controller hangs up."""
+    """Have new connections from elsewhere wait for ``stay_s``, or until the controller hangs up and some seconds more.
+
+    Without ``ports`` they are let in at once.
+    """
 
     table: str
     """Of nftables; the project's own."""

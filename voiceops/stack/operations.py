@@ -30,7 +30,7 @@ from voiceops.stack.reconcile import (
     without_server,
 )
 from voiceops.stack.results import Results
-from voiceops.stack.stack import Stack
+from voiceops.stack.stack import LivekitAccess, Stack
 from voiceops.stack.steps import Starter, Stopper
 from voiceops.util.words import counted
 
@@ -91,7 +91,7 @@ def start(
     with stack.lock(Deadline(timeout_s, "start")):
         services = stack.services()
 
-        def planned(observed: Mapping[str, Observed] | None = None) -> StartPlan:
+        def planned(stack: Stack, observed: Mapping[str, Observed] | None = None) -> StartPlan:
             return plan(
                 stack,
                 services,
@@ -102,14 +102,14 @@ def start(
                 observed=observed,
             )
 
-        made = planned(observed)
+        made = planned(stack, observed)
         refuse_strays(made.actions, stack.host)
         with ExitStack() as held:
             if drop_calls:
                 hang_up(stack, made.risk, made.observed)
             else:
                 hold = None if hand_over else stack.hold_callers
-                made = without_calls(stack, planned, made, drain_s, hold, held)
+                made, stack = without_calls(stack, planned, made, drain_s, hold, held)
             stack.want([action.service for action in made.actions if action.verb is not Verb.STOP], True)
             hand_over_s = drain_s if hand_over and not drop_calls else None
             starter = Starter(
@@ -127,13 +127,13 @@ def start(
 
 def without_calls(
     stack: Stack,
-    planned: Callable[[], StartPlan],
+    planned: Callable[[Stack], StartPlan],
     made: StartPlan,
     drain_s: float | None,
-    hold: Callable[[], AbstractContextManager[bool]] | None,
+    hold: Callable[[], AbstractContextManager[LivekitAccess | None]] | None,
     held: ExitStack,
-) -> StartPlan:
-    """Return the plan once it cuts off no call; raises ``CallsInProgressError`` where it does and may not wait, or in vain.
+) -> tuple[StartPlan, Stack]:
+    """Return the plan once it cuts off no call, and the stack to go on with; raises ``CallsInProgressError`` where it does and may not wait, or in vain.
 
     Where it ends a server, callers who connect from the last look on wait until ``held`` is closed, if ``hold`` can do
     that: otherwise somebody could come between that look and the server's end.
@@ -141,18 +141,25 @@ def without_calls(
     limit = Deadline(drain_s or 0.0, "the calls")
     while True:
         if made.risk.exists and drain_s is not None:
-            made = wait_until_empty(stack, planned, limit.remaining_s)
+            made = wait_until_empty(stack, lambda: planned(stack), limit.remaining_s)
         made.risk.refuse("this would cut them off")
         if hold is None or not ends_a_server(made.actions):
-            return made
+            return made, stack
         with ExitStack() as holding:
-            if not holding.enter_context(hold()):
-                return made
+            access = holding.enter_context(hold())
+            if access is None:
+                return made, stack
+            inside = replace(
+                stack,
+                occupancy=access.occupancy,
+                before_agents=access.before_agents,
+                after_server=access.after_server,
+            )
             time.sleep(_ENTERING_S)
-            made = planned()
+            made = planned(inside)
             if not made.risk.exists:
                 held.push(holding.pop_all())
-                return made
+                return made, inside
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,20 @@ class Canary:
 
 Prove = Callable[[Declared, str, Callable[[], bool]], None]
 """Raises unless the agent of a service that registered this name answers a call; asks whether it has ended meanwhile."""
+AfterServer = Callable[[Sequence[str], Callable[[], "frozenset[str] | None"]], None]
+"""Sends agents to callers who came to a restarted server before these had registered again; gets their names, and what
+tells their rooms."""
 GatedStart = Callable[[Declared, Deadline, Prove, Canary | None], Instance]
 """The run once all callers reach it; what raises has ended it before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivekitAccess:
+    """What a stack does with the rooms of its LiveKit; see the fields of ``Stack``."""
+
+    occupancy: Occupancy | None = None
+    before_agents: Callable[[], None] | None = None
+    after_server: AfterServer | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +59,10 @@ class Stack:
     """Gets the programs that are missing; may take minutes, so no lock is held and no time is counted."""
     before_agents: Callable[[], None] | None = None
     """Cleans rooms before an agent takes calls."""
-    after_server: Callable[[Sequence[str], Callable[[], frozenset[str] | None]], None] | None = None
-    """Sends agents to callers who came to a restarted server before they had registered again; gets their names, and what
-    tells their rooms."""
-    hold_callers: Callable[[], AbstractContextManager[bool]] | None = None
+    after_server: AfterServer | None = None
+    hold_callers: Callable[[], AbstractContextManager[LivekitAccess | None]] | None = None
     """Has callers who connect anew wait until the block ends, so that nobody meets a server that is about to end; yields
-    whether they do."""
+    how LiveKit is reached meanwhile. None: they can't be held."""
     occupancy: Occupancy | None = None
     """Asked only when calls may be at risk. None: the stack has no LiveKit."""
     progress: Progress = silent

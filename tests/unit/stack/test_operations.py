@@ -16,7 +16,7 @@ from voiceops.stack.model import Instance
 from voiceops.stack.occupancy import CallRisk
 from voiceops.stack.operations import StartPlan, wait_until_empty, without_calls
 from voiceops.stack.reconcile import Action, Verb
-from voiceops.stack.stack import Stack
+from voiceops.stack.stack import LivekitAccess, Stack
 
 SERVER = Instance(
     service="livekit", role=Role.SERVER, launch="l", pid=1, digest="d", state=ServiceState.READY
@@ -79,9 +79,9 @@ class Door:
         self._works = works
 
     @contextmanager
-    def hold(self) -> Iterator[bool]:
+    def hold(self) -> Iterator[LivekitAccess | None]:
         self.seen.append("shut")
-        yield self._works
+        yield LivekitAccess() if self._works else None
         self.seen.append("open")
 
 
@@ -89,7 +89,8 @@ def kept(stack: Stack, door: Door, drain_s: float | None, *risks: CallRisk) -> t
     """The plan that counts, and what lets callers in; the first of ``risks`` was seen before."""
     found = plans(*risks)
     held = ExitStack()
-    return without_calls(stack, lambda: next(found), next(found), drain_s, door.hold, held), held
+    made, _ = without_calls(stack, lambda stack: next(found), next(found), drain_s, door.hold, held)
+    return made, held
 
 
 def test_callers_wait_from_the_last_look_until_they_are_let_in(stack: Stack) -> None:
@@ -122,5 +123,5 @@ def test_a_host_that_can_not_have_callers_wait_restarts_its_server_as_well(stack
 
 def test_nobody_waits_where_no_server_ends(stack: Stack) -> None:
     door = Door()
-    without_calls(stack, plans().__next__, StartPlan({}, (), EMPTY), None, door.hold, ExitStack())
+    without_calls(stack, lambda stack: next(plans()), StartPlan({}, (), EMPTY), None, door.hold, ExitStack())
     assert door.seen == []

@@ -10,15 +10,18 @@ from voiceops.model.settings import Host
 from voiceops.ports import Transport
 
 
-def reachable_endpoint(host: Host, transport: Transport, *, beside_callers: bool = True) -> Host:
+def reachable_endpoint(host: Host, transport: Transport) -> Host:
     """The host with an address of its LiveKit that is good on this machine, while ``transport`` is open.
 
     What is on loopback there would otherwise be looked for here, and a LiveKit of this machine be
-    taken for the host's. Without ``beside_callers`` its port is reached from within the host wherever that can be
-    done: also while callers from elsewhere wait for it.
+    taken for the host's.
     """
-    encrypted = not host.settings.livekit.url.startswith(("ws:", "http:"))
-    if not isinstance(transport, SshTransport) or (reachable(host) and (beside_callers or encrypted)):
+    return host if reachable(host) else endpoint_within(host, transport)
+
+
+def endpoint_within(host: Host, transport: Transport) -> Host:
+    """The same, reached from within the host: also while callers from elsewhere wait for it."""
+    if not isinstance(transport, SshTransport):
         return host
     settings = host.settings
     scheme = settings.livekit.url.partition("://")[0]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from voiceops.remote.unit_messages import HoldConnections
 
-LONGEST_S = 2.4 * BEAT_S
-"""Of ports that nobody renews."""
+LONGEST_S = BEAT_S + 3.0
+"""Of ports that nobody renews: who is killed right after a server's restart leaves agents the time to register again."""
 RULES = """\
 table inet {table} {{
  set held {{ type inet_service; flags timeout; }}
@@ -33,19 +33,23 @@ table inet {table} {{
 
 @answers("connections.hold")
 def hold_connections(request: HoldConnections, channel: Channel) -> None:
-    """Hold new connections until the controller hangs up, or for ``stay_s``; answer why where it can't be done."""
+    """Hold new connections until the controller hangs up, or for ``stay_s``; answer why where it can't be done.
+
+    Afterwards their time limit runs out, unless the controller asks again, without ports: it lets them in at once.
+    """
     channel.note_signals()
     table, ports = request["table"], request["ports"]
     try:
-        hold(table, ports, LONGEST_S)
+        if ports:
+            hold(table, ports, LONGEST_S)
+        else:
+            nft(f"delete table inet {table}")
     except Failed as error:
         channel.send("done", {"held": False, "why": str(error)})
         return
-    try:
-        channel.send("done", {"held": True, "why": ""})
+    channel.send("done", {"held": bool(ports), "why": ""})
+    if ports:
         channel.stay(request["stay_s"], lambda: hold(table, ports, LONGEST_S))
-    finally:
-        nft(f"delete table inet {table}")
 
 
 def hold(table: str, ports: Sequence[int], seconds: float) -> None:

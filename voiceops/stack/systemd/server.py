@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,22 +13,21 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from voiceops.adapters.livekit.credentials import refusal
-from voiceops.adapters.ssh.forward import reachable_endpoint, url_of_port
+from voiceops.adapters.ssh.forward import endpoint_within, reachable_endpoint, url_of_port
 from voiceops.deadline import Deadline
 from voiceops.errors import VoiceopsError
 from voiceops.kinds.model import Declared
 from voiceops.model.endpoint import server_id
-from voiceops.model.roles import Role
 from voiceops.model.settings import Host, Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs
-from voiceops.remote.call import held_call
+from voiceops.remote.call import call, held_call
 from voiceops.remote.unit_messages import HoldConnections
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
 from voiceops.stack.results import Progress
 from voiceops.stack.room_hooks import clean_before_agents, send_after_restart
-from voiceops.stack.stack import Stack
+from voiceops.stack.stack import LivekitAccess, Stack
 from voiceops.stack.systemd.backend import SystemdBackend
 from voiceops.stack.systemd.gated_start import gated_start
 from voiceops.systemd.names import HostNames
@@ -65,24 +65,39 @@ def systemd_stack(
         takeover=_takeover(names, host.settings.livekit.port, other_node),
         doors=doors,
     )
-    serves = any(one.role is Role.SERVER for one in outline)
-    asked = reachable_endpoint(host, transport, beside_callers=not serves)
+    asked = reachable_endpoint(host, transport)
 
+    def access(asked: Host) -> LivekitAccess:
+        return LivekitAccess(
+            occupancy=LivekitOccupancy(
+                livekit=asked.settings.livekit,
+                rooms=host.settings.rooms,
+                port=host.settings.livekit.port,
+                started_with=_Credentials(transport).configuration,
+                url_of_port=lambda port: url_of_port(transport, port),
+            ),
+            before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
+            after_server=send_after_restart(asked, say, server_id=server_id(host)),
+        )
+
+    @contextmanager
+    def hold_callers() -> Iterator[LivekitAccess | None]:
+        if host.settings.livekit.url.startswith(("wss:", "https:")):
+            yield None  # who asks the server from within the host would meet another name than its certificate's
+            return
+        with _held(names, transport, doors) as held:
+            yield access(endpoint_within(host, transport)) if held else None
+
+    usual = access(asked)
     return Stack(
         services=services,
         outline=outline,
         backend=backend,
         lock=lock,
-        occupancy=LivekitOccupancy(
-            livekit=asked.settings.livekit,
-            rooms=host.settings.rooms,
-            port=host.settings.livekit.port,
-            started_with=_Credentials(transport).configuration,
-            url_of_port=lambda port: url_of_port(transport, port),
-        ),
-        before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
-        after_server=send_after_restart(asked, say, server_id=server_id(host)),
-        hold_callers=partial(_hold_callers, names, transport, doors),
+        occupancy=usual.occupancy,
+        before_agents=usual.before_agents,
+        after_server=usual.after_server,
+        hold_callers=hold_callers,
         progress=progress,
         live_rooms=lambda: read_live_rooms(asked.settings.livekit, host.settings.rooms),
         livekit=asked.settings.livekit,
@@ -101,12 +116,16 @@ def _doors(settings: Settings) -> list[int]:
 
 
 @contextmanager
-def _hold_callers(names: HostNames, transport: Transport, ports: list[int]) -> Iterator[bool]:
+def _held(names: HostNames, transport: Transport, ports: list[int]) -> Iterator[bool]:
     request = HoldConnections(state_dir=names.state, table=names.nft_table, ports=ports, stay_s=_HELD_S)
     with held_call(transport, verbs.HOLD_CONNECTIONS, request) as answer:
         if not answer["held"]:
             log.info("callers don't wait for the server", extra={"why": answer["why"]})
         yield answer["held"]
+    if answer["held"]:
+        request["ports"] = []
+        with contextlib.suppress(VoiceopsError):  # then they are let in some seconds later
+            call(transport, verbs.HOLD_CONNECTIONS, request)
 
 
 def _takeover(names: HostNames, port: int, other_node: str) -> list[str]:
