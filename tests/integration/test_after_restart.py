@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,36 +32,48 @@ async def until(port: int, *, answers: bool) -> None:
         await asyncio.sleep(0.01)
 
 
-async def meets(made: Project) -> set[str]:
-    """The agents that a caller meets who came before the agent was back, up to a while after the start."""
+async def meets(made: Project, *command: str) -> set[str]:
+    """The agents that a caller meets who came before the agent was back, up to a while after the command."""
     port = urlsplit(made.url).port or 0
     agent = made.pid("agent")
-    starting = asyncio.create_task(asyncio.to_thread(made.inv, "start"))
+    running = asyncio.create_task(asyncio.to_thread(made.inv, *command))
     await until(port, answers=False)
     os.kill(agent, signal.SIGSTOP)
     try:
         await until(port, answers=True)
-        async with caller(made.url, "early") as person:
+        async with caller(made.url, f"early-{command[0]}") as person:
             met: set[str] = set()
             person.on("participant_connected", lambda one: met.add(one.identity))
             await asyncio.sleep(2)
             assert not met
             os.kill(agent, signal.SIGCONT)
             await agent_in(person)
-            assert "an agent was sent to 1 caller" in (await starting).err
+            assert "an agent was sent to 1 caller" in (await running).err
             await asyncio.sleep(2)
             return met
     finally:
         os.kill(agent, signal.SIGCONT)
-        await starting
+        await running
 
 
-def test_a_caller_who_came_before_the_agent_was_back_gets_one(tmp_path: Path) -> None:
-    with project(tmp_path / "project", AGENTS / "tone.py", agent={"env": dict(IN_THREADS)}) as made:
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("restarted") / "project"
+    with project(folder, AGENTS / "tone.py", agent={"env": dict(IN_THREADS)}) as made:
         made.inv("start")
-        made.variables["services"]["livekit"]["env"] = {"COLOUR": "blue"}
-        made.write()
-        assert len(asyncio.run(meets(made))) == 1
-        made.variables["services"]["livekit"]["env"] = {"COLOUR": "red"}
-        made.write()
-        assert "an agent was sent" not in made.inv("start", "--yes").err
+        yield made
+
+
+def test_a_caller_who_came_before_the_agent_was_back_gets_one(stack: Project) -> None:
+    stack.variables["services"]["livekit"]["env"] = {"COLOUR": "blue"}
+    stack.write()
+    assert len(asyncio.run(meets(stack, "start"))) == 1
+
+
+def test_so_does_one_who_came_during_a_restart(stack: Project) -> None:
+    assert len(asyncio.run(meets(stack, "restart", "--only", "livekit"))) == 1
+
+
+def test_where_nobody_called_nobody_is_sent(stack: Project) -> None:
+    restarted = stack.inv("restart", "--only", "livekit", "--drain", "30")
+    assert "an agent was sent" not in restarted.err

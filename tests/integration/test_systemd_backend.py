@@ -221,6 +221,18 @@ def test_the_last_words_of_an_agent_that_dies_are_found_although_the_journal_was
     assert "the model file is missing" in failed.value.log_tail
 
 
+def test_a_journal_that_hangs_hides_no_more_than_the_last_words(
+    backend: SystemdBackend, ready_host: hosts.Machine
+) -> None:
+    up(backend, agent("r1"))
+    ready_host.shell("systemctl kill --kill-who=main --signal=STOP systemd-journald")
+    try:
+        with pytest.raises(ServiceError, match=r"exit 1.*stopped again"):
+            up(backend, agent("bad"))
+    finally:
+        ready_host.shell("systemctl kill --kill-who=main --signal=CONT systemd-journald")
+
+
 def test_the_same_release_can_be_replaced_by_overlap(backend: SystemdBackend) -> None:
     old = up(backend, agent("r1"))
     new = up(backend, agent("r1"))

@@ -110,9 +110,11 @@ class HealthServer:
         except FileNotFoundError:
             return
 
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _health(self, request: web.Request) -> web.Response:
         from aiohttp import web
 
+        if request.query.get("server") == "back":
+            self._worker.server_is_back()
         document = health_document(self._worker)
         return web.json_response(document, status=503 if "reason" in document else 200)
 

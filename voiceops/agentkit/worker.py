@@ -36,6 +36,8 @@ log = logging.getLogger("voiceops.agentkit")
 
 _BELOW_GATE = 0.99 * TARGET_LOAD
 _REMEMBERED = 200
+SECOND_TRY_S = 2.0
+"""The library's own pause before its second try to connect."""
 BLOCKED_S = 10.0
 """A worker that blocks its loop for this long leaves LiveKit, and registers again when it goes on. LiveKit offers
 it calls all the while, waits 3 s for an answer and tries no other worker: beside a healthy one, half are lost."""
@@ -68,6 +70,34 @@ def shut_down(ws: ClientWebSocketResponse) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
+class _PatientSession:
+    """The session of a worker's connections: where nobody listens it waits to be told that the server is back.
+
+    For as long as the library would wait for its second try, which it then makes at once: else a worker registers up to
+    four seconds after the server has restarted, and a caller who comes before that has no agent.
+    """
+
+    def __init__(self, session: Any, server_back: asyncio.Event) -> None:
+        self._session = session
+        self._server_back = server_back
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def ws_connect(self, *arguments: Any, **options: Any) -> Any:
+        """Connect, twice if the server is back meanwhile; raises as the session does."""
+        try:
+            return await self._session.ws_connect(*arguments, **options)
+        except OSError:  # aiohttp's errors of connections are such
+            try:
+                await asyncio.wait_for(self._server_back.wait(), SECOND_TRY_S)
+            except asyncio.TimeoutError:
+                pass
+            else:
+                return await self._session.ws_connect(*arguments, **options)
+            raise
+
+
 class Worker:
     """A livekit-agents worker seen from outside: the truth about it, and its limit on jobs.
 
@@ -84,6 +114,7 @@ class Worker:
         share: float = 1.0,
     ) -> None:
         self.server: Any = server
+        self._server_back = asyncio.Event()
         self.max_jobs = max_jobs
         self._load_limit = load_limit
         self._measured: float | None = None
@@ -174,6 +205,10 @@ class Worker:
             # _run_ws starts right after the register response and ends with the
             # connection, also when the server vanished (heartbeat): exactly "registered".
             self._registered = True
+            self._server_back.clear()
+            session = getattr(self.server, "_http_session", None)
+            if session is not None and not isinstance(session, _PatientSession):
+                self.server._http_session = _PatientSession(session, self._server_back)
             self._ws = ws
             self.connections += 1
             self.on_connection_change()
@@ -186,6 +221,10 @@ class Worker:
                 self.on_connection_change()
 
         self.server._run_ws = watched
+
+    def server_is_back(self) -> None:
+        """Have a worker that waits for its next try to connect try at once."""
+        self._server_back.set()
 
     async def take_calls(self, *, share: float = 1.0) -> None:
         """Register under the worker's own name: its release is proved. Safe to call twice.

@@ -97,15 +97,11 @@ class EndProcess(HostRequest):
 
 
 class HoldConnections(HostRequest):
-    """Have new connections from elsewhere wait for ``stay_s``, or until the controller hangs up and some seconds more.
-
-    Without ``ports`` they are let in at once.
-    """
+    """Have new connections from elsewhere wait for some seconds; without ``ports`` they are let in at once."""
 
     table: str
     """Of nftables; the project's own."""
     ports: list[int]
-    stay_s: float
 
 
 class HoldAnswer(TypedDict):

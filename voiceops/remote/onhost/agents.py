@@ -23,8 +23,10 @@ ANSWER_S = 2.0
 """For a whole answer of an agent, however slowly it drips."""
 
 
-def agent_health(unit: UnitState) -> Any:
+def agent_health(unit: UnitState, *, server_back: bool = False) -> Any:
     """agentkit's answer, or None: whoever answers may be hostile, so time, size and place are fixed.
+
+    ``server_back``: tell it that its livekit-server has restarted, so that it does not wait before its next try.
 
     The place follows from the unit's own names, which are root's. The last step of it is the service's, and
     no link there is followed.
@@ -38,10 +40,9 @@ def agent_health(unit: UnitState) -> Any:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return None
         with socket.socket(socket.AF_UNIX) as connection:
-            said = (
-                http_answer(connection, f"/proc/self/fd/{descriptor}", "/health", time.monotonic() + ANSWER_S)
-                or {}
-            )
+            path = "/health?server=back" if server_back else "/health"
+            ends_at = time.monotonic() + ANSWER_S
+            said = http_answer(connection, f"/proc/self/fd/{descriptor}", path, ends_at) or {}
             kinds = {"calls": int, "rooms": list, "worker_id": str, "registered": bool, "draining": bool}
             return (
                 said

@@ -1,14 +1,14 @@
 """Has new connections wait: they are neither refused nor cut while what they are meant for restarts.
 
-nftables drops the first packet of each. The system that sent it sends it again after one second, then after two more and
-four more, and whoever connects notices nothing but the delay. Connections within the host go on as ever: agents register
-again, and deployers look who is in a room. Every port is named with a time limit that the kernel keeps, so they are
-reached again whatever becomes of this program.
+nftables drops the first packet of each. The system that sent it sends it again after one second and after three, and
+whoever connects notices nothing but the delay. Connections within the host go on as ever: agents register again, and
+deployers look who is in a room. Every port is named with a time limit that the kernel keeps, so they are reached again
+whatever becomes of whoever asked for it.
 """
 
 from __future__ import annotations
 
-from voiceops.remote.onhost.base import BEAT_S, Cancel, Failed, run_child
+from voiceops.remote.onhost.base import Cancel, Failed, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
 
@@ -16,10 +16,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from voiceops.remote.unit_messages import HoldConnections
+    from voiceops.remote.unit_messages import HoldAnswer, HoldConnections
 
-LONGEST_S = BEAT_S + 3.0
-"""Of ports that nobody renews: who is killed right after a server's restart leaves agents the time to register again."""
+HELD_S = 3.0
+"""The next packet after that comes four seconds later, and LiveKit's clients wait five for a connection."""
 RULES = """\
 table inet {table} {{
  set held {{ type inet_service; flags timeout; }}
@@ -32,34 +32,30 @@ table inet {table} {{
 
 
 @answers("connections.hold")
-def hold_connections(request: HoldConnections, channel: Channel) -> None:
-    """Hold new connections until the controller hangs up, or for ``stay_s``; answer why where it can't be done.
-
-    Afterwards their time limit runs out, unless the controller asks again, without ports: it lets them in at once.
-    """
-    channel.note_signals()
-    table, ports = request["table"], request["ports"]
+def hold_connections(request: HoldConnections, channel: Channel) -> HoldAnswer:
+    """Hold new connections for ``HELD_S``, or let them in at once; answer why where it can't be done."""
     try:
-        if ports:
-            hold(table, ports, LONGEST_S)
+        if request["ports"]:
+            hold(request["table"], request["ports"])
         else:
-            nft(f"delete table inet {table}")
+            let_in(request["table"])
     except Failed as error:
-        channel.send("done", {"held": False, "why": str(error)})
-        return
-    channel.send("done", {"held": bool(ports), "why": ""})
-    if ports:
-        channel.stay(request["stay_s"], lambda: hold(table, ports, LONGEST_S))
+        return {"held": False, "why": str(error)}
+    return {"held": bool(request["ports"]), "why": ""}
 
 
-def hold(table: str, ports: Sequence[int], seconds: float) -> None:
-    """Hold these ports for so long from now on; each time in one step, so that no packet slips through."""
-    rules = RULES.format(table=table)
-    # In the set its time limit counts from when it was added, and it can't be added twice.
-    named = ", ".join(f"{port} timeout {seconds:g}s" for port in ports)
+def hold(table: str, ports: Sequence[int]) -> None:
+    """Hold these ports from now on; raises ``Failed`` without an nft."""
+    named = ", ".join(f"{port} timeout {HELD_S:g}s" for port in ports)
     nft(
-        f"add table inet {table}\ndelete table inet {table}\n{rules}add element inet {table} held {{ {named} }}\n"
+        f"add table inet {table}\ndelete table inet {table}\n{RULES.format(table=table)}"
+        f"add element inet {table} held {{ {named} }}\n"
     )
+
+
+def let_in(table: str) -> None:
+    """Hold none of them any more."""
+    nft(f"delete table inet {table}")
 
 
 def nft(commands: str) -> None:

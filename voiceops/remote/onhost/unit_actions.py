@@ -25,7 +25,7 @@ from voiceops.remote.onhost.agents import (
 from voiceops.remote.onhost.base import Cancel, Failed, run_child
 from voiceops.remote.onhost.channel import Channel
 from voiceops.remote.onhost.entry import answers
-from voiceops.remote.onhost.hold import hold, nft
+from voiceops.remote.onhost.hold import HELD_S, hold, let_in
 from voiceops.remote.onhost.journal_lines import LOG_BYTES, ended_run_lines, run_lines
 from voiceops.remote.onhost.processes import process_variable, start_time
 from voiceops.remote.onhost.unit_state import (
@@ -55,8 +55,6 @@ LOOK_S = 0.5
 TAKEOVER_S = 10.0
 RECONNECT_S = 0.7
 """What callers of a server that has ended get to come back, before its port is its own again."""
-STARTS_S = 4.0
-"""The longest that new connections wait for a server that was told to start."""
 RUN_LOG_LINES = 200
 """Of a run that failed: enough for a whole traceback."""
 PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
@@ -215,7 +213,7 @@ def unready(unit: UnitState, request: WaitForUnit) -> str:
         return f"no line of the log matches {request['log']!r}"
     if request["enable"]:
         # An agent stays active when it loses its server: systemd knows of its first registration only.
-        said = agent_health(unit)
+        said = agent_health(unit, server_back=bool(request["not_worker_id"]))
         if said is None:
             # Its loop is blocked: the one before it must not stop taking calls for it.
             return "does not answer its health check"
@@ -319,16 +317,16 @@ def hand_over(seen: UnitState, request: EndUnit) -> EndAnswer:
     if led:
         time.sleep(RECONNECT_S)
     with contextlib.suppress(Failed):  # without nft who comes now is refused
-        hold(request["table"], request["ports"], STARTS_S)
+        hold(request["table"], request["ports"])
     if led:
         systemctl("kill", "--signal=USR1", helper)
     systemctl("stop", name)  # between two runs a start would only wait for the restart
     systemctl("start", "--no-block", name)
-    ends_at = time.monotonic() + STARTS_S
+    ends_at = time.monotonic() + HELD_S
     while time.monotonic() < ends_at and unit_state(name)["active"] != "active":
         time.sleep(POLL_S)
     with contextlib.suppress(Failed):
-        nft(f"delete table inet {request['table']}")
+        let_in(request["table"])
     return {"gone": True}
 
 

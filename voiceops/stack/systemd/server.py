@@ -21,7 +21,7 @@ from voiceops.model.endpoint import server_id
 from voiceops.model.settings import Host, Settings
 from voiceops.ports import Transport
 from voiceops.remote import verbs
-from voiceops.remote.call import call, held_call
+from voiceops.remote.call import call
 from voiceops.remote.unit_messages import HoldConnections
 from voiceops.stack.livekit_occupancy import LivekitOccupancy, read_live_rooms
 from voiceops.stack.model import Instance
@@ -34,8 +34,6 @@ from voiceops.systemd.names import HostNames
 
 log = logging.getLogger(__name__)
 
-_HELD_S = 20.0
-"""The longest that callers wait for a server: after that one that is refused is served as well."""
 _READ_FILE = 'echo; head -c 1000000 "$1" | base64 -w0'
 """One line, so that what login shells print before it is told apart."""
 
@@ -117,11 +115,11 @@ def _doors(settings: Settings) -> list[int]:
 
 @contextmanager
 def _held(names: HostNames, transport: Transport, ports: list[int]) -> Iterator[bool]:
-    request = HoldConnections(state_dir=names.state, table=names.nft_table, ports=ports, stay_s=_HELD_S)
-    with held_call(transport, verbs.HOLD_CONNECTIONS, request) as answer:
-        if not answer["held"]:
-            log.info("callers don't wait for the server", extra={"why": answer["why"]})
-        yield answer["held"]
+    request = HoldConnections(state_dir=names.state, table=names.nft_table, ports=ports)
+    answer = call(transport, verbs.HOLD_CONNECTIONS, request)
+    if not answer["held"]:
+        log.info("callers don't wait for the server", extra={"why": answer["why"]})
+    yield answer["held"]
     if answer["held"]:
         request["ports"] = []
         with contextlib.suppress(VoiceopsError):  # then they are let in some seconds later
