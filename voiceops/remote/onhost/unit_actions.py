@@ -7,6 +7,7 @@ who looks all the time.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import glob
 import json
 import os
@@ -313,6 +314,16 @@ def hand_over(seen: UnitState, request: EndUnit) -> EndAnswer:
         if time.monotonic() > ends_at:
             return {"gone": False}
         time.sleep(POLL_S)
+    with open(f"{drain_note(seen)}.lock", "w") as lock:
+        # A killed deployer's run goes on here, beside the next one's: of two starts the second would end what the first began.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if unit_state(name)["pid"] in (0, pid):
+            start_again(name, helper, request)
+    return {"gone": True}
+
+
+def start_again(name: str, helper: str, request: EndUnit) -> None:
+    """Start a livekit-server that has handed its calls over; new connections wait from when nobody leads them elsewhere."""
     led = busy(helper)
     if led:
         time.sleep(RECONNECT_S)
@@ -327,7 +338,6 @@ def hand_over(seen: UnitState, request: EndUnit) -> EndAnswer:
         time.sleep(POLL_S)
     with contextlib.suppress(Failed):
         let_in(request["table"])
-    return {"gone": True}
 
 
 @answers("processes.end")
