@@ -61,7 +61,7 @@ def program(made: Servers) -> str:
 
 
 def killed(made: Servers) -> str:
-    made.variables["services"]["livekit"]["log_level"] = "info"
+    made.variables["services"]["livekit"]["log_level"] = "error"
     made.write()
     first = made.machines[1]
     process = made.spawn("deploy", "--group", "servers", "--no-call", "--drain", str(DRAIN_S))

@@ -25,6 +25,7 @@ import pytest
 from tests.support import live, parts
 from voiceops.adapters.livekit.api import LivekitApi
 from voiceops.adapters.livekit.token import caller_token
+from voiceops.calls import pool
 from voiceops.calls.pool import CallerPool
 from voiceops.calls.ports import CallerCrashError
 from voiceops.calls.stats import CallReport
@@ -293,13 +294,13 @@ async def test_a_failed_call_is_asked_about_while_its_caller_still_waits(
 
 
 async def test_calls_share_caller_processes_and_those_end(jobs: Jobs) -> None:
-    pool = CallerPool(most=1)
+    callers = CallerPool(most=1)
     before = set(psutil.Process().children())
     # Calls of several plans have the same number.
-    results = await asyncio.gather(*(pool.place(jobs(number)) for number in (0, 1, 0)))
-    processes, cpu_s, _ = await pool.usage()
+    results = await asyncio.gather(*(callers.place(jobs(number)) for number in (0, 1, 0)))
+    processes, cpu_s, _ = await callers.usage()
     started = set(psutil.Process().children()) - before
-    await pool.aclose()
+    await callers.aclose()
     assert [(result.id, result.ok) for result in results] == [(0, True), (1, True), (0, True)]
     assert (processes, len(started)) == (1, 1)
     assert cpu_s > 0
@@ -307,15 +308,15 @@ async def test_calls_share_caller_processes_and_those_end(jobs: Jobs) -> None:
 
 
 async def test_a_caller_process_that_dies_is_not_blamed_on_the_agent(jobs: Jobs) -> None:
-    pool = CallerPool(most=1)
+    callers = CallerPool(most=1)
     before = set(psutil.Process().children())
-    call = asyncio.ensure_future(pool.place(jobs(0, hold_s=60.0)))
+    call = asyncio.ensure_future(callers.place(jobs(0, hold_s=60.0)))
     while not (started := set(psutil.Process().children()) - before):  # noqa: ASYNC110 - a process is no event
         await asyncio.sleep(0.01)
     started.pop().kill()
     result = await call
-    again = await pool.place(jobs(1))
-    await pool.aclose()
+    again = await callers.place(jobs(1))
+    await callers.aclose()
     assert result.failure is not None
     assert result.failure.kind is FailureKind.CALLER
     assert again.ok
@@ -333,6 +334,21 @@ async def test_a_call_whose_caller_process_crashes_is_placed_once_more(target: C
     assert report.load.crash_count == 1
 
 
+async def test_a_call_whose_caller_process_hangs_ends_as_one_whose_process_crashes(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "longest_s", lambda job: 5.0)
+    callers = CallerPool(most=1)
+    before = set(psutil.Process().children())
+    call = asyncio.ensure_future(callers.place(jobs(0, hold_s=60.0)))
+    while not (started := set(psutil.Process().children()) - before):  # noqa: ASYNC110 - a process is no event
+        await asyncio.sleep(0.01)
+    started.pop().suspend()
+    with pytest.raises(CallerCrashError, match="hung"):
+        await asyncio.wait_for(call, 30.0)
+    await callers.aclose()
+
+
 def _vanishing(job: CallJob) -> CallJob:
     return msgspec.structs.replace(job, hangup=Hangup.ABRUPT)
 
@@ -346,17 +362,17 @@ def _forks_of_callers() -> list[psutil.Process]:
 
 
 async def test_a_vanishing_caller_that_crashes_is_noticed_at_once(jobs: Jobs) -> None:
-    pool = CallerPool(most=1)
+    callers = CallerPool(most=1)
     try:
-        call = asyncio.ensure_future(pool.place(_vanishing(jobs(0, hold_s=60.0))))
+        call = asyncio.ensure_future(callers.place(_vanishing(jobs(0, hold_s=60.0))))
         while not (forks := _forks_of_callers()):  # noqa: ASYNC110 - a process is no event
             await asyncio.sleep(0.05)
         forks[0].send_signal(signal.SIGSEGV)
         with pytest.raises(CallerCrashError, match="exit -11"):
             await asyncio.wait_for(call, 30.0)
-        again = await pool.place(_vanishing(jobs(1)))
+        again = await callers.place(_vanishing(jobs(1)))
     finally:
-        await pool.aclose()
+        await callers.aclose()
     assert again.ok
 
 

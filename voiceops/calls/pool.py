@@ -18,12 +18,16 @@ from typing import IO
 
 import msgspec
 
+from voiceops.calls.call import GREETING_S, HANG_UP_S, INQUIRY_S
 from voiceops.calls.ports import CallerCrashError, Inquiry
 from voiceops.calls.worker import CallerReply, CallerRequest
 from voiceops.errors import ServiceError
 from voiceops.model.calls import CallFailure, CallJob, CallPlan, CallResult, FailureKind, Hangup
 
 CALLS_PER_PROCESS = 10
+SPEECH_S = 600.0
+"""The longest script, with the agent's answers."""
+SPARE_S = 15.0
 _LINE_LIMIT = 1 << 20
 _END_S = 15.0
 _TAIL_BYTES = 1500
@@ -31,6 +35,12 @@ _PACKAGE = str(Path(__file__).resolve().parents[2])
 """So that a caller process finds voiceops however this one did."""
 _CRASHES = {-signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL, -signal.SIGSEGV, -signal.SIGTRAP}
 """Exit codes of a process that native code brought down; whoever kills one uses other signals."""
+
+
+def longest_s(job: CallJob) -> float:
+    """How long a caller process may take for a call, which has a limit for each of its parts; one that takes longer hangs."""
+    spoken_s = SPEECH_S if job.script else 0.0
+    return 2 * job.timeout_s + job.hold_s + GREETING_S + spoken_s + INQUIRY_S + HANG_UP_S + SPARE_S
 
 
 class CallerPool:
@@ -82,6 +92,7 @@ class _Process:
         self.cpu_s = 0.0
         self.lags: list[float] = []
         self.dead = False
+        self._hangs = False
 
     @property
     def busy(self) -> int:
@@ -100,6 +111,10 @@ class _Process:
         try:
             process = await asyncio.shield(self._starting)
             self._send(process, CallerRequest(place=msgspec.structs.replace(job, id=number)))
+            done, _ = await asyncio.wait({answer}, timeout=longest_s(job))
+            if not done:
+                self._hangs = True
+                process.kill()  # its end is read as that of one that crashed
             return msgspec.structs.replace(await asyncio.shield(answer), id=job.id)
         except CallerCrashError as crash:
             raise CallerCrashError(msgspec.structs.replace(crash.result, id=job.id)) from None
@@ -193,7 +208,7 @@ class _Process:
         answer = self._calls.get(number)
         if answer is None or answer.done():
             return
-        if code in _CRASHES:
+        if code in _CRASHES or self._hangs:
             answer.set_exception(CallerCrashError(self._lost(number, code)))
         else:
             answer.set_result(self._lost(number, code))
@@ -203,7 +218,9 @@ class _Process:
         tail = self._errors.read().decode(errors="replace").strip()
         failure = CallFailure(
             kind=FailureKind.CALLER,
-            detail=f"the caller process died (exit {code}) in the middle of the call",
+            detail="the caller process hung"
+            if self._hangs
+            else f"the caller process died (exit {code}) in the middle of the call",
             seen=tuple(tail.splitlines()[-5:]),
         )
         return CallResult(id=number, ok=False, room="", identity="", failure=failure)
