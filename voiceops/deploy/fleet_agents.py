@@ -15,6 +15,8 @@ from voiceops.stack.room_hooks import send_agents
 from voiceops.stack.stack import Stack
 
 _REGISTER_AGAIN_S = 30.0
+_SOON_S = 10.0
+"""By their library's pace agents are back after up to six seconds."""
 _POLL_S = 0.5
 
 
@@ -33,10 +35,14 @@ class FleetAgents:
         Until then the next server must stay, and nobody would answer a call. Only agents that were ready before this
         run are waited for.
         """
+        missing = self._missing(_REGISTER_AGAIN_S) if self._server_ended else []
+        for name in missing:
+            self._say(f"{name}: its agents have not registered again")
+        return missing
+
+    def _missing(self, within_s: float) -> list[str]:
         missing: list[str] = []
-        if not self._server_ended:
-            return missing
-        limit = Deadline(_REGISTER_AGAIN_S, "the agents to register again")
+        limit = Deadline(within_s, "the agents to register again")
         for run in self._fleet.runs:
             served = ready(run.planned.observed, Role.AGENT) if run.ok and run.planned else set()
             if run.state is None or not served:
@@ -45,7 +51,6 @@ class FleetAgents:
             while served - ready(stack.backend.observe(run.state.services), Role.AGENT):
                 if limit.remaining_s <= 0:
                     missing.append(run.name)
-                    self._say(f"{run.name}: its agents have not registered again")
                     break
                 time.sleep(_POLL_S)
         return missing
@@ -58,8 +63,8 @@ class FleetAgents:
         """
         self._server_ended = True
         others = [one for one in self._fleet.runs if one is not run and one.ok and _has_agents(one)]
-        if cut_calls or not others or run.state is None or self.wait():
-            return
+        if cut_calls or not others or run.state is None or self._missing(_SOON_S):
+            return  # those that come later may have new keys to get first
         send_agents(self._stack(run), [self._stack(one) for one in (run, *others)])
 
     def _stack(self, run: HostRun) -> Stack:
