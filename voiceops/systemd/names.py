@@ -146,6 +146,13 @@ class HostNames:
             raise ConfigError(f"{instance!r} can't name an instance of a unit")
         return f"{self.project}-{service}" + (f"@{instance}" if instance else "") + ".service"
 
+    def holds_port_of(self, unit: str, service: str) -> bool:
+        """Whether this is the unit of a service, or of what leads the callers of a livekit-server elsewhere meanwhile."""
+        own = self.unit(service)
+        return unit == own or bool(
+            re.fullmatch(re.escape(own.removesuffix(".service")) + r"-takeover-\d+\.service", unit)
+        )
+
     def template_unit(self, service: str) -> str:
         return self.unit(service).replace(".service", "@.service")
 

@@ -54,6 +54,8 @@ POLL_S = 0.02
 LOOK_S = 0.5
 """The longest pause between two looks at a unit: each takes 15 ms of CPU, which an agent that starts needs itself."""
 TAKEOVER_S = 10.0
+TRANSIENT = "/run/systemd/transient"
+"""Where units are written that ``systemd-run`` makes."""
 RECONNECT_S = 0.7
 """What callers of a server that has ended get to come back, before its port is its own again."""
 RUN_LOG_LINES = 200
@@ -78,6 +80,10 @@ def start_unit(request: StartUnit, channel: Channel) -> UnitAnswer:
     close_gate(seen, request["proof_name"])
     if seen["sub"].startswith("auto-restart"):
         systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
+    for helper in glob.glob(f"{TRANSIENT}/{glob.escape(unit.rpartition('.')[0])}-takeover-*.service"):
+        systemctl(
+            "kill", "--signal=USR1", os.path.basename(helper)
+        )  # it has the port of a server that has ended
     systemctl("reset-failed", unit)
     systemctl("start", "--no-block", unit)
     return {"unit": unit_state(unit)}

@@ -236,7 +236,7 @@ def _strays(
     found: dict[str, dict[int, Stray]] = {}
     for service in services:
         for owner in owners:
-            if owner["port"] not in service.ports or owner["unit"] == names.unit(service.name):
+            if owner["port"] not in service.ports or names.holds_port_of(owner["unit"], service.name):
                 continue
             unit, command = owner["unit"], owner["command"]
             reason = f"port {owner['port']} is taken by pid {owner['pid']}: {printable(command[:160])}"
