@@ -81,10 +81,10 @@ class _PatientSession:
         self._session = session
         self._server_back = server_back
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._session, name)
 
-    async def ws_connect(self, *arguments: Any, **options: Any) -> Any:
+    async def ws_connect(self, *arguments: object, **options: object) -> object:
         """Connect, twice if the server is back meanwhile; raises as the session does."""
         try:
             return await self._session.ws_connect(*arguments, **options)

@@ -55,7 +55,10 @@ class Hosts:
     def stack_on(self, run: object, one: Host) -> Iterator[Any]:
         agent = SimpleNamespace(name="agent", is_agent=True, role=Role.AGENT, agent_name="")
         backend = SimpleNamespace(observe=lambda outline: self._seen(one.name))
-        yield SimpleNamespace(outline=(agent,), backend=backend)
+        yield SimpleNamespace(outline=(agent,), backend=backend, after_server=self._look_for_callers)
+
+    def _look_for_callers(self, names: Sequence[str], rooms: Callable[[], frozenset[str] | None]) -> None:
+        self.steps.append(f"who has called {len(names)} agent")
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def restart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, HostResu
         hosts: Hosts, chosen: Sequence[Host], *, serial: str = "", max_fail: int = 0, failing: str = ""
     ) -> dict[str, HostResult[str]]:
         monkeypatch.setattr(restart_module, "stack_on", hosts.stack_on)
-        command: Any = SimpleNamespace(project=None, say=None)
+        command: Any = SimpleNamespace(project=None, say=None, yes=False)
 
         def work(one: Host) -> str:
             hosts.steps.append(f"restart {one.name}")
@@ -91,7 +94,7 @@ def test_behind_a_restarted_server_it_waits_until_agents_elsewhere_are_registere
     done = restart(hosts, [MEDIA, DESKS[0]])
     assert all(one.ok for one in done.values())
     waits = ["desk0 starting", "desk0 starting", "desk0 ready"]
-    assert hosts.steps == ["desk0 ready", "restart media", *waits, "restart desk0"]
+    assert hosts.steps == ["desk0 ready", "restart media", *waits, "who has called 1 agent", "restart desk0"]
 
 
 def test_agents_that_never_register_again_stop_the_restart_and_are_named(restart: Callable[..., Any]) -> None:
