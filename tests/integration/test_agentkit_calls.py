@@ -242,7 +242,8 @@ async def test_a_caller_who_comes_back_within_the_grace_is_heard_by_the_same_age
         await line.logged("call returned", room)
 
 
-async def test_a_dead_agent_of_the_worker_is_removed_before_the_next_one_joins(line: Line) -> None:
+async def test_a_dead_agent_of_the_worker_is_removed_as_the_next_one_joins(line: Line) -> None:
+    """Mostly before: its removal goes beside the start of the next one, which does not wait for it."""
     room = room_name("ok")
     server = line.server
     async with call(line, room) as person:
@@ -257,13 +258,13 @@ async def test_a_dead_agent_of_the_worker_is_removed_before_the_next_one_joins(l
         async with api.LiveKitAPI(server.url, server.api_key, server.api_secret) as client:
             await client.agent_dispatch.create_dispatch(api.CreateAgentDispatchRequest(room=room))
         for _ in range(400):
-            if any(step == "joined" for step, _ in seen):
+            if {"joined", "left"} <= {step for step, _ in seen}:
                 break
             await asyncio.sleep(0.05)
         await line_has(line, "removed dead agents from a room")
 
     (joined,) = [identity for step, identity in seen if step == "joined"]
-    assert seen == [("left", dead), ("joined", joined)]
+    assert sorted(seen) == [("joined", joined), ("left", dead)]
 
 
 async def test_bursts_are_taken_beyond_the_idle_processes(line: Line) -> None:
