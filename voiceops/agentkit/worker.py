@@ -12,8 +12,6 @@ import asyncio
 import inspect
 import logging
 import math
-import os
-import socket
 import sys
 import time
 from collections import deque
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import prepare
 from voiceops.agentkit.call_share import steered_load
+from voiceops.agentkit.connection import patient, shut_down
 from voiceops.agentkit.loopwatch import LoopWatch
 from voiceops.model.protocol import TARGET_LOAD
 
@@ -36,8 +35,6 @@ log = logging.getLogger("voiceops.agentkit")
 
 _BELOW_GATE = 0.99 * TARGET_LOAD
 _REMEMBERED = 200
-SECOND_TRY_S = 2.0
-"""The library's own pause before its second try to connect."""
 BLOCKED_S = 10.0
 """A worker that blocks its loop for this long leaves LiveKit, and registers again when it goes on. LiveKit offers
 it calls all the while, waits 3 s for an answer and tries no other worker: beside a healthy one, half are lost."""
@@ -59,43 +56,6 @@ PRIVATE_NAMES = (
     "_update_worker_status",
     "_worker_load",
 )
-
-
-def shut_down(ws: ClientWebSocketResponse) -> None:
-    """Close a connection from outside of its loop, which may be blocked; the loop finds it closed."""
-    transport = ws.get_extra_info("socket")
-    if transport is None:
-        return  # closed meanwhile
-    with suppress(OSError), socket.socket(fileno=os.dup(transport.fileno())) as connection:
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-class _PatientSession:
-    """The session of a worker's connections: where nobody listens it waits to be told that the server is back.
-
-    For as long as the library would wait for its second try, which it then makes at once: else a worker registers up to
-    four seconds after the server has restarted, and a caller who comes before that has no agent.
-    """
-
-    def __init__(self, session: Any, server_back: asyncio.Event) -> None:
-        self._session = session
-        self._server_back = server_back
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._session, name)
-
-    async def ws_connect(self, *arguments: object, **options: object) -> object:
-        """Connect, twice if the server is back meanwhile; raises as the session does."""
-        try:
-            return await self._session.ws_connect(*arguments, **options)
-        except OSError:  # aiohttp's errors of connections are such
-            try:
-                await asyncio.wait_for(self._server_back.wait(), SECOND_TRY_S)
-            except asyncio.TimeoutError:
-                pass
-            else:
-                return await self._session.ws_connect(*arguments, **options)
-            raise
 
 
 class Worker:
@@ -206,9 +166,7 @@ class Worker:
             # connection, also when the server vanished (heartbeat): exactly "registered".
             self._registered = True
             self._server_back.clear()
-            session = getattr(self.server, "_http_session", None)
-            if session is not None and not isinstance(session, _PatientSession):
-                self.server._http_session = _PatientSession(session, self._server_back)
+            patient(self.server, self._server_back)
             self._ws = ws
             self.connections += 1
             self.on_connection_change()

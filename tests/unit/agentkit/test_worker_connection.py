@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from voiceops.agentkit import worker
+from voiceops.agentkit import connection, worker
 from voiceops.agentkit.worker import BLOCKED_S, Worker
 
 
@@ -78,7 +78,7 @@ async def test_a_worker_that_is_told_that_its_server_is_back_connects_at_once() 
 async def test_a_worker_that_nobody_tells_tries_again_at_the_pace_of_its_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker, "SECOND_TRY_S", 0.05)
+    monkeypatch.setattr(connection, "SECOND_TRY_S", 0.05)
     session = Session()
     _, server = await registered(session)
     with pytest.raises(ConnectionRefusedError):

@@ -65,18 +65,7 @@ def systemd_stack(
     )
     asked = reachable_endpoint(host, transport)
 
-    def access(asked: Host) -> LivekitAccess:
-        return LivekitAccess(
-            occupancy=LivekitOccupancy(
-                livekit=asked.settings.livekit,
-                rooms=host.settings.rooms,
-                port=host.settings.livekit.port,
-                started_with=_Credentials(transport).configuration,
-                url_of_port=lambda port: url_of_port(transport, port),
-            ),
-            before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
-            after_server=send_after_restart(asked, say, server_id=server_id(host)),
-        )
+    access = partial(_access, host, transport, rooms_memory, say)
 
     @contextmanager
     def hold_callers() -> Iterator[LivekitAccess | None]:
@@ -104,6 +93,23 @@ def systemd_stack(
         gated_start=partial(gated_start, backend),
         host=host.name,
         close=transport.close,
+    )
+
+
+def _access(
+    host: Host, transport: Transport, rooms_memory: Path, say: Callable[[str], None], asked: Host
+) -> LivekitAccess:
+    """``asked`` is the host with the address by which its LiveKit is reached."""
+    return LivekitAccess(
+        occupancy=LivekitOccupancy(
+            livekit=asked.settings.livekit,
+            rooms=host.settings.rooms,
+            port=host.settings.livekit.port,
+            started_with=_Credentials(transport).configuration,
+            url_of_port=lambda port: url_of_port(transport, port),
+        ),
+        before_agents=clean_before_agents(asked, rooms_memory, say, server_id=server_id(host)),
+        after_server=send_after_restart(asked, say, server_id=server_id(host)),
     )
 
 
