@@ -33,7 +33,7 @@ def shut_down(ws: ClientWebSocketResponse) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def patient(server: _Server, server_back: asyncio.Event) -> None:
+def reconnect_when_told(server: _Server, server_back: asyncio.Event) -> None:
     """Have a server of livekit-agents connect at once when it is told that its livekit-server is back. Safe to call again."""
     session = getattr(server, "_http_session", None)
     if session is not None and not isinstance(session, _PatientSession):

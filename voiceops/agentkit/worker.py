@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from voiceops.agentkit import prepare
 from voiceops.agentkit.call_share import steered_load
-from voiceops.agentkit.connection import patient, shut_down
+from voiceops.agentkit.connection import reconnect_when_told, shut_down
 from voiceops.agentkit.loopwatch import LoopWatch
 from voiceops.model.protocol import TARGET_LOAD
 
@@ -166,7 +166,7 @@ class Worker:
             # connection, also when the server vanished (heartbeat): exactly "registered".
             self._registered = True
             self._server_back.clear()
-            patient(self.server, self._server_back)
+            reconnect_when_told(self.server, self._server_back)
             self._ws = ws
             self.connections += 1
             self.on_connection_change()

@@ -203,6 +203,9 @@ class MemoryAnswer(TypedDict):
     """Proportional set size (PSS) of all processes of each unit."""
 
 
+# -- releases -------------------------------------------------------------------
+
+
 class ReleasesRequest(HostRequest):
     """What each request about releases has: names of the project on the host."""
 

@@ -93,9 +93,6 @@ class EndProcess(HostRequest):
     timeout_s: float
 
 
-# -- releases -------------------------------------------------------------------
-
-
 class HoldConnections(HostRequest):
     """Have new connections from elsewhere wait for some seconds; without ``ports`` they are let in at once."""
 

@@ -273,7 +273,7 @@ class _CleanupRun:
         if any(self._may_revive(one) for one in done.deleted):
             for _ in range(_REVIVAL_ROUNDS):
                 await asyncio.sleep(SETTLE_S)
-                late_rooms = [room for room in await self._back(gone) if await self._is_nobodys(room, gone)]
+                late_rooms = [room for room in await self._back(gone) if await self._is_left_over(room, gone)]
                 if not late_rooms:
                     break
                 await each(
@@ -300,7 +300,7 @@ class _CleanupRun:
     async def _back(self, gone: dict[str, str]) -> list[Room]:
         return [room for room in await self._api.list_rooms() if room.name in gone]
 
-    async def _is_nobodys(self, room: Room, gone: dict[str, str]) -> bool:
+    async def _is_left_over(self, room: Room, gone: dict[str, str]) -> bool:
         """Whether a room that is back was made by an agent that came for the deleted one, with nobody in it.
 
         An agent that joins while its room closes has the server list the closed room again. Who makes a room for a

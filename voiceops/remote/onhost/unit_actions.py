@@ -80,10 +80,9 @@ def start_unit(request: StartUnit, channel: Channel) -> UnitAnswer:
     close_gate(seen, request["proof_name"])
     if seen["sub"].startswith("auto-restart"):
         systemctl("stop", unit)  # nothing runs; a start would only wait for the restart
+    # What leads callers elsewhere has the port of a livekit-server that has ended.
     for helper in glob.glob(f"{TRANSIENT}/{glob.escape(unit.rpartition('.')[0])}-takeover-*.service"):
-        systemctl(
-            "kill", "--signal=USR1", os.path.basename(helper)
-        )  # it has the port of a server that has ended
+        systemctl("kill", "--signal=USR1", os.path.basename(helper))
     systemctl("reset-failed", unit)
     systemctl("start", "--no-block", unit)
     return {"unit": unit_state(unit)}

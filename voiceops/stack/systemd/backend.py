@@ -59,12 +59,12 @@ class SystemdBackend:
         *,
         settle_s: float = 1.5,
         takeover: Sequence[str] = (),
-        doors: Sequence[int] = (),
+        caller_ports: Sequence[int] = (),
     ) -> None:
-        """``takeover``: what leads the callers of a livekit-server to another one while it restarts; ``doors``: the
+        """``takeover``: what leads the callers of a livekit-server to another one while it restarts; ``caller_ports``: the
         ports on which they come."""
         self._takeover = list(takeover)
-        self._doors = list(doors)
+        self._caller_ports = list(caller_ports)
         self._names = names
         self._transport = transport
         self.settle_s = settle_s
@@ -228,7 +228,7 @@ class SystemdBackend:
                 hand_over=hand_over,
                 takeover=self._takeover if hand_over else [],
                 table=self._names.nft_table,
-                ports=self._doors if hand_over else [],
+                ports=self._caller_ports if hand_over else [],
             ),
             timeout_s=timeout_s + _ANSWER_S,
         )

@@ -55,13 +55,13 @@ def systemd_stack(
     ``other_node``: the URL of another livekit-server, which this host's hands its callers over to.
     """
     names = HostNames(host.settings.project)
-    doors = _doors(host.settings)
+    caller_ports = _caller_ports(host.settings)
     backend = SystemdBackend(
         names,
         transport,
         settle_s=host.settings.deploy.settle_s,
         takeover=_takeover(names, host.settings.livekit.port, other_node),
-        doors=doors,
+        caller_ports=caller_ports,
     )
     asked = reachable_endpoint(host, transport)
 
@@ -72,7 +72,7 @@ def systemd_stack(
         if host.settings.livekit.url.startswith(("wss:", "https:")):
             yield None  # who asks the server from within the host would meet another name than its certificate's
             return
-        with _held(names, transport, doors) as held:
+        with _held(names, transport, caller_ports) as held:
             yield access(endpoint_within(host, transport)) if held else None
 
     usual = access(asked)
@@ -113,7 +113,7 @@ def _access(
     )
 
 
-def _doors(settings: Settings) -> list[int]:
+def _caller_ports(settings: Settings) -> list[int]:
     """The ports by which callers reach the livekit-server of a host: its own, and those of what stands before it."""
     sites = [one.https_site for one in settings.running.values()]
     return sorted({settings.livekit.port, *(site.port for site in sites if site)})
@@ -126,6 +126,7 @@ def _held(names: HostNames, transport: Transport, ports: list[int]) -> Iterator[
     if not answer["held"]:
         log.info("callers don't wait for the server", extra={"why": answer["why"]})
     yield answer["held"]
+    # Where the block has raised, the time limit lets them in.
     if answer["held"]:
         request["ports"] = []
         with contextlib.suppress(VoiceopsError):  # then they are let in some seconds later
